@@ -1,0 +1,1 @@
+"""labelassemble: learn one model from datasets that label different things."""
