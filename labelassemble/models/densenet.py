@@ -1,0 +1,181 @@
+"""DenseNet (Huang et al., CVPR 2017) with torchvision's parameter names, scriptable, without a classifier.
+
+torchvision itself is no dependency: its PyPI wheel does not import beside a CPU torch. A file of torchvision's weights
+loads key by key (`load_pretrained`), with the legacy names of the first published ones too.
+"""
+
+import re
+from collections import OrderedDict
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from labelassemble.errors import LabelAssembleError
+
+
+class DenseLayer(nn.Module):
+    """Norm, ReLU, 1x1 convolution, norm, ReLU, 3x3 convolution; returns the `growth_rate` new channels."""
+
+    def __init__(self, in_channels: int, growth_rate: int, bottleneck: int) -> None:
+        super().__init__()
+        self.norm1 = nn.BatchNorm2d(in_channels)
+        self.relu1 = nn.ReLU(inplace=True)
+        self.conv1 = nn.Conv2d(in_channels, bottleneck * growth_rate, kernel_size=1, bias=False)
+        self.norm2 = nn.BatchNorm2d(bottleneck * growth_rate)
+        self.relu2 = nn.ReLU(inplace=True)
+        self.conv2 = nn.Conv2d(bottleneck * growth_rate, growth_rate, kernel_size=3, padding=1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return [B, growth_rate, H, W] from [B, in_channels, H, W]."""
+        x = self.conv1(self.relu1(self.norm1(x)))
+        return self.conv2(self.relu2(self.norm2(x)))
+
+
+class DenseBlock(nn.Module):
+    """Layers that each see the input and the outputs of all the layers before them."""
+
+    def __init__(self, layers: int, in_channels: int, growth_rate: int, bottleneck: int) -> None:
+        super().__init__()
+        for index in range(layers):
+            layer = DenseLayer(in_channels + index * growth_rate, growth_rate, bottleneck)
+            self.add_module(f"denselayer{index + 1}", layer)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return [B, in_channels + layers * growth_rate, H, W] from [B, in_channels, H, W]."""
+        features = [x]
+        for layer in self.children():
+            features.append(layer(torch.cat(features, 1)))
+        return torch.cat(features, 1)
+
+
+class DenseNet(nn.Module):
+    """A DenseNet that gives pooled features.
+
+    Args:
+        in_channels: channels of the images.
+        growth_rate: channels that each layer adds.
+        block_config: layers in each block.
+        stem_channels: channels of the first convolution.
+        small_stem: a 3x3 stem that keeps the resolution, for images of 64 pixels or less, instead of the 7x7 one that
+            quarters it.
+
+    Attributes:
+        out_features: D, the length of a feature vector.
+    """
+
+    def __init__(
+        self,
+        in_channels: int = 3,
+        growth_rate: int = 32,
+        block_config: tuple[int, ...] = (6, 12, 24, 16),
+        stem_channels: int = 64,
+        *,
+        small_stem: bool = False,
+    ) -> None:
+        super().__init__()
+        stem: OrderedDict[str, nn.Module] = OrderedDict()
+        if small_stem:
+            stem["conv0"] = nn.Conv2d(in_channels, stem_channels, kernel_size=3, padding=1, bias=False)
+        else:
+            stem["conv0"] = nn.Conv2d(
+                in_channels, stem_channels, kernel_size=7, stride=2, padding=3, bias=False
+            )
+        stem["norm0"] = nn.BatchNorm2d(stem_channels)
+        stem["relu0"] = nn.ReLU(inplace=True)
+        if not small_stem:
+            stem["pool0"] = nn.MaxPool2d(kernel_size=3, stride=2, padding=1)
+        self.features = nn.Sequential(stem)
+
+        channels = stem_channels
+        for index, layers in enumerate(block_config, start=1):
+            self.features.add_module(f"denseblock{index}", DenseBlock(layers, channels, growth_rate, 4))
+            channels += layers * growth_rate
+            if index < len(block_config):
+                transition: OrderedDict[str, nn.Module] = OrderedDict()
+                transition["norm"] = nn.BatchNorm2d(channels)
+                transition["relu"] = nn.ReLU(inplace=True)
+                transition["conv"] = nn.Conv2d(channels, channels // 2, kernel_size=1, bias=False)
+                transition["pool"] = nn.AvgPool2d(kernel_size=2, stride=2)
+                self.features.add_module(f"transition{index}", nn.Sequential(transition))
+                channels //= 2
+        self.features.add_module(f"norm{len(block_config) + 1}", nn.BatchNorm2d(channels))
+        self.out_features: int = channels
+
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return features [B, D] of images [B, in_channels, H, W]: ReLU, then the global average."""
+        return F.relu(self.features(images)).mean(dim=[2, 3])
+
+    def load_pretrained(self, path: Path) -> None:
+        """Load torchvision's weights for this architecture; the classifier in the file is left out.
+
+        A 3-channel stem in the file fits a 1-channel network as the sum over its channels, which answers a grey image
+        exactly as the colour network answers its three copies.
+
+        Args:
+            path: a state dict saved by torch, current or legacy (``norm.1``) names.
+
+        Raises:
+            LabelAssembleError: no such file, not a state dict, or keys and shapes that do not fit (named).
+        """
+        state = _read_state_dict(path)
+        state = {
+            _current_name(key): value for key, value in state.items() if not key.startswith("classifier.")
+        }
+        own = self.state_dict()
+        stem = state.get("features.conv0.weight")
+        if (
+            stem is not None
+            and stem.dim() == 4
+            and stem.shape[1] == 3
+            and own["features.conv0.weight"].shape[1] == 1
+        ):
+            state["features.conv0.weight"] = stem.sum(dim=1, keepdim=True)
+        # Files older than BatchNorm's counter lack it, and it plays no part with a fixed momentum.
+        missing = [key for key in own if key not in state and not key.endswith("num_batches_tracked")]
+        unexpected = [key for key in state if key not in own]
+        misshapen = [
+            f"{key} {list(state[key].shape)} for {list(own[key].shape)}"
+            for key in own
+            if key in state and state[key].shape != own[key].shape
+        ]
+        for what, keys in (("lacks", missing), ("has unknown", unexpected), ("has misshapen", misshapen)):
+            if keys:
+                more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
+                raise LabelAssembleError(f"{path}: {what} weights: {', '.join(keys[:3])}{more}")
+        self.load_state_dict(state, strict=False)
+
+
+def densenet121(in_channels: int = 3) -> DenseNet:
+    """Return the paper's backbone: DenseNet121, D = 1024, for images of about 224 pixels."""
+    return DenseNet(in_channels, growth_rate=32, block_config=(6, 12, 24, 16), stem_channels=64)
+
+
+def densenet_small(in_channels: int = 1) -> DenseNet:
+    """Return a small DenseNet for images of 16 to 64 pixels: 3x3 stem, growth 16, three blocks of 4 layers."""
+    return DenseNet(in_channels, growth_rate=16, block_config=(4, 4, 4), stem_channels=32, small_stem=True)
+
+
+def _read_state_dict(path: Path) -> dict[str, Tensor]:
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise LabelAssembleError(f"{path}: no such file of pretrained weights") from None
+    except Exception as error:
+        raise LabelAssembleError(f"{path}: not a state dict that torch can load safely ({error})") from error
+    if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):
+        state = state["state_dict"]
+    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise LabelAssembleError(f"{path}: not a state dict: expected names of parameters and their tensors")
+    return dict(state)
+
+
+def _current_name(key: str) -> str:
+    """Return torchvision's current name for a legacy one: ``denselayer1.norm.1.weight`` is ``denselayer1.norm1.weight``."""
+    return re.sub(r"(denselayer\d+\.(?:norm|relu|conv))\.([12])\.", r"\1\2.", key)
