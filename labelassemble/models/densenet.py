@@ -1,7 +1,7 @@
 """DenseNet (Huang et al., CVPR 2017) with torchvision's parameter names, scriptable, without a classifier.
 
-torchvision itself is no dependency: its PyPI wheel does not import beside a CPU torch. A file of torchvision's weights
-loads key by key (`load_pretrained`), with the legacy names of the first published ones too.
+torchvision itself is no dependency: its PyPI wheel does not import beside a CPU torch. A file of
+torchvision's weights loads key by key (`load_pretrained`), the legacy names of the first files included.
 """
 
 import re
@@ -59,8 +59,8 @@ class DenseNet(nn.Module):
         growth_rate: channels that each layer adds.
         block_config: layers in each block.
         stem_channels: channels of the first convolution.
-        small_stem: a 3x3 stem that keeps the resolution, for images of 64 pixels or less, instead of the 7x7 one that
-            quarters it.
+        small_stem: a 3x3 stem that keeps the resolution, for images of 64 pixels or less, instead of the
+            7x7 one that quarters it.
 
     Attributes:
         out_features: D, the length of a feature vector.
@@ -115,8 +115,8 @@ class DenseNet(nn.Module):
     def load_pretrained(self, path: Path) -> None:
         """Load torchvision's weights for this architecture; the classifier in the file is left out.
 
-        A 3-channel stem in the file fits a 1-channel network as the sum over its channels, which answers a grey image
-        exactly as the colour network answers its three copies.
+        A 3-channel stem in the file fits a 1-channel network as the sum over its channels, which answers a
+        grey image as the colour network answers its three copies.
 
         Args:
             path: a state dict saved by torch, current or legacy (``norm.1``) names.
@@ -158,7 +158,7 @@ def densenet121(in_channels: int = 3) -> DenseNet:
 
 
 def densenet_small(in_channels: int = 1) -> DenseNet:
-    """Return a small DenseNet for images of 16 to 64 pixels: 3x3 stem, growth 16, three blocks of 4 layers."""
+    """Return a DenseNet for images of 16 to 64 pixels: 3x3 stem, growth 16, three blocks of 4 layers."""
     return DenseNet(in_channels, growth_rate=16, block_config=(4, 4, 4), stem_channels=32, small_stem=True)
 
 
@@ -177,5 +177,5 @@ def _read_state_dict(path: Path) -> dict[str, Tensor]:
 
 
 def _current_name(key: str) -> str:
-    """Return torchvision's current name for a legacy one: ``denselayer1.norm.1.weight`` is ``denselayer1.norm1.weight``."""
+    """Return torchvision's current name for a legacy one: ``norm.1.weight`` is ``norm1.weight``."""
     return re.sub(r"(denselayer\d+\.(?:norm|relu|conv))\.([12])\.", r"\1\2.", key)

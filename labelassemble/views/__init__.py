@@ -1,1 +1,1 @@
-"""Views of an image: the deterministic one that is evaluated and served, and the weak and strong ones of training."""
+"""Views of an image: the deterministic one that is served, and the weak and strong ones of training."""

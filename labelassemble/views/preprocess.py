@@ -6,9 +6,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-# ITU-R BT.601 luma, the weights that Pillow's "L" mode uses as well.
-_LUMA = (0.299, 0.587, 0.114)
-
 
 def to_unit_range(images: Tensor, channels: int) -> Tensor:
     """Return float32 images in 0..1 with `channels` channels; grey is repeated, colour becomes luma.
@@ -32,8 +29,8 @@ def to_unit_range(images: Tensor, channels: int) -> Tensor:
         return x
     if channels == 3:
         return x.expand(-1, 3, -1, -1)
-    luma = torch.tensor(_LUMA, dtype=x.dtype, device=x.device).view(1, 3, 1, 1)
-    return (x * luma).sum(dim=1, keepdim=True)
+    # ITU-R BT.601 luma, the weights of Pillow's "L" mode.
+    return 0.299 * x[:, 0:1] + 0.587 * x[:, 1:2] + 0.114 * x[:, 2:3]
 
 
 def resize(
