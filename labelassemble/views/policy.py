@@ -1,0 +1,97 @@
+"""The policy of views, written once: what the weak and the strong view of an image may change, and how much."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from labelassemble.views.preprocess import Preprocess
+
+Probability = Annotated[float, Field(ge=0.0, le=1.0)]
+Strength = Annotated[float, Field(ge=0.0)]
+
+
+class WeakOptions(BaseModel):
+    """The weak view (paper, section 3): small changes of geometry and light noise.
+
+    Attributes:
+        flip: probability of a horizontal flip. 0 forbids it (a mirrored chest is a different finding).
+        rotate: largest angle, in degrees; drawn uniformly from [-rotate, rotate].
+        noise: standard deviation of additive Gaussian noise, in units of the value range 0..1.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    flip: Probability = 0.5
+    rotate: Annotated[float, Field(ge=0.0, le=180.0)] = 10.0
+    noise: Strength = 0.01
+
+
+class StrongOptions(BaseModel):
+    """The strong view: larger changes, and parts of the image lost.
+
+    Attributes:
+        flip: probability of a horizontal flip.
+        rotate: largest angle, in degrees.
+        noise: standard deviation of additive Gaussian noise, in units of the value range 0..1.
+        salt_pepper: share of the pixels that become black or white, half each.
+        brightness: factor drawn uniformly from [1 - brightness, 1 + brightness].
+        contrast: factor about the image's mean, drawn likewise.
+        saturation: factor about the grey image, drawn likewise; without effect on grey images.
+        erase: probability that one rectangle is replaced by noise.
+        erase_area: smallest and largest share of the image that the rectangle covers.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    flip: Probability = 0.5
+    rotate: Annotated[float, Field(ge=0.0, le=180.0)] = 15.0
+    noise: Strength = 0.05
+    salt_pepper: Probability = 0.02
+    brightness: Probability = 0.2
+    contrast: Probability = 0.2
+    saturation: Probability = 0.2
+    erase: Probability = 0.5
+    erase_area: tuple[Probability, Probability] = (0.02, 0.2)
+
+    @model_validator(mode="after")
+    def _check_area(self) -> Self:
+        if self.erase_area[0] > self.erase_area[1]:
+            raise ValueError(f"erase_area must go from small to large, got {list(self.erase_area)}")
+        return self
+
+
+class ViewOptions(BaseModel):
+    """The `views` part of a configuration.
+
+    Attributes:
+        backend: what carries the policy out: "torch", or "auto" for the quickest that can run.
+        size: height and width of a view, in pixels.
+        channels: channels of a view, 1 (grey) or 3 (colour).
+        mean: subtracted from values in 0..1, one for all channels or one each.
+        std: divides after that.
+        cache_mb: decoded images are kept in memory up to this many MiB; 0 decodes each time.
+        threads: threads that decode.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    backend: Literal["auto", "torch"] = "auto"
+    size: Annotated[int, Field(ge=8, le=4096)] = 224
+    channels: Literal[1, 3] = 1
+    mean: tuple[float, ...] = (0.5,)
+    std: tuple[Annotated[float, Field(gt=0.0)], ...] = (0.25,)
+    weak: WeakOptions = WeakOptions()
+    strong: StrongOptions = StrongOptions()
+    cache_mb: Annotated[int, Field(ge=0)] = 1024
+    threads: Annotated[int, Field(ge=1)] = 2
+
+    @model_validator(mode="after")
+    def _check_channels(self) -> Self:
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            if len(values) not in (1, self.channels):
+                raise ValueError(f"{name} must have 1 or {self.channels} values, got {len(values)}")
+        return self
+
+    def preprocess(self) -> Preprocess:
+        """Return the deterministic view of these options."""
+        return Preprocess(self.channels, self.size, self.mean, self.std)
