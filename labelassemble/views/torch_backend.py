@@ -62,7 +62,7 @@ class ImageStore:
         kept = self._kept.get(row)
         if kept is not None:
             return kept
-        image = torch.from_numpy(decode_image(str(self._paths[row])))
+        image = torch.tensor(decode_image(str(self._paths[row])))  # a copy: Pillow's buffer is read-only
         if image.nbytes <= self._free:
             self._kept[row] = image
             self._free -= image.nbytes

@@ -1,0 +1,65 @@
+"""What every test shares."""
+
+import os
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+
+@pytest.fixture(autouse=True)
+def _restore_random_state() -> Iterator[None]:
+    """Give every test the same random state, and the next one as if this one had not run."""
+    states = random.getstate(), torch.get_rng_state()
+    random.seed(0)
+    torch.manual_seed(0)
+    yield
+    random.setstate(states[0])
+    torch.set_rng_state(states[1])
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip tests that need CUDA where there is none, unless a failure is asked for."""
+    if torch.cuda.is_available() or os.environ.get("LABELASSEMBLE_FAIL_WITHOUT_CUDA") == "1":
+        return
+    for item in items:
+        if "cuda" in item.keywords:
+            item.add_marker(pytest.mark.skip(reason="no CUDA device"))
+
+
+@pytest.fixture
+def small_sources(tmp_path: Path) -> Path:
+    """A folder with 48 images of two shapes from two sources that label one each, and run.yaml over them."""
+    rng = np.random.default_rng(0)
+    (tmp_path / "images").mkdir()
+    for source, finding in (("north", "square"), ("south", "stripe")):
+        lines = [f"path,patient,split,{finding}"]
+        for index in range(24):
+            pixels = rng.integers(0, 60, (16, 16), dtype=np.uint8)
+            present = index % 2
+            if present and finding == "square":
+                pixels[4:12, 4:12] += 150
+            elif present:
+                pixels[:, 7:9] += 150
+            name = f"images/{source}-{index}.png"
+            Image.fromarray(pixels).save(tmp_path / name)
+            split = ("train", "train", "val", "test")[index // 2 % 4]
+            lines.append(f"{name},{source}-{index},{split},{present}")
+        (tmp_path / f"{source}.csv").write_text("\n".join(lines) + "\n")
+    (tmp_path / "run.yaml").write_text(
+        """\
+sources:
+  - {name: north, reader: csv, path: north.csv}
+  - {name: south, reader: csv, path: south.csv}
+interest: [square]
+views: {size: 16, weak: {flip: 0.0}, strong: {flip: 0.0}}
+model: {backbone: densenet_small}
+loss: {warmup_epochs: 1}
+train: {epochs: 2, batch_size: 8, lr: 1.0e-3, early_stop: null}
+"""
+    )
+    return tmp_path
