@@ -90,7 +90,7 @@ def test_epochs_of_a_number_of_steps_follow_one_another_over_the_table(paths: li
 def test_the_evaluated_view_is_the_preprocessing_of_the_file(paths: list[str]) -> None:
     views = torch.cat(list(evaluation_batches(paths, OPTIONS, batch_size=3)))
     assert views.shape == (11, 1, 16, 16)
-    pixels = torch.from_numpy(np.asarray(Image.open(paths[0]))).permute(2, 0, 1)[None]
+    pixels = torch.from_numpy(np.array(Image.open(paths[0]))).permute(2, 0, 1)[None]
     assert torch.equal(views[0:1], OPTIONS.preprocess()(pixels))
 
 
