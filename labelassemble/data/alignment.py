@@ -1,0 +1,154 @@
+"""One source made ready for the assembly: class names, implications, hidden and assumed labels."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from labelassemble.data.readers.options import SourceOptions
+from labelassemble.data.states import NEGATIVE, POSITIVE, UNCERTAIN, UNKNOWN, UncertainPolicy
+from labelassemble.data.table import Table, check_class_names
+from labelassemble.data.taxonomy import Taxonomy
+from labelassemble.data.text import text_codes, text_hash
+from labelassemble.errors import LabelAssembleError, did_you_mean
+
+
+@dataclass(frozen=True)
+class NamedSource:
+    """A source read, its classes under the names that the assembly uses.
+
+    Attributes:
+        options: What the source was told, its class names as the user wrote them.
+        table: What its reader returned, groups still the publisher's patient ids.
+        assume: State by class to fill UNKNOWN with.
+        uncertain: Policy by class, "default" for the others.
+        hide: Classes whose labels are set aside.
+    """
+
+    options: SourceOptions
+    table: Table
+    assume: dict[str, int]
+    uncertain: dict[str, UncertainPolicy]
+    hide: tuple[str, ...]
+
+
+def name_source(options: SourceOptions, table: Table, taxonomy: Taxonomy | None) -> NamedSource:
+    """Return the source with every class name made the taxonomy's own (unchanged without one).
+
+    Raises:
+        LabelAssembleError: The source has no row, a name is not in the taxonomy, or two names become the same.
+    """
+    source = options.name
+    if not len(table):
+        raise LabelAssembleError(f"source '{source}': has no images")
+
+    def canonical(name: str, key: str) -> str:
+        return name if taxonomy is None else taxonomy.canonical(name, f"source '{source}'{key}")
+
+    classes = tuple(canonical(name, "") for name in table.classes)
+    for index, name in enumerate(classes):
+        if name in classes[:index]:
+            first = table.classes[classes.index(name)]
+            raise LabelAssembleError(
+                f"source '{source}': its classes '{first}' and '{table.classes[index]}' are the same, '{name}'"
+            )
+    check_class_names(classes)
+    assume = {
+        canonical(name, ", assume"): int(POSITIVE if label == "positive" else NEGATIVE)
+        for name, label in options.assume.items()
+    }
+    uncertain = {
+        name if name == "default" else canonical(name, ", uncertain"): policy
+        for name, policy in options.uncertain.items()
+    }
+    hide = tuple(canonical(name, ", hide") for name in options.hide)
+    for name in hide:
+        if name not in classes:
+            raise LabelAssembleError(
+                f"source '{source}', hide: it does not label '{name}'{did_you_mean(name, classes)}"
+            )
+        if name in assume:
+            raise LabelAssembleError(f"source '{source}': '{name}' cannot be both hidden and assumed")
+    return NamedSource(options, replace(table, classes=classes), assume, uncertain, hide)
+
+
+def check_names(source: NamedSource, classes: Sequence[str]) -> None:
+    """Raise LabelAssembleError if `assume` or `uncertain` names a class that no source has."""
+    for key, names in (("assume", source.assume), ("uncertain", source.uncertain)):
+        for name in names:
+            if name != "default" and name not in classes:
+                raise LabelAssembleError(
+                    f"source '{source.options.name}', {key}: no source has a class '{name}'"
+                    f"{did_you_mean(name, classes)}"
+                )
+
+
+def limited(table: Table, limit: int | None, seed: int) -> Table:
+    """Return at most `limit` rows of `table`, in its order: those with the least hash of (seed, name)."""
+    if limit is None or limit >= len(table):
+        return table
+    order = np.argsort(text_hash(table.names, seed), kind="stable")
+    return table.select(np.sort(order[:limit]))
+
+
+def with_groups(table: Table, register: str) -> Table:
+    """Return the table with groups that mean something beside other sources.
+
+    `register:patient` where the patient is known; otherwise the image is its own group, `register/name`.
+    """
+    patient = np.char.add(f"{register}:", table.groups)
+    if (table.groups != "").all():
+        return replace(table, groups=patient)
+    image = np.char.add(np.char.add(table.sources, "/"), table.names)
+    return replace(table, groups=np.where(table.groups != "", patient, image))
+
+
+def aligned(source: NamedSource, classes: Sequence[str], taxonomy: Taxonomy | None) -> NDArray[np.int8]:
+    """Return the labels of the source under `classes`, int8 [N, C], with all that the taxonomy derives from them.
+
+    A positive label makes positive every class that it implies, unless that one is labelled negative. A negative label
+    makes negative the classes that imply it, but only those that the source labels: a collection older than COVID-19
+    must not become a collection without COVID-19 because it labels pneumonia. Positive "No Finding" makes negative
+    exactly the classes that the source labels.
+    """
+    own = source.table
+    wide = list(dict.fromkeys([*own.classes, *classes]))
+    labels = np.full((len(own), len(wide)), UNKNOWN, dtype=np.int8)
+    labels[:, : len(own.classes)] = own.labels
+    if taxonomy is not None:
+        _apply_no_finding(labels, wide, own, taxonomy)
+        _apply_implications(labels, wide, own.classes, taxonomy)
+    return labels[:, [wide.index(name) for name in classes]]
+
+
+def _apply_no_finding(labels: NDArray[np.int8], wide: Sequence[str], own: Table, taxonomy: Taxonomy) -> None:
+    if taxonomy.no_finding not in own.classes:
+        return
+    healthy = labels[:, wide.index(taxonomy.no_finding)] == POSITIVE
+    _, code = text_codes(own.sources)
+    count = int(code.max()) + 1
+    for column, name in enumerate(own.classes):
+        if name == taxonomy.no_finding or name in taxonomy.exempt:
+            continue
+        # a file of several sources has columns that some of them leave blank throughout: those stay unknown
+        labelled = np.bincount(code, weights=own.labels[:, column] != UNKNOWN, minlength=count) > 0
+        labels[healthy & labelled[code] & (labels[:, column] == UNKNOWN), column] = NEGATIVE
+
+
+def _apply_implications(
+    labels: NDArray[np.int8], wide: Sequence[str], labelled: Sequence[str], taxonomy: Taxonomy
+) -> None:
+    given = labels.copy()
+    for column, name in enumerate(wide):
+        for parent in taxonomy.implied(name):
+            if parent not in wide:
+                continue
+            above = wide.index(parent)
+            open_above = (given[:, above] == UNKNOWN) | (given[:, above] == UNCERTAIN)
+            labels[open_above & (given[:, column] == POSITIVE), above] = POSITIVE
+    for column, name in enumerate(wide):
+        for parent in taxonomy.implied(name):
+            if parent in wide and name in labelled:
+                absent = given[:, wide.index(parent)] == NEGATIVE
+                labels[absent & (labels[:, column] == UNKNOWN), column] = NEGATIVE

@@ -1,0 +1,233 @@
+"""Assembling: many sources in, one table out, and an account of what was decided."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from labelassemble.data.alignment import NamedSource, aligned, check_names, limited, name_source, with_groups
+from labelassemble.data.readers import Source
+from labelassemble.data.report import AssemblyReport, empty_conflicts, empty_duplicates
+from labelassemble.data.splits import SplitOptions, split_by_group
+from labelassemble.data.states import NEGATIVE, UNKNOWN, UncertainPolicy
+from labelassemble.data.table import SPLITS, TEXT_FIELDS, Table, check_class_names
+from labelassemble.data.taxonomy import Taxonomy
+from labelassemble.data.text import concatenate_text, text_codes
+from labelassemble.errors import LabelAssembleError, did_you_mean
+
+
+@dataclass(frozen=True)
+class Assembly:
+    """One honest table of several sources.
+
+    Attributes:
+        table: All images. UNCERTAIN labels are still in it: `targets` applies the policies.
+        report: What was assembled and decided.
+        policies: What UNCERTAIN becomes, by source and class; what `Table.targets` takes as `per_source`.
+        hidden: The rows whose labels were hidden on purpose, with those labels and no others; None without `hide`.
+    """
+
+    table: Table
+    report: AssemblyReport
+    policies: dict[str, dict[str, UncertainPolicy]] = field(default_factory=dict)
+    hidden: Table | None = None
+
+    def targets(self) -> NDArray[np.float32]:
+        """Return what the loss is given for each row of `table`, float32 [N, C]; see `Table.targets`."""
+        return self.table.targets(per_source=self.policies)
+
+
+def assemble(
+    sources: Sequence[Source],
+    *,
+    classes: Sequence[str] | None = None,
+    split: SplitOptions | None = None,
+    taxonomy: Taxonomy | None = None,
+) -> Assembly:
+    """Return one table of all `sources`, its classes aligned by name.
+
+    For each source, in this order: names made the taxonomy's, `limit`, labels derived by the taxonomy, `hide`,
+    `assume`. Then the splits: a source's `split`, else the publisher's, else by a hash of the seed and the patient; no
+    group of images lies on two sides (see `split_by_group`).
+
+    Args:
+        sources: At least one, each with a name of its own.
+        classes: The classes of the table; by default those of the sources, in order of first appearance.
+        split: How rows without a published split are divided; default 70 / 10 / 20 %.
+        taxonomy: Synonyms and implications; without one, names must be the same to be the same class.
+
+    Raises:
+        LabelAssembleError: A source cannot be read or is empty, two share a name, a class name is known to nobody, or a
+            class is labelled by nobody.
+    """
+    split = split or SplitOptions()
+    _check_sources(sources)
+    named = [name_source(source, source.read(), taxonomy) for source in sources]
+    union = list(dict.fromkeys(name for source in named for name in source.table.classes))
+    chosen = union if classes is None else _chosen(classes, union, taxonomy)
+    for source in named:
+        check_names(source, list(dict.fromkeys([*union, *chosen])))
+    policies = _policies(named, chosen)
+    parts = [_part(source, chosen, split.seed, taxonomy) for source in named]
+    del named  # the readers' tables: at millions of rows they would stay beside the assembled one
+    table, published, hidden = _joined(parts, chosen)
+    del parts
+    return _finished(table, published, hidden, policies, split)
+
+
+@dataclass
+class _Part:
+    """One source's share of the table, taken apart column by column while the table is joined."""
+
+    texts: dict[str, NDArray[np.str_]]
+    labels: NDArray[np.int8]
+    assumed: NDArray[np.bool_]
+    hidden: NDArray[np.int8] | None
+
+
+def _check_sources(sources: Sequence[Source]) -> None:
+    if not sources:
+        raise LabelAssembleError("sources: at least one is needed, got none")
+    names = [source.name for source in sources]
+    for index, name in enumerate(names):
+        if name in names[:index]:
+            raise LabelAssembleError(f"sources: each must have a name of its own, got '{name}' twice")
+
+
+def _chosen(classes: Sequence[str], union: Sequence[str], taxonomy: Taxonomy | None) -> list[str]:
+    chosen = [name if taxonomy is None else taxonomy.canonical(name, "classes") for name in classes]
+    if not chosen:
+        raise LabelAssembleError("classes: at least one is needed, got none")
+    check_class_names(chosen)
+    implied = (
+        {parent for name in union for parent in taxonomy.implied(name)} if taxonomy is not None else set()
+    )
+    for name in chosen:
+        if name not in union and name not in implied:
+            raise LabelAssembleError(f"classes: no source has a class '{name}'{did_you_mean(name, union)}")
+    return chosen
+
+
+def _policies(named: Sequence[NamedSource], classes: Sequence[str]) -> dict[str, dict[str, UncertainPolicy]]:
+    policies = {}
+    for source in named:
+        own = {
+            name: policy for name, policy in source.uncertain.items() if name == "default" or name in classes
+        }
+        if own:
+            for name in text_codes(source.table.sources)[0]:
+                policies[str(name)] = own
+    return policies
+
+
+def _part(source: NamedSource, classes: Sequence[str], seed: int, taxonomy: Taxonomy | None) -> _Part:
+    options = source.options
+    table = with_groups(limited(source.table, options.limit, seed), options.patients or options.name)
+    source = NamedSource(options, table, source.assume, source.uncertain, source.hide)
+    labels = aligned(source, classes, taxonomy)
+    hidden = None
+    for name in source.hide:
+        if name not in classes:
+            continue
+        if hidden is None:
+            hidden = np.full(labels.shape, UNKNOWN, dtype=np.int8)
+        column = classes.index(name)
+        hidden[:, column] = labels[:, column]
+        labels[:, column] = UNKNOWN
+    assumed = np.zeros(labels.shape, dtype=np.bool_)
+    for name, state in source.assume.items():
+        if name in classes:
+            column = classes.index(name)
+            assumed[:, column] = labels[:, column] == UNKNOWN
+            labels[assumed[:, column], column] = state
+    texts = {name: getattr(table, name) for name in TEXT_FIELDS}
+    if options.split is not None:
+        texts["splits"] = np.full(len(table), options.split)
+    return _Part(texts, labels, assumed, hidden)
+
+
+def _joined(
+    parts: Sequence[_Part], classes: Sequence[str]
+) -> tuple[Table, NDArray[np.str_], NDArray[np.int8] | None]:
+    """Return the table, the splits as published and the hidden labels; empties the parts as it goes."""
+    texts = {name: concatenate_text([part.texts.pop(name) for part in parts]) for name in TEXT_FIELDS}
+    hidden = None
+    if any(part.hidden is not None for part in parts):
+        hidden = np.concatenate(
+            [np.full_like(part.labels, UNKNOWN) if part.hidden is None else part.hidden for part in parts]
+        )
+    labels = np.concatenate([part.labels for part in parts])
+    assumed = np.concatenate([part.assumed for part in parts])
+    for column, name in enumerate(classes):
+        labelled = (labels[:, column] != UNKNOWN) & ~assumed[:, column]
+        if not labelled.any():
+            raise LabelAssembleError(
+                f"class '{name}' is labelled by no source: each of its cells is blank, hidden or only assumed"
+            )
+    return Table(tuple(classes), **texts, labels=labels, assumed=assumed), texts["splits"], hidden
+
+
+def _finished(
+    table: Table,
+    published: NDArray[np.str_],
+    hidden: NDArray[np.int8] | None,
+    policies: dict[str, dict[str, UncertainPolicy]],
+    options: SplitOptions,
+) -> Assembly:
+    divided = split_by_group(published, table.groups, options)
+    texts = {name: getattr(table, name) for name in TEXT_FIELDS} | {"splits": divided.splits}
+    table = Table(table.classes, **texts, labels=table.labels, assumed=table.assumed)
+    moved = np.flatnonzero(divided.moved)
+    report = AssemblyReport(
+        coverage=table.coverage(),
+        splits=split_counts(table),
+        duplicates=empty_duplicates(),
+        conflicts=empty_conflicts(),
+        moved=pd.DataFrame(
+            {
+                "name": table.names[moved].astype(object),
+                "source": table.sources[moved].astype(object),
+                "published": published[moved].astype(object),
+                "split": table.splits[moved].astype(object),
+            }
+        ),
+        notes=_notes(table),
+    )
+    return Assembly(table, report, policies, _hidden_table(table, hidden))
+
+
+def _hidden_table(table: Table, hidden: NDArray[np.int8] | None) -> Table | None:
+    if hidden is None:
+        return None
+    rows = np.flatnonzero((hidden != UNKNOWN).any(axis=1))
+    texts = {name: getattr(table, name)[rows] for name in TEXT_FIELDS}
+    labels = hidden[rows]
+    return Table(table.classes, **texts, labels=labels, assumed=np.zeros(labels.shape, dtype=np.bool_))
+
+
+def _notes(table: Table) -> tuple[str, ...]:
+    notes = []
+    empty = [name for name in SPLITS if not (table.splits == name).any()]
+    if empty:
+        notes.append(f"no image is in the split {' or '.join(empty)}")
+    for column, name in enumerate(table.classes):
+        labels = table.labels[table.splits == "train", column]
+        for state, word in ((1, "positive"), (NEGATIVE, "negative")):
+            if not (labels == state).any():
+                notes.append(f"class '{name}' has no {word} label in train")
+    return tuple(notes)
+
+
+def split_counts(table: Table) -> pd.DataFrame:
+    """Return how many images and groups each source has, and how its images are split."""
+    sources, code = text_codes(table.sources)
+    _, group = text_codes(table.groups)
+    pairs = np.unique(code * (int(group.max(initial=0)) + 1) + group) // (int(group.max(initial=0)) + 1)
+    frame = pd.DataFrame({"source": sources.astype(object)})
+    frame["images"] = np.bincount(code, minlength=len(sources))
+    frame["groups"] = np.bincount(pairs, minlength=len(sources))
+    for name in SPLITS:
+        frame[name] = np.bincount(code[table.splits == name], minlength=len(sources))
+    return frame

@@ -1,0 +1,13 @@
+"""One reader a file: each takes a dataset exactly as its publisher ships it and returns its `Table`."""
+
+from typing import Annotated, TypeAlias
+
+from pydantic import Field
+
+from labelassemble.data.readers.csv import CsvSource
+from labelassemble.data.readers.options import SourceOptions
+
+Source: TypeAlias = Annotated[CsvSource, Field(discriminator="reader")]
+"""A source of a configuration: the key `reader` says which."""
+
+__all__ = ["CsvSource", "Source", "SourceOptions"]

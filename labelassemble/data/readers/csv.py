@@ -1,0 +1,166 @@
+"""The reader for a user's own CSV: a column for the path, one a class, optional patient, split, source and name."""
+
+from pathlib import Path
+from typing import Final, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from labelassemble.data.csvfile import Chunk, CsvFile, TextColumns, shown
+from labelassemble.data.readers.options import FilePath, SourceOptions
+from labelassemble.data.readers.paths import image_paths
+from labelassemble.data.states import NEGATIVE, POSITIVE, UNCERTAIN, UNKNOWN
+from labelassemble.data.table import Table, check_class_names, new_table
+from labelassemble.data.text import constant_text
+from labelassemble.errors import LabelAssembleError, did_you_mean
+
+_CELLS: Final = {
+    "1": int(POSITIVE),
+    "1.0": int(POSITIVE),
+    "0": int(NEGATIVE),
+    "0.0": int(NEGATIVE),
+    "-1": int(UNKNOWN),
+    "-1.0": int(UNKNOWN),
+    "-2": int(UNCERTAIN),
+    "-2.0": int(UNCERTAIN),
+}
+_ALLOWED: Final = "1, 0, -1 (unknown), -2 (uncertain) or blank"
+SPLIT_CELLS: Final = {
+    "": "",
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "dev": "val",
+    "test": "test",
+    "trainval": "trainval",
+    "train_val": "trainval",
+}
+"""What may stand in a split column; blank and trainval are divided by `assemble`."""
+
+
+class CsvSource(SourceOptions):
+    """A CSV with a header; cells 1, 0, -1 = unknown, -2 = uncertain, blank as `blank` says.
+
+    Attributes:
+        path: The CSV.
+        root: The folder that image paths start at; by default the CSV's own.
+        path_column: The column with the path of the image.
+        classes: The columns that are classes; by default all that have no other use.
+        patient_column: The column with the patient's id; by default `patient` where there is one.
+        split_column: The column with train, val, test, trainval or nothing; by default `split` where there is one.
+        source_column: A column that tells sources apart within the file; they are called `name/cell`.
+        name_column: The column with the image's name; by default `name` where there is one, else the path's cell.
+        blank: What a blank cell means: "unknown" (nobody looked) or "negative".
+    """
+
+    reader: Literal["csv"] = "csv"
+    path: FilePath
+    root: FilePath | None = None
+    path_column: str = "path"
+    classes: tuple[str, ...] | None = None
+    patient_column: str | None = None
+    split_column: str | None = None
+    source_column: str | None = None
+    name_column: str | None = None
+    blank: Literal["unknown", "negative"] = "unknown"
+
+    def resolved(self, base: Path) -> Self:
+        """Return the source with its paths made absolute, starting at the folder `base`."""
+        root = self.path.parent if self.root is None else self.root
+        return self.model_copy(update={"path": base / self.path, "root": base / root})
+
+    def read(self) -> Table:
+        """Return the table of the file.
+
+        Raises:
+            LabelAssembleError: Anything in it breaks the rules above; with file, line and column.
+        """
+        root = self.path.parent if self.root is None else self.root
+        with CsvFile(self.path) as file:
+            uses = self._uses(file)
+            classes = self._classes(file, set(uses.values()))
+            texts = TextColumns("path", *uses)
+            labels: list[NDArray[np.int8]] = []
+            cells = _CELLS | {"": int(UNKNOWN if self.blank == "unknown" else NEGATIVE)}
+            for chunk in file.chunks(tuple({self.path_column, *uses.values(), *classes})):
+                texts.add({"path": image_paths(root, chunk, self.path_column)})
+                texts.add({use: chunk.columns[column] for use, column in uses.items() if use != "split"})
+                if "split" in uses:
+                    texts.add({"split": split_cells(chunk, uses["split"])})
+                block = np.empty((len(chunk), len(classes)), dtype=np.int8)
+                for index, name in enumerate(classes):
+                    block[:, index] = chunk.states(name, cells, _ALLOWED)
+                labels.append(block)
+        paths = texts.take("path")
+        if "source" in uses:
+            sources = np.char.add(f"{self.name}/", texts.take("source"))
+        else:
+            sources = constant_text(self.name, len(paths))
+        return new_table(
+            classes,
+            paths=paths,
+            names=texts.take("name"),
+            labels=np.concatenate(labels) if labels else np.empty((0, len(classes)), dtype=np.int8),
+            sources=sources,
+            groups=texts.take("patient") if "patient" in uses else None,
+            splits=texts.take("split") if "split" in uses else None,
+        )
+
+    def _uses(self, file: CsvFile) -> dict[str, str]:
+        """Return which column serves as name, patient, split and source, where one does."""
+        file.require(self.path_column, "path_column: the path of each image")
+        uses = {"name": self.path_column}
+        for use, column in (
+            ("name", self.name_column),
+            ("patient", self.patient_column),
+            ("split", self.split_column),
+            ("source", self.source_column),
+        ):
+            if column is not None:
+                uses[use] = file.require(column, f"{use}_column")
+            elif use in file.header:
+                uses[use] = use
+        return uses
+
+    def _classes(self, file: CsvFile, used: set[str]) -> tuple[str, ...]:
+        if self.classes is not None:
+            for name in self.classes:
+                file.require(name, "classes")
+            classes = self.classes
+        else:
+            taken = used | {self.path_column, "path", "patient", "split", "source", "name"}
+            classes = tuple(name for name in file.header if name not in taken)
+            if "" in classes:
+                position = file.header.index("") + 1
+                raise LabelAssembleError(
+                    f"{self.path}, line 1: column {position} has no name (name it, or list the columns in `classes`)"
+                )
+        if not classes:
+            raise LabelAssembleError(
+                f"{self.path}, line 1: no column is a class, got {', '.join(file.header)}"
+            )
+        try:
+            check_class_names(classes)
+        except LabelAssembleError as error:
+            raise LabelAssembleError(f"{self.path}, line 1: {error}") from None
+        return classes
+
+
+def split_cells(chunk: Chunk, column: str) -> list[str]:
+    """Return the split that each cell of `column` means; see `SPLIT_CELLS`.
+
+    Raises:
+        LabelAssembleError: Another word; with file, line and column.
+    """
+    splits = []
+    for row, cell in enumerate(chunk.columns[column]):
+        split = SPLIT_CELLS.get(cell.strip().lower())
+        if split is None:
+            near = did_you_mean(cell, ("train", "val", "test", "trainval"))
+            raise chunk.error(
+                row, column, f"a split must be train, val, test, trainval or blank, got {shown(cell)}{near}"
+            )
+        splits.append(split)
+    return splits

@@ -1,0 +1,39 @@
+"""What every source can be told, whatever its reader."""
+
+from pathlib import Path
+from typing import Annotated, Literal, TypeAlias
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from labelassemble.data.states import UncertainPolicy
+
+AssumedLabel: TypeAlias = Literal["negative", "positive"]
+SplitName: TypeAlias = Literal["train", "val", "test"]
+FilePath: TypeAlias = Annotated[Path, AfterValidator(Path.expanduser)]
+"""A path in a configuration: `~` is the home folder, a relative one starts at the configuration's folder."""
+
+
+class SourceOptions(BaseModel):
+    """The options that all readers share; `assemble` applies them after reading.
+
+    Attributes:
+        name: What the source is called in tables and reports; one source a name.
+        assume: Classes that nobody labelled in this source and what they are taken to be: ChestX-ray14 is older than
+            COVID-19, so {"COVID-19": "negative"}. Fills UNKNOWN only and is marked as assumed.
+        uncertain: What an UNCERTAIN label becomes in training, by class, "default" for all others.
+        limit: At most so many images, chosen by a hash of the seed and the name.
+        hide: Classes whose labels are taken away on purpose; what they were is kept aside in `Assembly.hidden`.
+        split: Puts all rows into one split.
+        patients: The register that the patient ids belong to; two sources that name the same one share their patients.
+            Without it a patient id means nothing outside its source.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Annotated[str, Field(min_length=1)]
+    assume: dict[str, AssumedLabel] = {}
+    uncertain: dict[str, UncertainPolicy] = {}
+    limit: Annotated[int, Field(ge=1)] | None = None
+    hide: tuple[str, ...] = ()
+    split: SplitName | None = None
+    patients: Annotated[str, Field(min_length=1)] | None = None

@@ -1,0 +1,305 @@
+"""The table: what a reader returns, what assembling returns, what training and evaluation take."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Final, Self, get_args
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+
+from labelassemble.data.states import NEGATIVE, POSITIVE, SMOOTH_TARGET, UNCERTAIN, UncertainPolicy
+from labelassemble.data.text import text_codes
+from labelassemble.errors import LabelAssembleError, did_you_mean
+
+SPLITS: Final = ("train", "val", "test")
+"""The splits of an assembled table."""
+OPEN_SPLITS: Final = ("", "trainval")
+"""What a reader may leave to `assemble`: nothing published, or a published train + val part still to be divided."""
+RESERVED_COLUMNS: Final = ("path", "name", "source", "group", "split", "assumed")
+"""The columns of a table's CSV that are not classes."""
+
+_TARGETS: Final[Mapping[UncertainPolicy, float]] = {
+    "ignore": np.nan,
+    "zeros": 0.0,
+    "ones": 1.0,
+    "smooth": SMOOTH_TARGET,
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """Images, their labels and where they come from; a row an image, a column of labels a class.
+
+    The arrays are seen through read-only views; the table never copies what it is given in the right dtype.
+
+    Attributes:
+        classes: Names of the C classes, in the order of the columns of `labels`.
+        paths: Where each image lies: a file, or `container::member` (see `decode_image`), text [N].
+        names: What the publisher calls each image; unique within a source where the publisher's is, text [N].
+        groups: The patient, or whatever must stay on one side of a split; "" = not known yet, text [N].
+        splits: "train", "val" or "test"; before assembling also "" and "trainval" (`OPEN_SPLITS`), text [N].
+        sources: The dataset that each row comes from, text [N].
+        labels: `LabelState` codes, int8 [N, C].
+        assumed: True where a label was assumed and not given by anybody, bool [N, C].
+
+    Raises:
+        LabelAssembleError: A shape, dtype, code, split or class name breaks these rules.
+    """
+
+    classes: tuple[str, ...]
+    paths: NDArray[np.str_]
+    names: NDArray[np.str_]
+    groups: NDArray[np.str_]
+    splits: NDArray[np.str_]
+    sources: NDArray[np.str_]
+    labels: NDArray[np.int8]
+    assumed: NDArray[np.bool_] = field(repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "classes", tuple(self.classes))
+        check_class_names(self.classes)
+        for name in TEXT_FIELDS:
+            array = np.asarray(getattr(self, name))
+            if array.ndim != 1 or (array.dtype.kind != "U" and array.size):
+                raise LabelAssembleError(
+                    f"Table: {name} must be text [N], got {array.dtype} {list(array.shape)}"
+                )
+            self._keep(name, array.astype(np.str_) if array.dtype.kind != "U" else array)
+        rows = len(self.paths)
+        for name in TEXT_FIELDS:
+            if len(getattr(self, name)) != rows:
+                raise LabelAssembleError(
+                    f"Table: {name} must have one entry per path ({rows}), got {len(getattr(self, name))}"
+                )
+        for name, dtype in (("labels", np.int8), ("assumed", np.bool_)):
+            array = np.asarray(getattr(self, name))
+            if array.shape != (rows, len(self.classes)) or array.dtype != dtype:
+                raise LabelAssembleError(
+                    f"Table: {name} must be {np.dtype(dtype)} [{rows}, {len(self.classes)}], "
+                    f"got {array.dtype} {list(array.shape)}"
+                )
+            self._keep(name, array)
+        self._check_values()
+
+    def _keep(self, name: str, array: NDArray[np.generic]) -> None:
+        view = array.view()
+        view.setflags(write=False)
+        object.__setattr__(self, name, view)
+
+    def _check_values(self) -> None:
+        if self.labels.size and (self.labels.min() < UNCERTAIN or self.labels.max() > POSITIVE):
+            bad = self.labels[(self.labels < UNCERTAIN) | (self.labels > POSITIVE)][0]
+            raise LabelAssembleError(f"Table: labels must be 1, 0, -1 or -2, got {bad}")
+        if bool((self.assumed & (self.labels < NEGATIVE)).any()):
+            raise LabelAssembleError("Table: only a known label (1 or 0) can be assumed")
+        found, _ = text_codes(self.splits)
+        for split in found:
+            if split not in SPLITS + OPEN_SPLITS:
+                raise LabelAssembleError(
+                    f"Table: a split must be train, val or test, got '{split}'{did_you_mean(str(split), SPLITS)}"
+                )
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __eq__(self, other: object) -> bool:
+        """Return whether all classes, texts, labels and marks are the same."""
+        if not isinstance(other, Table):
+            return NotImplemented
+        return self.classes == other.classes and all(
+            np.array_equal(getattr(self, item.name), getattr(other, item.name)) for item in fields(self)[1:]
+        )
+
+    __hash__ = None  # type: ignore[assignment]
+
+    @property
+    def known(self) -> NDArray[np.bool_]:
+        """True where the label is POSITIVE or NEGATIVE, assumed ones included, bool [N, C]."""
+        return self.labels >= NEGATIVE
+
+    def column(self, name: str) -> int:
+        """Return the column of class `name`.
+
+        Raises:
+            LabelAssembleError: The table has no such class; the sentence gives the nearest.
+        """
+        if name not in self.classes:
+            raise LabelAssembleError(f"no class '{name}' in the table{did_you_mean(name, self.classes)}")
+        return self.classes.index(name)
+
+    def select(self, rows: ArrayLike) -> Self:
+        """Return the table of the rows chosen by a mask, bool [N], or by indices, int [M], in that order."""
+        index = np.asarray(rows)
+        if index.dtype != np.bool_:
+            index = index.astype(np.intp)
+        return replace(
+            self,
+            **{name: getattr(self, name)[index] for name in TEXT_FIELDS},
+            labels=self.labels[index],
+            assumed=self.assumed[index],
+        )
+
+    def select_classes(self, classes: Sequence[str]) -> Self:
+        """Return the table with only `classes`, in their order.
+
+        Raises:
+            LabelAssembleError: The table lacks one of them.
+        """
+        columns = [self.column(name) for name in classes]
+        return replace(
+            self, classes=tuple(classes), labels=self.labels[:, columns], assumed=self.assumed[:, columns]
+        )
+
+    def subset_by_split(self, split: str) -> Self:
+        """Return the rows of one split.
+
+        Raises:
+            LabelAssembleError: `split` is not "train", "val" or "test".
+        """
+        if split not in SPLITS:
+            raise LabelAssembleError(
+                f"split must be train, val or test, got '{split}'{did_you_mean(split, SPLITS)}"
+            )
+        return self.select(self.splits == split)
+
+    def coverage(self) -> pd.DataFrame:
+        """Return who labels what: a row per source and class, in order of first appearance.
+
+        Columns: source, class, images, positive, negative, uncertain, unknown, assumed. `positive` and `negative` count
+        given labels only, `assumed` the others, so that the last five add up to `images`.
+        """
+        sources, code = text_codes(self.sources)
+        states = len(sources) * 5
+        counts = np.empty((len(self.classes), len(sources), 5), dtype=np.int64)
+        for column in range(len(self.classes)):
+            state = np.where(self.assumed[:, column], np.int64(2), self.labels[:, column]) + 2
+            counts[column] = np.bincount(code * 5 + state, minlength=states).reshape(len(sources), 5)
+        images = np.bincount(code, minlength=len(sources))
+        rows = [
+            (
+                str(source),
+                name,
+                int(images[s]),
+                *(int(counts[c, s, state + 2]) for state in (1, 0, -2, -1, 2)),
+            )
+            for s, source in enumerate(sources)
+            for c, name in enumerate(self.classes)
+        ]
+        columns = ["source", "class", "images", "positive", "negative", "uncertain", "unknown", "assumed"]
+        return pd.DataFrame(rows, columns=columns)
+
+    def targets(
+        self,
+        uncertain: Mapping[str, UncertainPolicy] | None = None,
+        *,
+        per_source: Mapping[str, Mapping[str, UncertainPolicy]] | None = None,
+    ) -> NDArray[np.float32]:
+        """Return what the loss is given, float32 [N, C]: NaN = unknown, else a target in [0, 1].
+
+        Args:
+            uncertain: What an UNCERTAIN label becomes, by class name; the key "default" stands for all other classes.
+                "ignore" (also without an entry): NaN, so that it is pseudo-labelled; "zeros" and "ones" as in CheXpert
+                (Irvin et al. 2019, U-Zeros and U-Ones); "smooth": `SMOOTH_TARGET` = 0.7, the mean of the U(0.55, 0.85)
+                that Pham et al. (2021) draw for U-Ones+LSR.
+            per_source: Such mappings by source; a source named here takes its own instead of `uncertain`.
+
+        Raises:
+            LabelAssembleError: A class that the table lacks, or an unknown policy.
+        """
+        targets = self.labels.astype(np.float32)
+        targets[self.labels < NEGATIVE] = np.nan
+        default = policy_targets(uncertain or {}, self.classes)
+        by_source = {
+            name: policy_targets(policy, self.classes) for name, policy in (per_source or {}).items()
+        }
+        if not np.isnan(default).all() or by_source:
+            rows, columns = np.nonzero(self.labels == UNCERTAIN)
+            values = default[columns]
+            for name, own in by_source.items():
+                mine = self.sources[rows] == name
+                values[mine] = own[columns[mine]]
+            targets[rows, columns] = values
+        return targets
+
+    def to_csv(self, path: str | Path) -> None:
+        """Write the table as CSV, whole or not at all; `from_csv` reads the same table back.
+
+        Columns: path, name, source, group, split, assumed (names of the classes assumed in that row, joined by ";"),
+        then a column per class with the cells 1, 0, -2 = uncertain, blank = unknown.
+
+        Raises:
+            LabelAssembleError: The file cannot be written, or a text cannot be encoded as UTF-8.
+        """
+        from labelassemble.data.table_csv import write_table_csv
+
+        write_table_csv(self, Path(path))
+
+    @classmethod
+    def from_csv(cls, path: str | Path) -> "Table":
+        """Return the table that `to_csv` wrote.
+
+        Raises:
+            LabelAssembleError: The file cannot be read or is not such a table; with file, line and column.
+        """
+        from labelassemble.data.table_csv import read_table_csv
+
+        return read_table_csv(Path(path))
+
+
+TEXT_FIELDS: Final = ("paths", "names", "groups", "splits", "sources")
+
+
+def check_class_names(classes: Sequence[str]) -> None:
+    """Raise LabelAssembleError unless the names can head the columns of a table: distinct, not blank, not reserved."""
+    for index, name in enumerate(classes):
+        if not name or name != name.strip():
+            raise LabelAssembleError(f"a class name must not be blank or have spaces around it, got '{name}'")
+        if name.lower() in RESERVED_COLUMNS or name == "default":
+            raise LabelAssembleError(
+                f"a class must not be named '{name}': the word is taken by the table itself"
+            )
+        if any(mark in name for mark in ";\n\r\0"):
+            raise LabelAssembleError(f"a class name must not contain ';' or a line break, got {name!r}")
+        if name in classes[:index]:
+            raise LabelAssembleError(f"each class must be named once, got '{name}' twice")
+
+
+def policy_targets(policies: Mapping[str, UncertainPolicy], classes: Sequence[str]) -> NDArray[np.float32]:
+    """Return the target that an UNCERTAIN label of each class becomes, float32 [C], NaN = ignored."""
+    for name, policy in policies.items():
+        if name != "default" and name not in classes:
+            raise LabelAssembleError(
+                f"uncertain: no class '{name}'{did_you_mean(name, [*classes, 'default'])}"
+            )
+        if policy not in get_args(UncertainPolicy):
+            raise LabelAssembleError(
+                f"uncertain: the policy for '{name}' must be ignore, zeros, ones or smooth, got '{policy}'"
+            )
+    default = policies.get("default", "ignore")
+    return np.array([_TARGETS[policies.get(name, default)] for name in classes], dtype=np.float32)
+
+
+def new_table(
+    classes: Sequence[str],
+    *,
+    paths: NDArray[np.str_],
+    names: NDArray[np.str_],
+    labels: NDArray[np.int8],
+    sources: NDArray[np.str_],
+    groups: NDArray[np.str_] | None = None,
+    splits: NDArray[np.str_] | None = None,
+) -> Table:
+    """Return a reader's table: nothing assumed, groups and splits left open ("") unless given."""
+    blank = np.zeros(len(paths), dtype="U1")
+    return Table(
+        classes=tuple(classes),
+        paths=paths,
+        names=names,
+        groups=blank if groups is None else groups,
+        splits=blank if splits is None else splits,
+        sources=sources,
+        labels=labels,
+        assumed=np.zeros(labels.shape, dtype=np.bool_),
+    )

@@ -1,0 +1,133 @@
+"""A table as CSV: written whole or not at all, read back the same."""
+
+import csv
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final, TextIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from labelassemble.data.csvfile import CsvFile, TextColumns, shown
+from labelassemble.data.states import NEGATIVE, POSITIVE, UNCERTAIN, UNKNOWN
+from labelassemble.data.table import RESERVED_COLUMNS, SPLITS, Table, check_class_names
+from labelassemble.data.text import contains
+from labelassemble.errors import LabelAssembleError, did_you_mean
+
+_CELLS: Final = {"1": int(POSITIVE), "0": int(NEGATIVE), "": int(UNKNOWN), "-2": int(UNCERTAIN)}
+_CELL_OF_STATE: Final = np.array(["-2", "", "0", "1"], dtype=object)  # indexed by state + 2
+_ROWS_AT_ONCE: Final = 1 << 16
+
+
+@contextmanager
+def replaced_file(path: Path) -> Iterator[TextIO]:
+    """Open a text file beside `path` that takes its place when the block ends, and vanishes when it raises.
+
+    Raises:
+        LabelAssembleError: The folder cannot be written.
+    """
+    try:
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    except OSError as error:
+        raise LabelAssembleError(f"{path}: cannot be written ({error.strerror or error})") from None
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
+            yield file
+        os.chmod(temporary, 0o666 & ~_umask())  # mkstemp's own mode shuts out everybody else
+        os.replace(temporary, path)
+    except OSError as error:
+        Path(temporary).unlink(missing_ok=True)
+        raise LabelAssembleError(f"{path}: cannot be written ({error.strerror or error})") from None
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _umask() -> int:
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
+
+
+def write_table_csv(table: Table, path: Path) -> None:
+    """Write `table` to `path`; see `Table.to_csv`."""
+    with replaced_file(path) as file:
+        plain = csv.writer(file, lineterminator="\n")
+        quoted = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
+        plain.writerow([*RESERVED_COLUMNS, *table.classes])
+        try:
+            for first in range(0, len(table), _ROWS_AT_ONCE):
+                rows = slice(first, first + _ROWS_AT_ONCE)
+                texts = (table.paths, table.names, table.sources, table.groups, table.splits)
+                # the csv module quotes a line feed but not a carriage return, which would end the row for a reader
+                writer = quoted if any(contains(text[rows], "\r") for text in texts) else plain
+                columns = [text[rows].tolist() for text in texts]
+                columns.append(_assumed_cells(table.assumed[rows], table.classes))
+                cells = _CELL_OF_STATE[table.labels[rows].T + 2]
+                writer.writerows(zip(*columns, *cells.tolist(), strict=True))
+        except UnicodeEncodeError as error:
+            raise LabelAssembleError(
+                f"{path}: a text of the table cannot be written as UTF-8: {shown(error.object)}"
+            ) from None
+
+
+def _assumed_cells(assumed: NDArray[np.bool_], classes: tuple[str, ...]) -> list[str]:
+    """Return the ";"-joined names of the classes assumed in each row; few patterns repeat over many rows."""
+    if not assumed.any():
+        return [""] * len(assumed)
+    patterns, which = np.unique(np.packbits(assumed, axis=1), axis=0, return_inverse=True)
+    chosen = np.unpackbits(patterns, axis=1, count=len(classes)).astype(np.bool_)
+    cells = [";".join(name for name, on in zip(classes, row, strict=True) if on) for row in chosen]
+    return [cells[index] for index in which.reshape(-1)]
+
+
+def read_table_csv(path: Path) -> Table:
+    """Return the table written by `write_table_csv`; see `Table.from_csv`."""
+    with CsvFile(path) as file:
+        if file.header[: len(RESERVED_COLUMNS)] != RESERVED_COLUMNS:
+            raise LabelAssembleError(
+                f"{path}, line 1: a table's columns must start with {','.join(RESERVED_COLUMNS)}, "
+                f"got {shown(','.join(file.header))}"
+            )
+        classes = file.header[len(RESERVED_COLUMNS) :]
+        try:
+            check_class_names(classes)
+        except LabelAssembleError as error:
+            raise LabelAssembleError(f"{path}, line 1: {error}") from None
+        texts = TextColumns("path", "name", "source", "group", "split")
+        labels: list[NDArray[np.int8]] = []
+        assumed: list[NDArray[np.bool_]] = []
+        for chunk in file.chunks(file.header):
+            texts.add({name: chunk.columns[name] for name in ("path", "name", "source", "group")})
+            for row, split in enumerate(chunk.columns["split"]):
+                if split not in SPLITS:
+                    raise chunk.error(row, "split", f"a split must be train, val or test, got {shown(split)}")
+            texts.add({"split": chunk.columns["split"]})
+            block = np.empty((len(chunk), len(classes)), dtype=np.int8)
+            for column, name in enumerate(classes):
+                block[:, column] = chunk.states(name, _CELLS, "1, 0, -2 (uncertain) or blank (unknown)")
+            marks = np.zeros(block.shape, dtype=np.bool_)
+            for row, cell in enumerate(chunk.columns["assumed"]):
+                for name in cell.split(";") if cell else ():
+                    if name not in classes:
+                        raise chunk.error(row, "assumed", f"no class '{name}'{did_you_mean(name, classes)}")
+                    column = classes.index(name)
+                    if block[row, column] < NEGATIVE:
+                        raise chunk.error(row, "assumed", f"'{name}' is assumed but has no label in this row")
+                    marks[row, column] = True
+            labels.append(block)
+            assumed.append(marks)
+    none = (0, len(classes))
+    return Table(
+        classes=classes,
+        paths=texts.take("path"),
+        names=texts.take("name"),
+        groups=texts.take("group"),
+        splits=texts.take("split"),
+        sources=texts.take("source"),
+        labels=np.concatenate(labels) if labels else np.empty(none, dtype=np.int8),
+        assumed=np.concatenate(assumed) if assumed else np.empty(none, dtype=np.bool_),
+    )

@@ -1,0 +1,166 @@
+"""The reader for a user's own CSV: what it understands and how it names what it does not."""
+
+import string
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from labelassemble.data import CsvSource, Table
+from labelassemble.errors import LabelAssembleError
+
+
+def read(folder: Path, text: str | bytes, **options: object) -> Table:
+    path = folder / "labels.csv"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return CsvSource.model_validate({"name": "local", "path": path} | options).read()
+
+
+def test_columns_find_their_use(tmp_path: Path) -> None:
+    table = read(
+        tmp_path,
+        "name,path,patient,split,source,Edema,COVID-19\n"
+        "one,img/1.png,p1,train,A,1,0\n"
+        "two,img/2.png,p1,valid,B,-2,\n"
+        "three,img/3.png,,,A,0.0,-1\n",
+    )
+    assert table.classes == ("Edema", "COVID-19")
+    np.testing.assert_array_equal(table.labels, [[1, 0], [-2, -1], [0, -1]])
+    assert list(table.names) == ["one", "two", "three"]
+    assert list(table.groups) == ["p1", "p1", ""]
+    assert list(table.splits) == ["train", "val", ""]
+    assert list(table.sources) == ["local/A", "local/B", "local/A"]
+    assert list(table.paths) == [str(tmp_path / f"img/{index}.png") for index in (1, 2, 3)]
+    assert not table.assumed.any()
+
+
+def test_columns_are_named_by_the_user(tmp_path: Path) -> None:
+    table = read(
+        tmp_path,
+        "file,pid,fold,age,Mass\n1.png,7,test,50,\n",
+        root=tmp_path / "images",
+        path_column="file",
+        patient_column="pid",
+        split_column="fold",
+        classes=["Mass"],
+        blank="negative",
+    )
+    assert list(table.paths) == [str(tmp_path / "images/1.png")]
+    assert list(table.names) == ["1.png"]
+    assert list(table.sources) == ["local"]
+    np.testing.assert_array_equal(table.labels, [[0]])
+
+
+def test_relative_paths_start_at_the_configuration(tmp_path: Path) -> None:
+    source = CsvSource(name="x", path=Path("a/labels.csv")).resolved(tmp_path)
+    assert (source.path, source.root) == (tmp_path / "a/labels.csv", tmp_path / "a")
+    source = CsvSource(name="x", path=Path("/abs.csv"), root=Path("pics")).resolved(tmp_path)
+    assert (source.path, source.root) == (Path("/abs.csv"), tmp_path / "pics")
+    assert CsvSource(name="x", path=Path("~/labels.csv")).path == Path.home() / "labels.csv"
+
+
+@pytest.mark.parametrize("ending", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+def test_any_line_ending_and_a_byte_order_mark(tmp_path: Path, ending: str, mark: bytes) -> None:
+    text = ending.join(["path,Mass", "1.png,1", '"2,\n2.png",0', "", "3.png, "])
+    table = read(tmp_path, mark + text.encode())
+    np.testing.assert_array_equal(table.labels, [[1], [0], [-1]])
+    assert table.names[1] == "2,\n2.png"
+
+
+def test_mixed_line_endings(tmp_path: Path) -> None:
+    table = read(tmp_path, "path,Mass\r\n1.png,1\n2.png,0\r3.png,1\r\n")
+    np.testing.assert_array_equal(table.labels[:, 0], [1, 0, 1])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (b"", "a CSV must have a header, got an empty file"),
+        (b"\n\n", "a CSV must have a header, got an empty file"),
+        (b"file,Mass\n", "line 1: no column 'path' .*known: file, Mass"),
+        (b"path,Mass,Mass\n", "line 1, column 3: the column 'Mass' stands twice"),
+        (b"path,,Mass\n", "line 1: column 2 has no name"),
+        (b"path,patient\n", "line 1: no column is a class"),
+        (b"path,group\n", "line 1: a class must not be named 'group'"),
+        (b"path,Mass\n1.png,1\n2.png,2\n", r"line 3, column 'Mass': a label must be 1, 0, .*, got '2'"),
+        (b"path,Mass\n1.png,yes\n", r"line 2, column 'Mass': .*, got 'yes'"),
+        (b'path,Mass\n"1\n.png",yes\n', r"line 3, column 'Mass': .*, got 'yes'"),
+        (b"path,Mass\n1.png,1\n2.png\n", "line 3: the header has 2 columns, this row 1"),
+        (b"path,Mass\n1.png,1,0\n", "line 2: the header has 2 columns, this row 3"),
+        (b'path,Mass\n1.png,"1\n', "line 2: not a valid CSV"),
+        (b'path,Mass\n"1".png,1\n', "line 2: not a valid CSV"),
+        (b"path,Mass\n1\x00.png,1\n", "line 2: a CSV must not contain NUL"),
+        ("path,Mass\n1.png,1\nü.png,1\n".encode("latin-1"), r"a CSV must be UTF-8, got the byte 0xfc"),
+        (b"path,Mass\n" + b"x" * 200_000 + b",1\n", "line 2: not a valid CSV"),
+        (b"path,Mass\n ,1\n", "line 2, column 'path': the path of an image must not be blank"),
+        (b"path,Mass\n../x.png,1\n", r"line 2, column 'path': the path '../x.png' leaves the root"),
+        (b"path,Mass\na/../../x.png,1\n", "leaves the root"),
+        (b"path,Mass\n/etc/x.png,1\n", "leaves the root"),
+        (b"path,split,Mass\n1.png,tests,1\n", "line 2, column 'split': .* got 'tests', did you mean 'test'"),
+    ],
+)
+def test_bad_input_is_one_sentence_with_its_place(tmp_path: Path, text: bytes, message: str) -> None:
+    with pytest.raises(LabelAssembleError, match=message) as caught:
+        read(tmp_path, text)
+    assert str(tmp_path / "labels.csv") in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_paths_that_stay_below_the_root_are_kept(tmp_path: Path) -> None:
+    table = read(tmp_path, f"path,Mass\na/../x.png,1\n{tmp_path}/y.png,0\nz..png,1\n")
+    assert list(table.paths) == [str(tmp_path / name) for name in ("x.png", "y.png", "z..png")]
+
+
+def test_missing_columns_and_files(tmp_path: Path) -> None:
+    with pytest.raises(LabelAssembleError, match=r"no column 'Masss' \(classes\), did you mean 'Mass'"):
+        read(tmp_path, "path,Mass\n", classes=["Masss"])
+    with pytest.raises(LabelAssembleError, match=r"no column 'pid' \(patient_column\)"):
+        read(tmp_path, "path,Mass\n", patient_column="pid")
+    with pytest.raises(LabelAssembleError, match=r"gone\.csv: cannot be read \(No such file"):
+        CsvSource(name="x", path=tmp_path / "gone.csv").read()
+    with pytest.raises(LabelAssembleError, match=r"cannot be read \(Is a directory\)"):
+        CsvSource(name="x", path=tmp_path).read()
+
+
+def test_unknown_options_are_refused() -> None:
+    with pytest.raises(ValidationError, match="Extra inputs are not permitted"):
+        CsvSource.model_validate({"name": "x", "path": "a.csv", "pth": 1})
+    with pytest.raises(ValidationError, match="Input should be 'negative' or 'positive'"):
+        CsvSource.model_validate({"name": "x", "path": "a.csv", "assume": {"COVID-19": "maybe"}})
+
+
+cells = st.sampled_from(["1", "0", "1.0", "0.0", "", "-1", "-2"])
+states = {"1": 1, "1.0": 1, "0": 0, "0.0": 0, "": -1, "-1": -1, "-2": -2}
+
+
+@given(
+    rows=st.lists(st.tuples(st.text(string.ascii_letters, min_size=1), cells, cells), max_size=20),
+    data=st.data(),
+)
+def test_damage_never_drops_a_row(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[str, str, str]], data: st.DataObject
+) -> None:
+    """Whatever bytes are put into a good file: an error, or a row for each line that has one."""
+    folder = tmp_path_factory.mktemp("damage")
+    text = "path,A,B\n" + "".join(f"{name},{a},{b}\n" for name, a, b in rows)
+    table = read(folder, text)
+    np.testing.assert_array_equal(
+        table.labels, np.array([[states[a], states[b]] for _, a, b in rows]).reshape(-1, 2)
+    )
+    position = data.draw(st.integers(0, len(text)))
+    kind = data.draw(st.sampled_from(["cut", "insert", "replace"]))
+    junk = b"" if kind == "cut" else data.draw(st.binary(min_size=1, max_size=4))
+    raw = text.encode()
+    end = len(raw) if kind == "cut" else position + (len(junk) if kind == "replace" else 0)
+    damaged = raw[:position] + junk + raw[end:]
+    try:
+        table = read(folder, damaged)
+    except LabelAssembleError:
+        return
+    if b'"' not in damaged:  # without quotes a line is a row
+        lines = damaged.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n").split("\n")
+        assert len(table) == sum(line != "" for line in lines) - 1
