@@ -1,12 +1,16 @@
 """Datasets that label different things, read as they are published and assembled into one table."""
 
 from labelassemble.data.assemble import Assembly, assemble
-from labelassemble.data.images import ImageError, decode_bytes, decode_image
+from labelassemble.data.errors import ImageError
+from labelassemble.data.images import decode_bytes, decode_image
 from labelassemble.data.readers import (
     ChestXray14Source,
     CheXpertSource,
+    Cifar10Source,
     CovidxSource,
     CsvSource,
+    MedMnistSource,
+    MnistSource,
     Source,
     SourceOptions,
 )
@@ -35,10 +39,13 @@ __all__ = [
     "AssemblyReport",
     "CheXpertSource",
     "ChestXray14Source",
+    "Cifar10Source",
     "CovidxSource",
     "CsvSource",
     "ImageError",
     "LabelState",
+    "MedMnistSource",
+    "MnistSource",
     "Source",
     "SourceOptions",
     "SplitOptions",

@@ -14,29 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from labelassemble.data.containers import is_reference, read_member
+from labelassemble.data.errors import ImageError
 from labelassemble.errors import LabelAssembleError
 
 _COLOUR: Final = frozenset({"RGB", "CMYK", "YCbCr", "LAB", "HSV", "RGBX"})
 _SIXTEEN_BIT: Final = frozenset({"I;16", "I;16L", "I;16B", "I;16N"})
 # warnings.catch_warnings changes the state of the whole process: one thread at a time
 _warnings_lock = threading.Lock()
-
-
-class ImageError(LabelAssembleError):
-    """An image that cannot be read: names the file and the reason.
-
-    Attributes:
-        path: The image, as the table has it.
-        reason: What is wrong with it.
-    """
-
-    def __init__(self, path: str, reason: str) -> None:
-        super().__init__(f"{path}: {reason}")
-        self.path = path
-        self.reason = reason
-
-    def __reduce__(self) -> tuple[type["ImageError"], tuple[str, str]]:
-        return ImageError, (self.path, self.reason)  # so that it travels from a worker process
 
 
 def decode_image(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
@@ -47,12 +32,15 @@ def decode_image(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
     byte, as Pillow reads it). The first frame of a file with several is taken. EXIF orientation is not applied.
 
     Args:
-        path: A file that Pillow can read.
+        path: A file that Pillow can read, or `container::member` (see `labelassemble.data.containers`).
 
     Raises:
         ImageError: The file is missing, a folder, cut off, damaged, too large or of an unknown kind.
     """
     name = os.fspath(path)
+    if is_reference(name):
+        member = read_member(name)
+        return member if isinstance(member, np.ndarray) else decode_bytes(member, name)
     with _opened_file(name) as file:
         return decode_stream(file, name)
 

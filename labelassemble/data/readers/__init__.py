@@ -6,14 +6,33 @@ from pydantic import Field
 
 from labelassemble.data.readers.chestxray14 import ChestXray14Source
 from labelassemble.data.readers.chexpert import CheXpertSource
+from labelassemble.data.readers.cifar10 import Cifar10Source
 from labelassemble.data.readers.covidx import CovidxSource
 from labelassemble.data.readers.csv import CsvSource
+from labelassemble.data.readers.medmnist import MedMnistSource
+from labelassemble.data.readers.mnist import MnistSource
 from labelassemble.data.readers.options import SourceOptions
 
 Source: TypeAlias = Annotated[
-    CsvSource | ChestXray14Source | CheXpertSource | CovidxSource,
+    CsvSource
+    | ChestXray14Source
+    | CheXpertSource
+    | CovidxSource
+    | MedMnistSource
+    | MnistSource
+    | Cifar10Source,
     Field(discriminator="reader"),
 ]
 """A source of a configuration: the key `reader` says which."""
 
-__all__ = ["CheXpertSource", "ChestXray14Source", "CovidxSource", "CsvSource", "Source", "SourceOptions"]
+__all__ = [
+    "CheXpertSource",
+    "ChestXray14Source",
+    "Cifar10Source",
+    "CovidxSource",
+    "CsvSource",
+    "MedMnistSource",
+    "MnistSource",
+    "Source",
+    "SourceOptions",
+]

@@ -1,0 +1,117 @@
+"""Images inside a file of many: `container::member`.
+
+| container | reference |
+|---|---|
+| NumPy archive | `retinamnist.npz::train_images::17` |
+| idx file | `train-images-idx3-ubyte.gz::17` |
+| CIFAR-10's python batch | `data_batch_1::17` |
+| tar shard | `shard-000000.tar::a/000017.png` |
+
+A process opens each container once and keeps the last few; any number of threads may ask at the same time.
+"""
+
+import os
+import re
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from pathlib import Path
+from typing import Final, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from labelassemble.data.errors import ImageError
+from labelassemble.data.stacks import load_cifar_batch, load_idx, load_npz_array
+from labelassemble.data.tar import TarIndex
+from labelassemble.errors import LabelAssembleError
+
+SEPARATOR: Final = "::"
+_IDX: Final = re.compile(r"idx\d-ubyte(\.gz)?$")
+_CIFAR: Final = re.compile(r"(data_batch_\d+|test_batch)$")
+
+_Opened: TypeAlias = NDArray[np.uint8] | TarIndex
+
+
+class _Cache:
+    """The containers that were opened last, least used first."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._items: OrderedDict[Hashable, _Opened] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, key: Hashable, open_it: Callable[[], _Opened]) -> _Opened:
+        with self._lock:
+            item = self._items.get(key)
+            if item is None:
+                item = self._items[key] = open_it()
+                if len(self._items) > self._size:
+                    self._items.popitem(last=False)
+            else:
+                self._items.move_to_end(key)
+            return item
+
+    def forget_lock(self) -> None:
+        self._lock = threading.Lock()
+
+
+_cache: Final = _Cache(size=8)
+# a worker forked while another thread held the lock would wait for that thread for ever
+os.register_at_fork(after_in_child=_cache.forget_lock)
+
+
+def is_reference(name: str) -> bool:
+    """Return whether `name` means a member of a container and not a file."""
+    return SEPARATOR in name and not os.path.exists(name)
+
+
+def read_member(reference: str) -> NDArray[np.uint8] | bytes:
+    """Return an image inside a container: pixels uint8 [channels, H, W], or the bytes of an encoded image.
+
+    Args:
+        reference: `container::member` as in the table above.
+
+    Raises:
+        ImageError: The container is missing, damaged or of an unknown kind, or has no such member.
+    """
+    container, _, member = reference.partition(SEPARATOR)
+    try:
+        if container.endswith(".tar"):
+            index = _cache.get((container, ""), lambda: TarIndex(Path(container)))
+            assert isinstance(index, TarIndex)
+            return index.read(member)
+        array, _, number = member.rpartition(SEPARATOR)
+        stack = _cache.get((container, array), lambda: _stack(Path(container), array))
+        assert isinstance(stack, np.ndarray)
+        if not number.isascii() or not number.isdigit() or int(number) >= len(stack):
+            raise LabelAssembleError(f"a member must be a number below {len(stack)}, got '{number}'")
+        return np.ascontiguousarray(stack[int(number)])
+    except LabelAssembleError as error:
+        raise ImageError(reference, str(error).removeprefix(f"{container}: ")) from None
+
+
+def _stack(path: Path, array: str) -> NDArray[np.uint8]:
+    """Return all images of a container, uint8 [N, channels, H, W]."""
+    if path.suffix == ".npz":
+        return channels_first(load_npz_array(path, array))
+    if _IDX.search(path.name):
+        return channels_first(load_idx(path))
+    if _CIFAR.search(path.name):
+        return load_cifar_batch(path).pixels
+    raise LabelAssembleError("a container must be a .npz, .tar, idx or CIFAR-10 batch file")
+
+
+def channels_first(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return a stack [N, H, W] or [N, H, W, 1|3] as [N, channels, H, W], without a copy.
+
+    Raises:
+        LabelAssembleError: Another shape, such as volumes [N, D, H, W], or not uint8.
+    """
+    if pixels.dtype == np.uint8 and pixels.ndim == 3:
+        return pixels[:, None]
+    if pixels.dtype == np.uint8 and pixels.ndim == 4 and pixels.shape[3] in (1, 3):
+        return pixels.transpose(0, 3, 1, 2)
+    raise LabelAssembleError(
+        f"images must be uint8 [N, H, W] or [N, H, W, 3] (no volumes), got {pixels.dtype} {list(pixels.shape)}"
+    )

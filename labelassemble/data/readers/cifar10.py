@@ -1,0 +1,76 @@
+"""CIFAR-10 (Krizhevsky 2009) as its python batches."""
+
+import os
+from pathlib import Path
+from typing import Final, Literal, Self
+
+import numpy as np
+
+from labelassemble.data.readers.options import FilePath, SourceOptions
+from labelassemble.data.stacks import load_cifar_batch
+from labelassemble.data.states import NEGATIVE, POSITIVE
+from labelassemble.data.table import Table, new_table
+from labelassemble.data.text import constant_text, text_array
+from labelassemble.errors import LabelAssembleError
+
+CIFAR10_CLASSES: Final = (
+    "airplane",
+    "automobile",
+    "bird",
+    "cat",
+    "deer",
+    "dog",
+    "frog",
+    "horse",
+    "ship",
+    "truck",
+)
+
+
+class Cifar10Source(SourceOptions):
+    """The folder `cifar-10-batches-py` with `data_batch_1` to `data_batch_5` and `test_batch`.
+
+    Ten classes, of which an image has exactly one. The training batches are divided into train and val.
+
+    Attributes:
+        root: The folder.
+    """
+
+    reader: Literal["cifar10"] = "cifar10"
+    root: FilePath
+
+    def resolved(self, base: Path) -> Self:
+        """Return the source with its paths made absolute, starting at the folder `base`."""
+        return self.model_copy(update={"root": base / self.root})
+
+    def read(self) -> Table:
+        """Return the table of the folder.
+
+        Raises:
+            LabelAssembleError: A batch is missing or damaged.
+        """
+        paths: list[str] = []
+        names: list[str] = []
+        labels, splits = [], []
+        for file in (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch"):
+            path = self.root / file
+            batch = load_cifar_batch(path)
+            count = len(batch.labels)
+            if count and not 0 <= batch.labels.min() <= batch.labels.max() < len(CIFAR10_CLASSES):
+                raise LabelAssembleError(
+                    f"{path}: a label must be 0 to 9, got {batch.labels.min()} to {batch.labels.max()}"
+                )
+            base = os.path.abspath(path)
+            paths.extend(f"{base}::{index}" for index in range(count))
+            names.extend(f"{file}/{name}" for name in batch.names)
+            chosen = batch.labels[:, None] == np.arange(len(CIFAR10_CLASSES))
+            labels.append(np.where(chosen, np.int8(POSITIVE), np.int8(NEGATIVE)))
+            splits.append(constant_text("test" if file == "test_batch" else "trainval", count))
+        return new_table(
+            CIFAR10_CLASSES,
+            paths=text_array(paths),
+            names=text_array(names),
+            labels=np.concatenate(labels),
+            sources=constant_text(self.name, len(paths)),
+            splits=np.concatenate(splits),
+        )

@@ -1,0 +1,79 @@
+"""MNIST and its kin (Fashion-MNIST, KMNIST) as idx files, plain or gzip."""
+
+import os
+from pathlib import Path
+from typing import Final, Literal, Self
+
+import numpy as np
+
+from labelassemble.data.readers.options import FilePath, SourceOptions
+from labelassemble.data.stacks import load_idx
+from labelassemble.data.states import NEGATIVE, POSITIVE
+from labelassemble.data.table import Table, new_table
+from labelassemble.data.text import constant_text, text_array
+from labelassemble.errors import LabelAssembleError
+
+_PARTS: Final = {"train": "trainval", "t10k": "test"}
+
+
+class MnistSource(SourceOptions):
+    """The folder with `train-images-idx3-ubyte`, `train-labels-idx1-ubyte` and the two of `t10k`, each perhaps `.gz`.
+
+    Ten classes, "0" to "9" or as `labels` calls them, of which an image has exactly one. The 60,000 are divided into
+    train and val, the 10,000 are test.
+
+    Attributes:
+        root: The folder.
+        labels: The names of the ten labels.
+    """
+
+    reader: Literal["mnist"] = "mnist"
+    root: FilePath
+    labels: tuple[str, ...] = tuple("0123456789")
+
+    def resolved(self, base: Path) -> Self:
+        """Return the source with its paths made absolute, starting at the folder `base`."""
+        return self.model_copy(update={"root": base / self.root})
+
+    def read(self) -> Table:
+        """Return the table of the folder.
+
+        Raises:
+            LabelAssembleError: A file is missing or damaged, or holds other labels.
+        """
+        paths: list[str] = []
+        names: list[str] = []
+        labels, splits = [], []
+        for part, split in _PARTS.items():
+            images = self._file(f"{part}-images-idx3-ubyte")
+            codes_path = self._file(f"{part}-labels-idx1-ubyte")
+            codes = load_idx(codes_path)
+            count = len(load_idx(images))
+            if codes.ndim != 1 or len(codes) != count:
+                raise LabelAssembleError(
+                    f"{codes_path}: must hold one label per image ({count}), got {list(codes.shape)}"
+                )
+            if codes.size and codes.max() >= len(self.labels):
+                raise LabelAssembleError(
+                    f"{codes_path}: a label must be below {len(self.labels)}, got {codes.max()}"
+                )
+            base = os.path.abspath(images)
+            paths.extend(f"{base}::{index}" for index in range(count))
+            names.extend(f"{part}::{index}" for index in range(count))
+            chosen = codes[:, None] == np.arange(len(self.labels))
+            labels.append(np.where(chosen, np.int8(POSITIVE), np.int8(NEGATIVE)))
+            splits.append(constant_text(split, count))
+        return new_table(
+            self.labels,
+            paths=text_array(paths),
+            names=text_array(names),
+            labels=np.concatenate(labels),
+            sources=constant_text(self.name, len(paths)),
+            splits=np.concatenate(splits),
+        )
+
+    def _file(self, name: str) -> Path:
+        for path in (self.root / name, self.root / f"{name}.gz"):
+            if path.exists():
+                return path
+        raise LabelAssembleError(f"source '{self.name}': {self.root} has neither {name} nor {name}.gz")
