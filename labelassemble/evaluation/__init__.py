@@ -1,0 +1,54 @@
+"""Evaluation: what a model reaches per class and source, how sure that is, and a report of it."""
+
+from labelassemble.evaluation.bootstrap import bootstrap_auroc
+from labelassemble.evaluation.calibration import Calibration, ReliabilityPoint, calibration_of
+from labelassemble.evaluation.evaluate import evaluate
+from labelassemble.evaluation.metrics import (
+    OperatingPoint,
+    RocCurve,
+    auroc,
+    auroc_per_class,
+    average_precision,
+    roc_curve,
+    sensitivity_at_specificity,
+)
+from labelassemble.evaluation.predictions import Predictions, read_predictions, write_predictions
+from labelassemble.evaluation.results import ROW_HEADER, ClassResult, Evaluation, MeanResult
+from labelassemble.evaluation.statistics import (
+    DeLong,
+    Interval,
+    PairedTest,
+    Proportion,
+    delong,
+    paired_delong,
+    wilson,
+)
+
+__all__ = [
+    "ROW_HEADER",
+    "Calibration",
+    "ClassResult",
+    "DeLong",
+    "Evaluation",
+    "Interval",
+    "MeanResult",
+    "OperatingPoint",
+    "PairedTest",
+    "Predictions",
+    "Proportion",
+    "ReliabilityPoint",
+    "RocCurve",
+    "auroc",
+    "auroc_per_class",
+    "average_precision",
+    "bootstrap_auroc",
+    "calibration_of",
+    "delong",
+    "evaluate",
+    "paired_delong",
+    "read_predictions",
+    "roc_curve",
+    "sensitivity_at_specificity",
+    "wilson",
+    "write_predictions",
+]

@@ -1,0 +1,187 @@
+"""Evaluation of a model's predictions: what it reaches per class and per source, and how sure that is."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from labelassemble.data.states import UNCERTAIN, UNKNOWN
+from labelassemble.data.text import text_codes
+from labelassemble.errors import LabelAssembleError
+from labelassemble.evaluation.bootstrap import Ranking, auroc_replicates, patient_indices, percentile_interval
+from labelassemble.evaluation.calibration import calibration_of
+from labelassemble.evaluation.metrics import (
+    at_threshold,
+    auroc_of,
+    average_precision_of,
+    threshold_at_specificity,
+)
+from labelassemble.evaluation.predictions import Predictions
+from labelassemble.evaluation.results import DECISION, SPECIFICITIES, ClassResult, Evaluation, MeanResult
+from labelassemble.evaluation.statistics import Proportion, delong
+
+
+def evaluate(
+    predictions: Predictions, split: str = "test", *, bootstrap: int = 1000, seed: int = 0
+) -> Evaluation:
+    """Return the evaluation of one split.
+
+    Unknown, uncertain and assumed labels are never counted. Thresholds for sensitivity are chosen on the
+    validation split and then applied to `split`, so they have not seen the images that they are measured on
+    (with split="val" they have, and flatter). AUROC has DeLong's interval with several images of a patient summed
+    (Obuchowski 1997) and the percentile interval of the bootstrap by patient.
+
+    Args:
+        predictions: of a model, for several splits.
+        split: which one to evaluate: "train", "val" or "test".
+        bootstrap: replicates; 0 leaves the bootstrap out.
+        seed: of the bootstrap.
+
+    Raises:
+        LabelAssembleError: another split, or one without images.
+    """
+    if bootstrap < 0:
+        raise LabelAssembleError(f"bootstrap must be 0 or more replicates, got {bootstrap}")
+    rows = predictions.subset_by_split(split)
+    if not len(rows):
+        held = ", ".join(sorted(set(predictions.splits.tolist()))) or "none"
+        raise LabelAssembleError(f"the predictions hold no images of the split '{split}', only of: {held}")
+    chosen_on = predictions.subset_by_split("val")
+    targets, val_targets = rows.targets(), chosen_on.targets()
+    patients = patient_indices(rows.groups, len(rows))
+    sources, source_codes = text_codes(rows.sources)
+
+    results: list[ClassResult] = []
+    by_source: list[ClassResult] = []
+    rankings: list[Ranking] = []
+    for column, name in enumerate(predictions.classes):
+        cut = _Thresholds.chosen(val_targets[:, column], chosen_on.probabilities[:, column])
+        of_class = _Column(
+            name=name,
+            labels=rows.labels[:, column],
+            assumed=rows.assumed[:, column],
+            targets=targets[:, column],
+            probabilities=rows.probabilities[:, column],
+            patients=patients,
+        )
+        whole = of_class.result(np.ones(len(rows), np.bool_), None, cut)
+        results.append(replace(whole, source_auroc=_source_auroc(targets[:, column], source_codes)))
+        rankings.append(of_class.ranking())
+        for code, source in enumerate(sources):
+            inside = source_codes == code
+            if not np.isnan(targets[inside, column]).all():
+                by_source.append(of_class.result(inside, str(source), cut))
+
+    defined = [index for index, result in enumerate(results) if result.auroc is not None]
+    mean_interval = None
+    if bootstrap and defined:
+        areas = auroc_replicates(rankings, int(patients.max()) + 1, replicates=bootstrap, seed=seed)
+        results = [
+            replace(result, bootstrap=percentile_interval(area))
+            for result, area in zip(results, areas, strict=True)
+        ]
+        mean_interval = percentile_interval(areas[defined].mean(axis=0))
+    values = [result.auroc for result in results if result.auroc is not None]
+    return Evaluation(
+        split=split,
+        threshold_split="val" if len(chosen_on) else None,
+        images=len(rows),
+        patients=int(patients.max()) + 1,
+        sources=tuple(str(source) for source in sources),
+        classes=tuple(results),
+        by_source=tuple(by_source),
+        mean=MeanResult(
+            tuple(results[index].name for index in defined),
+            float(np.mean(values)) if values else None,
+            mean_interval,
+        ),
+        replicates=bootstrap,
+        seed=seed,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Thresholds:
+    """Thresholds of one class, chosen on the validation split."""
+
+    by_target: tuple[tuple[float, float], ...]  # (specificity asked for, threshold); empty without negatives
+    negatives: int  # that they were chosen by
+
+    @classmethod
+    def chosen(cls, targets: NDArray[np.float64], probabilities: NDArray[np.float64]) -> "_Thresholds":
+        negatives = probabilities[targets == 0]
+        if not len(negatives):
+            return cls((), 0)
+        known = probabilities[~np.isnan(targets)]
+        pairs = tuple(
+            (target, threshold_at_specificity(negatives, known, target)) for target in SPECIFICITIES
+        )
+        return cls(pairs, len(negatives))
+
+
+@dataclass(frozen=True, slots=True)
+class _Column:
+    """One class on the images of the split, each array [N]."""
+
+    name: str
+    labels: NDArray[np.int8]
+    assumed: NDArray[np.bool_]
+    targets: NDArray[np.float64]
+    probabilities: NDArray[np.float64]
+    patients: NDArray[np.intp]
+
+    def ranking(self) -> Ranking:
+        positive, negative = self.targets == 1, self.targets == 0
+        return Ranking(
+            self.probabilities[positive],
+            self.probabilities[negative],
+            self.patients[positive],
+            self.patients[negative],
+        )
+
+    def result(self, inside: NDArray[np.bool_], source: str | None, cut: _Thresholds) -> ClassResult:
+        """Return what the images `inside` [N] give."""
+        positive, negative = inside & (self.targets == 1), inside & (self.targets == 0)
+        positives, negatives = self.probabilities[positive], self.probabilities[negative]
+        labels = self.labels[inside]
+        area = delong(
+            positives,
+            negatives,
+            positive_groups=self.patients[positive],
+            negative_groups=self.patients[negative],
+        )
+        right = np.count_nonzero(positives >= DECISION) + np.count_nonzero(negatives < DECISION)
+        return ClassResult(
+            name=self.name,
+            source=source,
+            positives=len(positives),
+            negatives=len(negatives),
+            unknown=int(np.count_nonzero(labels == UNKNOWN)),
+            uncertain=int(np.count_nonzero(labels == UNCERTAIN)),
+            assumed=int(np.count_nonzero(self.assumed[inside])),
+            patients=len(np.unique(self.patients[positive | negative])),
+            auroc=None if area is None else area.auroc,
+            interval=None if area is None else area.interval,
+            bootstrap=None,
+            average_precision=average_precision_of(positives, negatives),
+            operating_points=tuple(
+                at_threshold(positives, negatives, threshold, target=target)
+                for target, threshold in cut.by_target
+            ),
+            threshold_negatives=cut.negatives,
+            accuracy=Proportion(int(right), len(positives) + len(negatives)),
+            calibration=calibration_of(positives, negatives),
+            source_auroc=None,
+        )
+
+
+def _source_auroc(targets: NDArray[np.float64], sources: NDArray[np.int64]) -> float | None:
+    """Return the AUROC [0.5, 1] of scoring every image by the share of positives in its source, None for one source."""
+    known = ~np.isnan(targets)
+    codes, states = sources[known], targets[known]
+    if len(np.unique(codes)) < 2:
+        return None
+    images = np.bincount(codes)
+    rates = np.bincount(codes, states) / np.maximum(images, 1)
+    scores = rates[codes]
+    return auroc_of(scores[states == 1], scores[states == 0])

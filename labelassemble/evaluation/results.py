@@ -1,0 +1,236 @@
+"""What an evaluation says: results per class and source, what to be cautious about, and both as text."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from labelassemble.evaluation.calibration import Calibration
+from labelassemble.evaluation.metrics import OperatingPoint
+from labelassemble.evaluation.statistics import Interval, Proportion
+
+SPECIFICITIES: Final = (0.90, 0.95, 0.98)
+"""The specificities at which sensitivity is given."""
+
+DECISION: Final = 0.5
+"""The probability from which on an image counts as called positive, for accuracy."""
+
+FEW: Final = 30
+"""Fewer cases of a state than this are pointed out: one case more or less then moves the result."""
+
+LEAK: Final = 0.7
+"""From which AUROC of the source alone on a class is pointed out as perhaps learnt from the source."""
+
+ROW_HEADER: Final = (
+    "class",
+    "source",
+    "pos",
+    "neg",
+    "not counted",
+    "AUROC (95% interval)",
+    "by patient",
+    "AP",
+)
+"""What stands above `Evaluation.rows`."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClassResult:
+    """What the model reaches on one class, over all sources or over one; None = not defined.
+
+    The five counts add up to the images of the split (and source). Only positives and negatives are counted in
+    any figure.
+    """
+
+    name: str
+    source: str | None  # None: all of them
+    positives: int
+    negatives: int
+    unknown: int
+    uncertain: int
+    assumed: int  # positives and negatives that nobody gave
+    patients: int  # with a known label
+    auroc: float | None
+    interval: Interval | None  # DeLong's, 95%, with images summed by patient
+    bootstrap: Interval | None  # by patient, 95%, percentile; all sources only
+    average_precision: float | None
+    operating_points: tuple[OperatingPoint, ...]  # thresholds from `Evaluation.threshold_split`
+    threshold_negatives: int  # known negatives that the thresholds were chosen by
+    accuracy: Proportion  # at probability 0.5
+    calibration: Calibration | None
+    source_auroc: float | None  # what knowing nothing but the image's source reaches; all sources only
+
+    @property
+    def known(self) -> int:
+        """Positives and negatives, together."""
+        return self.positives + self.negatives
+
+    @property
+    def commoner(self) -> float | None:
+        """The accuracy of always naming the commoner state; None without a known label."""
+        return max(self.positives, self.negatives) / self.known if self.known else None
+
+    def cautions(self) -> tuple[str, ...]:
+        """Return what a reader must know before trusting the figures, a sentence each."""
+        found = []
+        if self.known == 0:
+            return ("no image has a known label, so nothing is defined",)
+        if self.auroc is None:
+            state = "negative" if self.positives == 0 else "positive"
+            return (f"every known label is {state}, so AUROC is not defined",)
+        for count, state in ((self.positives, "positive"), (self.negatives, "negative")):
+            if count < FEW:
+                found.append(f"only {count} {state}{'' if count == 1 else 's'}")
+        if self.auroc in (0, 1):
+            found.append(
+                "the two states are separated without an error, so the interval follows from the numbers of cases alone"
+            )
+        if self.interval is not None and self.interval.lower <= 0.5 <= self.interval.upper:
+            found.append("the interval holds 0.5, so the model may be guessing")
+        if self.interval is not None and self.interval.upper < 0.5:
+            found.append("worse than guessing: positives score lower than negatives")
+        if self.source_auroc is not None and self.source_auroc >= LEAK:
+            found.append(
+                f"knowing only the source of an image would already give an AUROC of {number(self.source_auroc)}, "
+                "so the model may have learnt to tell the sources apart; see the figures within one source"
+            )
+        if self.operating_points and self.threshold_negatives < 1 / (1 - SPECIFICITIES[-1]):
+            found.append(
+                f"thresholds rest on {self.threshold_negatives} validation "
+                f"negative{'' if self.threshold_negatives == 1 else 's'}"
+            )
+        for point in self.operating_points:
+            reached = point.specificity.interval
+            if reached is not None and reached.upper < point.target:
+                found.append(
+                    f"the threshold for {percent(point.target)} specificity gives "
+                    f"{percent(point.specificity.value)} on these images"
+                )
+        return tuple(found)
+
+
+@dataclass(frozen=True, slots=True)
+class MeanResult:
+    """The plain mean of AUROC over the classes where it is defined."""
+
+    classes: tuple[str, ...]
+    auroc: float | None
+    bootstrap: Interval | None  # the same resampled patients for all classes
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """The evaluation of one split."""
+
+    split: str
+    threshold_split: str | None  # where thresholds come from: "val", or None where there is no validation
+    images: int
+    patients: int
+    sources: tuple[str, ...]
+    classes: tuple[ClassResult, ...]  # all sources, in the order of the predictions' classes
+    by_source: tuple[ClassResult, ...]  # classes that a source labels, class by class
+    mean: MeanResult
+    replicates: int  # of the bootstrap; 0: none
+    seed: int
+
+    def of(self, name: str, source: str | None = None) -> ClassResult | None:
+        """Return the result of a class, over all sources or one; None where there is none."""
+        results: Sequence[ClassResult] = self.classes if source is None else self.by_source
+        return next((r for r in results if r.name == name and r.source == source), None)
+
+    def rows(self) -> list[tuple[str, ...]]:
+        """Return the results as text under `ROW_HEADER`: every class, then the sources that label it, then the mean."""
+        rows = []
+        for result in self.classes:
+            rows.append(_row(result, "all"))
+            within = [r for r in self.by_source if r.name == result.name]
+            rows += [_row(r, r.source or "") for r in within if len(self.sources) > 1]
+        mean = with_interval(self.mean.auroc, None), interval_text(self.mean.bootstrap)
+        rows.append((f"mean of {len(self.mean.classes)}", "all", "", "", "", *mean, ""))
+        return rows
+
+    def to_text(self) -> str:
+        """Return the evaluation as plain text: a table, how to read it, and the cautions."""
+        rows = [ROW_HEADER, *self.rows()]
+        widths = [max(len(row[column]) for row in rows) for column in range(len(ROW_HEADER))]
+        lines = [
+            f"{self.split} split: {self.images} images of {self.patients} patients from {len(self.sources)} "
+            f"source{'' if len(self.sources) == 1 else 's'}; unknown, uncertain and assumed labels are not counted",
+            "",
+        ]
+        lines += [
+            "  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows
+        ]
+        lines += ["", *_operating_lines(self)]
+        cautions = [(result.name, caution) for result in self.classes for caution in result.cautions()]
+        if cautions:
+            lines += [
+                "",
+                "Before trusting a figure:",
+                *(f"- {name}: {caution}" for name, caution in cautions),
+            ]
+        return "\n".join(lines) + "\n"
+
+
+NOT_DEFINED: Final = "not defined"
+
+
+def number(value: float | None) -> str:
+    """Return a figure with three decimals; one that only rounding makes 0 or 1 says so."""
+    if value is None:
+        return NOT_DEFINED
+    if value != 1 and round(value, 3) == 1:
+        return ">0.999"
+    if value != 0 and round(value, 3) == 0:
+        return "<0.001"
+    return f"{value:.3f}"
+
+
+def percent(value: float | None) -> str:
+    """Return a share as a percentage with at most one decimal; one that only rounding makes 0 or 100 says so."""
+    if value is None:
+        return NOT_DEFINED
+    if value != 1 and round(100 * value, 1) == 100:
+        return ">99.9%"
+    if value != 0 and round(100 * value, 1) == 0:
+        return "<0.1%"
+    return f"{100 * value:.1f}".removesuffix(".0") + "%"
+
+
+def interval_text(interval: Interval | None) -> str:
+    """Return "0.871 to 0.943"."""
+    return NOT_DEFINED if interval is None else f"{number(interval.lower)} to {number(interval.upper)}"
+
+
+def with_interval(value: float | None, interval: Interval | None) -> str:
+    """Return "0.913 (0.871 to 0.943)", or without the interval where there is none."""
+    return number(value) if interval is None else f"{number(value)} ({interval_text(interval)})"
+
+
+def _row(result: ClassResult, source: str) -> tuple[str, ...]:
+    return (
+        result.name if source == "all" else "",
+        source,
+        str(result.positives),
+        str(result.negatives),
+        str(result.unknown + result.uncertain + result.assumed),
+        with_interval(result.auroc, result.interval),
+        "" if result.bootstrap is None else interval_text(result.bootstrap),
+        number(result.average_precision),
+    )
+
+
+def _operating_lines(evaluation: Evaluation) -> list[str]:
+    if evaluation.threshold_split is None:
+        return ["No validation images, so no thresholds and no sensitivities."]
+    lines = [f"Sensitivity at thresholds chosen on the {evaluation.threshold_split} split:"]
+    if evaluation.split == evaluation.threshold_split:
+        lines[0] = "Sensitivity at thresholds chosen on these same images, which flatters it:"
+    for result in evaluation.classes:
+        points = [
+            f"{percent(point.sensitivity.value)} at {percent(point.target)} "
+            f"(specificity here {percent(point.specificity.value)})"
+            for point in result.operating_points
+        ]
+        if points:
+            lines.append(f"- {result.name}: " + ", ".join(points))
+    return lines

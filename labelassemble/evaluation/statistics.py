@@ -1,0 +1,261 @@
+"""How sure a measured AUROC or proportion is: DeLong's variance and paired test, Wilson's interval.
+
+DeLong, DeLong and Clarke-Pearson, Biometrics 1988; computed from midranks as Sun and Xu, IEEE Signal Processing
+Letters 2014. Several images of one patient are not independent: with `groups`, the components are summed within
+each patient first (Obuchowski, Biometrics 1997), which equals DeLong's where every patient has one image.
+"""
+
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import expit, logit, ndtr, ndtri
+from scipy.stats import rankdata
+
+from labelassemble.errors import LabelAssembleError
+
+Floats = NDArray[np.float64]
+
+# A variance below this is what rounding leaves of deviations that cancel: each is exact to 1e-16.
+_ROUNDING: Final = 1e-28
+
+
+class Interval(NamedTuple):
+    """A confidence interval, lower <= upper."""
+
+    lower: float
+    upper: float
+
+
+@dataclass(frozen=True, slots=True)
+class Proportion:
+    """So many successes in so many trials."""
+
+    successes: int
+    trials: int
+
+    @property
+    def value(self) -> float | None:
+        """The share of successes, None without trials."""
+        return self.successes / self.trials if self.trials else None
+
+    @property
+    def interval(self) -> Interval | None:
+        """Wilson's 95% interval, None without trials."""
+        return wilson(self.successes, self.trials)
+
+
+@dataclass(frozen=True, slots=True)
+class DeLong:
+    """An AUROC with its sampling variance and confidence interval."""
+
+    auroc: float
+    variance: float
+    interval: Interval
+
+
+@dataclass(frozen=True, slots=True)
+class PairedTest:
+    """The difference of two AUROCs measured on the same images, first minus second."""
+
+    difference: float
+    variance: float | None  # None where one patient holds all the positives, or all the negatives
+    interval: Interval | None  # of the difference, within [-1, 1]; None where there is no variance to go by
+    p: float | None  # two-sided; None where there is no variance to go by and the AUROCs differ
+
+
+@dataclass(frozen=True, slots=True)
+class _Components:
+    """Per patient, the summed deviations of the placement values from the AUROC, one row a scorer."""
+
+    auroc: Floats  # [S]
+    of_positives: Floats  # [S, P], already divided by the number of positives
+    of_negatives: Floats  # [S, Q], already divided by the number of negatives
+    patients_with_positives: int
+    patients_with_negatives: int
+    shared: bool  # the columns of both stand for the same P = Q patients, who may have both states
+
+
+def wilson(successes: float, trials: int, *, level: float = 0.95) -> Interval | None:
+    """Return Wilson's score interval of a proportion, within [0, 1]; None without trials.
+
+    Args:
+        successes: how many, in [0, trials]; need not be whole.
+        trials: of how many.
+        level: the confidence, in (0, 1).
+    """
+    z = _normal_quantile(level)
+    if not 0 <= successes <= trials:
+        raise LabelAssembleError(f"successes must lie in [0, {trials}], got {successes}")
+    if trials == 0:
+        return None
+    share = successes / trials
+    shrink = 1 + z * z / trials
+    middle = (share + z * z / (2 * trials)) / shrink
+    half = z * np.sqrt(share * (1 - share) / trials + z * z / (4 * trials * trials)) / shrink
+    return Interval(float(max(0.0, min(middle - half, share))), float(min(1.0, max(middle + half, share))))
+
+
+def delong(
+    positives: ArrayLike,
+    negatives: ArrayLike,
+    *,
+    positive_groups: ArrayLike | None = None,
+    negative_groups: ArrayLike | None = None,
+    level: float = 0.95,
+) -> DeLong | None:
+    """Return the AUROC of positive against negative scores with DeLong's variance and interval.
+
+    The interval is symmetric on the logit scale, logit(A) -/+ z sd(A) / (A (1 - A)), so it stays within (0, 1)
+    and is lopsided near 1, as it should be. Two cases that the formula does not cover have a stated rule:
+
+    - One patient holds all the positives (or all the negatives): their spread cannot be estimated, so it takes
+      the largest value that an average in [0, 1] can have, A (1 - A).
+    - The variance is 0 (perfect separation, or all scores equal): Wilson's interval of A k successes in k
+      trials, k = patients with the rarer state. Ten positives, all above every negative, give 0.72 to 1.
+
+    Args:
+        positives: [m], scores of the known positives.
+        negatives: [n], scores of the known negatives.
+        positive_groups: [m], the patient of each positive; default: each its own.
+        negative_groups: [n], the patient of each negative; given if and only if positive_groups is.
+        level: the confidence, in (0, 1).
+
+    Returns:
+        The result, or None where either side is empty.
+
+    Raises:
+        LabelAssembleError: a shape that does not fit, a NaN, or a level outside (0, 1).
+    """
+    z = _normal_quantile(level)
+    parts = _components(
+        np.atleast_2d(np.asarray(positives, np.float64)),
+        np.atleast_2d(np.asarray(negatives, np.float64)),
+        positive_groups,
+        negative_groups,
+    )
+    if parts is None:
+        return None
+    area = float(parts.auroc[0])
+    variance = float(_covariance(parts, alone=np.outer(area, 1 - area))[0, 0])
+    if variance <= _ROUNDING or not 0 < area < 1:
+        cases = min(parts.patients_with_positives, parts.patients_with_negatives)
+        interval = wilson(area * cases, cases, level=level)
+        assert interval is not None
+        return DeLong(area, 0.0, interval)
+    half = z * np.sqrt(variance) / (area * (1 - area))
+    lower, upper = expit(logit(area) - half), expit(logit(area) + half)
+    return DeLong(area, variance, Interval(float(min(lower, area)), float(max(upper, area))))
+
+
+def paired_delong(
+    positives: ArrayLike,
+    negatives: ArrayLike,
+    *,
+    positive_groups: ArrayLike | None = None,
+    negative_groups: ArrayLike | None = None,
+    level: float = 0.95,
+) -> PairedTest | None:
+    """Return DeLong's test of two scorers on the same images: difference of AUROCs, its interval and p.
+
+    Args:
+        positives: [2, m], both scorers' scores of the known positives, in the same order.
+        negatives: [2, n], likewise of the known negatives.
+        positive_groups: [m], the patient of each positive; default: each its own.
+        negative_groups: [n], the patient of each negative; given if and only if positive_groups is.
+        level: the confidence of the interval, in (0, 1).
+
+    Returns:
+        The test, or None where no positive or no negative is known. Equal AUROCs with no variance between
+        them (the same ranking twice) give p = 1; different ones with no variance give p = None, since then
+        nothing tells how large a difference chance would make.
+    """
+    z = _normal_quantile(level)
+    first, second = np.asarray(positives, np.float64), np.asarray(negatives, np.float64)
+    if first.ndim != 2 or first.shape[0] != 2 or second.ndim != 2 or second.shape[0] != 2:
+        raise LabelAssembleError(
+            f"paired scores must have shapes [2, m] and [2, n], got {list(first.shape)} and {list(second.shape)}"
+        )
+    parts = _components(first, second, positive_groups, negative_groups)
+    if parts is None:
+        return None
+    difference = float(parts.auroc[0] - parts.auroc[1])
+    if min(parts.patients_with_positives, parts.patients_with_negatives) == 1:
+        return PairedTest(difference, None, None, 1.0 if _same_ranking(parts) else None)
+    covariance = _covariance(parts, alone=np.zeros((2, 2)))
+    variance = float(covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1])
+    if variance <= _ROUNDING:
+        return PairedTest(difference, 0.0, None, 1.0 if _same_ranking(parts) else None)
+    deviation = float(np.sqrt(variance))
+    interval = Interval(max(-1.0, difference - z * deviation), min(1.0, difference + z * deviation))
+    return PairedTest(difference, variance, interval, float(2 * ndtr(-abs(difference) / deviation)))
+
+
+def _normal_quantile(level: float) -> float:
+    if not 0 < level < 1:
+        raise LabelAssembleError(f"level must lie between 0 and 1, got {level}")
+    return float(ndtri(0.5 + level / 2))
+
+
+def _components(
+    positives: Floats, negatives: Floats, positive_groups: ArrayLike | None, negative_groups: ArrayLike | None
+) -> _Components | None:
+    """Return the placement values' deviations by patient, for scores [S, m] and [S, n]."""
+    if np.isnan(positives).any() or np.isnan(negatives).any():
+        raise LabelAssembleError("scores must be numbers, got NaN")
+    m, n = positives.shape[1], negatives.shape[1]
+    if m == 0 or n == 0:
+        return None
+    # Sun and Xu's identity: a case's rank among all, less its rank among its own kind, counts the other kind.
+    ranks = rankdata(np.concatenate([positives, negatives], axis=1), axis=1)
+    won = (ranks[:, :m] - rankdata(positives, axis=1)) / n  # share of negatives below each positive
+    lost = 1 - (ranks[:, m:] - rankdata(negatives, axis=1)) / m  # share of positives above each negative
+    area = won.mean(axis=1)
+    of_positives, of_negatives = (won - area[:, None]) / m, (lost - area[:, None]) / n
+    if positive_groups is None and negative_groups is None:
+        return _Components(area, of_positives, of_negatives, m, n, shared=False)
+    left, right = np.asarray(positive_groups), np.asarray(negative_groups)
+    if left.shape != (m,) or right.shape != (n,):
+        raise LabelAssembleError(
+            f"groups must be given for every score or for none, got {list(left.shape)} and {list(right.shape)} "
+            f"for {m} positives and {n} negatives"
+        )
+    names, patient = np.unique(np.concatenate([left, right]), return_inverse=True)
+    size = len(names)
+    return _Components(
+        area,
+        np.stack([np.bincount(patient[:m], row, size) for row in of_positives]),
+        np.stack([np.bincount(patient[m:], row, size) for row in of_negatives]),
+        len(np.unique(patient[:m])),
+        len(np.unique(patient[m:])),
+        shared=True,
+    )
+
+
+def _covariance(parts: _Components, *, alone: Floats) -> Floats:
+    """Return the covariance [S, S] of the AUROCs (Obuchowski 1997, equations 5 to 8).
+
+    `alone` [S, S] stands in for the share of a side that one patient holds, which cannot be estimated.
+    """
+    total = np.zeros_like(alone)
+    for deviations, holders in (
+        (parts.of_positives, parts.patients_with_positives),
+        (parts.of_negatives, parts.patients_with_negatives),
+    ):
+        total += holders / (holders - 1) * (deviations @ deviations.T) if holders > 1 else alone
+    patients = parts.of_positives.shape[1]
+    if parts.shared and patients > 1:
+        # Patients who have both states tie the two sides together.
+        cross = parts.of_positives @ parts.of_negatives.T
+        total += patients / (patients - 1) * (cross + cross.T)
+    return total
+
+
+def _same_ranking(parts: _Components) -> bool:
+    """Return whether two scorers place every patient's images alike, up to rounding."""
+    return bool(
+        np.allclose(parts.auroc[0], parts.auroc[1], rtol=0, atol=1e-12)
+        and np.allclose(parts.of_positives[0], parts.of_positives[1], rtol=0, atol=1e-12)
+        and np.allclose(parts.of_negatives[0], parts.of_negatives[1], rtol=0, atol=1e-12)
+    )
