@@ -1,0 +1,91 @@
+// Loops over at most kBlock entries, without torch headers: these sources are compiled once for each
+// instruction set, and what runs is chosen by torch's CPU capability (ATEN_CPU_CAPABILITY is honoured).
+#pragma once
+
+#include <cstdint>
+
+namespace labelassemble::cpu {
+
+inline constexpr std::int64_t kBlock = 512;
+
+enum class Element { kFloat, kDouble, kHalf, kBFloat16, kInt8, kUInt8, kInt16, kInt32, kInt64 };
+
+// Which terms an entry can have: without the pseudo-label terms, without the strong view, all of them.
+enum class Terms { kKnownOnly, kWeak, kAll };
+
+template <typename T>
+struct LossConstants {
+  T threshold;
+  T inverse_temperature;
+  T pseudo_weight;
+  T consistency_weight;
+};
+
+template <typename T>
+struct LossForwardBlock {
+  Terms terms;
+  LossConstants<T> constants;
+  const T* weak;
+  const T* strong;      // read with Terms::kAll
+  const T* targets;     // NaN: unknown
+  const T* pos_weight;  // of each entry; null: 1, and then class_weight is null too
+  const T* class_weight;
+  T* entries;  // where to write the loss of each entry; null: sums only
+  std::int64_t count;
+};
+
+struct LossSums {
+  double bce = 0;
+  double pseudo = 0;
+  double consistency = 0;
+  std::int64_t known = 0;
+};
+
+template <typename T>
+struct LossBackwardBlock {
+  Terms terms;
+  LossConstants<T> constants;  // the weights times the incoming gradient, over the counts
+  T bce_weight;
+  T target_slope;  // ds/da; 0 where s is a constant
+  const T* weak;
+  const T* strong;
+  const T* targets;
+  const T* pos_weight;
+  const T* scale;  // of each entry: class weight times incoming gradient; null together with pos_weight
+  T* grad_weak;
+  T* grad_strong;  // written with Terms::kAll
+  std::int64_t count;
+};
+
+template <typename T>
+struct BlockKernelsOf {
+  void (*loss_forward)(const LossForwardBlock<T>&, LossSums&);
+  void (*loss_backward)(const LossBackwardBlock<T>&);
+  // To and from T, `stride` in bytes. `load_target` makes NaN of an integer -1.
+  void (*load)(T* to, const char* from, Element element, std::int64_t stride, std::int64_t count);
+  void (*load_target)(T* to, const char* from, Element element, std::int64_t stride, std::int64_t count);
+  void (*store)(char* to, Element element, std::int64_t stride, const T* from, std::int64_t count);
+  T (*relu_sum)(const T* values, std::int64_t count);
+  void (*relu_add)(T* sums, const T* values, std::int64_t count);
+  void (*relu_spread)(T* to, const T* values, const T* grads, std::int64_t count);
+};
+
+struct BlockKernels {
+  const char* capability;
+  BlockKernelsOf<float> of_float;
+  BlockKernelsOf<double> of_double;
+
+  template <typename T>
+  const BlockKernelsOf<T>& of() const {
+    if constexpr (sizeof(T) == sizeof(float)) {
+      return of_float;
+    } else {
+      return of_double;
+    }
+  }
+};
+
+// The widest of the compiled ones that the processor has and torch uses.
+const BlockKernels& block_kernels();
+
+}  // namespace labelassemble::cpu

@@ -1,0 +1,17 @@
+// Declarations of relu_mean's blocks, inside the namespace of one instruction set.
+#pragma once
+
+#include "ops/cpu/block_kernels.h"
+
+namespace labelassemble::cpu::LABELASSEMBLE_CAPABILITY {
+
+template <typename T>
+T relu_sum(const T* values, std::int64_t count);
+
+template <typename T>
+void relu_add(T* sums, const T* values, std::int64_t count);
+
+template <typename T>
+void relu_spread(T* to, const T* values, const T* grads, std::int64_t count);
+
+}  // namespace labelassemble::cpu::LABELASSEMBLE_CAPABILITY

@@ -1,0 +1,171 @@
+// relu_mean on the CPU: one read of the feature map, nothing of its size written but the gradient.
+#include <ATen/ATen.h>
+#include <torch/library.h>
+
+#include "ops/class_query_logits.h"
+#include "ops/cpu/entry_loop.h"
+#include "ops/partial_label_loss.h"
+
+namespace labelassemble::cpu {
+namespace {
+
+using at::Tensor;
+
+// Positions of the spatial axes: calls run(byte offset, stride, number) for every run along the last axis
+// of the collapsed ones.
+class SpatialRuns {
+ public:
+  explicit SpatialRuns(const Tensor& feature_map) {
+    const auto element = static_cast<std::int64_t>(feature_map.element_size());
+    for (std::int64_t axis = 2; axis < feature_map.dim(); ++axis) {
+      const std::int64_t size = feature_map.size(axis);
+      const std::int64_t stride = feature_map.stride(axis) * element;
+      positions_ *= size;
+      if (size == 1) continue;
+      if (!sizes_.empty() && strides_.back() == stride * size) {
+        sizes_.back() *= size;
+        strides_.back() = stride;
+      } else {
+        sizes_.push_back(size);
+        strides_.push_back(stride);
+      }
+    }
+    if (sizes_.empty()) {
+      sizes_.push_back(1);
+      strides_.push_back(element);
+    }
+  }
+
+  std::int64_t positions() const { return positions_; }
+  std::int64_t stride() const { return strides_.back(); }
+
+  template <typename Run>
+  void for_each(const Run& run) const {
+    const size_t last = sizes_.size() - 1;
+    const std::int64_t runs = positions_ == 0 ? 0 : positions_ / sizes_[last];
+    for (std::int64_t index = 0; index < runs; ++index) {
+      std::int64_t rest = index;
+      std::int64_t offset = 0;
+      for (size_t axis = last; axis-- > 0;) {
+        offset += rest % sizes_[axis] * strides_[axis];
+        rest /= sizes_[axis];
+      }
+      run(offset, strides_[last], sizes_[last]);
+    }
+  }
+
+ private:
+  std::int64_t positions_ = 1;
+  at::DimVector sizes_;
+  at::DimVector strides_;
+};
+
+template <typename T>
+void mean_into(const Tensor& means, const Tensor& feature_map) {
+  const BlockKernelsOf<T>& kernels = block_kernels().of<T>();
+  const Element element = element_of(feature_map);
+  const auto size = static_cast<std::int64_t>(feature_map.element_size());
+  const char* data = static_cast<const char*>(feature_map.const_data_ptr());
+  char* result = static_cast<char*>(means.mutable_data_ptr());
+  const SpatialRuns spatial(feature_map);
+  const std::int64_t channels = feature_map.size(1);
+  const std::int64_t batch_stride = feature_map.stride(0) * size;
+  const std::int64_t channel_stride = feature_map.stride(1) * size;
+  const T scale = T(1) / static_cast<T>(spatial.positions());
+  // By blocks of channels of one image, whatever the layout: the same sums for every number of threads.
+  constexpr std::int64_t kChannels = 64;
+  const std::int64_t blocks = (channels + kChannels - 1) / kChannels;
+  const std::int64_t grain = std::max<std::int64_t>(1, kChunk / (kChannels * std::max<std::int64_t>(1, spatial.positions())));
+  at::parallel_for(0, feature_map.size(0) * blocks, grain, [&](std::int64_t first, std::int64_t last) {
+    T buffer[kBlock];
+    T sums[kChannels];
+    for (std::int64_t block = first; block < last; ++block) {
+      const std::int64_t image = block / blocks;
+      const std::int64_t channel = block % blocks * kChannels;
+      const std::int64_t count = std::min(kChannels, channels - channel);
+      const char* from = data + image * batch_stride + channel * channel_stride;
+      std::fill_n(sums, count, T(0));
+      if (channel_stride == size && spatial.stride() != size) {  // channels_last
+        spatial.for_each([&](std::int64_t offset, std::int64_t stride, std::int64_t length) {
+          for (std::int64_t i = 0; i < length; ++i) {
+            const Rectangle row{const_cast<char*>(from) + offset + i * stride, size, 0, count, 1};
+            kernels.relu_add(sums, read_block(kernels, row, element, false, 0, count, buffer), count);
+          }
+        });
+      } else {
+        for (std::int64_t i = 0; i < count; ++i) {
+          spatial.for_each([&](std::int64_t offset, std::int64_t stride, std::int64_t length) {
+            const Rectangle run{const_cast<char*>(from) + i * channel_stride + offset, stride, 0, length, 1};
+            for (std::int64_t begin = 0; begin < length; begin += kBlock) {
+              const std::int64_t part = std::min(kBlock, length - begin);
+              sums[i] += kernels.relu_sum(read_block(kernels, run, element, false, begin, part, buffer), part);
+            }
+          });
+        }
+      }
+      for (std::int64_t i = 0; i < count; ++i) sums[i] *= scale;
+      kernels.store(result + (image * channels + channel) * size, element, size, sums, count);
+    }
+  });
+}
+
+Tensor forward(const Tensor& feature_map) {
+  check_feature_map(feature_map);
+  const Tensor means = at::empty({feature_map.size(0), feature_map.size(1)}, feature_map.options());
+  if (accumulation_type(feature_map.scalar_type()) == at::kDouble) {
+    mean_into<double>(means, feature_map);
+  } else {
+    mean_into<float>(means, feature_map);
+  }
+  return means;
+}
+
+template <typename T>
+void spread_into(const Tensor& result, const Tensor& scaled, const Tensor& feature_map) {
+  at::DimVector shape(feature_map.dim(), 1);
+  shape[0] = feature_map.size(0);
+  shape[1] = feature_map.size(1);
+  EntryLoop loop;
+  loop.add_output(result);
+  loop.add_input(feature_map);
+  loop.add_input(scaled.view(shape));
+  const BlockKernelsOf<T>& kernels = block_kernels().of<T>();
+  const Element element = element_of(feature_map);
+  loop.run(feature_map.numel(), [&](std::int64_t /*chunk*/, const Rectangle* rectangles) {
+    T values[kBlock];
+    T grads[kBlock];
+    T output[kBlock];
+    const std::int64_t size = rectangles[0].columns * rectangles[0].rows;
+    for (std::int64_t begin = 0; begin < size; begin += kBlock) {
+      const std::int64_t count = std::min(kBlock, size - begin);
+      T* to = output_block(rectangles[0], element, begin, output);
+      kernels.relu_spread(to, read_block(kernels, rectangles[1], element, false, begin, count, values),
+                          read_block(kernels, rectangles[2], element_of(scaled), false, begin, count, grads), count);
+      write_block(kernels, rectangles[0], element, begin, count, to, output);
+    }
+  });
+}
+
+Tensor backward(const Tensor& grad, const Tensor& feature_map) {
+  check_feature_map(feature_map);
+  const at::ScalarType type = accumulation_type(feature_map.scalar_type());
+  const std::int64_t entries = feature_map.size(0) * feature_map.size(1);
+  const Tensor result = at::empty_like(feature_map);
+  if (feature_map.numel() == 0) return result;
+  const Tensor scaled = grad.to(type).contiguous().div(static_cast<double>(feature_map.numel() / entries));
+  if (type == at::kDouble) {
+    spread_into<double>(result, scaled, feature_map);
+  } else {
+    spread_into<float>(result, scaled, feature_map);
+  }
+  return result;
+}
+
+}  // namespace
+
+TORCH_LIBRARY_IMPL(labelassemble, CPU, m) {
+  m.impl("relu_mean", forward);
+  m.impl("_relu_mean_backward", backward);
+}
+
+}  // namespace labelassemble::cpu

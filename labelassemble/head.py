@@ -1,0 +1,132 @@
+"""ClassQueryHead: a classifier whose classes are learnable queries, so that classes can be added later."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from labelassemble.errors import LabelAssembleError, did_you_mean
+from labelassemble.functional import class_query_logits, pooled_class_query_logits
+
+
+def _names(classes: int | Sequence[str]) -> list[str]:
+    names = [f"class{index}" for index in range(classes)] if isinstance(classes, int) else list(classes)
+    if not names:
+        raise LabelAssembleError("classes must name at least one class, got none")
+    twice = [name for index, name in enumerate(names) if name in names[:index]]
+    if twice:
+        raise LabelAssembleError(f"classes must differ, got {twice[0]!r} twice")
+    return names
+
+
+class ClassQueryHead(nn.Module):
+    """Head in which one shared layer makes every class's classifier of its learnable query: W = Q A^T + b.
+
+    Drop-in for nn.Linear(in_features, classes): features [B, D] to logits [B, C]  (the "dynamic adapter" of
+    arXiv 2109.12265, section 2.2). Queries start one-hot. Parameters: `queries` [C, K], `weight` [D, K] and
+    `bias` [D] of the shared layer; `classes` holds the names, in the order of the columns.
+
+    Args:
+        in_features: D, the length of a feature vector.
+        classes: names of the classes, or their number (then named class0, class1, ...).
+        query_dim: K, the length of a query, at least the number of classes and that number by default.
+
+    Example:
+        >>> import torch
+        >>> from labelassemble.head import ClassQueryHead
+        >>> head = ClassQueryHead(1024, ["Edema", "Nodule"])
+        >>> features = torch.randn(16, 1024)
+        >>> head(features).shape, head(features, classes=["Nodule"]).shape
+        (torch.Size([16, 2]), torch.Size([16, 1]))
+        >>> before = head(features)
+        >>> head.add_classes(["COVID-19"])
+        >>> head.classes
+        ['Edema', 'Nodule', 'COVID-19']
+        >>> torch.allclose(head(features)[:, :2], before, atol=1e-6)
+        True
+    """
+
+    classes: list[str]
+
+    def __init__(self, in_features: int, classes: int | Sequence[str], query_dim: int | None = None) -> None:
+        super().__init__()
+        if in_features < 1:
+            raise LabelAssembleError(f"in_features must be at least 1, got {in_features}")
+        self.in_features = in_features
+        self.classes = _names(classes)
+        width = len(self.classes) if query_dim is None else query_dim
+        if width < len(self.classes):
+            raise LabelAssembleError(
+                f"query_dim must be at least the number of classes, {len(self.classes)}, got {query_dim}"
+            )
+        shared = nn.Linear(width, in_features)
+        self.queries = nn.Parameter(torch.eye(len(self.classes), width))
+        self.weight = nn.Parameter(shared.weight.detach())
+        self.bias = nn.Parameter(shared.bias.detach())
+
+    def forward(
+        self,
+        features: Tensor,  # [B, D]
+        classes: list[str] | None = None,
+    ) -> Tensor:
+        """Return the logits [B, C] of all classes, or of those named, in the order given."""
+        if torch.jit.is_scripting():  # type: ignore[attr-defined]
+            # The same products, so that a scripted head needs no library but torch.
+            queries: Tensor = self.queries
+            if classes is not None:
+                queries = queries[[self.classes.index(name) for name in classes]]
+            return F.linear(features, torch.addmm(self.bias, queries, self.weight.t()))
+        else:
+            return class_query_logits(features, self._queries_of(classes), self.weight, self.bias)
+
+    @torch.jit.unused
+    def from_feature_map(self, feature_map: Tensor, classes: list[str] | None = None) -> Tensor:
+        """Return the logits [B, C] of a map [B, D, *spatial]: ReLU, average pooling, queries in one pass."""
+        return pooled_class_query_logits(feature_map, self._queries_of(classes), self.weight, self.bias)
+
+    @torch.jit.unused
+    def _queries_of(self, classes: list[str] | None) -> Tensor:
+        if classes is None:
+            return self.queries
+        for name in classes:
+            if name not in self.classes:
+                raise LabelAssembleError(f"the head has no class {name!r}{did_you_mean(name, self.classes)}")
+        return self.queries[[self.classes.index(name) for name in classes]]
+
+    @torch.jit.unused
+    def add_classes(self, names: Sequence[str]) -> None:
+        """Add classes after the others, whose logits stay as they are.
+
+        The parameters are replaced by larger ones: make the optimizer anew afterwards.
+        """
+        classes = _names([*self.classes, *names])
+        old, width = self.queries.shape
+        wider = max(width, len(classes))
+        new = nn.Linear(wider, self.in_features).to(self.weight)
+        with torch.no_grad():
+            # One-hot in a column of their own; old queries are 0 there, so that their logits do not change.
+            queries = torch.eye(len(classes), wider).to(self.queries)
+            queries[:old] = 0
+            queries[:old, :width] = self.queries
+            new.weight[:, :width] = self.weight
+        self.queries = nn.Parameter(queries)
+        self.weight = nn.Parameter(new.weight.detach())
+        self.classes = classes
+
+    @torch.jit.unused
+    def similarity(self) -> Tensor:
+        """Return the cosine similarity [C, C] of the learned queries, without gradient."""
+        directions = F.normalize(self.queries.detach(), dim=1)
+        return directions @ directions.t()
+
+    @torch.jit.unused
+    def to_linear(self) -> nn.Linear:
+        """Return nn.Linear(D, C, bias=False) with the same logits: queries folded in, for inference."""
+        linear = nn.Linear(self.in_features, len(self.classes), bias=False).to(self.weight)
+        with torch.no_grad():
+            linear.weight.copy_(torch.addmm(self.bias, self.queries, self.weight.t()))
+        return linear
+
+    def extra_repr(self) -> str:
+        return f"in_features={self.in_features}, classes={self.classes}, query_dim={self.queries.shape[1]}"

@@ -1,0 +1,260 @@
+"""Losses as modules: `PartialLabelLoss` and `MaskedBCEWithLogitsLoss`, drop-ins for nn.BCEWithLogitsLoss."""
+
+from collections.abc import Sequence
+from typing import Annotated, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+
+from labelassemble.errors import LabelAssembleError
+from labelassemble.functional import (
+    LossTerms,
+    masked_bce_with_logits,
+    partial_label_loss,
+    partial_label_loss_terms,
+)
+from labelassemble.ops.partial_label_loss import Reduction
+
+__all__ = ["LossOptions", "LossTerms", "MaskedBCEWithLogitsLoss", "PartialLabelLoss"]
+
+Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class LossOptions(BaseModel):
+    """The `loss:` section of a configuration: the loss's options and their schedule in epochs."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    threshold: float = Field(
+        0.5, gt=0, lt=1, description="tau: probabilities above it are sharpened towards 1"
+    )
+    temperature: float = Field(4.0, ge=1, description="t: 1 makes hard pseudo-labels, .inf none")
+    pseudo_weight: Weight = Field(1.0, description="weight of the pseudo-label term")
+    consistency_weight: Weight = Field(1.0, description="weight of the consistency between the two views")
+    warmup_epochs: int = Field(5, ge=0, description="epochs with known labels alone")
+    ramp_epochs: int = Field(0, ge=0, description="epochs in which the two weights then rise to their values")
+    pos_weight: Literal["balanced"] | dict[str, Weight] | None = Field(
+        None, description="weight of positives by class name, or balanced: negatives over positives"
+    )
+    class_weight: dict[str, Weight] | None = Field(None, description="weight of every term by class name")
+    detach_target: bool = Field(True, description="take pseudo-labels as constants in the gradient")
+
+
+def _class_vector(name: str, values: Tensor | Sequence[float] | None) -> Tensor | None:
+    if values is None:
+        return None
+    vector = (
+        torch.as_tensor(values, dtype=None if isinstance(values, Tensor) else torch.float32).detach().clone()
+    )
+    if vector.dim() != 1 or not vector.is_floating_point():
+        raise LabelAssembleError(
+            f"{name} must be one floating value a class, got {vector.dtype} of shape {list(vector.shape)}"
+        )
+    return vector
+
+
+def _check_reduction(reduction: str) -> None:
+    if reduction not in ("mean", "sum", "none"):
+        raise LabelAssembleError(f"reduction must be mean, sum or none, got {reduction!r}")
+
+
+class PartialLabelLoss(nn.Module):
+    """Loss of Label-Assemble: cross-entropy where labels are known, pseudo-labels and consistency where not.
+
+    total = mean over known of bce + pseudo_weight * mean over unknown of (a_w - s(a_w))^2
+    + consistency_weight * mean over unknown of (a_s - s(a_w))^2  (arXiv 2109.12265, section 2.2), see
+    `labelassemble.functional.partial_label_loss`. The weights are plain attributes that a schedule may set.
+
+    Args:
+        threshold: tau, above which a probability is sharpened towards 1.
+        temperature: t >= 1; 1 makes hard pseudo-labels, inf none.
+        pseudo_weight: weight of the pseudo-label term; 0 skips it.
+        consistency_weight: weight of the consistency term; 0 skips it.
+        pos_weight: [C] weight of the positive part of the cross-entropy, by class.
+        class_weight: [C] weight of every term, by class.
+        detach_target: take pseudo-labels as constants in the gradient.
+        reduction: "mean", "sum" or "none".
+
+    Example:
+        An ordinary torch classifier, its loss and its last layer replaced by two lines:
+
+        >>> import torch
+        >>> from torch import nn
+        >>> from labelassemble.head import ClassQueryHead
+        >>> from labelassemble.loss import PartialLabelLoss
+        >>> _ = torch.manual_seed(0)
+        >>> body = nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.ReLU())
+        >>> head = ClassQueryHead(32, ["Edema", "Nodule"])   # was: nn.Linear(32, 2)
+        >>> criterion = PartialLabelLoss()                   # was: nn.BCEWithLogitsLoss()
+        >>> model = nn.Sequential(body, head)
+        >>> optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+        >>> images = torch.randn(8, 1, 8, 8)
+        >>> targets = torch.tensor([[1.0, float("nan")], [0.0, 1.0]]).repeat(4, 1)  # NaN: nobody looked
+        >>> losses = []
+        >>> for _ in range(50):
+        ...     weak, strong = model(images), model(images + 0.1 * torch.randn_like(images))
+        ...     loss = criterion(weak, strong, targets)
+        ...     optimizer.zero_grad()
+        ...     loss.backward()
+        ...     optimizer.step()
+        ...     losses.append(loss.item())
+        >>> losses[-1] < 0.1 * losses[0]
+        True
+    """
+
+    pos_weight: Tensor | None
+    class_weight: Tensor | None
+
+    def __init__(
+        self,
+        *,
+        threshold: float = 0.5,
+        temperature: float = 4.0,
+        pseudo_weight: float = 1.0,
+        consistency_weight: float = 1.0,
+        pos_weight: Tensor | Sequence[float] | None = None,
+        class_weight: Tensor | Sequence[float] | None = None,
+        detach_target: bool = True,
+        reduction: Reduction = "mean",
+    ) -> None:
+        super().__init__()
+        if not 0 < threshold < 1:
+            raise LabelAssembleError(f"threshold must lie between 0 and 1, got {threshold}")
+        if not temperature >= 1:
+            raise LabelAssembleError(f"temperature must be at least 1, got {temperature}")
+        for name, weight in (("pseudo_weight", pseudo_weight), ("consistency_weight", consistency_weight)):
+            if not 0 <= weight < float("inf"):
+                raise LabelAssembleError(f"{name} must be finite and not negative, got {weight}")
+        _check_reduction(reduction)
+        self.threshold = float(threshold)
+        self.temperature = float(temperature)
+        self.pseudo_weight = float(pseudo_weight)
+        self.consistency_weight = float(consistency_weight)
+        self.detach_target = detach_target
+        self.reduction = reduction
+        self.register_buffer("pos_weight", _class_vector("pos_weight", pos_weight), persistent=False)
+        self.register_buffer("class_weight", _class_vector("class_weight", class_weight), persistent=False)
+
+    def forward(
+        self,
+        logits_weak: Tensor,  # [B, C, *spatial]
+        logits_strong: Tensor | None,  # [B, C, *spatial]
+        targets: Tensor,  # [B, C, *spatial]
+    ) -> Tensor:
+        """Return the loss, see `labelassemble.functional.partial_label_loss`."""
+        if torch.jit.is_scripting():  # type: ignore[attr-defined]
+            loss: Tensor = torch.ops.labelassemble.partial_label_loss(
+                logits_weak,
+                logits_strong,
+                targets,
+                self.threshold,
+                self.temperature,
+                self.pseudo_weight,
+                self.consistency_weight,
+                self.pos_weight,
+                self.class_weight,
+                self.detach_target,
+                self.reduction,
+            )
+            return loss
+        else:
+            return partial_label_loss(
+                logits_weak,
+                logits_strong,
+                targets,
+                threshold=self.threshold,
+                temperature=self.temperature,
+                pseudo_weight=self.pseudo_weight,
+                consistency_weight=self.consistency_weight,
+                pos_weight=self.pos_weight,
+                class_weight=self.class_weight,
+                detach_target=self.detach_target,
+                reduction=self.reduction,
+            )
+
+    @torch.jit.unused
+    def terms(
+        self,
+        logits_weak: Tensor,  # [B, C, *spatial]
+        logits_strong: Tensor | None,  # [B, C, *spatial]
+        targets: Tensor,  # [B, C, *spatial]
+    ) -> LossTerms:
+        """Return the loss and, from the same pass, the terms and counts it is made of (not for "none")."""
+        if self.reduction == "none":
+            raise LabelAssembleError("terms need reduction mean or sum, got 'none'")
+        return partial_label_loss_terms(
+            logits_weak,
+            logits_strong,
+            targets,
+            threshold=self.threshold,
+            temperature=self.temperature,
+            pseudo_weight=self.pseudo_weight,
+            consistency_weight=self.consistency_weight,
+            pos_weight=self.pos_weight,
+            class_weight=self.class_weight,
+            detach_target=self.detach_target,
+            reduction=self.reduction,
+        )
+
+    def extra_repr(self) -> str:
+        return (
+            f"threshold={self.threshold}, temperature={self.temperature}, "
+            f"pseudo_weight={self.pseudo_weight}, consistency_weight={self.consistency_weight}, "
+            f"detach_target={self.detach_target}, reduction={self.reduction!r}"
+        )
+
+
+class MaskedBCEWithLogitsLoss(nn.Module):
+    """nn.BCEWithLogitsLoss for targets of which some are unknown (NaN, or -1 in integers).
+
+    Args:
+        pos_weight: [C] weight of the positive part, by class.
+        class_weight: [C] weight of the class.
+        reduction: "mean" over known entries, "sum" or "none".
+
+    Example:
+        >>> import torch
+        >>> from labelassemble.loss import MaskedBCEWithLogitsLoss
+        >>> MaskedBCEWithLogitsLoss()(torch.zeros(2, 2), torch.tensor([[1, -1], [0, -1]]))
+        tensor(0.6931)
+    """
+
+    pos_weight: Tensor | None
+    class_weight: Tensor | None
+
+    def __init__(
+        self,
+        *,
+        pos_weight: Tensor | Sequence[float] | None = None,
+        class_weight: Tensor | Sequence[float] | None = None,
+        reduction: Reduction = "mean",
+    ) -> None:
+        super().__init__()
+        _check_reduction(reduction)
+        self.reduction = reduction
+        self.register_buffer("pos_weight", _class_vector("pos_weight", pos_weight), persistent=False)
+        self.register_buffer("class_weight", _class_vector("class_weight", class_weight), persistent=False)
+
+    def forward(
+        self,
+        logits: Tensor,  # [B, C, *spatial]
+        targets: Tensor,  # [B, C, *spatial]
+    ) -> Tensor:
+        """Return the loss, see `labelassemble.functional.masked_bce_with_logits`."""
+        if torch.jit.is_scripting():  # type: ignore[attr-defined]
+            loss: Tensor = torch.ops.labelassemble.masked_bce_with_logits(
+                logits, targets, self.pos_weight, self.class_weight, self.reduction
+            )
+            return loss
+        else:
+            return masked_bce_with_logits(
+                logits,
+                targets,
+                pos_weight=self.pos_weight,
+                class_weight=self.class_weight,
+                reduction=self.reduction,
+            )
+
+    def extra_repr(self) -> str:
+        return f"reduction={self.reduction!r}"
