@@ -2,7 +2,14 @@
 
 from labelassemble.data.assemble import Assembly, assemble
 from labelassemble.data.images import ImageError, decode_bytes, decode_image
-from labelassemble.data.readers import CsvSource, Source, SourceOptions
+from labelassemble.data.readers import (
+    ChestXray14Source,
+    CheXpertSource,
+    CovidxSource,
+    CsvSource,
+    Source,
+    SourceOptions,
+)
 from labelassemble.data.report import AssemblyReport
 from labelassemble.data.splits import SplitOptions
 from labelassemble.data.states import (
@@ -26,6 +33,9 @@ __all__ = [
     "UNKNOWN",
     "Assembly",
     "AssemblyReport",
+    "CheXpertSource",
+    "ChestXray14Source",
+    "CovidxSource",
     "CsvSource",
     "ImageError",
     "LabelState",

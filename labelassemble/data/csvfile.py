@@ -1,6 +1,9 @@
 """Reading a CSV file strictly: nothing guessed, nothing dropped, every error with file, line and column."""
 
 import csv
+import gzip
+import io
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,9 +58,9 @@ class Chunk:
 class CsvFile:
     """A CSV file opened for one pass over its rows; a context manager.
 
-    UTF-8 with or without a byte-order mark; any mixture of line endings; quotes as RFC 4180 has them. Lines without a
-    cell are skipped; a row with more or fewer cells than the header is an error, as is a header that names a column
-    twice.
+    Plain or gzip (by the ending .gz); UTF-8 with or without a byte-order mark; any mixture of line endings; quotes as
+    RFC 4180 has them. Lines without a cell are skipped; a row with more or fewer cells than the header is an error, as
+    is a header that names a column twice.
 
     Attributes:
         path: The file.
@@ -67,7 +70,7 @@ class CsvFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            self._file: TextIO = path.open(encoding="utf-8-sig", newline="")
+            self._file = _opened(path)
         except OSError as error:
             raise LabelAssembleError(f"{path}: cannot be read ({error.strerror or error})") from None
         self._line = 0
@@ -101,8 +104,11 @@ class CsvFile:
                 f"{self.path}, after line {self._line}: a CSV must be UTF-8, got the byte 0x{byte:02x} "
                 "(a file in Latin-1 or Windows-1252 must be saved as UTF-8 first)"
             ) from None
-        except OSError as error:
-            raise LabelAssembleError(f"{self.path}: cannot be read ({error.strerror or error})") from None
+        except (OSError, EOFError, zlib.error) as error:  # the last two: a damaged .gz
+            reason = getattr(error, "strerror", None) or error
+            raise LabelAssembleError(
+                f"{self.path}, after line {self._line}: cannot be read ({reason})"
+            ) from None
 
     def _next_row(self) -> list[str] | None:
         try:
@@ -168,6 +174,12 @@ class CsvFile:
             by_column = list(zip(*rows, strict=True))
             yield Chunk(self.path, lines, {column: by_column[index] for column, index in wanted})
             rows, lines = [], []
+
+
+def _opened(path: Path) -> TextIO:
+    if path.suffix == ".gz":
+        return io.TextIOWrapper(gzip.open(path), encoding="utf-8-sig", newline="")
+    return path.open(encoding="utf-8-sig", newline="")
 
 
 class TextColumns:
