@@ -1,0 +1,55 @@
+// labelassemble-predict: the probabilities of an exported model for images, at a shell. No Python.
+#include <ATen/Parallel.h>
+
+#include <algorithm>
+#include <exception>
+#include <iostream>
+#include <string>
+#include <vector>
+
+#include "labelassemble/classifier.h"
+#include "options.h"
+#include "output.h"
+
+namespace {
+
+namespace predict = labelassemble::predict;
+
+void run(const predict::Options& options) {
+  if (options.threads > 0) at::set_num_threads(options.threads);
+  const labelassemble::Classifier classifier(options.model, options.device);
+  std::vector<float> probabilities;
+  std::vector<labelassemble::Image> batch;
+  for (std::size_t start = 0; start < options.images.size(); start += options.batch) {
+    const std::size_t end = std::min(options.images.size(), start + options.batch);
+    batch.clear();
+    for (std::size_t i = start; i < end; ++i) {
+      batch.push_back(labelassemble::read_image(options.images[i]));
+    }
+    const labelassemble::Probabilities answer = classifier.predict(batch);
+    probabilities.insert(probabilities.end(), answer.values.begin(), answer.values.end());
+  }
+  predict::print(std::cout, options.format, classifier.describe(), options.images, probabilities);
+  std::cout.flush();
+  if (!std::cout) throw labelassemble::Error("the answer cannot be written to the standard output");
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  std::ios::sync_with_stdio(false);
+  try {
+    const predict::Options options = predict::parse(std::vector<std::string>(argv + 1, argv + argc));
+    if (options.help) {
+      std::cout << predict::kHelp;
+    } else if (options.version) {
+      std::cout << "labelassemble-predict " LABELASSEMBLE_VERSION "\n";
+    } else {
+      run(options);
+    }
+    return 0;
+  } catch (const std::exception& error) {
+    std::cerr << "labelassemble-predict: " << error.what() << "\n";
+    return 2;
+  }
+}

@@ -1,0 +1,16 @@
+"""Exporting a trained network, and running what was exported without Python."""
+
+from labelassemble.export.metadata import InputDescription, ModelMetadata, load_metadata
+from labelassemble.export.program import cmake_path, find_program, run_program
+from labelassemble.export.torchscript import ExportSummary, export_torchscript
+
+__all__ = [
+    "ExportSummary",
+    "InputDescription",
+    "ModelMetadata",
+    "cmake_path",
+    "export_torchscript",
+    "find_program",
+    "load_metadata",
+    "run_program",
+]

@@ -1,0 +1,92 @@
+"""What an exported model says of itself: class names, input and thresholds, readable without torch."""
+
+import os
+import zipfile
+from pathlib import Path
+from typing import Final, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from labelassemble.errors import LabelAssembleError
+
+METADATA_FILE: Final = "labelassemble.json"
+
+
+class InputDescription(BaseModel):
+    """What the network inside takes; images of any size and of 1 or 3 channels are converted to it.
+
+    Attributes:
+        channels: 1 (grey) or 3 (colour).
+        size: height and width in pixels.
+        mean: subtracted from values in 0..1, one a channel.
+        std: divides after that, one a channel.
+        values: what a caller passes, by dtype.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    channels: int
+    size: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    values: dict[str, tuple[float, float]] = {"uint8": (0, 255), "float": (0, 1)}
+
+
+class ModelMetadata(BaseModel):
+    """The metadata of an exported model, kept in its file as JSON.
+
+    Attributes:
+        format: version of the layout; the C++ library refuses another.
+        library: version of labelassemble that exported it.
+        torch: version of torch that exported it.
+        classes: names, in the order of the columns of every answer.
+        interest: classes that the model was chosen by.
+        thresholds: per class, positive at or above; None when none were chosen.
+        temperature: of the calibration; already inside the model.
+        input: what the network takes.
+        difference: largest difference from eager probabilities, seen when exporting.
+        images: number of images that the difference was taken over.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    format: Literal[1] = 1
+    library: str
+    torch: str
+    classes: tuple[str, ...]
+    interest: tuple[str, ...] = ()
+    thresholds: dict[str, float] | None = None
+    temperature: float = 1.0
+    input: InputDescription
+    difference: float
+    images: int
+
+
+def load_metadata(path: str | os.PathLike[str]) -> ModelMetadata:
+    """Return the metadata of an exported model; neither torch nor the weights are loaded.
+
+    Raises:
+        LabelAssembleError: no such file, not a TorchScript file, or one that labelassemble did not export.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise LabelAssembleError(f"{path}: no such model")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            # TorchScript puts everything under one folder, named after the file as it was first written.
+            name = next(
+                (name for name in archive.namelist() if name.endswith(f"/extra/{METADATA_FILE}")), None
+            )
+            text = None if name is None else archive.read(name)
+    except (OSError, zipfile.BadZipFile):
+        raise LabelAssembleError(f"{path}: not a TorchScript file") from None
+    if text is None:
+        raise LabelAssembleError(
+            f"{path}: not exported by labelassemble (it carries no class names and no input description)"
+        )
+    try:
+        return ModelMetadata.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or METADATA_FILE
+        raise LabelAssembleError(f"{path}: damaged metadata: {where}: {first['msg']}") from None
