@@ -117,27 +117,42 @@ def aligned(source: NamedSource, classes: Sequence[str], taxonomy: Taxonomy | No
     labels = np.full((len(own), len(wide)), UNKNOWN, dtype=np.int8)
     labels[:, : len(own.classes)] = own.labels
     if taxonomy is not None:
-        _apply_no_finding(labels, wide, own, taxonomy)
-        _apply_implications(labels, wide, own.classes, taxonomy)
+        known = _labelled(own)
+        _apply_no_finding(labels, wide, own, known, taxonomy)
+        _apply_implications(labels, wide, own.classes, known, taxonomy)
     return labels[:, [wide.index(name) for name in classes]]
 
 
-def _apply_no_finding(labels: NDArray[np.int8], wide: Sequence[str], own: Table, taxonomy: Taxonomy) -> None:
+def _labelled(own: Table) -> NDArray[np.bool_]:
+    """Return whether the source of each row labels each of its classes anywhere, bool [N, C].
+
+    A file of several sources has columns that some of them leave blank throughout.
+    """
+    _, code = text_codes(own.sources)
+    count = int(code.max()) + 1
+    found = np.empty((count, len(own.classes)), dtype=np.bool_)
+    for column in range(len(own.classes)):
+        found[:, column] = np.bincount(code, weights=own.labels[:, column] != UNKNOWN, minlength=count) > 0
+    return found[code]
+
+
+def _apply_no_finding(
+    labels: NDArray[np.int8], wide: Sequence[str], own: Table, known: NDArray[np.bool_], taxonomy: Taxonomy
+) -> None:
     if taxonomy.no_finding not in own.classes:
         return
     healthy = labels[:, wide.index(taxonomy.no_finding)] == POSITIVE
-    _, code = text_codes(own.sources)
-    count = int(code.max()) + 1
     for column, name in enumerate(own.classes):
-        if name == taxonomy.no_finding or name in taxonomy.exempt:
-            continue
-        # a file of several sources has columns that some of them leave blank throughout: those stay unknown
-        labelled = np.bincount(code, weights=own.labels[:, column] != UNKNOWN, minlength=count) > 0
-        labels[healthy & labelled[code] & (labels[:, column] == UNKNOWN), column] = NEGATIVE
+        if name != taxonomy.no_finding and name not in taxonomy.exempt:
+            labels[healthy & known[:, column] & (labels[:, column] == UNKNOWN), column] = NEGATIVE
 
 
 def _apply_implications(
-    labels: NDArray[np.int8], wide: Sequence[str], labelled: Sequence[str], taxonomy: Taxonomy
+    labels: NDArray[np.int8],
+    wide: Sequence[str],
+    own: Sequence[str],
+    known: NDArray[np.bool_],
+    taxonomy: Taxonomy,
 ) -> None:
     given = labels.copy()
     for column, name in enumerate(wide):
@@ -147,8 +162,8 @@ def _apply_implications(
             above = wide.index(parent)
             open_above = (given[:, above] == UNKNOWN) | (given[:, above] == UNCERTAIN)
             labels[open_above & (given[:, column] == POSITIVE), above] = POSITIVE
-    for column, name in enumerate(wide):
+    for column, name in enumerate(own):
         for parent in taxonomy.implied(name):
-            if parent in wide and name in labelled:
+            if parent in wide:
                 absent = given[:, wide.index(parent)] == NEGATIVE
-                labels[absent & (labels[:, column] == UNKNOWN), column] = NEGATIVE
+                labels[absent & known[:, column] & (labels[:, column] == UNKNOWN), column] = NEGATIVE

@@ -12,7 +12,7 @@ from labelassemble.errors import LabelAssembleError
 def source(folder: Path, name: str, text: str, **options: object) -> CsvSource:
     path = folder / f"{name}.csv"
     path.write_text(text)
-    return CsvSource.model_validate({"name": name, "path": path} | options)
+    return CsvSource.model_validate({"name": name, "path": path, "root": folder / name} | options)
 
 
 @pytest.fixture
@@ -174,7 +174,7 @@ def test_the_taxonomy_aligns_synonyms_and_derives_labels(tmp_path: Path) -> None
                 -1,
                 -1,
                 -1,
-            ],  # no pneumonia: no COVID-19, which the source labels; it says nothing of others
+            ],  # no pneumonia: no COVID-19 either, which the source labels; no word on others
             [0, 1, -1, -1, -1],
             [-1, -1, 1, 0, -1],  # No Finding speaks of the classes that b labels, not of devices
             [-1, 1, 0, 1, 1],
