@@ -7,7 +7,15 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from labelassemble.data.alignment import NamedSource, aligned, check_names, limited, name_source, with_groups
+from labelassemble.data.alignment import (
+    NamedSource,
+    aligned,
+    check_names,
+    limited,
+    name_source,
+    unlabel,
+    with_groups,
+)
 from labelassemble.data.duplicates import (
     Duplicates,
     DuplicateSearch,
@@ -86,12 +94,13 @@ def assemble(
     for source in named:
         check_names(source, list(dict.fromkeys([*union, *chosen])))
     policies = _policies(named, chosen)
+    quotas = [(_source_names(source), source.labelled) for source in named if source.labelled]
     parts = [_part(source, chosen, split.seed, taxonomy) for source in named]
     del named  # the readers' tables: at millions of rows they would stay beside the assembled one
     table, hidden = _joined(parts, chosen)
     del parts
     found = find_duplicates(table.paths, duplicates, workers=workers, progress=progress)
-    return _finished(table, hidden, found, policies, split)
+    return _finished(table, hidden, found, policies, quotas, split)
 
 
 @dataclass
@@ -134,16 +143,20 @@ def _policies(named: Sequence[NamedSource], classes: Sequence[str]) -> dict[str,
             name: policy for name, policy in source.uncertain.items() if name == "default" or name in classes
         }
         if own:
-            for name in text_codes(source.table.sources)[0]:
-                policies[str(name)] = own
+            for name in _source_names(source):
+                policies[name] = own
     return policies
+
+
+def _source_names(source: NamedSource) -> tuple[str, ...]:
+    """Return what the source is called in the table: several names where its file has a column of sources."""
+    return tuple(str(name) for name in text_codes(source.table.sources)[0])
 
 
 def _part(source: NamedSource, classes: Sequence[str], seed: int, taxonomy: Taxonomy | None) -> _Part:
     options = source.options
     table = with_groups(limited(source.table, options.limit, seed), options.patients or options.name)
-    source = NamedSource(options, table, source.assume, source.uncertain, source.hide)
-    labels = aligned(source, classes, taxonomy)
+    labels = aligned(table, classes, taxonomy)
     hidden = None
     for name in source.hide:
         if name not in classes:
@@ -189,6 +202,7 @@ def _finished(
     hidden: NDArray[np.int8] | None,
     found: Duplicates,
     policies: dict[str, dict[str, UncertainPolicy]],
+    quotas: Sequence[tuple[tuple[str, ...], dict[str, int]]],
     options: SplitOptions,
 ) -> Assembly:
     """Return the assembly of a table whose splits are still the published ones and whose duplicates are still rows."""
@@ -212,6 +226,9 @@ def _finished(
         if hidden is not None:
             hidden = merge_labels(found.image, hidden, np.zeros(hidden.shape, dtype=np.bool_)).labels
     table = Table(table.classes, **texts, labels=merged.labels, assumed=merged.assumed)
+    for names, labelled in quotas:
+        table, taken = unlabel(table, names, labelled, options.seed)
+        hidden = taken if hidden is None else np.where(taken == UNKNOWN, hidden, taken)
     report = AssemblyReport(
         coverage=table.coverage(),
         splits=split_counts(table),
