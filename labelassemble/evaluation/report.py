@@ -29,6 +29,8 @@ from labelassemble.evaluation.results import (
 )
 from labelassemble.evaluation.runfolder import History, RunFolder, read_run
 
+__all__ = ["Comparison", "write_report"]
+
 CARDS = 4
 """With at most this many classes of interest each has a card of its own at the top."""
 
