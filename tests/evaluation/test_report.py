@@ -173,7 +173,10 @@ def test_the_data_section_counts_labels(run):
     frame = table.coverage()
     row = frame[(frame["source"] == "nih") & (frame["class"] == "COVID-19")].iloc[0]
     assert f"{row['positive']} / {row['negative']}" in page.sections["data"]
-    assert "No named patient stands in more than one split." in page.sections["data"]
+    assert (
+        "No patient stands in more than one split, as far as the sources name patients."
+        in page.sections["data"]
+    )
 
 
 def test_patients_on_both_sides_are_told(run):
@@ -181,7 +184,7 @@ def test_patients_on_both_sides_are_told(run):
     (run / "table.csv").write_text(re.sub(r",p(\d+),(train|test),", r",p4,\2,", text), encoding="utf-8")
     assert "1 patient stands in more than one split: the results flatter" in page_of(run).sections["data"]
     (run / "table.csv").write_text(re.sub(r",p\d+,(train|val|test),", r",,\1,", text), encoding="utf-8")
-    assert "The table names no patients" in page_of(run).sections["data"]
+    assert "every image is a patient of its own" in page_of(run).sections["data"]
 
 
 @pytest.mark.parametrize(
