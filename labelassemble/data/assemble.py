@@ -186,8 +186,9 @@ def _joined(parts: Sequence[_Part], classes: Sequence[str]) -> tuple[Table, NDAr
         hidden = np.concatenate(
             [np.full_like(part.labels, UNKNOWN) if part.hidden is None else part.hidden for part in parts]
         )
-    labels = np.concatenate([part.labels for part in parts])
-    assumed = np.concatenate([part.assumed for part in parts])
+    one = len(parts) == 1
+    labels = parts[0].labels if one else np.concatenate([part.labels for part in parts])
+    assumed = parts[0].assumed if one else np.concatenate([part.assumed for part in parts])
     for column, name in enumerate(classes):
         labelled = (labels[:, column] != UNKNOWN) & ~assumed[:, column]
         if not labelled.any():

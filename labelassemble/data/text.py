@@ -22,7 +22,9 @@ def constant_text(value: str, rows: int) -> NDArray[np.str_]:
 
 
 def concatenate_text(parts: Sequence[NDArray[np.str_]]) -> NDArray[np.str_]:
-    """Return the arrays of text one after the other; an empty sequence gives an empty array."""
+    """Return the arrays of text one after the other; none gives an empty array, a single one itself."""
+    if len(parts) == 1:
+        return parts[0]
     return np.concatenate(parts) if parts else text_array([])
 
 
