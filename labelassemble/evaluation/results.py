@@ -98,13 +98,13 @@ class ClassResult:
                 f"thresholds rest on {self.threshold_negatives} validation "
                 f"negative{'' if self.threshold_negatives == 1 else 's'}"
             )
-        for point in self.operating_points:
-            reached = point.specificity.interval
-            if reached is not None and reached.upper < point.target:
-                found.append(
-                    f"the threshold for {percent(point.target)} specificity gives "
-                    f"{percent(point.specificity.value)} on these images"
-                )
+        missed = [
+            f"{percent(point.target)} give {percent(point.specificity.value)}"
+            for point in self.operating_points
+            if point.specificity.interval is not None and point.specificity.interval.upper < point.target
+        ]
+        if missed:
+            found.append(f"thresholds miss their specificity on these images: {', '.join(missed)}")
         return tuple(found)
 
 

@@ -202,7 +202,10 @@ def test_a_threshold_that_does_not_carry_over_is_pointed_out():
     labels = np.array([0] * 200 + [1] * 100 + [0] * 300)
     scores = np.concatenate([rng.uniform(0, 0.3, 200), rng.uniform(0.2, 1, 100), rng.uniform(0.1, 0.6, 300)])
     result = evaluate(make(labels, scores, splits=["val"] * 200 + ["test"] * 400)).classes[0]
-    assert any(caution.startswith("the threshold for 95% specificity gives") for caution in result.cautions())
+    assert any(
+        caution.startswith("thresholds miss their specificity on these images: 90% give ")
+        for caution in result.cautions()
+    )
 
 
 def test_another_split_can_be_evaluated(several):
