@@ -1,6 +1,8 @@
 """Datasets that label different things, read as they are published and assembled into one table."""
 
 from labelassemble.data.assemble import Assembly, assemble
+from labelassemble.data.check import ImageCheck, check_images, missing_files
+from labelassemble.data.duplicates import DuplicateSearch
 from labelassemble.data.errors import ImageError
 from labelassemble.data.images import decode_bytes, decode_image
 from labelassemble.data.readers import (
@@ -42,6 +44,8 @@ __all__ = [
     "Cifar10Source",
     "CovidxSource",
     "CsvSource",
+    "DuplicateSearch",
+    "ImageCheck",
     "ImageError",
     "LabelState",
     "MedMnistSource",
@@ -53,6 +57,8 @@ __all__ = [
     "Taxonomy",
     "UncertainPolicy",
     "assemble",
+    "check_images",
     "decode_bytes",
     "decode_image",
+    "missing_files",
 ]

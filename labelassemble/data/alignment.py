@@ -24,6 +24,7 @@ class NamedSource:
         assume: State by class to fill UNKNOWN with.
         uncertain: Policy by class, "default" for the others.
         hide: Classes whose labels are set aside.
+        labelled: How many training images keep their label, by class.
     """
 
     options: SourceOptions
@@ -31,6 +32,7 @@ class NamedSource:
     assume: dict[str, int]
     uncertain: dict[str, UncertainPolicy]
     hide: tuple[str, ...]
+    labelled: dict[str, int]
 
 
 def name_source(options: SourceOptions, table: Table, taxonomy: Taxonomy | None) -> NamedSource:
@@ -63,14 +65,42 @@ def name_source(options: SourceOptions, table: Table, taxonomy: Taxonomy | None)
         for name, policy in options.uncertain.items()
     }
     hide = tuple(canonical(name, ", hide") for name in options.hide)
-    for name in hide:
-        if name not in classes:
-            raise LabelAssembleError(
-                f"source '{source}', hide: it does not label '{name}'{did_you_mean(name, classes)}"
-            )
-        if name in assume:
-            raise LabelAssembleError(f"source '{source}': '{name}' cannot be both hidden and assumed")
-    return NamedSource(options, replace(table, classes=classes), assume, uncertain, hide)
+    labelled = {canonical(name, ", labelled"): count for name, count in options.labelled.items()}
+    for key, names in (("hide", hide), ("labelled", tuple(labelled))):
+        for name in names:
+            if name not in classes:
+                near = did_you_mean(name, classes)
+                raise LabelAssembleError(f"source '{source}', {key}: it does not label '{name}'{near}")
+            if name in assume:
+                raise LabelAssembleError(f"source '{source}': '{name}' cannot be in both {key} and assume")
+    return NamedSource(options, replace(table, classes=classes), assume, uncertain, hide, labelled)
+
+
+def unlabel(
+    table: Table, sources: Sequence[str], labelled: dict[str, int], seed: int
+) -> tuple[Table, NDArray[np.int8]]:
+    """Return the table with labels taken out, until so many training images keep one, and the labels taken.
+
+    Args:
+        table: The table, its splits decided.
+        sources: What the source is called in the table.
+        labelled: How many of its training images keep their label, by class.
+        seed: Seed of the choice.
+
+    Returns:
+        The table; the labels taken, int8 [N, C] with UNKNOWN elsewhere.
+    """
+    labels = table.labels.copy()
+    taken = np.full(labels.shape, UNKNOWN, dtype=np.int8)
+    training = np.isin(table.sources, np.array(sources)) & (table.splits == "train")
+    for name, count in labelled.items():
+        if name in table.classes:
+            column = table.classes.index(name)
+            rows = np.flatnonzero(training & (labels[:, column] != UNKNOWN) & ~table.assumed[:, column])
+            rows = rows[np.argsort(text_hash(table.names[rows], seed), kind="stable")][count:]
+            taken[rows, column] = labels[rows, column]
+            labels[rows, column] = UNKNOWN
+    return replace(table, labels=labels), taken
 
 
 def check_names(source: NamedSource, classes: Sequence[str]) -> None:
@@ -104,40 +134,54 @@ def with_groups(table: Table, register: str) -> Table:
     return replace(table, groups=np.where(table.groups != "", patient, image))
 
 
-def aligned(source: NamedSource, classes: Sequence[str], taxonomy: Taxonomy | None) -> NDArray[np.int8]:
-    """Return the labels of the source under `classes`, int8 [N, C], with all that the taxonomy derives from them.
+def aligned(own: Table, classes: Sequence[str], taxonomy: Taxonomy | None) -> NDArray[np.int8]:
+    """Return the labels of a source's table under `classes`, int8 [N, C], with all that the taxonomy derives from them.
 
     A positive label makes positive every class that it implies, unless that one is labelled negative. A negative label
     makes negative the classes that imply it, but only those that the source labels: a collection older than COVID-19
     must not become a collection without COVID-19 because it labels pneumonia. Positive "No Finding" makes negative
     exactly the classes that the source labels.
     """
-    own = source.table
     wide = list(dict.fromkeys([*own.classes, *classes]))
     labels = np.full((len(own), len(wide)), UNKNOWN, dtype=np.int8)
     labels[:, : len(own.classes)] = own.labels
     if taxonomy is not None:
-        _apply_no_finding(labels, wide, own, taxonomy)
-        _apply_implications(labels, wide, own.classes, taxonomy)
+        known = _labelled(own)
+        _apply_no_finding(labels, wide, own, known, taxonomy)
+        _apply_implications(labels, wide, own.classes, known, taxonomy)
     return labels[:, [wide.index(name) for name in classes]]
 
 
-def _apply_no_finding(labels: NDArray[np.int8], wide: Sequence[str], own: Table, taxonomy: Taxonomy) -> None:
+def _labelled(own: Table) -> NDArray[np.bool_]:
+    """Return whether the source of each row labels each of its classes anywhere, bool [N, C].
+
+    A file of several sources has columns that some of them leave blank throughout.
+    """
+    _, code = text_codes(own.sources)
+    count = int(code.max()) + 1
+    found = np.empty((count, len(own.classes)), dtype=np.bool_)
+    for column in range(len(own.classes)):
+        found[:, column] = np.bincount(code, weights=own.labels[:, column] != UNKNOWN, minlength=count) > 0
+    return found[code]
+
+
+def _apply_no_finding(
+    labels: NDArray[np.int8], wide: Sequence[str], own: Table, known: NDArray[np.bool_], taxonomy: Taxonomy
+) -> None:
     if taxonomy.no_finding not in own.classes:
         return
     healthy = labels[:, wide.index(taxonomy.no_finding)] == POSITIVE
-    _, code = text_codes(own.sources)
-    count = int(code.max()) + 1
     for column, name in enumerate(own.classes):
-        if name == taxonomy.no_finding or name in taxonomy.exempt:
-            continue
-        # a file of several sources has columns that some of them leave blank throughout: those stay unknown
-        labelled = np.bincount(code, weights=own.labels[:, column] != UNKNOWN, minlength=count) > 0
-        labels[healthy & labelled[code] & (labels[:, column] == UNKNOWN), column] = NEGATIVE
+        if name != taxonomy.no_finding and name not in taxonomy.exempt:
+            labels[healthy & known[:, column] & (labels[:, column] == UNKNOWN), column] = NEGATIVE
 
 
 def _apply_implications(
-    labels: NDArray[np.int8], wide: Sequence[str], labelled: Sequence[str], taxonomy: Taxonomy
+    labels: NDArray[np.int8],
+    wide: Sequence[str],
+    own: Sequence[str],
+    known: NDArray[np.bool_],
+    taxonomy: Taxonomy,
 ) -> None:
     given = labels.copy()
     for column, name in enumerate(wide):
@@ -147,8 +191,8 @@ def _apply_implications(
             above = wide.index(parent)
             open_above = (given[:, above] == UNKNOWN) | (given[:, above] == UNCERTAIN)
             labels[open_above & (given[:, column] == POSITIVE), above] = POSITIVE
-    for column, name in enumerate(wide):
+    for column, name in enumerate(own):
         for parent in taxonomy.implied(name):
-            if parent in wide and name in labelled:
+            if parent in wide:
                 absent = given[:, wide.index(parent)] == NEGATIVE
-                labels[absent & (labels[:, column] == UNKNOWN), column] = NEGATIVE
+                labels[absent & known[:, column] & (labels[:, column] == UNKNOWN), column] = NEGATIVE

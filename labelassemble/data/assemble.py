@@ -7,11 +7,28 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from labelassemble.data.alignment import NamedSource, aligned, check_names, limited, name_source, with_groups
+from labelassemble.data.alignment import (
+    NamedSource,
+    aligned,
+    check_names,
+    limited,
+    name_source,
+    unlabel,
+    with_groups,
+)
+from labelassemble.data.duplicates import (
+    Duplicates,
+    DuplicateSearch,
+    Merged,
+    find_duplicates,
+    joined_groups,
+    merge_labels,
+)
+from labelassemble.data.fingerprints import Progress
 from labelassemble.data.readers import Source
-from labelassemble.data.report import AssemblyReport, empty_conflicts, empty_duplicates
+from labelassemble.data.report import AssemblyReport, row_frame
 from labelassemble.data.splits import SplitOptions, split_by_group
-from labelassemble.data.states import NEGATIVE, UNKNOWN, UncertainPolicy
+from labelassemble.data.states import NEGATIVE, POSITIVE, UNKNOWN, UncertainPolicy
 from labelassemble.data.table import SPLITS, TEXT_FIELDS, Table, check_class_names
 from labelassemble.data.taxonomy import Taxonomy
 from labelassemble.data.text import concatenate_text, text_codes
@@ -45,18 +62,25 @@ def assemble(
     classes: Sequence[str] | None = None,
     split: SplitOptions | None = None,
     taxonomy: Taxonomy | None = None,
+    duplicates: DuplicateSearch = "path",
+    workers: int = 1,
+    progress: Progress | None = None,
 ) -> Assembly:
     """Return one table of all `sources`, its classes aligned by name.
 
     For each source, in this order: names made the taxonomy's, `limit`, labels derived by the taxonomy, `hide`,
-    `assume`. Then the splits: a source's `split`, else the publisher's, else by a hash of the seed and the patient; no
-    group of images lies on two sides (see `split_by_group`).
+    `assume`. Then rows of the same image become one (see `merge_labels` for the rule). Then the splits: a source's
+    `split`, else the publisher's, else by a hash of the seed and the patient; no group of images lies on two sides (see
+    `split_by_group`). Then `labelled`.
 
     Args:
         sources: At least one, each with a name of its own.
         classes: The classes of the table; by default those of the sources, in order of first appearance.
         split: How rows without a published split are divided; default 70 / 10 / 20 %.
         taxonomy: Synonyms and implications; without one, names must be the same to be the same class.
+        duplicates: How the same image is recognised: by "path", also by the "content" of its file, or also by "looks".
+        workers: Threads that read images, where `duplicates` asks for that.
+        progress: Called with (images done, images in all) meanwhile.
 
     Raises:
         LabelAssembleError: A source cannot be read or is empty, two share a name, a class name is known to nobody, or a
@@ -70,11 +94,13 @@ def assemble(
     for source in named:
         check_names(source, list(dict.fromkeys([*union, *chosen])))
     policies = _policies(named, chosen)
+    quotas = [(_source_names(source), source.labelled) for source in named if source.labelled]
     parts = [_part(source, chosen, split.seed, taxonomy) for source in named]
     del named  # the readers' tables: at millions of rows they would stay beside the assembled one
-    table, published, hidden = _joined(parts, chosen)
+    table, hidden = _joined(parts, chosen)
     del parts
-    return _finished(table, published, hidden, policies, split)
+    found = find_duplicates(table.paths, duplicates, workers=workers, progress=progress)
+    return _finished(table, hidden, found, policies, quotas, split)
 
 
 @dataclass
@@ -117,16 +143,20 @@ def _policies(named: Sequence[NamedSource], classes: Sequence[str]) -> dict[str,
             name: policy for name, policy in source.uncertain.items() if name == "default" or name in classes
         }
         if own:
-            for name in text_codes(source.table.sources)[0]:
-                policies[str(name)] = own
+            for name in _source_names(source):
+                policies[name] = own
     return policies
+
+
+def _source_names(source: NamedSource) -> tuple[str, ...]:
+    """Return what the source is called in the table: several names where its file has a column of sources."""
+    return tuple(str(name) for name in text_codes(source.table.sources)[0])
 
 
 def _part(source: NamedSource, classes: Sequence[str], seed: int, taxonomy: Taxonomy | None) -> _Part:
     options = source.options
     table = with_groups(limited(source.table, options.limit, seed), options.patients or options.name)
-    source = NamedSource(options, table, source.assume, source.uncertain, source.hide)
-    labels = aligned(source, classes, taxonomy)
+    labels = aligned(table, classes, taxonomy)
     hidden = None
     for name in source.hide:
         if name not in classes:
@@ -148,10 +178,8 @@ def _part(source: NamedSource, classes: Sequence[str], seed: int, taxonomy: Taxo
     return _Part(texts, labels, assumed, hidden)
 
 
-def _joined(
-    parts: Sequence[_Part], classes: Sequence[str]
-) -> tuple[Table, NDArray[np.str_], NDArray[np.int8] | None]:
-    """Return the table, the splits as published and the hidden labels; empties the parts as it goes."""
+def _joined(parts: Sequence[_Part], classes: Sequence[str]) -> tuple[Table, NDArray[np.int8] | None]:
+    """Return the table, its splits as published, and the hidden labels; empties the parts as it goes."""
     texts = {name: concatenate_text([part.texts.pop(name) for part in parts]) for name in TEXT_FIELDS}
     hidden = None
     if any(part.hidden is not None for part in parts):
@@ -166,36 +194,71 @@ def _joined(
             raise LabelAssembleError(
                 f"class '{name}' is labelled by no source: each of its cells is blank, hidden or only assumed"
             )
-    return Table(tuple(classes), **texts, labels=labels, assumed=assumed), texts["splits"], hidden
+    return Table(tuple(classes), **texts, labels=labels, assumed=assumed), hidden
 
 
 def _finished(
     table: Table,
-    published: NDArray[np.str_],
     hidden: NDArray[np.int8] | None,
+    found: Duplicates,
     policies: dict[str, dict[str, UncertainPolicy]],
+    quotas: Sequence[tuple[tuple[str, ...], dict[str, int]]],
     options: SplitOptions,
 ) -> Assembly:
-    divided = split_by_group(published, table.groups, options)
-    texts = {name: getattr(table, name) for name in TEXT_FIELDS} | {"splits": divided.splits}
-    table = Table(table.classes, **texts, labels=table.labels, assumed=table.assumed)
-    moved = np.flatnonzero(divided.moved)
+    """Return the assembly of a table whose splits are still the published ones and whose duplicates are still rows."""
+    groups = joined_groups(table.groups, found.image, found.alike)
+    divided = split_by_group(table.splits, groups, options)
+    merged = merge_labels(found.image, table.labels, table.assumed)
+    kept = merged.keep
+    moved = kept[divided.moved[kept]]
+    moves = row_frame(table, name=moved).rename(columns={"name_source": "source"})
+    moves["published"] = table.splits[moved].astype(object)
+    moves["split"] = divided.splits[moved].astype(object)
+    duplicates, conflicts = _duplicate_frames(table, found, merged)
+    alike = row_frame(table, name=found.alike[:, 0], other=found.alike[:, 1])
+    unread = [str(path) for path in table.paths[found.unread]]
+    texts = {name: getattr(table, name) for name in TEXT_FIELDS} | {
+        "groups": groups,
+        "splits": divided.splits,
+    }
+    if len(kept) < len(table):
+        texts = {name: array[kept] for name, array in texts.items()}
+        if hidden is not None:
+            hidden = merge_labels(found.image, hidden, np.zeros(hidden.shape, dtype=np.bool_)).labels
+    table = Table(table.classes, **texts, labels=merged.labels, assumed=merged.assumed)
+    for names, labelled in quotas:
+        table, taken = unlabel(table, names, labelled, options.seed)
+        hidden = taken if hidden is None else np.where(taken == UNKNOWN, hidden, taken)
     report = AssemblyReport(
         coverage=table.coverage(),
         splits=split_counts(table),
-        duplicates=empty_duplicates(),
-        conflicts=empty_conflicts(),
-        moved=pd.DataFrame(
-            {
-                "name": table.names[moved].astype(object),
-                "source": table.sources[moved].astype(object),
-                "published": published[moved].astype(object),
-                "split": table.splits[moved].astype(object),
-            }
-        ),
-        notes=_notes(table),
+        duplicates=duplicates,
+        alike=alike,
+        conflicts=conflicts,
+        moved=moves,
+        notes=_notes(table, unread),
     )
     return Assembly(table, report, policies, _hidden_table(table, hidden))
+
+
+def _duplicate_frames(table: Table, found: Duplicates, merged: Merged) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the report's frames of duplicates and of conflicts."""
+    _, first, code = np.unique(found.image, return_index=True, return_inverse=True)
+    gone = np.flatnonzero(first[code] != np.arange(len(table)))
+    duplicates = row_frame(table, kept=first[code[gone]], merged=gone)
+    left, right = found.alike[:, 0], found.alike[:, 1]
+    given = np.where(table.assumed, np.int8(UNKNOWN), table.labels) if len(found.alike) else table.labels
+    against = np.abs(given[left] - given[right]) == 1
+    against &= (given[left] >= NEGATIVE) & (given[right] >= NEGATIVE)
+    pair, column = np.nonzero(against)
+    is_left = given[left[pair], column] == POSITIVE
+    positive = np.concatenate([merged.conflicts[:, 0], np.where(is_left, left[pair], right[pair])])
+    negative = np.concatenate([merged.conflicts[:, 1], np.where(is_left, right[pair], left[pair])])
+    conflicts = row_frame(table, positive=positive, negative=negative)
+    columns = np.concatenate([merged.conflicts[:, 2], column])
+    conflicts.insert(0, "class", [table.classes[index] for index in columns])
+    conflicts["result"] = ["uncertain"] * len(merged.conflicts) + ["both kept"] * len(pair)
+    return duplicates, conflicts
 
 
 def _hidden_table(table: Table, hidden: NDArray[np.int8] | None) -> Table | None:
@@ -207,8 +270,10 @@ def _hidden_table(table: Table, hidden: NDArray[np.int8] | None) -> Table | None
     return Table(table.classes, **texts, labels=labels, assumed=np.zeros(labels.shape, dtype=np.bool_))
 
 
-def _notes(table: Table) -> tuple[str, ...]:
+def _notes(table: Table, unread: Sequence[str]) -> tuple[str, ...]:
     notes = []
+    if unread:
+        notes.append(f"{len(unread)} images could not be read to look for duplicates, the first: {unread[0]}")
     empty = [name for name in SPLITS if not (table.splits == name).any()]
     if empty:
         notes.append(f"no image is in the split {' or '.join(empty)}")

@@ -110,7 +110,7 @@ def _pixels(image: Image.Image, name: str) -> NDArray[np.uint8]:
         image = image.convert("RGBA")
     elif mode in _COLOUR and mode != "RGB":
         image = image.convert("RGB")
-    array = np.asarray(image)
+    array = np.array(image)  # a copy: Pillow's own buffer is read-only
     if image.mode in ("LA", "RGBA"):
         array = _on_black(array)
         if image.mode == "RGBA" and mode in ("1", "L"):

@@ -2,7 +2,11 @@
 
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
+
+from labelassemble.data.table import Table
 
 _ROWS_SHOWN = 10
 
@@ -14,9 +18,10 @@ class AssemblyReport:
     Attributes:
         coverage: Who labels what, as `Table.coverage`.
         splits: Images a source and split: source, images, groups, train, val, test.
-        duplicates: Rows merged into another of the same image: kept, kept_source, merged, merged_source, by.
-        conflicts: Labels on which duplicates contradict each other: name, source, other_name, other_source, class,
-            label, other_label, result.
+        duplicates: Rows merged into an earlier one of the same image: kept, kept_source, merged, merged_source.
+        alike: Pairs of images that look alike, kept apart but in one group: name, source, other_name, other_source.
+        conflicts: Labels on which duplicates contradict each other: class, positive, positive_source, negative,
+            negative_source (the two images by name), result.
         moved: Rows by name whose published split was overruled because their group has a stricter one: name, source,
             published, split.
         notes: Further sentences that a user should read.
@@ -25,18 +30,18 @@ class AssemblyReport:
     coverage: pd.DataFrame
     splits: pd.DataFrame
     duplicates: pd.DataFrame
+    alike: pd.DataFrame
     conflicts: pd.DataFrame
     moved: pd.DataFrame
     notes: tuple[str, ...] = ()
 
     def to_text(self) -> str:
-        """Return the report as plain text, below 110 columns where the names allow it."""
-        parts = [
-            self.splits.to_string(index=False),
-            self.coverage.to_string(index=False),
-        ]
+        """Return the report as plain text; a class that a source does not label has no line."""
+        labelled = self.coverage[self.coverage["unknown"] < self.coverage["images"]]
+        parts = [self.splits.to_string(index=False), labelled.to_string(index=False)]
         for title, frame in (
             ("duplicates merged", self.duplicates),
+            ("pairs that look alike", self.alike),
             ("conflicting labels", self.conflicts),
             ("rows moved so that no patient is on two sides of a split", self.moved),
         ):
@@ -50,13 +55,10 @@ class AssemblyReport:
         return "\n\n".join(parts) + "\n"
 
 
-def empty_duplicates() -> pd.DataFrame:
-    """Return a frame of duplicates without a row."""
-    return pd.DataFrame(columns=["kept", "kept_source", "merged", "merged_source", "by"])
-
-
-def empty_conflicts() -> pd.DataFrame:
-    """Return a frame of conflicts without a row."""
-    return pd.DataFrame(
-        columns=["name", "source", "other_name", "other_source", "class", "label", "other_label", "result"]
-    )
+def row_frame(table: Table, **columns: NDArray[np.int64]) -> pd.DataFrame:
+    """Return a frame with the name and the source of the rows of `table` that each of `columns` lists."""
+    frame = {}
+    for column, rows in columns.items():
+        frame[column] = table.names[rows].astype(object)
+        frame[f"{column}_source"] = table.sources[rows].astype(object)
+    return pd.DataFrame(frame)

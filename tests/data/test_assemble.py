@@ -12,7 +12,7 @@ from labelassemble.errors import LabelAssembleError
 def source(folder: Path, name: str, text: str, **options: object) -> CsvSource:
     path = folder / f"{name}.csv"
     path.write_text(text)
-    return CsvSource.model_validate({"name": name, "path": path} | options)
+    return CsvSource.model_validate({"name": name, "path": path, "root": folder / name} | options)
 
 
 @pytest.fixture
@@ -129,6 +129,22 @@ def test_limit_is_reproducible(tmp_path: Path) -> None:
     assert names != list(assemble([item], split=SplitOptions(seed=3)).table.names)
 
 
+def test_only_so_many_training_images_keep_their_label(tmp_path: Path) -> None:
+    whole = assemble([many(tmp_path)]).table
+    assembly = assemble([many(tmp_path).model_copy(update={"labelled": {"Mass": 30}})])
+    table = assembly.table
+    known = table.known[:, 0]
+    assert int(known[table.splits == "train"].sum()) == 30
+    assert known[table.splits != "train"].all()
+    np.testing.assert_array_equal(table.labels[known], whole.labels[known])
+    assert assembly.hidden is not None
+    np.testing.assert_array_equal(assembly.hidden.labels, whole.labels[~known])
+    more = assemble([many(tmp_path).model_copy(update={"labelled": {"Mass": 50}})]).table
+    assert more.known[known].all()
+    both = many(tmp_path).model_copy(update={"labelled": {"Mass": 10**6}})
+    assert assemble([both]).table == whole
+
+
 def taxonomy() -> Taxonomy:
     return Taxonomy.model_validate(
         {
@@ -174,7 +190,7 @@ def test_the_taxonomy_aligns_synonyms_and_derives_labels(tmp_path: Path) -> None
                 -1,
                 -1,
                 -1,
-            ],  # no pneumonia: no COVID-19, which the source labels; it says nothing of others
+            ],  # no pneumonia: no COVID-19 either, which the source labels; no word on others
             [0, 1, -1, -1, -1],
             [-1, -1, 1, 0, -1],  # No Finding speaks of the classes that b labels, not of devices
             [-1, 1, 0, 1, 1],
@@ -209,7 +225,12 @@ def test_the_report_counts_what_was_assembled(two: list[CsvSource]) -> None:
             "source 'nih', uncertain: no source has a class 'Edemas', did you mean",
         ),
         ({"hide": ("COVID-19",)}, {}, "source 'nih', hide: it does not label 'COVID-19', known: Mass, Edema"),
-        ({"hide": ("Mass",), "assume": {"Mass": "negative"}}, {}, "'Mass' cannot be both hidden and assumed"),
+        ({"hide": ("Mass",), "assume": {"Mass": "negative"}}, {}, "'Mass' cannot be in both hide and assume"),
+        (
+            {"labelled": {"Masss": 3}},
+            {},
+            "source 'nih', labelled: it does not label 'Masss', did you mean 'Mass'",
+        ),
         ({"hide": ("Edema",)}, {}, "class 'Edema' is labelled by no source"),
         ({"name": "covid"}, {}, "each must have a name of its own, got 'covid' twice"),
         ({}, {"classes": ["Covid-19"]}, "classes: no source has a class 'Covid-19', did you mean 'COVID-19'"),

@@ -23,6 +23,8 @@ class SourceOptions(BaseModel):
         uncertain: What an UNCERTAIN label becomes in training, by class, "default" for all others.
         limit: At most so many images, chosen by a hash of the seed and the name.
         hide: Classes whose labels are taken away on purpose; what they were is kept aside in `Assembly.hidden`.
+        labelled: Number of training images, by class, that keep their label of that class; the others lose it as with
+            `hide`. Chosen by a hash of the seed and the name: a greater number keeps all that a lesser one does.
         split: Puts all rows into one split.
         patients: The register that the patient ids belong to; two sources that name the same one share their patients.
             Without it a patient id means nothing outside its source.
@@ -35,5 +37,6 @@ class SourceOptions(BaseModel):
     uncertain: dict[str, UncertainPolicy] = {}
     limit: Annotated[int, Field(ge=1)] | None = None
     hide: tuple[str, ...] = ()
+    labelled: dict[str, Annotated[int, Field(ge=0)]] = {}
     split: SplitName | None = None
     patients: Annotated[str, Field(min_length=1)] | None = None

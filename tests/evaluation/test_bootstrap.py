@@ -1,0 +1,121 @@
+"""The bootstrap by patient against scikit-learn's weighted AUROC on the very same draws."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import roc_auc_score
+
+from labelassemble.errors import LabelAssembleError
+from labelassemble.evaluation import auroc, bootstrap_auroc, delong
+from labelassemble.evaluation.bootstrap import (
+    Ranking,
+    auroc_replicates,
+    patient_indices,
+    percentile_interval,
+)
+
+# Busy machines are slow at times, which says nothing about the rule.
+unhurried = settings(deadline=None, max_examples=25)
+
+
+def draws(patients, replicates, seed):
+    """How often each patient is drawn in each replicate, [replicates, patients]."""
+    generator = np.random.default_rng(seed)
+    return [
+        np.bincount(generator.integers(patients, size=patients, dtype=np.int32), minlength=patients)
+        for _ in range(replicates)
+    ]
+
+
+@unhurried
+@given(
+    st.integers(0, 2**31),
+    st.integers(4, 60),
+    st.sampled_from([0, 1, 5]),
+    st.sampled_from([3, 20]),
+    st.floats(0.1, 0.9),
+)
+def test_every_replicate_is_the_auroc_of_the_drawn_patients(seed, size, decimals, patients, prevalence):
+    rng = np.random.default_rng(seed)
+    labels = (rng.random(size) < prevalence).astype(int)
+    labels[:2] = 0, 1
+    scores = np.round(rng.random(size), decimals)
+    index = patient_indices(rng.integers(0, patients, size), size)
+    positive, negative = labels == 1, labels == 0
+    ranking = Ranking(scores[positive], scores[negative], index[positive], index[negative])
+    areas = auroc_replicates([ranking], index.max() + 1, replicates=70, seed=seed)[0]
+    for area, counts in zip(areas, draws(index.max() + 1, 70, seed), strict=True):
+        weights = counts[index]
+        if weights[positive].sum() == 0 or weights[negative].sum() == 0:
+            assert np.isnan(area)
+        else:
+            assert area == pytest.approx(roc_auc_score(labels, scores, sample_weight=weights), abs=1e-9)
+
+
+def test_interval_is_near_delongs_and_repeats():
+    rng = np.random.default_rng(0)
+    labels = (rng.random(800) < 0.3).astype(float)
+    scores = rng.normal(size=800) + labels
+    labels[rng.random(800) < 0.4] = np.nan
+    interval = bootstrap_auroc(labels, scores, replicates=2000, seed=7)
+    expected = delong(scores[labels == 1], scores[labels == 0]).interval
+    assert interval == pytest.approx(expected, abs=0.01)
+    assert interval.lower < auroc(labels, scores) < interval.upper
+    assert bootstrap_auroc(labels, scores, replicates=2000, seed=7) == interval
+    assert bootstrap_auroc(labels, scores, replicates=2000, seed=8) != interval
+
+
+def test_copies_of_an_image_add_no_certainty_when_the_patient_is_known():
+    rng = np.random.default_rng(0)
+    labels = (rng.random(300) < 0.3).astype(float)
+    scores = rng.normal(size=300) + labels
+    groups = np.array([f"p{i:03d}" for i in range(300)])
+    once = bootstrap_auroc(labels, scores, groups=groups)
+    four = [np.tile(array, 4) for array in (labels, scores, groups)]
+    assert bootstrap_auroc(four[0], four[1], groups=four[2]) == pytest.approx(once, abs=1e-9)
+    by_image = bootstrap_auroc(four[0], four[1])
+    assert by_image.upper - by_image.lower < 0.6 * (once.upper - once.lower)
+
+
+def test_patients_without_a_name_are_patients_of_their_own():
+    index = patient_indices(["a", "", "a", ""], 4)
+    assert index[0] == index[2]
+    assert len({int(i) for i in index}) == 3
+    assert sorted(set(index.tolist())) == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("labels", "scores"),
+    [
+        ([1.0, 1.0, np.nan], [0.1, 0.2, 0.3]),  # one state
+        ([1.0, 1.0, 0.0, 0.0], [3.0, 4.0, 1.0, 2.0]),  # perfect: resampling cannot show an error
+        ([1.0, 1.0, 0.0, 0.0], [1.0, 1.0, 1.0, 1.0]),  # nothing but ties
+    ],
+)
+def test_what_resampling_cannot_show_is_not_defined(labels, scores):
+    assert bootstrap_auroc(labels, scores) is None
+
+
+def test_an_interval_needs_half_of_the_replicates():
+    areas = np.array([0.5, 0.6, 0.7, np.nan, np.nan, np.nan])
+    assert percentile_interval(areas) == pytest.approx((0.505, 0.695))
+    areas[0] = np.nan
+    assert percentile_interval(areas) is None
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: bootstrap_auroc([1, 0], [0.5, 0.1], replicates=0), "replicates must be at least 1, got 0"),
+        (
+            lambda: bootstrap_auroc([1, 0], [0.5, 0.1], groups=["a"]),
+            r"groups must have shape \[2\], got \[1\]",
+        ),
+        (lambda: bootstrap_auroc([1, 0], [0.5, np.nan], name="'Mass'"), "scores of 'Mass' must be numbers"),
+        (lambda: bootstrap_auroc([1, 0, 1], [0.5, 0.1, 0.0], level=1.0), "level must lie between 0 and 1"),
+    ],
+)
+def test_mistakes_are_named(call, message):
+    with pytest.raises(LabelAssembleError, match=message):
+        call()
