@@ -101,7 +101,7 @@ Description read_description(const torch::jit::Module& module, const std::filesy
     const std::int64_t format = module.attr("labelassemble_format").toInt();
     if (format != kFormat) {
       throw Error(path.string() + ": format " + std::to_string(format) +
-                  " of labelassemble's models, and " + "this library reads format " +
+                  " of labelassemble's models, and this library reads format " +
                   std::to_string(kFormat));
     }
     description.classes = strings(module, "classes");
@@ -115,6 +115,13 @@ Description read_description(const torch::jit::Module& module, const std::filesy
   } catch (const c10::Error& failure) {
     throw Error(path.string() + ": damaged description of the model (" +
                 first_line(failure.what_without_backtrace()) + ")");
+  }
+  const std::size_t thresholds = description.thresholds.size();
+  if (description.classes.empty() ||
+      (thresholds != 0 && thresholds != description.classes.size())) {
+    throw Error(path.string() + ": damaged description of the model (" +
+                std::to_string(description.classes.size()) + " classes and " +
+                std::to_string(thresholds) + " thresholds)");
   }
   return description;
 }

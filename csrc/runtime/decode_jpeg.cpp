@@ -4,12 +4,14 @@
 #include "labelassemble/error.h"
 
 #ifdef LABELASSEMBLE_WITH_JPEG
-#include <jerror.h>
-#include <jpeglib.h>
-
 #include <csetjmp>
-#include <cstdio>  // jpeglib.h needs FILE and names no header for it
+#include <cstdio>
 #include <vector>
+
+// clang-format off: jpeglib.h needs FILE, and jerror.h needs jpeglib.h, without including either
+#include <jpeglib.h>
+#include <jerror.h>
+// clang-format on
 #endif
 
 namespace labelassemble {

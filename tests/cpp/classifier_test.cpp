@@ -1,5 +1,7 @@
 // LABELASSEMBLE_TEST_MODEL names an exported model with the classes "one" and "two, too".
-#include <ATen/ATen.h>
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/zeros.h>
 #include <gtest/gtest.h>
 #include <labelassemble/classifier.h>
 
@@ -79,7 +81,7 @@ TEST_F(ClassifierTest, AnswersTensorsAsImages) {
   const at::Tensor answer = classifier_.predict(tensor);
   ASSERT_EQ(answer.sizes(), (at::IntArrayRef{1, 2}));
   ASSERT_EQ(answer.scalar_type(), at::kFloat);
-  const at::Tensor from_float = classifier_.predict(tensor.to(at::kFloat) / 255);
+  const at::Tensor from_float = classifier_.predict(tensor.to(at::kFloat).div(255));
   for (int c = 0; c < 2; ++c) {
     EXPECT_NEAR(answer[0][c].item<float>(), expected.row(0)[c], 1e-6);
     EXPECT_NEAR(from_float[0][c].item<float>(), expected.row(0)[c], 1e-6);

@@ -1,6 +1,7 @@
 """A tiny network of AssembleNet's shape, and one export of it for all the tests of this folder."""
 
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
@@ -75,9 +76,17 @@ def eager() -> Eager:
     return probabilities
 
 
+@pytest.fixture(scope="session")
+def _trained() -> TinyNet:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return TinyNet()
+
+
 @pytest.fixture
-def network() -> TinyNet:
-    return TinyNet()
+def network(_trained: TinyNet) -> TinyNet:
+    """The network in `model`, a copy for each test to change."""
+    return deepcopy(_trained)
 
 
 @pytest.fixture
@@ -85,12 +94,12 @@ def colour_network() -> TinyNet:
     return TinyNet(channels=3)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def preprocess() -> Preprocess:
     return Preprocess(channels=1, size=12, mean=[0.4], std=[0.3])
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def images() -> list[NDArray[np.uint8]]:
     """Grey and colour, of several sizes: the network's own, smaller, larger, one pixel."""
     rng = np.random.default_rng(0)
@@ -98,12 +107,17 @@ def images() -> list[NDArray[np.uint8]]:
     return [rng.integers(0, 256, shape, dtype=np.uint8) for shape in shapes]
 
 
-@pytest.fixture
-def model(tmp_path: Path, network: TinyNet, preprocess: Preprocess, images: list[NDArray[np.uint8]]) -> Path:
+@pytest.fixture(scope="session")
+def model(
+    tmp_path_factory: pytest.TempPathFactory,
+    _trained: TinyNet,
+    preprocess: Preprocess,
+    images: list[NDArray[np.uint8]],
+) -> Path:
     """An exported model with everything that a model may carry."""
-    path = tmp_path / "model.pt"
+    path = tmp_path_factory.mktemp("export") / "model.pt"
     export_torchscript(
-        network,
+        _trained,
         path,
         classes=CLASSES,
         preprocess=preprocess,

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from labelassemble.errors import LabelAssembleError
 from labelassemble.export import ExportSummary, export_torchscript, load_metadata
@@ -92,6 +92,35 @@ def test_head_is_one_linear_layer(model: Path) -> None:
     names = [name for name, _ in torch.jit.load(model).named_parameters()]
     assert "linear.weight" in names
     assert not any("queries" in name or "adapter" in name for name in names)
+
+
+def test_norms_are_folded_into_convolutions(model: Path, network: nn.Module) -> None:
+    assert any("running_mean" in name for name, _ in network.named_buffers())
+    assert not any("running_mean" in name for name, _ in torch.jit.load(model).named_buffers())
+
+
+class Branching(nn.Module):
+    """A backbone that TorchScript takes and torch.fx cannot trace."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x: Tensor) -> Tensor:
+        if bool(x.mean() > 0):
+            x = x + 1
+        return self.inner(x)
+
+
+def test_a_backbone_that_cannot_be_folded_is_exported_as_it_is(
+    tmp_path: Path, network: nn.Module, preprocess: Preprocess, images: Images, eager: Eager
+) -> None:
+    network.backbone = Branching(network.backbone)
+    export_torchscript(network, tmp_path / "m.pt", classes=CLASSES, preprocess=preprocess, images=images[:1])
+    for level in (0, 255):
+        image = np.full((1, 12, 12), level, np.uint8)
+        answer = torch.jit.load(tmp_path / "m.pt")(torch.from_numpy(image)[None])
+        np.testing.assert_allclose(answer.numpy(), eager(network, preprocess, [image]), atol=1e-6)
 
 
 def test_temperature_divides_the_logits(

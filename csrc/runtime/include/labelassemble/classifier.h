@@ -1,4 +1,4 @@
-// An exported model, ready to answer: the C++ side of labelassemble.export. Needs libtorch, no
+// An exported model, ready to answer: the C++ side of labelassemble.export. Needs libtorch, not
 // Python.
 //
 //   labelassemble::Classifier classifier("model.pt");
@@ -24,16 +24,14 @@ class Tensor;  // include <ATen/ATen.h> to pass tensors; the rest of this header
 
 namespace labelassemble {
 
-// What a model says of itself. Images of any size and of 1 or 3 channels are converted inside the
-// model.
+// What a model says of itself. It converts images of any size, of 1 or 3 channels, on its own.
 struct Description {
   std::vector<std::string> classes;   // in the order of the columns of every answer
   std::vector<std::string> interest;  // the classes that the model was chosen by; may be empty
-  std::vector<double>
-      thresholds;             // one a class: positive at or above it; empty when none were chosen
-  std::int64_t channels = 0;  // what the network itself takes, after conversion
-  std::int64_t size = 0;      // height and width, in pixels
-  std::vector<double> mean;   // of values in 0..1, one a channel
+  std::vector<double> thresholds;     // one a class, positive from it on; empty: none chosen
+  std::int64_t channels = 0;          // what the network itself takes, after conversion
+  std::int64_t size = 0;              // height and width, in pixels
+  std::vector<double> mean;           // of values in 0..1, one a channel
   std::vector<double> std;
   std::string library;  // the version of labelassemble that exported it
 };
