@@ -20,6 +20,15 @@ def _names(classes: int | Sequence[str]) -> list[str]:
     return names
 
 
+def _initial_weight(in_features: int, width: int) -> Tensor:
+    """Return [D, K] with which one-hot queries start as the classifiers of nn.Linear(D, C) do.
+
+    nn.Linear(K, D) would scale with K instead: with one class its classifiers would start sqrt(D) times larger.
+    """
+    bound = in_features**-0.5
+    return torch.empty(in_features, width).uniform_(-bound, bound)
+
+
 class ClassQueryHead(nn.Module):
     """Head in which one shared layer makes every class's classifier of its learnable query: W = Q A^T + b.
 
@@ -60,10 +69,9 @@ class ClassQueryHead(nn.Module):
             raise LabelAssembleError(
                 f"query_dim must be at least the number of classes, {len(self.classes)}, got {query_dim}"
             )
-        shared = nn.Linear(width, in_features)
         self.queries = nn.Parameter(torch.eye(len(self.classes), width))
-        self.weight = nn.Parameter(shared.weight.detach())
-        self.bias = nn.Parameter(shared.bias.detach())
+        self.weight = nn.Parameter(_initial_weight(in_features, width))
+        self.bias = nn.Parameter(torch.zeros(in_features))
 
     def forward(
         self,
@@ -103,15 +111,15 @@ class ClassQueryHead(nn.Module):
         classes = _names([*self.classes, *names])
         old, width = self.queries.shape
         wider = max(width, len(classes))
-        new = nn.Linear(wider, self.in_features).to(self.weight)
+        weight = _initial_weight(self.in_features, wider).to(self.weight)
         with torch.no_grad():
             # One-hot in a column of their own; old queries are 0 there, so that their logits do not change.
             queries = torch.eye(len(classes), wider).to(self.queries)
             queries[:old] = 0
             queries[:old, :width] = self.queries
-            new.weight[:, :width] = self.weight
+            weight[:, :width] = self.weight
         self.queries = nn.Parameter(queries)
-        self.weight = nn.Parameter(new.weight.detach())
+        self.weight = nn.Parameter(weight)
         self.classes = classes
 
     @torch.jit.unused

@@ -102,3 +102,12 @@ def test_wrong_arguments(arguments: tuple[int, list[str]], message: str) -> None
 def test_adding_a_class_twice_is_refused(head: ClassQueryHead) -> None:
     with pytest.raises(LabelAssembleError, match="got 'Mass' twice"):
         head.add_classes(["Mass"])
+
+
+@pytest.mark.parametrize("classes", [1, 3, 15])
+def test_starts_as_the_linear_layer_that_it_replaces(classes: int) -> None:
+    ours = torch.stack([ClassQueryHead(64, classes).to_linear().weight.detach() for _ in range(50)])
+    linear = torch.stack([torch.nn.Linear(64, classes).weight.detach() for _ in range(50)])
+    assert float(ours.std()) == pytest.approx(float(linear.std()), rel=0.05)
+    assert float(ours.abs().max()) <= 64**-0.5
+    assert abs(float(ours.mean())) < 0.01

@@ -31,7 +31,7 @@ from labelassemble.data.splits import SplitOptions, split_by_group
 from labelassemble.data.states import NEGATIVE, POSITIVE, UNKNOWN, UncertainPolicy
 from labelassemble.data.table import SPLITS, TEXT_FIELDS, Table, check_class_names
 from labelassemble.data.taxonomy import Taxonomy
-from labelassemble.data.text import concatenate_text, text_codes
+from labelassemble.data.text import concatenate_text, first_rows, text_codes
 from labelassemble.errors import LabelAssembleError, did_you_mean
 
 
@@ -186,8 +186,9 @@ def _joined(parts: Sequence[_Part], classes: Sequence[str]) -> tuple[Table, NDAr
         hidden = np.concatenate(
             [np.full_like(part.labels, UNKNOWN) if part.hidden is None else part.hidden for part in parts]
         )
-    labels = np.concatenate([part.labels for part in parts])
-    assumed = np.concatenate([part.assumed for part in parts])
+    one = len(parts) == 1
+    labels = parts[0].labels if one else np.concatenate([part.labels for part in parts])
+    assumed = parts[0].assumed if one else np.concatenate([part.assumed for part in parts])
     for column, name in enumerate(classes):
         labelled = (labels[:, column] != UNKNOWN) & ~assumed[:, column]
         if not labelled.any():
@@ -243,9 +244,10 @@ def _finished(
 
 def _duplicate_frames(table: Table, found: Duplicates, merged: Merged) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return the report's frames of duplicates and of conflicts."""
-    _, first, code = np.unique(found.image, return_index=True, return_inverse=True)
-    gone = np.flatnonzero(first[code] != np.arange(len(table)))
-    duplicates = row_frame(table, kept=first[code[gone]], merged=gone)
+    code, distinct = pd.factorize(found.image)
+    first = first_rows(code, len(distinct))[code]
+    gone = np.flatnonzero(first != np.arange(len(table)))
+    duplicates = row_frame(table, kept=first[gone], merged=gone)
     left, right = found.alike[:, 0], found.alike[:, 1]
     given = np.where(table.assumed, np.int8(UNKNOWN), table.labels) if len(found.alike) else table.labels
     against = np.abs(given[left] - given[right]) == 1

@@ -3,6 +3,8 @@
 import csv
 import gzip
 import io
+import itertools
+import re
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +18,9 @@ from numpy.typing import NDArray
 from labelassemble.data.text import concatenate_text, text_array
 from labelassemble.errors import LabelAssembleError, did_you_mean
 
-_CHUNK_ROWS = 1 << 16
+# more rows at once take longer a row: their strings leave the cache, and the garbage collector walks them all
+_CHUNK_ROWS = 512
+_LINE_BREAK = re.compile(r"\r\n|\r|\n")
 
 
 @dataclass(frozen=True)
@@ -149,31 +153,41 @@ class CsvFile:
         """
         wanted = [(column, self.header.index(column)) for column in columns]
         width = len(self.header)
-        rows: list[list[str]] = []
-        lines: list[int] = []
         while True:
+            before = self._line
             try:
-                for row in self._rows:
-                    if len(row) != width:
-                        if not row:
-                            continue
-                        raise LabelAssembleError(
-                            f"{self.path}, line {self._line}: the header has {width} columns, this row {len(row)} "
-                            f"(it starts with {shown(row[0])})"
-                        )
-                    rows.append(row)
-                    lines.append(self._line)
-                    if len(rows) == _CHUNK_ROWS:
-                        break
+                rows = list(itertools.islice(self._rows, _CHUNK_ROWS))
             except csv.Error as error:
                 raise LabelAssembleError(
                     f"{self.path}, line {self._line}: not a valid CSV ({error})"
                 ) from None
             if not rows:
                 return
+            lines: Sequence[int] = range(before + 1, self._line + 1)
+            if len(lines) != len(rows):  # a cell with a line break in it
+                lines = _lines(rows, before)
+            if set(map(len, rows)) != {width}:
+                self._check_widths(rows, lines)
+                lines = [line for line, row in zip(lines, rows, strict=True) if row]
+                rows = [row for row in rows if row]
+                if not rows:
+                    continue
             by_column = list(zip(*rows, strict=True))
             yield Chunk(self.path, lines, {column: by_column[index] for column, index in wanted})
-            rows, lines = [], []
+
+    def _check_widths(self, rows: Sequence[list[str]], lines: Sequence[int]) -> None:
+        for row, line in zip(rows, lines, strict=True):
+            if row and len(row) != len(self.header):
+                raise LabelAssembleError(
+                    f"{self.path}, line {line}: the header has {len(self.header)} columns, this row {len(row)} "
+                    f"(it starts with {shown(row[0])})"
+                )
+
+
+def _lines(rows: Sequence[list[str]], before: int) -> list[int]:
+    """Return the number of the line on which each row ends."""
+    spans = (1 + sum(len(_LINE_BREAK.findall(cell)) for cell in row) for row in rows)
+    return list(itertools.accumulate(spans, initial=before))[1:]
 
 
 def _opened(path: Path) -> TextIO:

@@ -4,13 +4,14 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from labelassemble.data.fingerprints import Progress, content_fingerprints, near_pairs, picture_hashes
 from labelassemble.data.states import NEGATIVE, POSITIVE, UNCERTAIN, UNKNOWN
-from labelassemble.data.text import text_codes
+from labelassemble.data.text import first_rows, text_codes
 
 DuplicateSearch: TypeAlias = Literal["path", "content", "looks"]
 """How the same image is recognised: by its path; also by the content of its file; also by its looks."""
@@ -51,7 +52,7 @@ def find_duplicates(
     pairs = nothing.reshape(0, 2)
     unread = nothing
     if search != "path":
-        _, first = np.unique(image, return_index=True)  # a path once, in order of first appearance
+        first = first_rows(image, int(image.max(initial=-1)) + 1)  # each path once
         content, failed = content_fingerprints(paths[first], workers, progress)
         image = content[image]
         unread = first[failed]
@@ -87,16 +88,13 @@ def merge_labels(image: NDArray[np.int64], labels: NDArray[np.int8], assumed: ND
     The rule, class by class: what somebody labelled beats what was assumed; a known label beats UNCERTAIN, which beats
     UNKNOWN; POSITIVE against NEGATIVE, both labelled or both assumed, is a conflict and becomes UNCERTAIN.
     """
-    _, keep, code, count = np.unique(image, return_index=True, return_inverse=True, return_counts=True)
-    order = np.argsort(keep)
-    rank = np.empty_like(order)
-    rank[order] = np.arange(len(order))
-    code, keep = rank[code], keep[order]
-    several = np.flatnonzero(count[order][code] > 1)
+    code, distinct = pd.factorize(image)  # in order of first appearance
+    keep = first_rows(code, len(distinct))
+    if len(keep) == len(image):
+        return Merged(keep, labels, assumed, np.empty((0, 3), dtype=np.int64))
+    several = np.flatnonzero(np.bincount(code)[code] > 1)
     several = several[np.argsort(code[several], kind="stable")]
     merged, marks = labels[keep], assumed[keep]
-    if not len(several):
-        return Merged(keep, merged, marks, np.empty((0, 3), dtype=np.int64))
     starts = np.flatnonzero(np.diff(code[several], prepend=-1))
     own, own_assumed = labels[several], assumed[several]
 
@@ -147,8 +145,11 @@ def joined_groups(
         image: The image that each row shows, int64 [N].
         alike: Pairs of rows, int64 [P, 2].
     """
+    code, distinct = pd.factorize(image)
+    if len(distinct) == len(image) and not len(alike):
+        return groups
     names, group = text_codes(groups)
-    _, first, code = np.unique(image, return_index=True, return_inverse=True)
+    first = first_rows(code, len(distinct))
     left = np.concatenate([group, group[alike[:, 0]]])
     right = np.concatenate([group[first][code], group[alike[:, 1]]])
     different = left != right

@@ -66,7 +66,8 @@ def split_by_group(published: NDArray[np.str_], groups: NDArray[np.str_], option
     if len(values) > 1:
         _, group = text_codes(groups)
         by_group = np.zeros(int(group.max()) + 1, dtype=np.int8)
-        np.maximum.at(by_group, group, rank)
+        for level in np.unique(rank):  # the last write, the strictest, stays
+            by_group[group[rank == level]] = level
         strictest = by_group[group]
     final = strictest.copy()
     open_rows = strictest < _RANK["train"]

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 _FNV_PRIME = np.uint64(0x100000001B3)
@@ -21,7 +22,9 @@ def constant_text(value: str, rows: int) -> NDArray[np.str_]:
 
 
 def concatenate_text(parts: Sequence[NDArray[np.str_]]) -> NDArray[np.str_]:
-    """Return the arrays of text one after the other; an empty sequence gives an empty array."""
+    """Return the arrays of text one after the other; none gives an empty array, a single one itself."""
+    if len(parts) == 1:
+        return parts[0]
     return np.concatenate(parts) if parts else text_array([])
 
 
@@ -65,14 +68,17 @@ def text_hash(values: NDArray[np.str_], seed: int = 0) -> NDArray[np.uint64]:
 def text_codes(values: NDArray[np.str_]) -> tuple[NDArray[np.str_], NDArray[np.int64]]:
     """Return (distinct texts in order of first appearance, code of each row into them [N]).
 
-    Works on 64-bit hashes, which sort many times faster than text; two of 5 million distinct texts share one with a
-    probability below 1e-6.
+    Works on 64-bit hashes; two of 5 million distinct texts share one with a probability below 1e-6.
     """
-    _, first, inverse = np.unique(text_hash(values), return_index=True, return_inverse=True)
-    order = np.argsort(first)
-    rank = np.empty(len(order), dtype=np.int64)
-    rank[order] = np.arange(len(order))
-    return values[first[order]], rank[inverse]
+    code, distinct = pd.factorize(text_hash(values))
+    return values[first_rows(code, len(distinct))], code
+
+
+def first_rows(code: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    """Return the first row of each of `count` codes, [count]; `code` [N] must hold each of them."""
+    first = np.empty(count, dtype=np.int64)
+    first[code[::-1]] = np.arange(len(code) - 1, -1, -1)  # of several writes to one place the last one stays
+    return first
 
 
 def uniform_hash(values: NDArray[np.str_], seed: int) -> NDArray[np.float64]:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,8 @@ from labelassemble.evaluation.results import (
     with_interval,
 )
 from labelassemble.evaluation.runfolder import History, RunFolder, read_run
+
+__all__ = ["Comparison", "write_report"]
 
 CARDS = 4
 """With at most this many classes of interest each has a card of its own at the top."""
@@ -89,7 +92,7 @@ class _Coverage:
     images: tuple[int, ...]  # a source
     splits: tuple[tuple[int, int, int], ...]  # a source: train, val, test
     rows: tuple[tuple[str, tuple[_Cell, ...]], ...]  # a class: its cell of each source
-    crossing: int | None  # patients in more than one split; None where no patient is named
+    crossing: int | None  # patients in more than one split; None where every image is a patient of its own
 
 
 def write_report(
@@ -137,6 +140,7 @@ def write_report(
     return target
 
 
+@cache
 def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("labelassemble.evaluation", "templates"),
@@ -153,6 +157,7 @@ def _environment() -> jinja2.Environment:
         duration=_duration,
         p=_p,
         signed=_signed,
+        cosine=_cosine,
     )
     environment.globals.update(
         strip=charts.strip,
@@ -283,7 +288,9 @@ def _coverage(table: Table) -> _Coverage:
         images=tuple(int(count) for count in np.bincount(codes, minlength=len(sources))),
         splits=tuple((int(a), int(b), int(c)) for a, b, c in zip(*of_split, strict=True)),
         rows=tuple((name, tuple(cells[str(source), name] for source in sources)) for name in table.classes),
-        crossing=int(np.count_nonzero(np.bincount(pairs[0]) > 1)) if named.any() else None,
+        crossing=int(np.count_nonzero(np.bincount(pairs[0]) > 1))
+        if len(set(patients)) < len(patients)
+        else None,
     )
 
 
@@ -340,3 +347,8 @@ def _p(value: float | None) -> str:
 def _signed(value: float) -> str:
     text = f"{value:+.3f}".replace("-", "\N{MINUS SIGN}")
     return "0.000" if text[1:] == "0.000" else text
+
+
+def _cosine(value: float) -> str:
+    text = f"{value:.2f}".replace("-", "\N{MINUS SIGN}")
+    return "0.00" if text[1:] == "0.00" else text

@@ -98,13 +98,13 @@ class ClassResult:
                 f"thresholds rest on {self.threshold_negatives} validation "
                 f"negative{'' if self.threshold_negatives == 1 else 's'}"
             )
-        for point in self.operating_points:
-            reached = point.specificity.interval
-            if reached is not None and reached.upper < point.target:
-                found.append(
-                    f"the threshold for {percent(point.target)} specificity gives "
-                    f"{percent(point.specificity.value)} on these images"
-                )
+        missed = [
+            f"{percent(point.target)} give {percent(point.specificity.value)}"
+            for point in self.operating_points
+            if point.specificity.interval is not None and point.specificity.interval.upper < point.target
+        ]
+        if missed:
+            found.append(f"thresholds miss their specificity on these images: {', '.join(missed)}")
         return tuple(found)
 
 
@@ -141,9 +141,9 @@ class Evaluation:
         """Return the results as text under `ROW_HEADER`: every class, then the sources that label it, then the mean."""
         rows = []
         for result in self.classes:
-            rows.append(_row(result, "all"))
+            rows.append(_row(result))
             within = [r for r in self.by_source if r.name == result.name]
-            rows += [_row(r, r.source or "") for r in within if len(self.sources) > 1]
+            rows += [_row(r) for r in within if len(self.sources) > 1]
         mean = with_interval(self.mean.auroc, None), interval_text(self.mean.bootstrap)
         rows.append((f"mean of {len(self.mean.classes)}", "all", "", "", "", *mean, ""))
         return rows
@@ -206,10 +206,10 @@ def with_interval(value: float | None, interval: Interval | None) -> str:
     return number(value) if interval is None else f"{number(value)} ({interval_text(interval)})"
 
 
-def _row(result: ClassResult, source: str) -> tuple[str, ...]:
+def _row(result: ClassResult) -> tuple[str, ...]:
     return (
-        result.name if source == "all" else "",
-        source,
+        result.name if result.source is None else "",
+        "all" if result.source is None else result.source,
         str(result.positives),
         str(result.negatives),
         str(result.unknown + result.uncertain + result.assumed),

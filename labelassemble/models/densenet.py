@@ -31,7 +31,8 @@ class DenseLayer(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return [B, growth_rate, H, W] from [B, in_channels, H, W]."""
         x = self.conv1(self.relu1(self.norm1(x)))
-        return self.conv2(self.relu2(self.norm2(x)))
+        new: Tensor = self.conv2(self.relu2(self.norm2(x)))
+        return new
 
 
 class DenseBlock(nn.Module):

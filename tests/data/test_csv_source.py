@@ -110,6 +110,18 @@ def test_bad_input_is_one_sentence_with_its_place(tmp_path: Path, text: bytes, m
     assert "\n" not in str(caught.value)
 
 
+def test_lines_are_counted_through_blank_lines_and_line_breaks_in_cells(tmp_path: Path) -> None:
+    text = 'path,Mass\n"a\r\nb.png",1\n\n\n"c\nd\re.png",1\r\nf.png,x\n'
+    with pytest.raises(LabelAssembleError, match="line 9, column 'Mass'"):
+        read(tmp_path, text)
+    with pytest.raises(LabelAssembleError, match="line 9: the header has 2 columns, this row 1"):
+        read(tmp_path, text.replace("f.png,x", "f.png"))
+    many = "path,Mass\n" + "".join(f"{index}.png,1\n" for index in range(3000))
+    with pytest.raises(LabelAssembleError, match="line 2002, column 'Mass'"):
+        read(tmp_path, many.replace("\n2000.png,1", "\n2000.png,y"))
+    assert len(read(tmp_path, many)) == 3000
+
+
 def test_paths_that_stay_below_the_root_are_kept(tmp_path: Path) -> None:
     table = read(tmp_path, f"path,Mass\na/../x.png,1\n{tmp_path}/y.png,0\nz..png,1\n")
     assert list(table.paths) == [str(tmp_path / name) for name in ("x.png", "y.png", "z..png")]

@@ -10,14 +10,20 @@ from labelassemble.data.readers.cifar10 import Cifar10Source
 from labelassemble.data.readers.covidx import CovidxSource
 from labelassemble.data.readers.csv import CsvSource
 from labelassemble.data.readers.medmnist import MedMnistSource
+from labelassemble.data.readers.mimic import MimicCxrSource
 from labelassemble.data.readers.mnist import MnistSource
 from labelassemble.data.readers.options import SourceOptions
+from labelassemble.data.readers.padchest import PadChestSource
+from labelassemble.data.readers.vindr import VinDrCxrSource
 
 Source: TypeAlias = Annotated[
     CsvSource
     | ChestXray14Source
     | CheXpertSource
     | CovidxSource
+    | MimicCxrSource
+    | PadChestSource
+    | VinDrCxrSource
     | MedMnistSource
     | MnistSource
     | Cifar10Source,
@@ -32,7 +38,10 @@ __all__ = [
     "CovidxSource",
     "CsvSource",
     "MedMnistSource",
+    "MimicCxrSource",
     "MnistSource",
+    "PadChestSource",
     "Source",
     "SourceOptions",
+    "VinDrCxrSource",
 ]

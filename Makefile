@@ -1,0 +1,58 @@
+# make demo    sets everything up in .venv and runs the main job
+# make test    sets everything up and runs the tests
+# make lint    ruff, mypy, clang-format
+# make clean   removes what these made
+#
+# PYTHON=python3.12 chooses the interpreter, TORCH="torch==2.11.0" another torch (2.11 or later).
+
+PYTHON ?= python3
+TORCH ?= torch==2.13.0
+VENV := .venv
+BIN := $(VENV)/bin
+NATIVE := CMakeLists.txt $(shell find cmake csrc -type f)
+
+.PHONY: demo test lint format setup clean check-tools
+
+demo: setup
+	$(BIN)/labelassemble demo --output runs/demo --overwrite
+
+test: setup
+	$(BIN)/python -m pytest
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/clang-format --dry-run --Werror $(shell find csrc tests -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh')
+
+format: setup
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/clang-format -i $(shell find csrc tests -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh')
+
+setup: $(VENV)/.installed
+
+# What a machine must bring: one sentence for each thing that is missing.
+check-tools:
+	@command -v $(PYTHON) >/dev/null || { echo "make: $(PYTHON) is not there: install Python 3.11 or later (Debian: apt-get install python3 python3-venv), or name one: make PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "make: $(PYTHON) is older than Python 3.11: name a newer one, for instance make PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo "make: $(PYTHON) cannot make virtual environments: install its venv module (Debian: apt-get install python3-venv)" >&2; exit 1; }
+	@echo 'int main() { return []<class T>(T x) { return x; }(0); }' | $${CXX:-c++} -std=c++20 -x c++ - -fsyntax-only 2>/dev/null || { echo "make: $${CXX:-c++} does not compile C++20: install g++ 11 or later (Debian: apt-get install g++), or name one: CXX=clang++ make" >&2; exit 1; }
+	@echo '#include <Python.h>' | $${CXX:-c++} -x c++ - -fsyntax-only -I"$$($(PYTHON) -c 'import sysconfig; print(sysconfig.get_path("include"))')" 2>/dev/null || { echo "make: the headers of $(PYTHON) are not there (Debian: apt-get install python3-dev)" >&2; exit 1; }
+
+$(VENV)/bin/python: | check-tools
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.dependencies: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet "$(TORCH)"
+	$(BIN)/python -m pip install --quiet "scikit-build-core>=0.11" "pybind11>=2.13" "cmake>=3.24" ninja
+	@touch $@
+
+$(VENV)/.installed: $(VENV)/.dependencies $(NATIVE) pyproject.toml
+	@echo "Building the native library (about a minute) ..."
+	$(BIN)/python -m pip install --quiet --no-build-isolation --editable ".[demo,test,lint]"
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build dist

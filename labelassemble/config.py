@@ -1,0 +1,225 @@
+"""A run's configuration: one YAML file, validated whole before anything is read or written."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from labelassemble.data import Source, SplitOptions
+from labelassemble.errors import LabelAssembleError, did_you_mean
+from labelassemble.loss import LossOptions
+from labelassemble.models import ModelOptions
+from labelassemble.training.options import TrainOptions
+from labelassemble.views.policy import ViewOptions
+
+
+class Config(BaseModel):
+    """Everything that a run is made of; the defaults are the paper's (section 3).
+
+    Attributes:
+        sources: the datasets, each with its reader.
+        classes: names and order of the classes; default: the union, in order of first appearance.
+        interest: classes by which the best checkpoint is chosen and which the report puts first; default: all.
+        split: how rows without a split of their publisher are divided.
+        views: what the network sees.
+        model: backbone and head.
+        loss: the three terms.
+        train: how long and how fast.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    sources: Annotated[tuple[Source, ...], Field(min_length=1)]
+    classes: tuple[str, ...] | None = None
+    interest: tuple[str, ...] = ()
+    split: SplitOptions = SplitOptions()
+    views: ViewOptions = ViewOptions()
+    model: ModelOptions = ModelOptions()
+    loss: LossOptions = LossOptions()
+    train: TrainOptions = TrainOptions()
+
+    def to_yaml(self) -> str:
+        """Return the configuration as YAML that `load_config` reads back."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
+    """Return the configuration in a YAML file, with its relative paths resolved against the file's folder.
+
+    Args:
+        path: the file.
+        overrides: ``key.key=value`` each, the value in YAML; they win over the file.
+
+    Raises:
+        LabelAssembleError: no such file, not YAML, a key that is unknown, missing or wrong: named in one sentence.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise LabelAssembleError(f"{path}: no such configuration file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise LabelAssembleError(f"{path}: cannot be read as a configuration ({error})") from error
+    try:
+        values = yaml.load(text, Loader=_Loader)
+    except yaml.YAMLError as error:
+        raise LabelAssembleError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from error
+    if not isinstance(values, dict):
+        raise LabelAssembleError(f"{path}: a configuration is a mapping of keys, got {_kind(values)}")
+    for override in overrides:
+        _override(values, override)
+    return make_config(values, base=path.parent, where=str(path))
+
+
+def make_config(values: Mapping[str, Any], *, base: Path, where: str = "configuration") -> Config:
+    """Return the validated configuration of plain values; relative paths are resolved against `base`.
+
+    Raises:
+        LabelAssembleError: the first thing that is wrong, named in one sentence.
+    """
+    try:
+        config = Config.model_validate(values)
+    except ValidationError as error:
+        raise LabelAssembleError(f"{where}: {_sentence(error)}") from None
+    names = [source.name for source in config.sources]
+    for name in names:
+        if names.count(name) > 1:
+            raise LabelAssembleError(f"{where}: the name '{name}' stands for two sources")
+    sources = tuple(source.resolved(base.resolve()) for source in config.sources)
+    model = config.model
+    if model.pretrained is not None:
+        model = model.model_copy(update={"pretrained": base.resolve() / model.pretrained})
+    return config.model_copy(update={"sources": sources, "model": model})
+
+
+class _Loader(yaml.SafeLoader):
+    """SafeLoader that refuses a key given twice, of which YAML would silently keep the last."""
+
+
+def _mapping_without_duplicates(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
+    keys = [loader.construct_object(key, deep=True) for key, _ in node.value]
+    for key in keys:
+        if keys.count(key) > 1:
+            raise yaml.constructor.ConstructorError(
+                None, None, f"the key '{key}' is given twice", node.start_mark
+            )
+    return loader.construct_mapping(node, deep=True)
+
+
+_Loader.add_constructor("tag:yaml.org,2002:map", _mapping_without_duplicates)
+
+
+def _override(values: dict[str, Any], override: str) -> None:
+    dotted, separator, text = override.partition("=")
+    keys = dotted.split(".")
+    if not separator or not all(keys):
+        raise LabelAssembleError(f"an override must look like train.lr=1e-4, got '{override}'")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise LabelAssembleError(f"the value of the override '{override}' is not valid YAML") from None
+    place: Any = values
+    for depth, key in enumerate(keys[:-1]):
+        if isinstance(place, list):
+            place = place[_index(key, place, override)]
+            continue
+        if place.get(key) is None:
+            place[key] = {}
+        place = place[key]
+        if not isinstance(place, (dict, list)):
+            raise LabelAssembleError(
+                f"{'.'.join(keys[: depth + 1])} has no keys below it (override '{override}')"
+            )
+    if isinstance(place, list):
+        place[_index(keys[-1], place, override)] = value
+    else:
+        place[keys[-1]] = value
+
+
+def _index(key: str, place: list[Any], override: str) -> int:
+    if not key.isdigit() or int(key) >= len(place):
+        raise LabelAssembleError(f"'{key}' is no position in a list of {len(place)} (override '{override}')")
+    return int(key)
+
+
+def _sentence(error: ValidationError) -> str:
+    """Return the first error as a sentence: the key, the rule and what came."""
+    # Unknown keys first: a misspelt key often makes another one missing.
+    first = min(error.errors(include_url=False), key=lambda e: e["type"] != "extra_forbidden")
+    location = [part for part in first["loc"] if isinstance(part, (str, int))]
+    shown = _dotted(location)
+    if first["type"] == "extra_forbidden":
+        known = _known_keys(Config, location[:-1])
+        return f"unknown key '{shown}'{did_you_mean(str(location[-1]), known)}"
+    if first["type"] == "missing":
+        return f"the key '{shown}' is missing"
+    if first["type"] in ("union_tag_invalid", "union_tag_not_found"):
+        context = first.get("ctx", {})
+        readers = [
+            tag.strip().strip("'") for tag in str(context.get("expected_tags", "")).split(",") if tag.strip()
+        ]
+        readers = readers or sorted(_readers())
+        tag = context.get("tag")
+        if tag is None:
+            return f"the key '{shown}.reader' is missing, known readers: {', '.join(readers)}"
+        return f"unknown reader '{tag}' in '{shown}'{did_you_mean(str(tag), readers)}"
+    message = first["msg"].removeprefix("Value error, ")
+    message = message[0].lower() + message[1:]
+    value = first.get("input")
+    came = "" if isinstance(value, (dict, list, tuple)) else f", got {value!r}"
+    return f"'{shown}': {message}{came}"
+
+
+def _dotted(location: Sequence[str | int]) -> str:
+    """Return ``sources.1.path`` for a location; the tag of a reader's union is left out."""
+    parts: list[str] = []
+    for position, part in enumerate(location):
+        if position == 2 and location[0] == "sources":
+            continue
+        parts.append(str(part))
+    return ".".join(parts)
+
+
+def _known_keys(model: Any, location: Sequence[str | int]) -> list[str]:
+    """Return the keys that stand at `location` in the model."""
+    for part in location:
+        model = _below(model, part)
+        if model is None:
+            return []
+    return list(model.model_fields) if isinstance(model, type) and issubclass(model, BaseModel) else []
+
+
+def _below(model: Any, part: str | int) -> Any:
+    if isinstance(model, type) and issubclass(model, BaseModel):
+        field = model.model_fields.get(str(part))
+        return None if field is None else _strip(field.annotation)
+    if isinstance(part, int):  # an element of a tuple
+        return _strip(get_args(model)[0])
+    return _readers().get(part)  # the tag of the union of readers
+
+
+def _strip(annotation: Any) -> Any:
+    """Return the annotation without Annotated and without None."""
+    while True:
+        origin = get_origin(annotation)
+        if origin is Annotated:
+            annotation = get_args(annotation)[0]
+        elif origin in (Union, UnionType):
+            inner = [argument for argument in get_args(annotation) if argument is not type(None)]
+            if len(inner) != 1:
+                return annotation
+            annotation = inner[0]
+        else:
+            return annotation
+
+
+def _readers() -> dict[str, type[BaseModel]]:
+    union = get_args(Source)[0]
+    models = get_args(union) if get_origin(union) in (Union, UnionType) else (union,)
+    return {get_args(model.model_fields["reader"].annotation)[0]: model for model in models}
+
+
+def _kind(value: object) -> str:
+    return "nothing" if value is None else type(value).__name__

@@ -1,0 +1,327 @@
+"""A run: from a configuration to a folder that holds everything a later command needs."""
+
+import csv
+import io
+import json
+import os
+import platform
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+
+from labelassemble import _extension
+from labelassemble.config import Config, load_config
+from labelassemble.data import Table, assemble
+from labelassemble.data.images import decode_image
+from labelassemble.errors import LabelAssembleError
+from labelassemble.evaluation import Evaluation, Predictions, auroc_per_class, evaluate, write_predictions
+from labelassemble.evaluation.report import Comparison, write_report
+from labelassemble.export.torchscript import ExportSummary, export_torchscript
+from labelassemble.head import ClassQueryHead
+from labelassemble.models import AssembleNet, ModelOptions
+from labelassemble.models.predict import predict
+from labelassemble.training.checkpoint import load_checkpoint
+from labelassemble.training.display import Display
+from labelassemble.training.loop import Outcome, Validation, fit
+from labelassemble.version import __version__
+from labelassemble.views.policy import ViewOptions
+from labelassemble.views.torch_backend import TorchViews
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A network from a checkpoint, with what is needed to feed it.
+
+    Attributes:
+        net: in eval mode, on the CPU.
+        views: size, channels and normalisation that it was trained with.
+        interest: classes by which the checkpoint was chosen.
+        epoch: epochs that it was trained for.
+    """
+
+    net: AssembleNet
+    views: ViewOptions
+    interest: tuple[str, ...]
+    epoch: int
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a training came to.
+
+    Attributes:
+        run: the run's folder.
+        outcome: epochs, steps and seconds.
+        evaluation: on the test images; None if there are none.
+    """
+
+    run: Path
+    outcome: Outcome
+    evaluation: Evaluation | None
+
+
+def train_run(config: Config, run: Path, *, resume: bool, console: Console) -> Result:
+    """Assemble, train, predict, evaluate and report; the run's folder gets all of it.
+
+    Args:
+        config: a validated configuration.
+        run: the folder; made if need be.
+        resume: go on from the folder's last checkpoint; without one, begin.
+        console: shows what is assembled, and progress.
+
+    Raises:
+        LabelAssembleError: the folder holds another run, no training image, a class that no source labels, ...
+        TrainingInterrupted: on Ctrl-C; the last checkpoint is in the folder.
+    """
+    if resume:
+        _check_same(config, run)
+    elif (run / "config.yaml").exists():
+        raise LabelAssembleError(
+            f"{run} holds a run already: go on with it by --resume, or choose another folder with --output"
+        )
+    assembly = assemble(config.sources, classes=config.classes, split=config.split)
+    table = assembly.table
+    interest = _interest(config, table)
+    rows = {split: np.flatnonzero(table.splits == split) for split in ("train", "val", "test")}
+    if not len(rows["train"]):
+        raise LabelAssembleError(
+            "no image is in the training split: check the sources' split columns and split.val, split.test"
+        )
+    console.print(assembly.report.to_text(), highlight=False, soft_wrap=True)
+
+    run.mkdir(parents=True, exist_ok=True)
+    table.to_csv(run / "table.csv")
+    _write_text(run / "environment.json", json.dumps(environment(), indent=2) + "\n")
+    _write_text(run / "config.yaml", config.to_yaml())
+
+    targets = assembly.targets()
+    options = config.train
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(options.seed)
+        net = AssembleNet(
+            config.model.backbone,
+            classes=table.classes,
+            head=config.model.head,
+            in_channels=config.views.channels,
+            pretrained=config.model.pretrained,
+        )
+    net.to(_device(options.device))
+    views = TorchViews(
+        table.paths[rows["train"]].tolist(),
+        targets[rows["train"]],
+        config.views,
+        batch_size=options.batch_size,
+        seed=options.seed,
+        steps_per_epoch=options.steps_per_epoch,
+    )
+    validation = Validation(
+        paths=table.paths[rows["val"]].tolist(),
+        targets=targets[rows["val"]],
+        views=config.views,
+        auroc=partial(auroc_per_class, classes=table.classes),
+        interest=[table.classes.index(name) for name in interest],
+    )
+    last = run / "checkpoints" / "last.pt"
+    checkpoint = load_checkpoint(last) if resume and last.exists() else None
+    done = 0 if checkpoint is None else checkpoint["epoch"] * views.steps + checkpoint["step"]
+    with Display(console, run.name, epochs=options.epochs, steps=views.steps, done=done) as display:
+        outcome = fit(
+            net,
+            views,
+            validation,
+            classes=table.classes,
+            loss=config.loss,
+            options=options,
+            run=run,
+            train_targets=targets[rows["train"]],
+            description=_description(config, table.classes, interest),
+            resume=checkpoint,
+            display=display,
+        )
+    return Result(run, outcome, evaluate_run(run))
+
+
+def evaluate_run(run: Path, *, comparisons: Sequence[Comparison] = ()) -> Evaluation | None:
+    """Predict the validation and test images with the best checkpoint, evaluate, and write the report anew.
+
+    Args:
+        run: the folder of a run that has a best checkpoint.
+        comparisons: other runs to show beside this one in the report.
+
+    Returns:
+        The evaluation on the test images; None if the run has none.
+
+    Raises:
+        LabelAssembleError: the folder holds no finished epoch, or an image is gone.
+    """
+    trained = load_trained(run)
+    table = Table.from_csv(run / "table.csv")
+    held_out = table.select(table.splits != "train")
+    similarity = trained.net.head.similarity() if isinstance(trained.net.head, ClassQueryHead) else None
+    evaluation = None
+    if len(held_out.paths):
+        probabilities = predict(trained.net, held_out.paths.tolist(), trained.views)
+        predictions = Predictions(
+            classes=held_out.classes,
+            paths=held_out.paths,
+            names=held_out.names,
+            sources=held_out.sources,
+            groups=held_out.groups,
+            splits=held_out.splits,
+            labels=held_out.labels,
+            assumed=held_out.assumed,
+            probabilities=probabilities,
+        )
+        write_predictions(predictions, run / "predictions.csv")
+        if (held_out.splits == "test").any():
+            evaluation = evaluate(predictions)
+    write_report(run, similarity=None if similarity is None else similarity.numpy(), comparisons=comparisons)
+    return evaluation
+
+
+def load_trained(run: Path) -> TrainedModel:
+    """Return the network of a run's best checkpoint.
+
+    Raises:
+        LabelAssembleError: no such run, or no epoch of it is finished.
+    """
+    path = run / "checkpoints" / "best.pt"
+    if not path.exists():
+        raise LabelAssembleError(f"{run} holds no trained model: {path} does not exist")
+    checkpoint = load_checkpoint(path)
+    description = checkpoint["description"]
+    views = ViewOptions.model_validate_json(description["views"])
+    model = ModelOptions.model_validate_json(description["model"])
+    net = AssembleNet(
+        model.backbone,
+        classes=json.loads(description["classes"]),
+        head=model.head,
+        in_channels=views.channels,
+    )
+    net.load_state_dict(checkpoint["model"])
+    return TrainedModel(
+        net=net.eval(),
+        views=views,
+        interest=tuple(json.loads(description["interest"])),
+        epoch=checkpoint["epoch"],
+    )
+
+
+def export_run(run: Path, output: Path | None = None) -> ExportSummary:
+    """Export a run's best checkpoint as TorchScript, compared with eager on the run's own held-out images.
+
+    Args:
+        run: the folder of a run that has a best checkpoint.
+        output: the file to write; default: model.pt in the run's folder.
+
+    Raises:
+        LabelAssembleError: no trained model, an unreadable image, or an export that differs from eager.
+    """
+    trained = load_trained(run)
+    table = Table.from_csv(run / "table.csv")
+    held_out = table.paths[table.splits != "train"]
+    sample = (held_out if len(held_out) else table.paths)[:16]
+    return export_torchscript(
+        trained.net,
+        output or run / "model.pt",
+        classes=trained.net.classes,
+        preprocess=trained.views.preprocess(),
+        interest=trained.interest,
+        images=[decode_image(str(path)) for path in sample],
+    )
+
+
+def write_probabilities(
+    path: Path | None, classes: Sequence[str], images: Sequence[str], probabilities: np.ndarray
+) -> None:
+    """Write ``path,probability:<class>,...`` as CSV, a row an image, to a file or (None) to standard output."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(["path", *(f"probability:{name}" for name in classes)])
+    for image, row in zip(images, probabilities, strict=True):
+        writer.writerow([image, *(f"{value:.9g}" for value in row)])
+    if path is None:
+        sys.stdout.write(buffer.getvalue())
+    else:
+        _write_text(path, buffer.getvalue())
+
+
+def environment() -> dict[str, Any]:
+    """Return versions and machine, as kept in a run's environment.json."""
+    return {
+        "labelassemble": __version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "platform": platform.platform(),
+        "processor": processor_name(),
+        "threads": torch.get_num_threads(),
+        "cpu_capability": _extension.cpu_capability(),
+        "native": _extension.NATIVE,
+        "cuda_device": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+    }
+
+
+def processor_name() -> str:
+    """Return the processor's name as the system gives it."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def _check_same(config: Config, run: Path) -> None:
+    """Raise unless the folder's configuration, if it has one, is this one."""
+    path = run / "config.yaml"
+    if not path.exists():
+        return
+    before, now = load_config(path).model_dump(mode="json"), config.model_dump(mode="json")
+    for key in now:
+        if before[key] != now[key]:
+            raise LabelAssembleError(
+                f"{run} was begun with another '{key}' than the configuration has now: "
+                f"resume with {path}, or begin a new run with --output"
+            )
+
+
+def _interest(config: Config, table: Table) -> tuple[str, ...]:
+    for name in config.interest:
+        if name not in table.classes:
+            raise LabelAssembleError(
+                f"interest names '{name}', which is none of the classes: {', '.join(table.classes)}"
+            )
+    return config.interest or table.classes
+
+
+def _description(config: Config, classes: Sequence[str], interest: Sequence[str]) -> dict[str, str]:
+    return {
+        "classes": json.dumps(list(classes)),
+        "interest": json.dumps(list(interest)),
+        "model": config.model.model_copy(update={"pretrained": None}).model_dump_json(),
+        "views": config.views.model_dump_json(),
+        "labelassemble": __version__,
+    }
+
+
+def _device(name: str) -> torch.device:
+    if name == "cuda" and not torch.cuda.is_available():
+        raise LabelAssembleError("train.device is cuda, but torch sees no CUDA device here")
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)
+
+
+def _write_text(path: Path, text: str) -> None:
+    unfinished = path.with_name(f".{path.name}.new")
+    unfinished.write_text(text, encoding="utf-8")
+    os.replace(unfinished, path)

@@ -1,0 +1,99 @@
+"""metrics.csv: a row an epoch."""
+
+import csv
+import io
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+_COLUMNS = (
+    "epoch",
+    "step",
+    "seconds",
+    "learning_rate",
+    "pseudo_weight",
+    "consistency_weight",
+    "train_loss",
+    "train_bce",
+    "train_pseudo",
+    "train_consistency",
+    "train_known",
+    "train_unknown",
+    "val_loss",
+    "val_auc_mean",
+    "val_auc_interest",
+)
+
+
+@dataclass(frozen=True)
+class EpochRow:
+    """What an epoch came to.
+
+    Attributes:
+        epoch: from 1.
+        step: steps done since training began.
+        seconds: time spent training and validating since training began, interruptions left out.
+        learning_rate: in force during the epoch.
+        pseudo_weight: of the pseudo-label term during the epoch.
+        consistency_weight: of the consistency term during the epoch.
+        train_loss: mean over the steps of the total.
+        train_bce: mean over the steps of the term for known labels.
+        train_pseudo: likewise, for pseudo-labels (without its weight).
+        train_consistency: likewise, for consistency (without its weight).
+        train_known: known labels seen.
+        train_unknown: unknown labels seen.
+        val_loss: binary cross-entropy over the known validation labels; None without any.
+        val_auc_mean: mean AUROC over the classes that have one on validation; None if none has.
+        val_auc_interest: likewise, over the classes of interest.
+        val_auc: AUROC a class; None = not defined (one state only).
+    """
+
+    epoch: int
+    step: int
+    seconds: float
+    learning_rate: float
+    pseudo_weight: float
+    consistency_weight: float
+    train_loss: float
+    train_bce: float
+    train_pseudo: float
+    train_consistency: float
+    train_known: int
+    train_unknown: int
+    val_loss: float | None
+    val_auc_mean: float | None
+    val_auc_interest: float | None
+    val_auc: tuple[float | None, ...]
+
+
+class History:
+    """The file, kept whole: each row is added by writing the file anew and renaming it.
+
+    Args:
+        path: metrics.csv of the run.
+        classes: names of the classes.
+        epochs: rows of an earlier part of the run to keep (those of epochs up to this one).
+    """
+
+    def __init__(self, path: Path, classes: Sequence[str], *, epochs: int = 0) -> None:
+        self._path = path
+        self._rows: list[list[str]] = [[*_COLUMNS, *(f"val_auc:{name}" for name in classes)]]
+        if epochs > 0 and path.exists():
+            with path.open(newline="", encoding="utf-8") as file:
+                rows = list(csv.reader(file))[1:]
+            self._rows += [row for row in rows if int(row[0]) <= epochs]
+
+    def add(self, row: EpochRow) -> None:
+        """Write `row` after the others."""
+        values = [getattr(row, name) for name in _COLUMNS] + list(row.val_auc)
+        self._rows.append(["" if value is None else _text(value) for value in values])
+        buffer = io.StringIO()
+        csv.writer(buffer, lineterminator="\n").writerows(self._rows)
+        unfinished = self._path.with_name(f".{self._path.name}.new")
+        unfinished.write_text(buffer.getvalue(), encoding="utf-8")
+        os.replace(unfinished, self._path)
+
+
+def _text(value: float | int) -> str:
+    return str(value) if isinstance(value, int) else f"{value:.9g}"

@@ -1,0 +1,177 @@
+"""The command line as a person meets it: help, exit statuses, one sentence for a mistake."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from labelassemble.cli import main
+
+Cli = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
+    """Run the command line in this process; gives exit status, stdout and stderr."""
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["labelassemble", *map(str, arguments)])
+        status = 0
+        try:
+            main()
+        except SystemExit as stop:
+            status = int(stop.code or 0)
+        captured = capsys.readouterr()
+        return status, captured.out, captured.err
+
+    return run
+
+
+COMMANDS = ("doctor", "demo", "train", "evaluate", "predict", "assemble", "export")
+
+
+def test_help_names_every_command_and_each_has_its_own(cli: Cli) -> None:
+    status, out, _ = cli("--help")
+    assert status == 0
+    for command in COMMANDS:
+        assert re.search(rf"\b{command}\b", out)
+        assert cli(command, "--help")[0] == 0
+
+
+def test_doctor_finds_everything_in_order(cli: Cli) -> None:
+    status, out, _ = cli("doctor")
+    assert status == 0
+    for word in (
+        "torch",
+        "native library",
+        "loaded",
+        "vectors",
+        "CUDA kernels",
+        "DALI",
+        "labelassemble-predict",
+    ):
+        assert word in out
+    assert "no " not in out.splitlines()[0]
+
+
+def test_train_evaluate_predict_export_on_one_run(cli: Cli, small_sources: Path) -> None:
+    run = small_sources / "out"
+    status, out, _ = cli("train", small_sources / "run.yaml", "train.epochs=1", "-o", run)
+    assert status == 0
+    assert "epoch 1/1" in out
+    assert "square" in out
+    assert str(run / "report.html") in out
+
+    status, out, _ = cli("evaluate", run)
+    assert status == 0
+    assert "AUROC" in out
+
+    images = [small_sources / "images" / f"north-{index}.png" for index in range(3)]
+    status, out, _ = cli("predict", run, *images)
+    assert status == 0
+    lines = out.strip().splitlines()
+    assert lines[0] == "path,probability:square,probability:stripe"
+    assert len(lines) == 4
+    assert 0 <= float(lines[1].split(",")[1]) <= 1
+    status, _, _ = cli("predict", run, *images, "-o", small_sources / "answers.csv")
+    assert status == 0
+    assert (small_sources / "answers.csv").read_text().strip() == out.strip()
+
+    status, out, _ = cli("export", run)
+    assert status == 0
+    assert (run / "model.pt").exists()
+
+    status, out, _ = cli("train", run, "--resume")
+    assert status == 0
+
+
+def test_assemble_prints_and_writes_the_table(cli: Cli, small_sources: Path) -> None:
+    status, out, _ = cli("assemble", small_sources / "run.yaml", "-o", small_sources / "table.csv")
+    assert status == 0
+    assert "north" in out
+    assert len((small_sources / "table.csv").read_text().splitlines()) == 49
+    assert not (small_sources / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "arguments", "sentence"),
+    [
+        (None, ["absent.yaml"], r"absent\.yaml: no such configuration file"),
+        (None, ["run.yaml", "train.epohcs=3"], r"unknown key 'train\.epohcs', did you mean 'epochs'\?"),
+        (None, ["run.yaml", "sources.0.path=nowhere.csv"], r"nowhere\.csv"),
+        (None, ["run.yaml", "classes=[square, stripe, circle]"], r"'circle'"),
+        (("north.csv", "path,split,square\n"), ["run.yaml"], r"north"),
+        (
+            ("north.csv", "path,split,square\nimages/north-1.png,train,7\n"),
+            ["run.yaml"],
+            r"north\.csv.*2.*square.*7",
+        ),
+        (("images/north-1.png", "rubbish"), ["run.yaml"], r"north-1\.png"),
+        (None, ["images"], r"images is a folder, not a configuration"),
+        (None, ["images", "--resume"], r"images holds no run"),
+    ],
+)
+def test_a_mistake_is_one_sentence_and_status_2(
+    cli: Cli,
+    small_sources: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    change: tuple[str, str] | None,
+    arguments: list[str],
+    sentence: str,
+) -> None:
+    monkeypatch.chdir(small_sources)
+    if change is not None:
+        (small_sources / change[0]).write_text(change[1])
+    status, _, err = cli("train", *arguments)
+    assert status == 2
+    assert re.search(sentence, err), err
+    assert err.startswith("labelassemble: ")
+    assert err.count("\n") == 1
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["evaluate", "nowhere"], r"nowhere holds no trained model"),
+        (["export", "nowhere"], r"nowhere holds no trained model"),
+        (["predict", "nowhere", "x.png"], r"nowhere holds no trained model"),
+        (["demo", "-o", "images"], r"images is not empty"),
+        (["demo", "-o", "images", "--overwrite"], r"images holds something else than a demo"),
+        (["trian"], r"trian"),
+        (["train"], r"CONFIG"),
+    ],
+)
+def test_other_mistakes(
+    cli: Cli, small_sources: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], sentence: str
+) -> None:
+    monkeypatch.chdir(small_sources)
+    status, _, err = cli(*arguments)
+    assert status == 2
+    assert re.search(sentence, err), err
+
+
+def test_ctrl_c_leaves_a_checkpoint_and_says_how_to_go_on(small_sources: Path) -> None:
+    command = [sys.executable, "-m", "labelassemble", "train", "run.yaml", "train.epochs=2000", "-o", "out"]
+    process = subprocess.Popen(
+        command, cwd=small_sources, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        deadline = time.monotonic() + 120
+        while not (small_sources / "out" / "checkpoints" / "last.pt").exists():
+            assert process.poll() is None, process.stderr.read() if process.stderr else ""
+            assert time.monotonic() < deadline, "no checkpoint after two minutes"
+            time.sleep(0.1)
+        os.kill(process.pid, signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 130, err
+    assert "go on with: labelassemble train out --resume" in err
+    assert (small_sources / "out" / "checkpoints" / "last.pt").exists()

@@ -1,0 +1,143 @@
+"""Training end to end on small sources: what a run leaves, resuming, and what goes wrong."""
+
+import csv
+import os
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+from rich.console import Console
+
+from labelassemble.config import load_config
+from labelassemble.errors import LabelAssembleError
+from labelassemble.run import evaluate_run, load_trained, train_run
+from labelassemble.training.display import Display
+from labelassemble.training.interrupt import TrainingInterrupted
+
+QUIET = Console(quiet=True)
+
+
+def _metrics(run: Path) -> list[dict[str, str]]:
+    with (run / "metrics.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    for row in rows:
+        row.pop("seconds")
+    return rows
+
+
+def test_a_run_leaves_what_later_commands_need(small_sources: Path) -> None:
+    run = small_sources / "out"
+    result = train_run(load_config(small_sources / "run.yaml"), run, resume=False, console=QUIET)
+    assert result.outcome.epochs == 2
+    assert result.evaluation is not None
+    assert result.evaluation.of("square") is not None
+    for name in (
+        "config.yaml",
+        "environment.json",
+        "table.csv",
+        "metrics.csv",
+        "checkpoints/last.pt",
+        "checkpoints/best.pt",
+        "predictions.csv",
+        "report.html",
+    ):
+        assert (run / name).stat().st_size > 0, name
+    rows = _metrics(run)
+    assert [row["epoch"] for row in rows] == ["1", "2"]
+    assert [row["pseudo_weight"] for row in rows] == ["0", "1"]
+    assert float(rows[0]["train_consistency"]) == 0
+    assert float(rows[1]["train_consistency"]) > 0
+    # Every image is labelled for one of the two classes.
+    assert rows[0]["train_known"] == rows[0]["train_unknown"] == "24"
+    trained = load_trained(run)
+    assert trained.net.classes == ("square", "stripe")
+    assert trained.interest == ("square",)
+
+    before = (run / "predictions.csv").read_bytes()
+    evaluate_run(run)
+    assert (run / "predictions.csv").read_bytes() == before
+
+
+def test_training_learns(small_sources: Path) -> None:
+    config = load_config(
+        small_sources / "run.yaml", ["train.epochs=12", "train.lr=3e-3", "loss.warmup_epochs=12"]
+    )
+    train_run(config, small_sources / "out", resume=False, console=QUIET)
+    losses = [float(row["train_loss"]) for row in _metrics(small_sources / "out")]
+    assert losses[-1] < 0.5 * losses[0]
+
+
+@pytest.mark.parametrize("stop_at", [1, 3, 5])
+def test_a_resumed_run_has_the_losses_of_one_that_never_stopped(
+    small_sources: Path, monkeypatch: pytest.MonkeyPatch, stop_at: int
+) -> None:
+    config = load_config(small_sources / "run.yaml")
+    whole, parts = small_sources / "whole", small_sources / "parts"
+    train_run(config, whole, resume=False, console=QUIET)
+
+    step = Display.step
+
+    def stopping(self: Display, epoch: int, done: int, loss: float) -> None:
+        step(self, epoch, done, loss)
+        if done == stop_at:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Display, "step", stopping)
+        with pytest.raises(TrainingInterrupted, match=r"after step [123]"):
+            train_run(config, parts, resume=False, console=QUIET)
+    assert (parts / "checkpoints" / "last.pt").exists()
+    train_run(config, parts, resume=True, console=QUIET)
+
+    assert _metrics(parts) == _metrics(whole)
+    one, two = (load_trained(run).net.state_dict() for run in (whole, parts))
+    assert all(torch.equal(one[key], two[key]) for key in one)
+    assert (parts / "predictions.csv").read_bytes() == (whole / "predictions.csv").read_bytes()
+
+
+def test_a_run_is_neither_overwritten_nor_mixed_with_another(small_sources: Path) -> None:
+    run = small_sources / "out"
+    config = load_config(small_sources / "run.yaml", ["train.epochs=1"])
+    train_run(config, run, resume=False, console=QUIET)
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    with pytest.raises(LabelAssembleError, match="holds a run already: go on with it by --resume"):
+        train_run(config, run, resume=False, console=QUIET)
+    other = load_config(small_sources / "run.yaml", ["train.epochs=1", "train.lr=0.5"])
+    with pytest.raises(LabelAssembleError, match="was begun with another 'train'"):
+        train_run(other, run, resume=True, console=QUIET)
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+
+
+def test_a_corrupt_image_is_named_and_what_was_written_stays(small_sources: Path) -> None:
+    (small_sources / "images" / "south-3.png").write_bytes(b"rubbish")
+    run = small_sources / "out"
+    with pytest.raises(LabelAssembleError, match=r"south-3\.png"):
+        train_run(load_config(small_sources / "run.yaml"), run, resume=False, console=QUIET)
+    assert (run / "table.csv").exists()
+
+
+def test_a_loss_that_is_not_finite_stops_training(small_sources: Path) -> None:
+    config = load_config(small_sources / "run.yaml", ["train.lr=1e30", "train.epochs=20"])
+    with pytest.raises(
+        LabelAssembleError, match=r"the loss is (nan|inf) in epoch \d+, step \d+: lower train\.lr"
+    ):
+        train_run(config, small_sources / "out", resume=False, console=QUIET)
+
+
+def test_an_unknown_class_of_interest_is_named(small_sources: Path) -> None:
+    config = load_config(small_sources / "run.yaml", ["interest=[squore]"])
+    with pytest.raises(LabelAssembleError, match="squore"):
+        train_run(config, small_sources / "out", resume=False, console=QUIET)
+    assert not (small_sources / "out").exists()
+
+
+def test_densenet121_trains_a_few_steps(small_sources: Path) -> None:
+    config = load_config(
+        small_sources / "run.yaml",
+        ["model.backbone=densenet121", "views.size=32", "train.epochs=1", "train.steps_per_epoch=3",
+         "loss.warmup_epochs=0"],
+    )  # fmt: skip
+    result = train_run(config, small_sources / "out", resume=False, console=QUIET)
+    assert result.outcome.steps == 3
+    assert float(_metrics(small_sources / "out")[0]["train_consistency"]) > 0
