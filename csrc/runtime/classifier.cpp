@@ -15,7 +15,8 @@
 namespace labelassemble {
 namespace {
 
-// The layout of the exported module that this file reads; labelassemble/export/torchscript.py writes it.
+// The layout of the exported module that this file reads; labelassemble/export/torchscript.py
+// writes it.
 constexpr std::int64_t kFormat = 1;
 
 // TorchScript's messages are tracebacks: the last line says what happened.
@@ -27,7 +28,9 @@ std::string last_line(std::string_view text) {
   return std::string(start == std::string_view::npos ? text : text.substr(start + 1));
 }
 
-std::string first_line(std::string_view text) { return std::string(text.substr(0, text.find('\n'))); }
+std::string first_line(std::string_view text) {
+  return std::string(text.substr(0, text.find('\n')));
+}
 
 std::string shape(at::IntArrayRef sizes) {
   std::string text = "[";
@@ -82,21 +85,24 @@ torch::jit::Module load_module(const std::filesystem::path& path, at::Device dev
 
 std::vector<std::string> strings(const torch::jit::Module& module, const char* name) {
   std::vector<std::string> values;
-  for (const at::IValue& value : module.attr(name).toListRef()) values.push_back(value.toStringRef());
+  for (const at::IValue& value : module.attr(name).toListRef())
+    values.push_back(value.toStringRef());
   return values;
 }
 
 Description read_description(const torch::jit::Module& module, const std::filesystem::path& path) {
   if (!module.hasattr("labelassemble_format")) {
-    throw Error(path.string() +
-                ": not exported by labelassemble (it carries no class names and no input description)");
+    throw Error(
+        path.string() +
+        ": not exported by labelassemble (it carries no class names and no input description)");
   }
   Description description;
   try {
     const std::int64_t format = module.attr("labelassemble_format").toInt();
     if (format != kFormat) {
-      throw Error(path.string() + ": format " + std::to_string(format) + " of labelassemble's models, and " +
-                  "this library reads format " + std::to_string(kFormat));
+      throw Error(path.string() + ": format " + std::to_string(format) +
+                  " of labelassemble's models, and this library reads format " +
+                  std::to_string(kFormat));
     }
     description.classes = strings(module, "classes");
     description.interest = strings(module, "interest");
@@ -109,6 +115,13 @@ Description read_description(const torch::jit::Module& module, const std::filesy
   } catch (const c10::Error& failure) {
     throw Error(path.string() + ": damaged description of the model (" +
                 first_line(failure.what_without_backtrace()) + ")");
+  }
+  const std::size_t thresholds = description.thresholds.size();
+  if (description.classes.empty() ||
+      (thresholds != 0 && thresholds != description.classes.size())) {
+    throw Error(path.string() + ": damaged description of the model (" +
+                std::to_string(description.classes.size()) + " classes and " +
+                std::to_string(thresholds) + " thresholds)");
   }
   return description;
 }
@@ -128,13 +141,15 @@ void check_tensor(const at::Tensor& images) {
 
 void check_image(const Image& image, std::size_t index) {
   const auto values = static_cast<std::int64_t>(image.pixels.size());
-  const bool fits = (image.channels == 1 || image.channels == 3) && image.height > 0 && image.width > 0 &&
-                    values % image.channels == 0 && values / image.channels / image.height == image.width &&
+  const bool fits = (image.channels == 1 || image.channels == 3) && image.height > 0 &&
+                    image.width > 0 && values % image.channels == 0 &&
+                    values / image.channels / image.height == image.width &&
                     values / image.channels % image.height == 0;
   if (!fits) {
-    throw Error("images must hold channels (1 or 3) x height x width pixels, got " + std::to_string(values) +
-                " for " + std::to_string(image.channels) + " x " + std::to_string(image.height) + " x " +
-                std::to_string(image.width) + " in image " + std::to_string(index));
+    throw Error("images must hold channels (1 or 3) x height x width pixels, got " +
+                std::to_string(values) + " for " + std::to_string(image.channels) + " x " +
+                std::to_string(image.height) + " x " + std::to_string(image.width) + " in image " +
+                std::to_string(index));
   }
 }
 
@@ -147,17 +162,20 @@ class Classifier::Impl {
         module_(load_module(path, device_)),
         description_(read_description(module_, path)) {}
 
+  at::Device device() const { return device_; }
   const Description& description() const { return description_; }
 
   at::Tensor prepare(const at::Tensor& images) const { return call("prepare", images.to(device_)); }
   at::Tensor classify(const at::Tensor& prepared) const { return call("classify", prepared); }
 
  private:
-  // Methods of a TorchScript module may be called from several threads; only looking one up is not const.
+  // Methods of a TorchScript module may be called from several threads; only looking one up is not
+  // const.
   at::Tensor call(const char* method, const at::Tensor& input) const {
     const c10::InferenceMode inference;
-    // TorchScript's optimizer spends the first two calls profiling, 1.3 s for DenseNet121, and gains nothing
-    // measurable afterwards on a network that was exported for inference; sizes that change make it start again.
+    // TorchScript's optimizer spends the first two calls profiling, 1.3 s for DenseNet121, and
+    // gains nothing measurable afterwards on a network that was exported for inference; sizes that
+    // change make it start again.
     const torch::jit::GraphOptimizerEnabledGuard no_optimizer(false);
     try {
       return module_.get_method(method)({input}).toTensor();
@@ -183,6 +201,10 @@ const Description& Classifier::describe() const noexcept { return impl_->descrip
 
 at::Tensor Classifier::predict(const at::Tensor& images) const {
   check_tensor(images);
+  if (images.size(0) == 0) {
+    const auto classes = static_cast<std::int64_t>(describe().classes.size());
+    return at::empty({0, classes}, at::TensorOptions(impl_->device()).dtype(at::kFloat));
+  }
   return impl_->classify(impl_->prepare(images));
 }
 

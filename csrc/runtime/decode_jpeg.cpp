@@ -1,16 +1,17 @@
-// JPEG through libjpeg (libjpeg-turbo on Debian), with the library's default, accurate transform, as Pillow.
+// JPEG through libjpeg (libjpeg-turbo on Debian), with the library's default, accurate transform,
+// as Pillow.
 #include "decoders.h"
 #include "labelassemble/error.h"
 
 #ifdef LABELASSEMBLE_WITH_JPEG
-#include <cstdio>  // jpeglib.h needs FILE and names no header for it
-
-#include <jpeglib.h>
-
-#include <jerror.h>
-
 #include <csetjmp>
+#include <cstdio>
 #include <vector>
+
+// clang-format off: jpeglib.h needs FILE, and jerror.h needs jpeglib.h, without including either
+#include <jpeglib.h>
+#include <jerror.h>
+// clang-format on
 #endif
 
 namespace labelassemble {
@@ -31,8 +32,8 @@ void keep_error(j_common_ptr info) {
   std::longjmp(manager->jump, 1);
 }
 
-// A file that ends early is only a warning to libjpeg, which fills the rest with grey; half an image must
-// not get an answer, so these two are errors. Other warnings are harmless and frequent.
+// A file that ends early is only a warning to libjpeg, which fills the rest with grey; half an
+// image must not get an answer, so these two are errors. Other warnings are harmless and frequent.
 void on_message(j_common_ptr info, int level) {
   const int code = info->err->msg_code;
   if (level < 0 && (code == JWRN_JPEG_EOF || code == JWRN_HIT_MARKER)) keep_error(info);
@@ -91,7 +92,9 @@ class Reader {
   }
 
  private:
-  [[noreturn]] void fail() const { throw Error(name_ + ": damaged JPEG image: " + manager_.message); }
+  [[noreturn]] void fail() const {
+    throw Error(name_ + ": damaged JPEG image: " + manager_.message);
+  }
 
   jpeg_decompress_struct jpeg_{};
   ErrorManager manager_{};
@@ -115,7 +118,8 @@ Image decode_jpeg(Bytes bytes, const std::string& name) {
 #else
 
 Image decode_jpeg(Bytes, const std::string& name) {
-  throw Error(name + ": this build of labelassemble reads no JPEG: install libjpeg-dev and build it again");
+  throw Error(
+      name + ": this build of labelassemble reads no JPEG: install libjpeg-dev and build it again");
 }
 
 #endif

@@ -24,7 +24,7 @@ struct Source {
 struct Layout {
   png_uint_32 width = 0;
   png_uint_32 height = 0;
-  int samples = 0;         // values a pixel, alpha included
+  int samples = 0;           // values a pixel, alpha included
   bool sixteen_bit = false;  // one big-endian 16-bit grey value a pixel
 };
 
@@ -114,7 +114,8 @@ class Reader {
   png_infop info_ = nullptr;
 };
 
-// Composes `colours` values and alpha on black, in place: the first `colours` of every pixel, packed.
+// Composes `colours` values and alpha on black, in place: the first `colours` of every pixel,
+// packed.
 void compose_on_black(std::vector<std::uint8_t>& pixels, std::size_t colours) {
   const std::size_t count = pixels.size() / (colours + 1);
   for (std::size_t i = 0; i < count; ++i) {
@@ -149,7 +150,8 @@ Image decode_png(Bytes bytes, const std::string& name) {
 #else
 
 Image decode_png(Bytes, const std::string& name) {
-  throw Error(name + ": this build of labelassemble reads no PNG: install libpng-dev and build it again");
+  throw Error(name +
+              ": this build of labelassemble reads no PNG: install libpng-dev and build it again");
 }
 
 #endif

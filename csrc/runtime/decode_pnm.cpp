@@ -1,4 +1,5 @@
-// Binary PGM (P5) and PPM (P6): the formats that need no library. Specification: netpbm.sourceforge.net/doc/pgm.html
+// Binary PGM (P5) and PPM (P6): the formats that need no library. Specification:
+// netpbm.sourceforge.net/doc/pgm.html
 #include "decoders.h"
 #include "labelassemble/error.h"
 
@@ -69,8 +70,8 @@ Image decode_pnm(Bytes bytes, const std::string& name) {
   const auto needed = static_cast<std::size_t>(width * height * channels);
   if (bytes.size() - start < needed) {
     throw Error(name + ": damaged PGM or PPM image: " + std::to_string(width) + " x " +
-                std::to_string(height) + " needs " + std::to_string(needed) + " bytes of pixels, got " +
-                std::to_string(bytes.size() - start));
+                std::to_string(height) + " needs " + std::to_string(needed) +
+                " bytes of pixels, got " + std::to_string(bytes.size() - start));
   }
   return from_interleaved(bytes.data() + start, channels, height, width);
 }

@@ -31,8 +31,8 @@ std::vector<std::uint8_t> read_file(const std::filesystem::path& path) {
   const std::uintmax_t size = std::filesystem::file_size(path, error);
   if (error) throw Error(path.string() + ": cannot be read (" + error.message() + ")");
   if (size > kMaxFileBytes) {
-    throw Error(path.string() + ": an image file must have at most " + std::to_string(kMaxFileBytes) +
-                " bytes, got " + std::to_string(size));
+    throw Error(path.string() + ": an image file must have at most " +
+                std::to_string(kMaxFileBytes) + " bytes, got " + std::to_string(size));
   }
   std::vector<std::uint8_t> bytes(size);
   errno = 0;
@@ -67,7 +67,8 @@ Image from_interleaved(const std::uint8_t* pixels, std::int64_t channels, std::i
     return image;
   }
   for (std::int64_t i = 0; i < plane; ++i) {
-    for (std::int64_t c = 0; c < channels; ++c) image.pixels[c * plane + i] = pixels[i * channels + c];
+    for (std::int64_t c = 0; c < channels; ++c)
+      image.pixels[c * plane + i] = pixels[i * channels + c];
   }
   return image;
 }
@@ -80,6 +81,8 @@ Image decode_image(std::span<const std::uint8_t> bytes, const std::string& name)
   throw Error(name + ": not an image that can be read: expected binary PGM or PPM, PNG or JPEG");
 }
 
-Image read_image(const std::filesystem::path& path) { return decode_image(read_file(path), path.string()); }
+Image read_image(const std::filesystem::path& path) {
+  return decode_image(read_file(path), path.string());
+}
 
 }  // namespace labelassemble

@@ -38,9 +38,7 @@ def cmake_path() -> Path:
     """
     folder = _native_folder() / "share" / "cmake"
     if not (folder / "labelassemble" / "labelassembleConfig.cmake").exists():
-        raise LabelAssembleError(
-            f"labelassemble's package for CMake is not in {folder}; {_HOW_TO_BUILD}"
-        )
+        raise LabelAssembleError(f"labelassemble's package for CMake is not in {folder}; {_HOW_TO_BUILD}")
     return folder
 
 

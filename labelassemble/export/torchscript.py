@@ -112,9 +112,9 @@ def export_torchscript(
     """Write a network with its preprocessing as TorchScript, compare it with eager, return a summary.
 
     The file takes images uint8 (0..255) or floating (0..1), grey or colour, of any size, [B, 1 or 3, H, W], and
-    gives probabilities float32 [B, C]. The head becomes one linear layer (queries and temperature folded in),
-    and names, input and thresholds travel inside (`load_metadata`). The network itself is left as it is; the file
-    appears whole or not at all.
+    gives probabilities float32 [B, C]. The head becomes one linear layer (queries and temperature folded in), norms
+    are folded into the convolutions before them, and names, input and thresholds travel inside (`load_metadata`).
+    The network itself is left as it is; the file appears whole or not at all.
 
     Args:
         network: has `backbone` (images -> features [B, D]) and `head` (nn.Linear, or one that offers
@@ -128,8 +128,8 @@ def export_torchscript(
         temperature: of the calibration, in units of logits: probabilities are sigmoid(logits / temperature).
 
     Raises:
-        LabelAssembleError: names that do not fit the network, a network of another shape, no image, a folder that is not
-            there, or an export that differs from eager by more than 1e-5.
+        LabelAssembleError: names that do not fit the network, a network of another shape, no image, a folder
+            that is not there, or an export that differs from eager by more than 1e-5.
     """
     path = Path(path)
     if not path.parent.is_dir():
@@ -138,7 +138,7 @@ def export_torchscript(
         raise LabelAssembleError("images must hold at least one image to compare the export on, got none")
     if not (math.isfinite(temperature) and temperature > 0):
         raise LabelAssembleError(f"temperature must be positive and finite, got {temperature}")
-    linear = _folded_head(network, temperature)
+    backbone, linear = _parts(network, temperature)
     _check_names(network, linear, classes, interest, thresholds)
 
     metadata = ModelMetadata(
@@ -157,7 +157,6 @@ def export_torchscript(
         difference=0.0,
         images=len(images),
     )
-    backbone = deepcopy(network.backbone).cpu().float().to(memory_format=torch.channels_last)
     served = ServedModel(deepcopy(preprocess).cpu(), backbone, linear, metadata)
     served.eval().requires_grad_(False)
     with _quiet_torchscript():
@@ -175,24 +174,38 @@ def export_torchscript(
     return ExportSummary(path=path, size=path.stat().st_size, metadata=metadata)
 
 
-def _folded_head(network: nn.Module, temperature: float) -> nn.Linear:
-    """Return the head as one linear layer, on the CPU, its logits divided by the temperature."""
-    for name in ("backbone", "head"):
-        if not isinstance(getattr(network, name, None), nn.Module):
-            raise LabelAssembleError(
-                f"network must have the modules backbone and head, got {type(network).__name__} without {name}"
-            )
-    head: Any = network.head
-    linear = head.to_linear() if hasattr(head, "to_linear") else head
+def _parts(network: nn.Module, temperature: float) -> tuple[nn.Module, nn.Linear]:
+    """Return copies on the CPU: the backbone, and the head as one linear layer with the temperature inside."""
+    backbone, head = (getattr(network, name, None) for name in ("backbone", "head"))
+    if not isinstance(backbone, nn.Module) or not isinstance(head, nn.Module):
+        raise LabelAssembleError(
+            f"network must have the modules backbone and head, got {type(network).__name__} without them"
+        )
+    to_linear: Any = getattr(head, "to_linear", None)
+    linear = head if to_linear is None else to_linear()
     if not isinstance(linear, nn.Linear):
         raise LabelAssembleError(
             f"network.head must be nn.Linear or offer to_linear(), got {type(head).__name__}"
         )
     linear = deepcopy(linear).cpu().float()
+    backbone = deepcopy(backbone).cpu().float()
     with torch.no_grad():
         for parameter in linear.parameters():
             parameter.div_(temperature)
-    return linear
+        for parameter in backbone.parameters():
+            if parameter.dim() == 4:
+                parameter.data = parameter.contiguous(memory_format=torch.channels_last)
+    return _without_norms(backbone.eval()), linear
+
+
+def _without_norms(backbone: nn.Module) -> nn.Module:
+    """Return the backbone with each norm that follows a convolution folded into it: 5 to 10% quicker on a DenseNet."""
+    from torch.fx.experimental.optimization import fuse  # 0.3 s, and only exports need it
+
+    try:
+        return fuse(backbone)
+    except Exception:  # torch.fx cannot trace every forward; TorchScript may still take it as it is
+        return backbone
 
 
 def _check_names(
@@ -231,7 +244,7 @@ def _reloaded(script: torch.jit.ScriptModule) -> torch.jit.ScriptModule:
     buffer = io.BytesIO()
     torch.jit.save(script, buffer)
     buffer.seek(0)
-    return torch.jit.load(buffer)  # type: ignore[no-any-return]
+    return torch.jit.load(buffer)  # type: ignore[no-any-return, no-untyped-call]
 
 
 def _difference(
@@ -242,13 +255,14 @@ def _difference(
     temperature: float,
 ) -> float:
     """Return the largest difference of probabilities between the eager network and its export."""
-    device = next(network.backbone.parameters()).device  # type: ignore[union-attr, operator]
+    device = next(network.parameters()).device
     modules = [*network.modules(), *preprocess.modules()]
     training = [module.training for module in modules]
     network.eval()
     try:
-        with torch.inference_mode():
-            tensors = [torch.from_numpy(np.ascontiguousarray(image))[None] for image in images]
+        # The optimizer is off as in the C++ library: it would profile the first calls, of which there is but one.
+        with torch.inference_mode(), torch.jit.optimized_execution(False):  # type: ignore[attr-defined]
+            tensors = [torch.from_numpy(np.array(image))[None] for image in images]
             prepared = torch.cat([preprocess(tensor.to(preprocess.mean.device)) for tensor in tensors])
             eager = torch.sigmoid(network(prepared.to(device)).double() / temperature).cpu()
             exported = script.classify(torch.cat([script.prepare(tensor) for tensor in tensors])).double()

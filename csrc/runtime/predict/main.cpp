@@ -39,7 +39,8 @@ void run(const predict::Options& options) {
 int main(int argc, char** argv) {
   std::ios::sync_with_stdio(false);
   try {
-    const predict::Options options = predict::parse(std::vector<std::string>(argv + 1, argv + argc));
+    const predict::Options options =
+        predict::parse(std::vector<std::string>(argv + 1, argv + argc));
     if (options.help) {
       std::cout << predict::kHelp;
     } else if (options.version) {

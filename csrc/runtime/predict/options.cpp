@@ -96,8 +96,8 @@ Options parse(const std::vector<std::string>& arguments) {
       value = option.substr(equals + 1);
       option.resize(equals);
     }
-    if (option != "--format" && option != "--list" && option != "--batch" && option != "--threads" &&
-        option != "--device") {
+    if (option != "--format" && option != "--list" && option != "--batch" &&
+        option != "--threads" && option != "--device") {
       throw Error("unknown option '" + option + "' (see --help)");
     }
     if (!attached) {
@@ -114,7 +114,8 @@ Options parse(const std::vector<std::string>& arguments) {
   options.model = positional.front();
   options.images.assign(positional.begin() + 1, positional.end());
   for (const std::string& list : lists) read_list(list, options.images);
-  if (options.images.empty()) throw Error("at least one IMAGE is needed, or --list FILE (see --help)");
+  if (options.images.empty())
+    throw Error("at least one IMAGE is needed, or --list FILE (see --help)");
   return options;
 }
 

@@ -10,7 +10,8 @@ enum class Format { kTable, kJson, kCsv };
 
 struct Options {
   std::string model;
-  std::vector<std::string> images;  // in the order given, those of --list after those of the command line
+  std::vector<std::string>
+      images;  // in the order given, those of --list after those of the command line
   Format format = Format::kTable;
   std::string device = "cpu";
   int batch = 16;

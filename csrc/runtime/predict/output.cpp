@@ -21,7 +21,8 @@ void list(std::ostream& out, const std::vector<T>& values, F write) {
   out << "]";
 }
 
-void print_json(std::ostream& out, const Description& model, const Names& images, const Values& values) {
+void print_json(std::ostream& out, const Description& model, const Names& images,
+                const Values& values) {
   const std::size_t classes = model.classes.size();
   out << "{\n  \"classes\": ";
   list(out, model.classes, json_string);
@@ -33,7 +34,8 @@ void print_json(std::ostream& out, const Description& model, const Names& images
   }
   out << ",\n  \"images\": [";
   for (std::size_t i = 0; i < images.size(); ++i) {
-    out << (i == 0 ? "" : ",") << "\n    {\"path\": " << json_string(images[i]) << ", \"probabilities\": {";
+    out << (i == 0 ? "" : ",") << "\n    {\"path\": " << json_string(images[i])
+        << ", \"probabilities\": {";
     for (std::size_t c = 0; c < classes; ++c) {
       out << (c == 0 ? "" : ", ") << json_string(model.classes[c]) << ": "
           << json_number(values[i * classes + c]);
@@ -54,7 +56,8 @@ std::string csv_cell(const std::string& text) {
   return quoted + "\"";
 }
 
-void print_csv(std::ostream& out, const Description& model, const Names& images, const Values& values) {
+void print_csv(std::ostream& out, const Description& model, const Names& images,
+               const Values& values) {
   const std::size_t classes = model.classes.size();
   out << "path";
   for (const std::string& name : model.classes) out << "," << csv_cell("probability:" + name);
@@ -75,7 +78,8 @@ void pad(std::ostream& out, std::size_t count) {
   for (std::size_t i = 0; i < count; ++i) out << ' ';
 }
 
-void print_table(std::ostream& out, const Description& model, const Names& images, const Values& values) {
+void print_table(std::ostream& out, const Description& model, const Names& images,
+                 const Values& values) {
   const std::size_t classes = model.classes.size();
   std::size_t first = width("image");
   for (const std::string& image : images) first = std::max(first, width(image));

@@ -1,4 +1,5 @@
-// An exported model, ready to answer: the C++ side of labelassemble.export. Needs libtorch, no Python.
+// An exported model, ready to answer: the C++ side of labelassemble.export. Needs libtorch, not
+// Python.
 //
 //   labelassemble::Classifier classifier("model.pt");
 //   std::vector<labelassemble::Image> images{labelassemble::read_image("chest.png")};
@@ -23,11 +24,11 @@ class Tensor;  // include <ATen/ATen.h> to pass tensors; the rest of this header
 
 namespace labelassemble {
 
-// What a model says of itself. Images of any size and of 1 or 3 channels are converted inside the model.
+// What a model says of itself. It converts images of any size, of 1 or 3 channels, on its own.
 struct Description {
   std::vector<std::string> classes;   // in the order of the columns of every answer
   std::vector<std::string> interest;  // the classes that the model was chosen by; may be empty
-  std::vector<double> thresholds;     // one a class: positive at or above it; empty when none were chosen
+  std::vector<double> thresholds;     // one a class, positive from it on; empty: none chosen
   std::int64_t channels = 0;          // what the network itself takes, after conversion
   std::int64_t size = 0;              // height and width, in pixels
   std::vector<double> mean;           // of values in 0..1, one a channel
@@ -58,7 +59,8 @@ class Classifier {
   const Description& describe() const noexcept;
 
   // Probabilities of images, whose sizes and channels may differ; no image gives no row.
-  // Safe to call from several threads at once. Throws Error for an image whose pixels do not fit its size.
+  // Safe to call from several threads at once. Throws Error for an image whose pixels do not fit
+  // its size.
   Probabilities predict(std::span<const Image> images) const;
 
   // The same for a tensor [B, 1 or 3, H, W], uint8 (0..255) or floating (0..1), on any device:

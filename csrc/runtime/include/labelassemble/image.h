@@ -10,10 +10,12 @@
 
 namespace labelassemble {
 
-// Larger images are refused before anything is allocated for them. Pillow's limit, so Python reads the same ones.
+// Larger images are refused before anything is allocated for them. Pillow's limit, so Python reads
+// the same ones.
 inline constexpr std::int64_t kMaxImagePixels = 89'478'485;
 
-// A decoded image: pixels[(channel * height + row) * width + column], 1 channel (grey) or 3 (red, green, blue).
+// A decoded image: pixels[(channel * height + row) * width + column], 1 channel (grey) or 3 (red,
+// green, blue).
 struct Image {
   std::int64_t channels = 0;
   std::int64_t height = 0;
@@ -22,9 +24,9 @@ struct Image {
 };
 
 // The image in a file, recognised by its first bytes and not by its name. The pixels are those of
-// labelassemble.data.images.decode_image: transparency composed on black, 16-bit grey scaled to 8 bits,
-// EXIF orientation not applied.
-// Throws Error: no such file, another format, or a damaged image.
+// labelassemble.data.images.decode_image: transparency composed on black, 16-bit grey scaled to 8
+// bits, EXIF orientation not applied. Throws Error: no such file, another format, or a damaged
+// image.
 Image read_image(const std::filesystem::path& path);
 
 // The same from memory; `name` is what errors call it.
