@@ -247,6 +247,26 @@ class Table:
 
         return read_table_csv(Path(path))
 
+    def write(self, path: str | Path) -> None:
+        """Write the table as Parquet where `path` ends in .parquet, else as CSV; `Table.read` takes either.
+
+        Raises:
+            LabelAssembleError: As `to_csv` and `to_parquet`.
+        """
+        if Path(path).suffix == ".parquet":
+            self.to_parquet(path)
+        else:
+            self.to_csv(path)
+
+    @classmethod
+    def read(cls, path: str | Path) -> "Table":
+        """Return the table that `write` wrote.
+
+        Raises:
+            LabelAssembleError: As `from_csv` and `from_parquet`.
+        """
+        return cls.from_parquet(path) if Path(path).suffix == ".parquet" else cls.from_csv(path)
+
     def to_parquet(self, path: str | Path) -> None:
         """Write the table as Parquet, whole or not at all; `from_parquet` reads the same table back.
 
