@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from labelassemble.data import SMOOTH_TARGET, Table
@@ -52,6 +52,7 @@ def test_csv_of_an_empty_table(tmp_path: Path) -> None:
 text = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=12)
 
 
+@settings(deadline=None)
 @given(data=st.data(), rows=st.integers(0, 12), classes=st.integers(1, 10))
 def test_csv_is_lossless_for_any_text(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject, rows: int, classes: int

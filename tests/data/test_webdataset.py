@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -105,6 +105,7 @@ def test_missing_shards(tmp_path: Path) -> None:
         read(tmp_path / "s-{1..2}.tar")
 
 
+@settings(deadline=None)
 @given(data=st.data())
 def test_damage_never_drops_a_sample(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
     path = tmp_path_factory.mktemp("shard") / "s.tar"
