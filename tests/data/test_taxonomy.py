@@ -21,6 +21,21 @@ def test_the_shipped_taxonomy_knows_the_readers_classes() -> None:
     assert thorax.implied("SARS") == ("Viral Pneumonia", "Pneumonia")
 
 
+def test_what_implies_a_class_is_no_synonym_of_it() -> None:
+    thorax = Taxonomy.load("thorax")
+    padchest = [
+        "laminar atelectasis",
+        "atelectasis",
+        "callus rib fracture",
+        "rib fracture",
+        "nsg tube",
+        "pulmonary mass",
+    ]
+    assert len({thorax.canonical(name, "") for name in padchest}) == len(padchest)
+    assert thorax.implied("Callus Rib Fracture") == ("Rib Fracture", "Fracture")
+    assert len(set(thorax.names)) == len(thorax.names) > 100
+
+
 def test_an_unknown_name_gets_the_nearest(tmp_path: Path) -> None:
     with pytest.raises(
         LabelAssembleError, match="here: the taxonomy has no class 'Effussion', did you mean 'Effusion'"
