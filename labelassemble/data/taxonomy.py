@@ -44,7 +44,9 @@ class Taxonomy(BaseModel):
 
     @model_validator(mode="after")
     def _index(self) -> Self:
-        for item in self.classes:
+        for index, item in enumerate(self.classes):
+            if item.name in self.names[:index]:
+                raise ValueError(f"'{item.name}' stands twice")
             for spelling in (item.name, *item.synonyms):
                 other = self._names.setdefault(spelling_key(spelling), item.name)
                 if other != item.name:
