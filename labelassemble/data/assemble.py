@@ -96,9 +96,8 @@ def assemble(
     policies = _policies(named, chosen)
     quotas = [(_source_names(source), source.labelled) for source in named if source.labelled]
     parts = []
-    while (
-        named
-    ):  # each reader's table goes as soon as it is used: at millions of rows they would fill the memory
+    while named:
+        # each reader's table goes as soon as it is used: at millions of rows they would fill the memory
         parts.append(_part(named.pop(0), chosen, split.seed, taxonomy))
     table, hidden = _joined(parts, chosen)
     del parts

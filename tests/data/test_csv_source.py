@@ -141,6 +141,12 @@ def test_missing_columns_and_files(tmp_path: Path) -> None:
 def test_unknown_options_are_refused() -> None:
     with pytest.raises(ValidationError, match="Extra inputs are not permitted"):
         CsvSource.model_validate({"name": "x", "path": "a.csv", "pth": 1})
+    with pytest.raises(ValidationError, match="Could not determine home directory"):
+        CsvSource.model_validate({"name": "x", "path": "~nobody_of_that_name/a.csv"})
+    with pytest.raises(ValidationError, match="a path must not contain NUL"):
+        CsvSource.model_validate({"name": "x", "path": "a\0.csv"})
+    with pytest.raises(ValidationError, match="String should match pattern"):
+        CsvSource.model_validate({"name": "x\ny", "path": "a.csv"})
     with pytest.raises(ValidationError, match="Input should be 'negative' or 'positive'"):
         CsvSource.model_validate({"name": "x", "path": "a.csv", "assume": {"COVID-19": "maybe"}})
 

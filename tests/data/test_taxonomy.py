@@ -52,6 +52,7 @@ def test_an_unknown_name_gets_the_nearest(tmp_path: Path) -> None:
         ("- a", "must be a mapping with the key 'classes'"),
         ("names: []", "Field required"),
         ("classes: [{name: A, color: red}]", "classes.0.color: Extra inputs"),
+        ("classes: [{name: A}, {name: A}]", "'A' stands twice"),
         ("classes: [{name: A}, {name: B, synonyms: [a]}]", "'a' stands for both 'A' and 'B'"),
         (
             "classes: [{name: Edema, implies: [Edma]}]",

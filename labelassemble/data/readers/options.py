@@ -9,7 +9,18 @@ from labelassemble.data.states import UncertainPolicy
 
 AssumedLabel: TypeAlias = Literal["negative", "positive"]
 SplitName: TypeAlias = Literal["train", "val", "test"]
-FilePath: TypeAlias = Annotated[Path, AfterValidator(Path.expanduser)]
+
+
+def _expanded(path: Path) -> Path:
+    if "\0" in str(path):
+        raise ValueError("a path must not contain NUL characters")
+    try:
+        return path.expanduser()
+    except RuntimeError as error:  # ~nobody
+        raise ValueError(str(error)) from None
+
+
+FilePath: TypeAlias = Annotated[Path, AfterValidator(_expanded)]
 """A path in a configuration: `~` is the home folder, a relative one starts at the configuration's folder."""
 
 
@@ -32,11 +43,11 @@ class SourceOptions(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: Annotated[str, Field(min_length=1)]
+    name: Annotated[str, Field(pattern=r"^[^\x00-\x1f]+$")]
     assume: dict[str, AssumedLabel] = {}
     uncertain: dict[str, UncertainPolicy] = {}
     limit: Annotated[int, Field(ge=1)] | None = None
     hide: tuple[str, ...] = ()
     labelled: dict[str, Annotated[int, Field(ge=0)]] = {}
     split: SplitName | None = None
-    patients: Annotated[str, Field(min_length=1)] | None = None
+    patients: Annotated[str, Field(pattern=r"^[^\x00-\x1f]+$")] | None = None
