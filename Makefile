@@ -3,10 +3,12 @@
 # make lint    ruff, mypy, clang-format
 # make clean   removes what these made
 #
-# PYTHON=python3.12 chooses the interpreter, TORCH="torch==2.11.0" another torch (2.11 or later).
+# PYTHON=python3.12 chooses the interpreter, TORCH="torch==2.11.0" another torch (2.11 or later),
+# EXTRAS=demo,test,lint,... what is installed beside the library (the optional dependencies of pyproject.toml).
 
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
+EXTRAS ?= demo,test,lint
 VENV := .venv
 BIN := $(VENV)/bin
 NATIVE := CMakeLists.txt $(shell find cmake csrc -type f)
@@ -40,7 +42,8 @@ check-tools:
 	@echo 'int main() { return []<class T>(T x) { return x; }(0); }' | $${CXX:-c++} -std=c++20 -x c++ - -fsyntax-only 2>/dev/null || { echo "make: $${CXX:-c++} does not compile C++20: install g++ 11 or later (Debian: apt-get install g++), or name one: CXX=clang++ make" >&2; exit 1; }
 	@echo '#include <Python.h>' | $${CXX:-c++} -x c++ - -fsyntax-only -I"$$($(PYTHON) -c 'import sysconfig; print(sysconfig.get_path("include"))')" 2>/dev/null || { echo "make: the headers of $(PYTHON) are not there (Debian: apt-get install python3-dev)" >&2; exit 1; }
 
-$(VENV)/bin/python: | check-tools
+$(VENV)/bin/python:
+	@$(MAKE) --no-print-directory --silent check-tools
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.dependencies: pyproject.toml | $(VENV)/bin/python
@@ -51,7 +54,7 @@ $(VENV)/.dependencies: pyproject.toml | $(VENV)/bin/python
 
 $(VENV)/.installed: $(VENV)/.dependencies $(NATIVE) pyproject.toml
 	@echo "Building the native library (about a minute) ..."
-	$(BIN)/python -m pip install --quiet --no-build-isolation --editable ".[demo,test,lint]"
+	$(BIN)/python -m pip install --quiet --no-build-isolation --editable ".[$(EXTRAS)]"
 	@touch $@
 
 clean:

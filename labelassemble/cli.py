@@ -87,7 +87,8 @@ def demo(
 @app.command()
 def train(
     config: Annotated[
-        Path, typer.Argument(metavar="CONFIG", help="YAML configuration, or with --resume the folder of a run.")
+        Path,
+        typer.Argument(metavar="CONFIG", help="YAML configuration, or with --resume the folder of a run."),
     ],
     overrides: Annotated[
         list[str] | None, typer.Argument(metavar="KEY=VALUE", help="e.g. train.lr=1e-4")
@@ -166,17 +167,41 @@ def assemble(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write the table here, as CSV.")
     ] = None,
+    picture: Annotated[
+        Path | None, typer.Option("--picture", help="Draw who labels what, as .svg or .png.", dir_okay=False)
+    ] = None,
+    check_images: Annotated[
+        bool, typer.Option("--check-images", help="Decode every image and name each that cannot be read.")
+    ] = False,
 ) -> None:
     """Print what the sources label, and write the one table made of them; nothing is trained."""
     from labelassemble.config import load_config
-    from labelassemble.data import assemble as assemble_sources
+    from labelassemble.data import check_images as check
+    from labelassemble.data.coverage import coverage_figure
+    from labelassemble.run import assemble_config, image_progress
 
+    if picture is not None and picture.suffix not in (".svg", ".png"):
+        raise LabelAssembleError(f"--picture must end in .svg or .png, got '{picture}'")
     settings = load_config(config, overrides or [])
-    assembly = assemble_sources(settings.sources, classes=settings.classes, split=settings.split)
+    console = Console()
+    assembly = assemble_config(settings, console)
     print(assembly.report.to_text())
     if output is not None:
         assembly.table.to_csv(output)
         print(f"Table: {output}")
+    if picture is not None:
+        data = coverage_figure(assembly.report.coverage, format="svg" if picture.suffix == ".svg" else "png")
+        try:
+            picture.write_bytes(data)
+        except OSError as error:
+            raise LabelAssembleError(f"{picture}: cannot be written ({error.strerror})") from error
+        print(f"Picture: {picture}")
+    if check_images:
+        with image_progress(console, "reading images") as advance:
+            found = check(assembly.table, workers=settings.views.threads, progress=advance)
+        print(found.to_text(), end="")
+        if found.bad:
+            raise typer.Exit(2)
 
 
 @app.command()

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from labelassemble.data import Source, SplitOptions
+from labelassemble.data import DuplicateSearch, Source, SplitOptions, Taxonomy
 from labelassemble.errors import LabelAssembleError, did_you_mean
 from labelassemble.loss import LossOptions
 from labelassemble.models import ModelOptions
@@ -23,6 +23,9 @@ class Config(BaseModel):
         sources: the datasets, each with its reader.
         classes: names and order of the classes; default: the union, in order of first appearance.
         interest: classes by which the best checkpoint is chosen and which the report puts first; default: all.
+        taxonomy: synonyms and hierarchy of classes: "thorax", or a YAML file; None takes names as they stand.
+        duplicates: how the same image in two places is recognised: by its "path", by the "content" of its file too, or
+            by its "looks" too.
         split: how rows without a split of their publisher are divided.
         views: what the network sees.
         model: backbone and head.
@@ -35,11 +38,21 @@ class Config(BaseModel):
     sources: Annotated[tuple[Source, ...], Field(min_length=1)]
     classes: tuple[str, ...] | None = None
     interest: tuple[str, ...] = ()
+    taxonomy: str | None = None
+    duplicates: DuplicateSearch = "content"
     split: SplitOptions = SplitOptions()
     views: ViewOptions = ViewOptions()
     model: ModelOptions = ModelOptions()
     loss: LossOptions = LossOptions()
     train: TrainOptions = TrainOptions()
+
+    def load_taxonomy(self) -> Taxonomy | None:
+        """Return the taxonomy that the configuration names.
+
+        Raises:
+            LabelAssembleError: there is no such taxonomy, or its file is wrong.
+        """
+        return None if self.taxonomy is None else Taxonomy.load(self.taxonomy)
 
     def to_yaml(self) -> str:
         """Return the configuration as YAML that `load_config` reads back."""
@@ -91,7 +104,10 @@ def make_config(values: Mapping[str, Any], *, base: Path, where: str = "configur
     model = config.model
     if model.pretrained is not None:
         model = model.model_copy(update={"pretrained": base.resolve() / model.pretrained})
-    return config.model_copy(update={"sources": sources, "model": model})
+    taxonomy = config.taxonomy
+    if taxonomy is not None and taxonomy.endswith((".yaml", ".yml")):
+        taxonomy = str(base.resolve() / taxonomy)
+    return config.model_copy(update={"sources": sources, "model": model, "taxonomy": taxonomy})
 
 
 class _Loader(yaml.SafeLoader):

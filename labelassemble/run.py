@@ -6,7 +6,8 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,10 +16,11 @@ from typing import Any
 import numpy as np
 import torch
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from labelassemble import _extension
 from labelassemble.config import Config, load_config
-from labelassemble.data import Table, assemble
+from labelassemble.data import Assembly, Table, assemble
 from labelassemble.data.images import decode_image
 from labelassemble.errors import LabelAssembleError
 from labelassemble.evaluation import Evaluation, Predictions, auroc_per_class, evaluate, write_predictions
@@ -86,7 +88,7 @@ def train_run(config: Config, run: Path, *, resume: bool, console: Console) -> R
         raise LabelAssembleError(
             f"{run} holds a run already: go on with it by --resume, or choose another folder with --output"
         )
-    assembly = assemble(config.sources, classes=config.classes, split=config.split)
+    assembly = assemble_config(config, console)
     table = assembly.table
     interest = _interest(config, table)
     rows = {split: np.flatnonzero(table.splits == split) for split in ("train", "val", "test")}
@@ -146,6 +148,39 @@ def train_run(config: Config, run: Path, *, resume: bool, console: Console) -> R
             display=display,
         )
     return Result(run, outcome, evaluate_run(run))
+
+
+def assemble_config(config: Config, console: Console) -> Assembly:
+    """Return the assembly of a configuration's sources; looking for duplicates shows its progress on a terminal.
+
+    Raises:
+        LabelAssembleError: what `assemble` raises.
+    """
+    with image_progress(console, "looking for duplicates") as advance:
+        return assemble(
+            config.sources,
+            classes=config.classes,
+            split=config.split,
+            taxonomy=config.load_taxonomy(),
+            duplicates=config.duplicates,
+            workers=config.views.threads,
+            progress=advance,
+        )
+
+
+@contextmanager
+def image_progress(console: Console, what: str) -> Iterator[Callable[[int, int], None]]:
+    """Give a function (images done, images in all) that moves a bar on a terminal and does nothing elsewhere."""
+    columns = (
+        TextColumn(what),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("images, left"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
+        task = progress.add_task(what, total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
 
 
 def evaluate_run(run: Path, *, comparisons: Sequence[Comparison] = ()) -> Evaluation | None:

@@ -99,6 +99,24 @@ def test_assemble_prints_and_writes_the_table(cli: Cli, small_sources: Path) -> 
     assert not (small_sources / "runs").exists()
 
 
+def test_assemble_draws_coverage_and_names_each_bad_image(cli: Cli, small_sources: Path) -> None:
+    picture = small_sources / "coverage.svg"
+    status, out, _ = cli("assemble", small_sources / "run.yaml", "--picture", picture, "--check-images")
+    assert status == 0
+    assert "all 48 images can be read" in out
+    assert "<svg" in picture.read_text()
+    for name in ("north-1.png", "south-2.png"):
+        (small_sources / "images" / name).write_text(f"rubbish {name}")
+    status, out, _ = cli("assemble", small_sources / "run.yaml", "--check-images")
+    assert status == 2
+    assert "2 of 48 images cannot be read" in out
+    assert "north-1.png" in out
+    assert "south-2.png" in out
+    status, _, err = cli("assemble", small_sources / "run.yaml", "--picture", "coverage.jpg")
+    assert status == 2
+    assert "--picture must end in .svg or .png" in err
+
+
 @pytest.mark.parametrize(
     ("change", "arguments", "sentence"),
     [
