@@ -18,6 +18,7 @@ from labelassemble.data.readers import (
     Source,
     SourceOptions,
     VinDrCxrSource,
+    WebDatasetSource,
 )
 from labelassemble.data.report import AssemblyReport
 from labelassemble.data.splits import SplitOptions
@@ -62,6 +63,7 @@ __all__ = [
     "Taxonomy",
     "UncertainPolicy",
     "VinDrCxrSource",
+    "WebDatasetSource",
     "assemble",
     "check_images",
     "decode_bytes",

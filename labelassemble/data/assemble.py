@@ -30,7 +30,7 @@ from labelassemble.data.report import AssemblyReport, row_frame
 from labelassemble.data.splits import SplitOptions, split_by_group
 from labelassemble.data.states import NEGATIVE, POSITIVE, UNKNOWN, UncertainPolicy
 from labelassemble.data.table import SPLITS, TEXT_FIELDS, Table, check_class_names
-from labelassemble.data.taxonomy import Taxonomy
+from labelassemble.data.taxonomy import Taxonomy, spelling_key
 from labelassemble.data.text import concatenate_text, first_rows, text_codes
 from labelassemble.errors import LabelAssembleError, did_you_mean
 
@@ -276,6 +276,13 @@ def _notes(table: Table, unread: Sequence[str]) -> tuple[str, ...]:
     notes = []
     if unread:
         notes.append(f"{len(unread)} images could not be read to look for duplicates, the first: {unread[0]}")
+    spellings: dict[str, str] = {}
+    for name in table.classes:
+        other = spellings.setdefault(spelling_key(name), name)
+        if other != name:
+            notes.append(
+                f"classes '{other}' and '{name}' differ in spelling only: a taxonomy would make them one"
+            )
     empty = [name for name in SPLITS if not (table.splits == name).any()]
     if empty:
         notes.append(f"no image is in the split {' or '.join(empty)}")

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TextIO
+from typing import Protocol, Self, TextIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,13 +31,15 @@ class Chunk:
     lines: Sequence[int]
     """Number of the line on which each row ends, counted from 1."""
     columns: Mapping[str, Sequence[str]]
+    unit: str = "line"
+    """What is counted: lines, or rows in a file that has none."""
 
     def __len__(self) -> int:
         return len(self.lines)
 
     def error(self, row: int, column: str, reason: str) -> LabelAssembleError:
         """Return the error for one cell, to be raised."""
-        return LabelAssembleError(f"{self.path}, line {self.lines[row]}, column '{column}': {reason}")
+        return LabelAssembleError(f"{self.path}, {self.unit} {self.lines[row]}, column '{column}': {reason}")
 
     def states(self, column: str, cells: Mapping[str, int], allowed: str) -> NDArray[np.int8]:
         """Return the label state of each cell of `column`, int8 [rows], by the mapping `cells`.
@@ -57,6 +59,33 @@ class Chunk:
                 raise self.error(row, column, f"a label must be {allowed}, got {shown(value)}")
             states[row] = state
         return states
+
+
+class RowFile(Protocol):
+    """A file of rows under named columns, opened for one pass; a context manager."""
+
+    path: Path
+    header: tuple[str, ...]
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+    def require(self, column: str, purpose: str) -> str:
+        """Return `column`, or raise an error that gives `purpose` if there is none."""
+        ...
+
+    def chunks(self, columns: Sequence[str]) -> Iterator[Chunk]:
+        """Yield the rows, `columns` only, in blocks."""
+        ...
+
+
+def missing_column(place: str, header: Sequence[str], column: str, purpose: str) -> LabelAssembleError:
+    """Return the error for a column that a file lacks, to be raised."""
+    near = did_you_mean(column, [name for name in header if name])
+    return LabelAssembleError(f"{place}: no column '{column}' ({purpose}){near}")
 
 
 class CsvFile:
@@ -141,8 +170,7 @@ class CsvFile:
             LabelAssembleError: It has not; the sentence gives `purpose` and the nearest name.
         """
         if column not in self.header:
-            near = did_you_mean(column, [name for name in self.header if name])
-            raise LabelAssembleError(f"{self.path}, line 1: no column '{column}' ({purpose}){near}")
+            raise missing_column(f"{self.path}, line 1", self.header, column, purpose)
         return column
 
     def chunks(self, columns: Sequence[str]) -> Iterator[Chunk]:

@@ -19,6 +19,7 @@ Progress: TypeAlias = Callable[[int, int], None]
 
 _SIDE: Final = 16  # the difference hash has 16 x 16 bits
 _NEAR: Final = 8  # bits that two hashes of alike images may differ in
+_BLOCK: Final = 32  # images a task
 _T = TypeVar("_T")
 
 
@@ -27,13 +28,14 @@ def each_image(
 ) -> list[_T]:
     """Return `work(path)` for each path, in order, by several threads (decoding and hashing release the GIL)."""
     results: list[_T] = []
+    blocks = [paths[first : first + _BLOCK] for first in range(0, len(paths), _BLOCK)]
     with ThreadPoolExecutor(max(1, workers)) as pool:
         try:
-            for result in pool.map(work, paths, chunksize=1):
-                results.append(result)
-                if progress is not None and (len(results) % 64 == 0 or len(results) == len(paths)):
+            for block in pool.map(lambda block: [work(path) for path in block], blocks):
+                results.extend(block)
+                if progress is not None:
                     progress(len(results), len(paths))
-        except BaseException:
+        except BaseException:  # such as an interrupt: do not finish what waits
             pool.shutdown(wait=False, cancel_futures=True)
             raise
     return results

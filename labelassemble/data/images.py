@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from labelassemble.data.containers import is_reference, read_member
+from labelassemble.data.dicom import decode_dicom, is_dicom
 from labelassemble.data.errors import ImageError
 from labelassemble.errors import LabelAssembleError
 
@@ -32,7 +33,8 @@ def decode_image(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
     byte, as Pillow reads it). The first frame of a file with several is taken. EXIF orientation is not applied.
 
     Args:
-        path: A file that Pillow can read, or `container::member` (see `labelassemble.data.containers`).
+        path: A file that Pillow can read, a DICOM file (see `labelassemble.data.dicom`), or `container::member` (see
+            `labelassemble.data.containers`).
 
     Raises:
         ImageError: The file is missing, a folder, cut off, damaged, too large or of an unknown kind.
@@ -68,6 +70,8 @@ def decode_bytes(data: bytes, name: str) -> NDArray[np.uint8]:
 def decode_stream(file: BinaryIO, name: str) -> NDArray[np.uint8]:
     """Return the image encoded in an open file, as `decode_image` does; `name` is what errors call it."""
     try:
+        if is_dicom(file):
+            return decode_dicom(file, name)
         with _opened_image(file, name) as image:
             pixels = _pixels(image, name)
     except (LabelAssembleError, MemoryError):

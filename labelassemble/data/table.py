@@ -247,6 +247,50 @@ class Table:
 
         return read_table_csv(Path(path))
 
+    def write(self, path: str | Path) -> None:
+        """Write the table as Parquet where `path` ends in .parquet, else as CSV; `Table.read` takes either.
+
+        Raises:
+            LabelAssembleError: As `to_csv` and `to_parquet`.
+        """
+        if Path(path).suffix == ".parquet":
+            self.to_parquet(path)
+        else:
+            self.to_csv(path)
+
+    @classmethod
+    def read(cls, path: str | Path) -> "Table":
+        """Return the table that `write` wrote.
+
+        Raises:
+            LabelAssembleError: As `from_csv` and `from_parquet`.
+        """
+        return cls.from_parquet(path) if Path(path).suffix == ".parquet" else cls.from_csv(path)
+
+    def to_parquet(self, path: str | Path) -> None:
+        """Write the table as Parquet, whole or not at all; `from_parquet` reads the same table back.
+
+        Columns as in `to_csv`; labels are int8, null = unknown. Needs the extra `parquet`.
+
+        Raises:
+            LabelAssembleError: pyarrow is not installed, the file cannot be written, or a text is not Unicode.
+        """
+        from labelassemble.data.table_parquet import write_table_parquet
+
+        write_table_parquet(self, Path(path))
+
+    @classmethod
+    def from_parquet(cls, path: str | Path) -> "Table":
+        """Return the table that `to_parquet` wrote.
+
+        Raises:
+            LabelAssembleError: pyarrow is not installed, or the file cannot be read or is not such a table; with file,
+                row and column.
+        """
+        from labelassemble.data.table_parquet import read_table_parquet
+
+        return read_table_parquet(Path(path))
+
 
 TEXT_FIELDS: Final = ("paths", "names", "groups", "splits", "sources")
 

@@ -11,7 +11,7 @@ from typing import Final, TextIO
 import numpy as np
 from numpy.typing import NDArray
 
-from labelassemble.data.csvfile import CsvFile, TextColumns, shown
+from labelassemble.data.csvfile import Chunk, CsvFile, RowFile, TextColumns, shown
 from labelassemble.data.states import NEGATIVE, POSITIVE, UNCERTAIN, UNKNOWN
 from labelassemble.data.table import RESERVED_COLUMNS, SPLITS, Table, check_class_names
 from labelassemble.data.text import contains
@@ -23,27 +23,35 @@ _ROWS_AT_ONCE: Final = 1 << 16
 
 
 @contextmanager
-def replaced_file(path: Path) -> Iterator[TextIO]:
-    """Open a text file beside `path` that takes its place when the block ends, and vanishes when it raises.
+def replaced_path(path: Path) -> Iterator[Path]:
+    """Make a new file beside `path` that takes its place when the block ends, and vanishes when it raises.
 
     Raises:
         LabelAssembleError: The folder cannot be written.
     """
     try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
     except OSError as error:
         raise LabelAssembleError(f"{path}: cannot be written ({error.strerror or error})") from None
+    os.close(handle)
+    temporary = Path(name)
     try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
-            yield file
-        os.chmod(temporary, 0o666 & ~_umask())  # mkstemp's own mode shuts out everybody else
+        yield temporary
+        temporary.chmod(0o666 & ~_umask())  # mkstemp's own mode shuts out everybody else
         os.replace(temporary, path)
     except OSError as error:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise LabelAssembleError(f"{path}: cannot be written ({error.strerror or error})") from None
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def replaced_file(path: Path) -> Iterator[TextIO]:
+    """Open a UTF-8 text file beside `path` that takes its place when the block ends; see `replaced_path`."""
+    with replaced_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        yield file
 
 
 def _umask() -> int:
@@ -65,7 +73,7 @@ def write_table_csv(table: Table, path: Path) -> None:
                 # the csv module quotes a line feed but not a carriage return, which would end the row for a reader
                 writer = quoted if any(contains(text[rows], "\r") for text in texts) else plain
                 columns = [text[rows].tolist() for text in texts]
-                columns.append(_assumed_cells(table.assumed[rows], table.classes))
+                columns.append(assumed_cells(table.assumed[rows], table.classes))
                 cells = _CELL_OF_STATE[table.labels[rows].T + 2]
                 writer.writerows(zip(*columns, *cells.tolist(), strict=True))
         except UnicodeEncodeError as error:
@@ -74,7 +82,7 @@ def write_table_csv(table: Table, path: Path) -> None:
             ) from None
 
 
-def _assumed_cells(assumed: NDArray[np.bool_], classes: tuple[str, ...]) -> list[str]:
+def assumed_cells(assumed: NDArray[np.bool_], classes: tuple[str, ...]) -> list[str]:
     """Return the ";"-joined names of the classes assumed in each row; few patterns repeat over many rows."""
     if not assumed.any():
         return [""] * len(assumed)
@@ -87,40 +95,38 @@ def _assumed_cells(assumed: NDArray[np.bool_], classes: tuple[str, ...]) -> list
 def read_table_csv(path: Path) -> Table:
     """Return the table written by `write_table_csv`; see `Table.from_csv`."""
     with CsvFile(path) as file:
-        if file.header[: len(RESERVED_COLUMNS)] != RESERVED_COLUMNS:
-            raise LabelAssembleError(
-                f"{path}, line 1: a table's columns must start with {','.join(RESERVED_COLUMNS)}, "
-                f"got {shown(','.join(file.header))}"
-            )
-        classes = file.header[len(RESERVED_COLUMNS) :]
-        try:
-            check_class_names(classes)
-        except LabelAssembleError as error:
-            raise LabelAssembleError(f"{path}, line 1: {error}") from None
-        texts = TextColumns("path", "name", "source", "group", "split")
-        labels: list[NDArray[np.int8]] = []
-        assumed: list[NDArray[np.bool_]] = []
-        for chunk in file.chunks(file.header):
-            texts.add({name: chunk.columns[name] for name in ("path", "name", "source", "group")})
-            for row, split in enumerate(chunk.columns["split"]):
-                if split not in SPLITS:
-                    raise chunk.error(row, "split", f"a split must be train, val or test, got {shown(split)}")
-            texts.add({"split": chunk.columns["split"]})
-            block = np.empty((len(chunk), len(classes)), dtype=np.int8)
-            for column, name in enumerate(classes):
-                block[:, column] = chunk.states(name, _CELLS, "1, 0, -2 (uncertain) or blank (unknown)")
-            marks = np.zeros(block.shape, dtype=np.bool_)
-            for row, cell in enumerate(chunk.columns["assumed"]):
-                for name in cell.split(";") if cell else ():
-                    if name not in classes:
-                        raise chunk.error(row, "assumed", f"no class '{name}'{did_you_mean(name, classes)}")
-                    column = classes.index(name)
-                    if block[row, column] < NEGATIVE:
-                        raise chunk.error(row, "assumed", f"'{name}' is assumed but has no label in this row")
-                    marks[row, column] = True
-            labels.append(block)
-            assumed.append(marks)
-    none = (0, len(classes))
+        return read_table_rows(file, f"{path}, line 1")
+
+
+def read_table_rows(file: RowFile, place: str) -> Table:
+    """Return the table that the rows of `file` are; `place` is where errors say its columns are named.
+
+    Raises:
+        LabelAssembleError: They are no table; with file, line and column.
+    """
+    if file.header[: len(RESERVED_COLUMNS)] != RESERVED_COLUMNS:
+        raise LabelAssembleError(
+            f"{place}: a table's columns must start with {','.join(RESERVED_COLUMNS)}, "
+            f"got {shown(','.join(file.header))}"
+        )
+    classes = file.header[len(RESERVED_COLUMNS) :]
+    try:
+        check_class_names(classes)
+    except LabelAssembleError as error:
+        raise LabelAssembleError(f"{place}: {error}") from None
+    texts = TextColumns("path", "name", "source", "group", "split")
+    labels = [np.empty((0, len(classes)), dtype=np.int8)]
+    assumed = [np.empty((0, len(classes)), dtype=np.bool_)]
+    for chunk in file.chunks(file.header):
+        for row, split in enumerate(chunk.columns["split"]):
+            if split not in SPLITS:
+                raise chunk.error(row, "split", f"a split must be train, val or test, got {shown(split)}")
+        texts.add({name: chunk.columns[name] for name in ("path", "name", "source", "group", "split")})
+        block = np.empty((len(chunk), len(classes)), dtype=np.int8)
+        for column, name in enumerate(classes):
+            block[:, column] = chunk.states(name, _CELLS, "1, 0, -2 (uncertain) or blank (unknown)")
+        labels.append(block)
+        assumed.append(_assumed_marks(chunk, block, classes))
     return Table(
         classes=classes,
         paths=texts.take("path"),
@@ -128,6 +134,19 @@ def read_table_csv(path: Path) -> Table:
         groups=texts.take("group"),
         splits=texts.take("split"),
         sources=texts.take("source"),
-        labels=np.concatenate(labels) if labels else np.empty(none, dtype=np.int8),
-        assumed=np.concatenate(assumed) if assumed else np.empty(none, dtype=np.bool_),
+        labels=np.concatenate(labels),
+        assumed=np.concatenate(assumed),
     )
+
+
+def _assumed_marks(chunk: Chunk, labels: NDArray[np.int8], classes: tuple[str, ...]) -> NDArray[np.bool_]:
+    marks = np.zeros(labels.shape, dtype=np.bool_)
+    for row, cell in enumerate(chunk.columns["assumed"]):
+        for name in cell.split(";") if cell else ():
+            if name not in classes:
+                raise chunk.error(row, "assumed", f"no class '{name}'{did_you_mean(name, classes)}")
+            column = classes.index(name)
+            if labels[row, column] < NEGATIVE:
+                raise chunk.error(row, "assumed", f"'{name}' is assumed but has no label in this row")
+            marks[row, column] = True
+    return marks

@@ -46,7 +46,7 @@ class Taxonomy(BaseModel):
     def _index(self) -> Self:
         for item in self.classes:
             for spelling in (item.name, *item.synonyms):
-                other = self._names.setdefault(_key(spelling), item.name)
+                other = self._names.setdefault(spelling_key(spelling), item.name)
                 if other != item.name:
                     raise ValueError(f"'{spelling}' stands for both '{other}' and '{item.name}'")
         for item in self.classes:
@@ -74,7 +74,7 @@ class Taxonomy(BaseModel):
         Raises:
             LabelAssembleError: No class is; the sentence starts with `where` and ends with the nearest name.
         """
-        found = self._names.get(_key(name))
+        found = self._names.get(spelling_key(name))
         if found is None:
             spellings = [spelling for item in self.classes for spelling in (item.name, *item.synonyms)]
             raise LabelAssembleError(
@@ -128,5 +128,6 @@ class Taxonomy(BaseModel):
             raise LabelAssembleError(f"taxonomy {source}: {place + ': ' if place else ''}{reason}") from None
 
 
-def _key(name: str) -> str:
+def spelling_key(name: str) -> str:
+    """Return what is left of a name when case, spaces, "_", "-" and "." make no difference."""
     return "".join(letter for letter in name.casefold() if letter.isalnum() or letter == "+")

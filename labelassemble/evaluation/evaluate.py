@@ -159,7 +159,7 @@ class _Column:
             unknown=int(np.count_nonzero(labels == UNKNOWN)),
             uncertain=int(np.count_nonzero(labels == UNCERTAIN)),
             assumed=int(np.count_nonzero(self.assumed[inside])),
-            patients=len(np.unique(self.patients[positive | negative])),
+            patients=int(np.count_nonzero(np.bincount(self.patients[positive | negative]))),
             auroc=None if area is None else area.auroc,
             interval=None if area is None else area.interval,
             bootstrap=None,

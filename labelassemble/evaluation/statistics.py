@@ -227,8 +227,8 @@ def _components(
         area,
         np.stack([np.bincount(patient[:m], row, size) for row in of_positives]),
         np.stack([np.bincount(patient[m:], row, size) for row in of_negatives]),
-        len(np.unique(patient[:m])),
-        len(np.unique(patient[m:])),
+        int(np.count_nonzero(np.bincount(patient[:m]))),
+        int(np.count_nonzero(np.bincount(patient[m:]))),
         shared=True,
     )
 

@@ -211,6 +211,17 @@ def test_the_report_counts_what_was_assembled(two: list[CsvSource]) -> None:
     assert "no image is in the split" in text
 
 
+def test_classes_that_differ_in_spelling_only_are_pointed_out(tmp_path: Path) -> None:
+    sources = [
+        source(tmp_path, "a", "path,Pleural_Thickening\n1.png,1\n"),
+        source(tmp_path, "b", "path,Pleural Thickening\n2.png,1\n"),
+    ]
+    note = "classes 'Pleural_Thickening' and 'Pleural Thickening' differ in spelling only: "
+    note += "a taxonomy would make them one"
+    assert note in assemble(sources).report.notes
+    assert note not in assemble(sources, taxonomy=Taxonomy.load("thorax")).report.notes
+
+
 @pytest.mark.parametrize(
     ("change", "options", "message"),
     [

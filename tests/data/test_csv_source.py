@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -149,6 +149,7 @@ cells = st.sampled_from(["1", "0", "1.0", "0.0", "", "-1", "-2"])
 states = {"1": 1, "1.0": 1, "0": 0, "0.0": 0, "": -1, "-1": -1, "-2": -2}
 
 
+@settings(deadline=None)
 @given(
     rows=st.lists(st.tuples(st.text(string.ascii_letters, min_size=1), cells, cells), max_size=20),
     data=st.data(),

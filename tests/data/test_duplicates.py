@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -140,6 +140,7 @@ def test_unreadable_images_are_mentioned(tmp_path: Path) -> None:
 states = st.tuples(st.sampled_from([1, 0, -1, -2]), st.booleans())
 
 
+@settings(deadline=None)
 @given(rows=st.lists(st.tuples(st.integers(0, 4), states), min_size=1, max_size=12))
 def test_the_rule_of_merging_against_plain_words(rows: list[tuple[int, tuple[int, bool]]]) -> None:
     image = np.array([number for number, _ in rows], dtype=np.int64)
@@ -178,6 +179,7 @@ def test_groups_are_joined_along_chains() -> None:
     assert joined_groups(groups, np.arange(6), np.empty((0, 2), dtype=np.int64)) is groups
 
 
+@settings(deadline=None)
 @given(seed=st.integers(0, 1000))
 def test_near_hashes_are_all_found(seed: int) -> None:
     random = np.random.default_rng(seed)

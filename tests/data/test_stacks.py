@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -278,6 +278,7 @@ def test_a_file_with_the_separator_in_its_name_is_a_file(tmp_path: Path) -> None
     assert decode_image(tmp_path / "a::1.png").shape == (1, 2, 2)
 
 
+@settings(deadline=None)
 @given(data=st.data())
 def test_damage_to_a_tar_file_never_drops_a_member(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
@@ -300,6 +301,7 @@ def test_damage_to_a_tar_file_never_drops_a_member(
     assert len(found.members) == len(members)
 
 
+@settings(deadline=None)
 @given(position=st.integers(0, 400), value=st.integers(0, 255), cut=st.booleans())
 def test_damage_to_an_archive_is_an_image_error(
     tmp_path_factory: pytest.TempPathFactory, position: int, value: int, cut: bool

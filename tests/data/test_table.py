@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from labelassemble.data import SMOOTH_TARGET, Table
@@ -34,6 +34,15 @@ def test_csv_gives_back_the_same_table(tmp_path: Path) -> None:
     ] == "/a/1.png,1,nih,n:1,train,COVID-19,0,1,-2"
 
 
+def test_the_ending_says_the_format(tmp_path: Path) -> None:
+    example().write(tmp_path / "table.csv")
+    assert Table.read(tmp_path / "table.csv") == example()
+    pytest.importorskip("pyarrow")
+    example().write(tmp_path / "table.parquet")
+    assert Table.read(tmp_path / "table.parquet") == example()
+    assert (tmp_path / "table.parquet").read_bytes()[:4] == b"PAR1"
+
+
 def test_csv_of_an_empty_table(tmp_path: Path) -> None:
     table = example().select(np.zeros(3, dtype=bool))
     table.to_csv(tmp_path / "table.csv")
@@ -43,6 +52,7 @@ def test_csv_of_an_empty_table(tmp_path: Path) -> None:
 text = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=12)
 
 
+@settings(deadline=None)
 @given(data=st.data(), rows=st.integers(0, 12), classes=st.integers(1, 10))
 def test_csv_is_lossless_for_any_text(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject, rows: int, classes: int

@@ -15,9 +15,11 @@ from labelassemble.data.readers.mnist import MnistSource
 from labelassemble.data.readers.options import SourceOptions
 from labelassemble.data.readers.padchest import PadChestSource
 from labelassemble.data.readers.vindr import VinDrCxrSource
+from labelassemble.data.readers.webdataset import WebDatasetSource
 
 Source: TypeAlias = Annotated[
     CsvSource
+    | WebDatasetSource
     | ChestXray14Source
     | CheXpertSource
     | CovidxSource
@@ -44,4 +46,5 @@ __all__ = [
     "Source",
     "SourceOptions",
     "VinDrCxrSource",
+    "WebDatasetSource",
 ]

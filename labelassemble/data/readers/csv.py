@@ -6,7 +6,8 @@ from typing import Final, Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from labelassemble.data.csvfile import Chunk, CsvFile, TextColumns, shown
+from labelassemble.data.csvfile import Chunk, CsvFile, RowFile, TextColumns, shown
+from labelassemble.data.parquet import ParquetFile
 from labelassemble.data.readers.options import FilePath, SourceOptions
 from labelassemble.data.readers.paths import image_paths
 from labelassemble.data.states import NEGATIVE, POSITIVE, UNCERTAIN, UNKNOWN
@@ -41,11 +42,12 @@ SPLIT_CELLS: Final = {
 
 
 class CsvSource(SourceOptions):
-    """A CSV with a header; cells 1, 0, -1 = unknown, -2 = uncertain, blank as `blank` says.
+    """A CSV with a header, or a Parquet file; cells 1, 0, -1 = unknown, -2 = uncertain, blank as `blank` says.
 
     Attributes:
-        path: The CSV.
-        root: The folder that image paths start at; by default the CSV's own.
+        reader: "csv" (perhaps .gz), or "parquet", which needs the extra of that name: null and NaN are blank.
+        path: The file.
+        root: The folder that image paths start at; by default the file's own.
         path_column: The column with the path of the image.
         classes: The columns that are classes; by default all that have no other use.
         patient_column: The column with the patient's id; by default `patient` where there is one.
@@ -55,7 +57,7 @@ class CsvSource(SourceOptions):
         blank: What a blank cell means: "unknown" (nobody looked) or "negative".
     """
 
-    reader: Literal["csv"] = "csv"
+    reader: Literal["csv", "parquet"] = "csv"
     path: FilePath
     root: FilePath | None = None
     path_column: str = "path"
@@ -78,7 +80,8 @@ class CsvSource(SourceOptions):
             LabelAssembleError: Anything in it breaks the rules above; with file, line and column.
         """
         root = self.path.parent if self.root is None else self.root
-        with CsvFile(self.path) as file:
+        opened: RowFile = ParquetFile(self.path) if self.reader == "parquet" else CsvFile(self.path)
+        with opened as file:
             uses = self._uses(file)
             classes = self._classes(file, set(uses.values()))
             texts = TextColumns("path", *uses)
@@ -108,7 +111,7 @@ class CsvSource(SourceOptions):
             splits=texts.take("split") if "split" in uses else None,
         )
 
-    def _uses(self, file: CsvFile) -> dict[str, str]:
+    def _uses(self, file: RowFile) -> dict[str, str]:
         """Return which column serves as name, patient, split and source, where one does."""
         file.require(self.path_column, "path_column: the path of each image")
         uses = {"name": self.path_column}
@@ -124,7 +127,8 @@ class CsvSource(SourceOptions):
                 uses[use] = use
         return uses
 
-    def _classes(self, file: CsvFile, used: set[str]) -> tuple[str, ...]:
+    def _classes(self, file: RowFile, used: set[str]) -> tuple[str, ...]:
+        place = f"{self.path}, line 1" if self.reader == "csv" else str(self.path)
         if self.classes is not None:
             for name in self.classes:
                 file.require(name, "classes")
@@ -135,16 +139,14 @@ class CsvSource(SourceOptions):
             if "" in classes:
                 position = file.header.index("") + 1
                 raise LabelAssembleError(
-                    f"{self.path}, line 1: column {position} has no name (name it, or list the columns in `classes`)"
+                    f"{place}: column {position} has no name (name it, or list the columns in `classes`)"
                 )
         if not classes:
-            raise LabelAssembleError(
-                f"{self.path}, line 1: no column is a class, got {', '.join(file.header)}"
-            )
+            raise LabelAssembleError(f"{place}: no column is a class, got {', '.join(file.header)}")
         try:
             check_class_names(classes)
         except LabelAssembleError as error:
-            raise LabelAssembleError(f"{self.path}, line 1: {error}") from None
+            raise LabelAssembleError(f"{place}: {error}") from None
         return classes
 
 

@@ -1,0 +1,121 @@
+"""Parquet, through pyarrow (the extra `parquet`): a user's labels, and a table written and read back the same."""
+
+from collections.abc import Iterator, Sequence
+from importlib import import_module
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from labelassemble.data.csvfile import Chunk, missing_column
+from labelassemble.errors import LabelAssembleError
+
+_CHUNK_ROWS = 1 << 14
+
+
+def pyarrow_parquet() -> Any:
+    """Return the module `pyarrow.parquet`.
+
+    Raises:
+        LabelAssembleError: pyarrow is not installed.
+    """
+    try:
+        return import_module("pyarrow.parquet")
+    except ImportError:
+        raise LabelAssembleError(
+            "a Parquet file needs pyarrow: pip install 'labelassemble[parquet]'"
+        ) from None
+
+
+class ParquetFile:
+    """A Parquet file opened for one pass, its values as the cells that a CSV would have.
+
+    Null and NaN are blank, True and False are 1 and 0.
+
+    Attributes:
+        path: The file.
+        header: The names of its columns.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Open the file.
+
+        Raises:
+            LabelAssembleError: It is missing or damaged, or pyarrow is not installed.
+        """
+        self.path = path
+        module = pyarrow_parquet()
+        try:
+            self._file = module.ParquetFile(path)
+        except Exception as error:  # pyarrow has its own types, which are not there to be named without it
+            raise LabelAssembleError(f"{path}: cannot be read as Parquet ({_sentence(error)})") from None
+        self.header: tuple[str, ...] = tuple(self._file.schema_arrow.names)
+        for index, column in enumerate(self.header):
+            if column in self.header[:index]:
+                raise LabelAssembleError(f"{path}: the column '{column}' stands twice")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+    def require(self, column: str, purpose: str) -> str:
+        """Return `column` if the file has it.
+
+        Raises:
+            LabelAssembleError: It has not; the sentence gives `purpose` and the nearest name.
+        """
+        if column not in self.header:
+            raise missing_column(str(self.path), self.header, column, purpose)
+        return column
+
+    def chunks(self, columns: Sequence[str]) -> Iterator[Chunk]:
+        """Yield the rows, `columns` only, in blocks that fit the memory.
+
+        Raises:
+            LabelAssembleError: The file is damaged, or a value is neither text nor a number.
+        """
+        row = 1
+        batches = self._file.iter_batches(batch_size=_CHUNK_ROWS, columns=list(columns))
+        while True:
+            try:
+                batch = next(batches, None)
+                values = {} if batch is None else {name: batch.column(name).to_pylist() for name in columns}
+            except Exception as error:
+                raise LabelAssembleError(
+                    f"{self.path}, after row {row - 1}: cannot be read as Parquet ({_sentence(error)})"
+                ) from None
+            if batch is None:
+                return
+            numbers = range(row, row + batch.num_rows)
+            chunk = Chunk(self.path, numbers, {}, "row")
+            yield Chunk(
+                self.path,
+                numbers,
+                {name: _cells(chunk, name, column) for name, column in values.items()},
+                "row",
+            )
+            row += batch.num_rows
+
+
+def _cells(chunk: Chunk, column: str, values: Sequence[object]) -> list[str]:
+    cells = []
+    for row, value in enumerate(values):
+        if value is None or value != value:
+            cells.append("")
+        elif isinstance(value, bool):
+            cells.append("1" if value else "0")
+        elif isinstance(value, (str, int, float)):
+            cell = str(value)
+            if "\0" in cell:
+                raise chunk.error(row, column, "a text must not contain NUL characters")
+            cells.append(cell)
+        else:
+            raise chunk.error(row, column, f"a value must be text or a number, got {type(value).__name__}")
+    return cells
+
+
+def _sentence(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

@@ -1,0 +1,189 @@
+"""WebDataset tar shards: for sets that outgrow a folder of files."""
+
+import glob
+import json
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final, Literal, NamedTuple, Self
+
+import numpy as np
+
+from labelassemble.data.csvfile import shown
+from labelassemble.data.readers.csv import SPLIT_CELLS
+from labelassemble.data.readers.options import FilePath, SourceOptions
+from labelassemble.data.states import NEGATIVE, POSITIVE, UNKNOWN
+from labelassemble.data.table import Table, check_class_names, new_table
+from labelassemble.data.tar import TarIndex
+from labelassemble.data.text import constant_text, text_array
+from labelassemble.errors import LabelAssembleError, did_you_mean
+
+_IMAGES: Final = frozenset({"jpg", "jpeg", "png", "tif", "tiff", "bmp", "webp", "pgm", "ppm", "dcm", "dicom"})
+_RANGE: Final = re.compile(r"\{(\d+)\.\.(\d+)\}")
+
+
+class WebDatasetSource(SourceOptions):
+    """Tar shards in which the members of a sample share a name up to its first dot: `000017.png`, `000017.json`.
+
+    The labels of a sample are in its `.json`, {"labels": {"Edema": 1, "Mass": 0}, "patient": "7", "split": "train"}: 1,
+    0, -2 = uncertain; -1, null or no entry = unknown; all but "labels" optional. Or in its `.cls`: the number of the
+    one class of `classes` that it is.
+
+    Attributes:
+        shards: The files, with a range or wildcards: `train-{000000..000146}.tar`, `shards/*.tar`.
+        labels: Which member has the labels.
+        classes: The classes; for "json" by default all that occur, in order of first appearance.
+    """
+
+    reader: Literal["webdataset"] = "webdataset"
+    shards: FilePath
+    labels: Literal["json", "cls"] = "json"
+    classes: tuple[str, ...] | None = None
+
+    def resolved(self, base: Path) -> Self:
+        """Return the source with the shards' path made absolute, starting at the folder `base`."""
+        return self.model_copy(update={"shards": base / self.shards})
+
+    def read(self) -> Table:
+        """Return the table of all shards.
+
+        Raises:
+            LabelAssembleError: A shard is missing, cut off or damaged, or a sample breaks the rules above; with shard
+                and sample.
+        """
+        if self.labels == "cls" and not self.classes:
+            raise LabelAssembleError(f"source '{self.name}': labels in .cls need the names of the `classes`")
+        paths: list[str] = []
+        samples: list[_Sample] = []
+        for shard in self._shards():
+            index = TarIndex(shard)
+            base = os.path.abspath(shard)
+            for key, members in _samples(index).items():
+                place = f"{shard}, sample '{key}'"
+                image, content = self._members(index, members, place)
+                paths.append(f"{base}::{image}")
+                samples.append(self._sample(content, place, f"{shard.stem}/{key}"))
+        classes = self.classes or tuple(dict.fromkeys(name for sample in samples for name in sample.labels))
+        try:
+            check_class_names(classes)
+        except LabelAssembleError as error:
+            raise LabelAssembleError(f"source '{self.name}': {error}") from None
+        labels = np.full((len(samples), len(classes)), UNKNOWN, dtype=np.int8)
+        columns = {name: column for column, name in enumerate(classes)}
+        for row, sample in enumerate(samples):
+            for name, state in sample.labels.items():
+                if name in columns:
+                    labels[row, columns[name]] = state
+        return new_table(
+            classes,
+            paths=text_array(paths),
+            names=text_array([sample.name for sample in samples]),
+            labels=labels,
+            sources=constant_text(self.name, len(samples)),
+            groups=text_array([sample.patient for sample in samples]),
+            splits=text_array([sample.split for sample in samples]),
+        )
+
+    def _shards(self) -> list[Path]:
+        pattern = str(self.shards)
+        found = _RANGE.search(pattern)
+        if found is not None:
+            first, last = found[1], found[2]
+            numbers = range(int(first), int(last) + 1)
+            return [
+                Path(pattern[: found.start()] + f"{n:0{len(first)}}" + pattern[found.end() :])
+                for n in numbers
+            ]
+        shards = (
+            [Path(path) for path in sorted(glob.glob(pattern))] if glob.has_magic(pattern) else [self.shards]
+        )
+        if not shards:
+            raise LabelAssembleError(f"source '{self.name}': no shard matches {pattern}")
+        return shards
+
+    def _members(self, index: TarIndex, members: Mapping[str, str], place: str) -> tuple[str, bytes]:
+        """Return the image's member and the bytes of the labels' member."""
+        images = [name for ending, name in members.items() if ending.lower() in _IMAGES]
+        if len(images) != 1:
+            raise LabelAssembleError(f"{place}: must have one image, got {', '.join(images) or 'none'}")
+        if self.labels not in members:
+            raise LabelAssembleError(f"{place}: has no .{self.labels}, got {', '.join(members)}")
+        return images[0], index.read(members[self.labels])
+
+    def _sample(self, content: bytes, place: str, name: str) -> "_Sample":
+        if self.labels == "cls":
+            assert self.classes is not None
+            text = content.decode("ascii", errors="replace").strip()
+            if not text.isdigit() or int(text) >= len(self.classes):
+                raise LabelAssembleError(
+                    f"{place}: its .cls must be a number below {len(self.classes)}, got {shown(text)}"
+                )
+            states = {item: int(number == int(text)) for number, item in enumerate(self.classes)}
+            return _Sample(states, name, "", "")
+        try:
+            values = json.loads(content)
+        except (ValueError, RecursionError) as error:
+            raise LabelAssembleError(f"{place}: its .json cannot be read ({error})") from None
+        if not isinstance(values, dict) or not isinstance(values.get("labels"), dict):
+            raise LabelAssembleError(
+                f'{place}: its .json must be an object with "labels", an object of states'
+            )
+        return _Sample(
+            {item: _state(state, item, place) for item, state in values["labels"].items()},
+            _text(values, "name", place) or name,
+            _text(values, "patient", place),
+            _split(_text(values, "split", place), place),
+        )
+
+
+class _Sample(NamedTuple):
+    """What is known about one image."""
+
+    labels: dict[str, int]
+    name: str
+    patient: str
+    split: str
+
+
+def _samples(index: TarIndex) -> dict[str, dict[str, str]]:
+    """Return the members of each sample by ending."""
+    samples: dict[str, dict[str, str]] = {}
+    for member in index.members:
+        folder, slash, file = member.rpartition("/")
+        stem, dot, ending = file.partition(".")
+        if not stem or not dot:
+            raise LabelAssembleError(f"{index.path}: the member '{member}' must be called KEY.ENDING")
+        samples.setdefault(f"{folder}{slash}{stem}", {})[ending] = member
+    return samples
+
+
+def _state(value: Any, name: str, place: str) -> int:
+    if value is None:
+        return int(UNKNOWN)
+    if isinstance(value, bool):
+        return int(POSITIVE if value else NEGATIVE)
+    if value not in (1, 0, -1, -2) or not isinstance(value, (int, float)):
+        raise LabelAssembleError(
+            f"{place}, label '{name}': must be 1, 0, -1, -2 or null, got {shown(str(value))}"
+        )
+    return int(value)
+
+
+def _text(values: Mapping[str, Any], key: str, place: str) -> str:
+    value = values.get(key)
+    if value is None:
+        return ""
+    if isinstance(value, bool) or not isinstance(value, (str, int)) or "\0" in str(value):
+        raise LabelAssembleError(f'{place}: "{key}" must be text, got {shown(str(value))}')
+    return str(value)
+
+
+def _split(text: str, place: str) -> str:
+    split = SPLIT_CELLS.get(text.strip().lower())
+    if split is None:
+        near = did_you_mean(text, ("train", "val", "test", "trainval"))
+        raise LabelAssembleError(
+            f'{place}: "split" must be train, val, test or trainval, got {shown(text)}{near}'
+        )
+    return split
