@@ -217,7 +217,12 @@ def evaluate_run(run: Path, *, comparisons: Sequence[Comparison] = ()) -> Evalua
         write_predictions(predictions, run / "predictions.csv")
         if (held_out.splits == "test").any():
             evaluation = evaluate(predictions)
-    write_report(run, similarity=None if similarity is None else similarity.numpy(), comparisons=comparisons)
+    write_report(
+        run,
+        evaluation=evaluation,
+        similarity=None if similarity is None else similarity.numpy(),
+        comparisons=comparisons,
+    )
     return evaluation
 
 

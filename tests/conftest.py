@@ -8,7 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import settings
 from PIL import Image
+
+# A busy machine is no reason to fail: no test has a time limit, and the same examples come each time.
+settings.register_profile("labelassemble", deadline=None, derandomize=True)
+settings.load_profile("labelassemble")
 
 
 @pytest.fixture(autouse=True)

@@ -95,8 +95,11 @@ def assemble(
         check_names(source, list(dict.fromkeys([*union, *chosen])))
     policies = _policies(named, chosen)
     quotas = [(_source_names(source), source.labelled) for source in named if source.labelled]
-    parts = [_part(source, chosen, split.seed, taxonomy) for source in named]
-    del named  # the readers' tables: at millions of rows they would stay beside the assembled one
+    parts = []
+    while (
+        named
+    ):  # each reader's table goes as soon as it is used: at millions of rows they would fill the memory
+        parts.append(_part(named.pop(0), chosen, split.seed, taxonomy))
     table, hidden = _joined(parts, chosen)
     del parts
     found = find_duplicates(table.paths, duplicates, workers=workers, progress=progress)

@@ -20,6 +20,7 @@ from labelassemble.errors import LabelAssembleError, did_you_mean
 
 # more rows at once take longer a row: their strings leave the cache, and the garbage collector walks them all
 _CHUNK_ROWS = 512
+_PARTS_A_BLOCK = 128
 _LINE_BREAK = re.compile(r"\r\n|\r|\n")
 
 
@@ -229,15 +230,29 @@ class TextColumns:
 
     def __init__(self, *columns: str) -> None:
         self._parts: dict[str, list[NDArray[np.str_]]] = {column: [] for column in columns}
+        self._blocks: dict[str, list[NDArray[np.str_]]] = {column: [] for column in columns}
 
     def add(self, columns: Mapping[str, Sequence[str] | NDArray[np.str_]]) -> None:
         """Append one block of rows to each column that `columns` names."""
         for column, values in columns.items():
-            self._parts[column].append(values if isinstance(values, np.ndarray) else text_array(values))
+            parts = self._parts[column]
+            parts.append(values if isinstance(values, np.ndarray) else text_array(values))
+            if len(parts) == _PARTS_A_BLOCK:
+                self._blocks[column].append(concatenate_text(parts))
+                parts.clear()
 
     def take(self, column: str) -> NDArray[np.str_]:
-        """Return the column whole, [N], and forget its parts."""
-        return concatenate_text(self._parts.pop(column))
+        """Return the column whole, [N], and forget its parts: each as soon as it is copied, to save the memory."""
+        blocks = [*self._blocks.pop(column), concatenate_text(self._parts.pop(column))]
+        blocks.reverse()
+        width = max(block.dtype.itemsize // 4 for block in blocks)
+        whole = np.empty(sum(map(len, blocks)), dtype=f"U{max(1, width)}")
+        start = 0
+        while blocks:
+            block = blocks.pop()
+            whole[start : start + len(block)] = block
+            start += len(block)
+        return whole
 
 
 def shown(cell: str) -> str:

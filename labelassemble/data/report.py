@@ -5,10 +5,12 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from pandas.api.types import is_numeric_dtype
 
 from labelassemble.data.table import Table
 
 _ROWS_SHOWN = 10
+_WIDTH = 40  # of a name in the text
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class AssemblyReport:
     def to_text(self) -> str:
         """Return the report as plain text; a class that a source does not label has no line."""
         labelled = self.coverage[self.coverage["unknown"] < self.coverage["images"]]
-        parts = [self.splits.to_string(index=False), labelled.to_string(index=False)]
+        parts = [_text(self.splits), _text(labelled)]
         for title, frame in (
             ("duplicates merged", self.duplicates),
             ("pairs that look alike", self.alike),
@@ -46,13 +48,24 @@ class AssemblyReport:
             ("rows moved so that no patient is on two sides of a split", self.moved),
         ):
             if len(frame):
-                shown = frame.head(_ROWS_SHOWN).to_string(index=False)
+                shown = _text(frame.head(_ROWS_SHOWN))
                 more = len(frame) - _ROWS_SHOWN
                 parts.append(
                     f"{title}: {len(frame)}\n{shown}" + (f"\n... and {more} more" if more > 0 else "")
                 )
         parts.extend(self.notes)
         return "\n\n".join(parts) + "\n"
+
+
+def _text(frame: pd.DataFrame) -> str:
+    """Return a frame as text, long names cut in the middle."""
+    short = {name: frame[name].map(_short) for name in frame.columns if not is_numeric_dtype(frame[name])}
+    return frame.assign(**short).to_string(index=False)
+
+
+def _short(name: str) -> str:
+    half = _WIDTH // 2 - 1
+    return name if len(name) <= _WIDTH else f"{name[:half]}...{name[-half:]}"
 
 
 def row_frame(table: Table, **columns: NDArray[np.int64]) -> pd.DataFrame:

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from labelassemble.data.text import text_codes, uniform_hash
 
 _RANK: Final = {"": 0, "trainval": 1, "train": 2, "val": 3, "test": 4}
-_NAMES: Final = np.array(["", "trainval", "train", "val", "test"])
+_NAMES: Final = np.array(["train", "val", "test"])  # in the order of their ranks
 
 
 class SplitOptions(BaseModel):
@@ -83,4 +83,4 @@ def split_by_group(published: NDArray[np.str_], groups: NDArray[np.str_], option
     moved = (rank >= _RANK["train"]) & (rank != final) | (rank == _RANK["trainval"]) & (
         final == _RANK["test"]
     )
-    return Splits(_NAMES[final], moved)
+    return Splits(_NAMES[final - _RANK["train"]], moved)

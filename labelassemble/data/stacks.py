@@ -2,7 +2,9 @@
 
 import gzip
 import pickle
+import shutil
 import struct
+import tempfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -13,11 +15,14 @@ from numpy.typing import NDArray
 
 from labelassemble.errors import LabelAssembleError
 
+_IN_MEMORY: Final = 1 << 30
+
 
 def load_npz_array(path: Path, name: str) -> NDArray[Any]:
     """Return the array `name` of a NumPy archive, in its own dtype.
 
-    A member that is stored uncompressed is mapped, not read; a compressed one is held in memory whole.
+    A member that is stored uncompressed is mapped, not read; a compressed one is held in memory whole up to 1 GiB, and
+    above that (MedMNIST at 224 pixels) unpacked to the folder for temporary files and mapped from there.
 
     Raises:
         LabelAssembleError: The file is missing, damaged or lacks the array.
@@ -70,19 +75,30 @@ def _read_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]
 
 
 def _mapped_member(path: Path, member: str) -> NDArray[Any] | None:
-    """Return a member of a zip file mapped into memory, None where it is compressed."""
+    """Return a member of a zip file mapped into memory; None where it is compressed and small, to be read whole."""
     with zipfile.ZipFile(path) as archive:
         info = archive.getinfo(member)
         if info.compress_type != zipfile.ZIP_STORED:
-            return None
+            if info.file_size <= _IN_MEMORY:
+                return None
+            with tempfile.TemporaryFile() as unpacked:  # it has no name: it vanishes with the array
+                with archive.open(info) as packed:
+                    shutil.copyfileobj(packed, unpacked, 1 << 24)
+                unpacked.seek(0)
+                return _mapped(unpacked)
     with path.open("rb") as file:
         file.seek(info.header_offset + 26)  # the local header's own lengths; the directory's may differ
         name_length, extra_length = struct.unpack("<HH", file.read(4))
         file.seek(name_length + extra_length, 1)
-        shape, fortran, dtype = _read_header(file)
-        if dtype.hasobject or not np.prod(shape):
-            return None
-        return np.memmap(path, dtype, "r", file.tell(), shape, "F" if fortran else "C")
+        return _mapped(file)
+
+
+def _mapped(file: IO[bytes]) -> NDArray[Any] | None:
+    """Return the array whose header starts at the position of `file`, mapped; None where that cannot be."""
+    shape, fortran, dtype = _read_header(file)
+    if dtype.hasobject or not np.prod(shape):
+        return None
+    return np.memmap(file, dtype, "r", file.tell(), shape, "F" if fortran else "C")
 
 
 def load_idx(path: Path) -> NDArray[np.uint8]:

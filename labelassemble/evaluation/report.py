@@ -96,7 +96,11 @@ class _Coverage:
 
 
 def write_report(
-    run: Path, *, similarity: NDArray[np.floating] | None = None, comparisons: Sequence[Comparison] = ()
+    run: Path,
+    *,
+    evaluation: Evaluation | None = None,
+    similarity: NDArray[np.floating] | None = None,
+    comparisons: Sequence[Comparison] = (),
 ) -> Path:
     """Write report.html into a run's folder and return its path.
 
@@ -105,6 +109,7 @@ def write_report(
 
     Args:
         run: the folder; see `RunFolder` for the files that are read.
+        evaluation: of the run's predictions on the test images, where the caller has it already.
         similarity: [C, C], cosine similarity of the learned queries, in the order of the run's classes.
         comparisons: other runs to show beside this one, on the classes of interest.
 
@@ -116,7 +121,8 @@ def write_report(
     others = [(comparison, read_run(comparison.path)) for comparison in comparisons]
     predictions = folder.predictions
     tested = predictions is not None and bool((predictions.splits == "test").any())
-    evaluation = evaluate(predictions) if predictions is not None and tested else None
+    if evaluation is None and predictions is not None and tested:
+        evaluation = evaluate(predictions)
     compared = _compared(folder, others) if evaluation is not None else ()
     page = _environment().get_template("report.html.j2").render(
         title=run.resolve().name.encode("utf-8", "replace").decode("utf-8"),

@@ -208,6 +208,8 @@ def test_the_report_counts_what_was_assembled(two: list[CsvSource]) -> None:
     assert (report.splits[["train", "val", "test"]].sum(axis=1) == report.splits["images"]).all()
     text = report.to_text()
     assert "positive" in text
+    assert " COVID-19       2         1         1          0        0        0" in text
+    assert "nih     COVID-19" not in text  # it labels no such class
     assert "no image is in the split" in text
 
 
@@ -220,6 +222,14 @@ def test_classes_that_differ_in_spelling_only_are_pointed_out(tmp_path: Path) ->
     note += "a taxonomy would make them one"
     assert note in assemble(sources).report.notes
     assert note not in assemble(sources, taxonomy=Taxonomy.load("thorax")).report.notes
+
+
+def test_long_names_are_cut_in_the_text_only(tmp_path: Path) -> None:
+    name = "a" * 30 + "b" * 30
+    report = assemble([source(tmp_path, name, "path,Mass\n1.png,1\n")]).report
+    assert name not in report.to_text()
+    assert "aaa...bbb" in report.to_text()
+    assert report.coverage["source"].tolist() == [name]
 
 
 @pytest.mark.parametrize(

@@ -152,7 +152,7 @@ def test_the_undamaged_files_are_read(build: Callable[[Path], Source], tmp_path:
 
 
 @pytest.mark.parametrize("build", BUILDERS)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(data=st.data())
 def test_damage_gives_a_table_or_one_sentence(
     build: Callable[[Path], Source], tmp_path_factory: pytest.TempPathFactory, data: st.DataObject

@@ -18,7 +18,7 @@ from PIL import Image
 
 from labelassemble.data import Cifar10Source, ImageError, MedMnistSource, MnistSource, decode_image
 from labelassemble.data.readers.medmnist_info import MEDMNIST
-from labelassemble.data.stacks import load_cifar_batch, load_idx
+from labelassemble.data.stacks import load_cifar_batch, load_idx, load_npz_array
 from labelassemble.data.tar import TarIndex
 from labelassemble.errors import LabelAssembleError
 
@@ -321,9 +321,20 @@ def test_damage_to_an_archive_is_an_image_error(
         assert error.path == f"{path}::a::1"  # noqa: PT017
 
 
-def test_a_stored_member_is_mapped_and_not_read(tmp_path: Path) -> None:
-    from labelassemble.data.stacks import load_npz_array
+def test_a_great_compressed_member_is_unpacked_to_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("labelassemble.data.stacks._IN_MEMORY", 100)
+    pixels = random.integers(0, 256, (50, 4, 4, 3), dtype=np.uint8)
+    np.savez_compressed(tmp_path / "r.npz", great=pixels, little=pixels[:1, :, :, 0])
+    mapped = load_npz_array(tmp_path / "r.npz", "great")
+    assert isinstance(mapped, np.memmap)
+    np.testing.assert_array_equal(mapped, pixels)
+    np.testing.assert_array_equal(decode_image(f"{tmp_path}/r.npz::great::49"), pixels[49].transpose(2, 0, 1))
+    assert [item.name for item in tmp_path.iterdir()] == ["r.npz"]
 
+
+def test_a_stored_member_is_mapped_and_not_read(tmp_path: Path) -> None:
     np.savez(tmp_path / "r.npz", a=np.zeros((3, 2, 2), dtype=np.uint8))
     assert isinstance(load_npz_array(tmp_path / "r.npz", "a"), np.memmap)
     assert zipfile.is_zipfile(tmp_path / "r.npz")
