@@ -85,4 +85,17 @@ Image read_image(const std::filesystem::path& path) {
   return decode_image(read_file(path), path.string());
 }
 
+std::vector<std::string> readable_formats() {
+  return {
+      "PGM",
+      "PPM",
+#ifdef LABELASSEMBLE_WITH_PNG
+      "PNG",
+#endif
+#ifdef LABELASSEMBLE_WITH_JPEG
+      "JPEG",
+#endif
+  };
+}
+
 }  // namespace labelassemble

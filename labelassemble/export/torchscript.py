@@ -98,6 +98,15 @@ class ServedModel(nn.Module):
         return torch.sigmoid(self.linear(self.backbone(prepared)))
 
 
+@contextmanager
+def _quiet_torchscript() -> Iterator[None]:
+    """Silence torch.jit's DeprecationWarning: TorchScript is what libtorch programs load, by choice."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r".*torch\.jit\.", category=DeprecationWarning)
+        yield
+
+
+@_quiet_torchscript()
 def export_torchscript(
     network: nn.Module,
     path: str | os.PathLike[str],
@@ -159,18 +168,17 @@ def export_torchscript(
     )
     served = ServedModel(deepcopy(preprocess).cpu(), backbone, linear, metadata)
     served.eval().requires_grad_(False)
-    with _quiet_torchscript():
-        # Not frozen: that turns weights into constants, which every load compares pair by pair to merge equal ones,
-        # each with a parallel region (seconds for DenseNet121 on busy cores, against 0.2 s), and gains no speed.
-        script = torch.jit.script(served)
-        difference = _difference(network, preprocess, _reloaded(script), images, temperature)
-        if not difference <= TOLERANCE:  # NaN fails too
-            raise LabelAssembleError(
-                f"{path}: not written: the export's probabilities may differ from the network's by {TOLERANCE:g}, "
-                f"got {difference:.3g} over {len(images)} images"
-            )
-        metadata = metadata.model_copy(update={"difference": difference})
-        _write(script, path, metadata)
+    # Not frozen: that turns weights into constants, which every load compares pair by pair to merge equal ones,
+    # each with a parallel region (seconds for DenseNet121 on busy cores, against 0.2 s), and gains no speed.
+    script = torch.jit.script(served)
+    difference = _difference(network, preprocess, _reloaded(script), images, temperature)
+    if not difference <= TOLERANCE:  # NaN fails too
+        raise LabelAssembleError(
+            f"{path}: not written: the export's probabilities may differ from the network's by {TOLERANCE:g}, "
+            f"got {difference:.3g} over {len(images)} images"
+        )
+    metadata = metadata.model_copy(update={"difference": difference})
+    _write(script, path, metadata)
     return ExportSummary(path=path, size=path.stat().st_size, metadata=metadata)
 
 
@@ -292,11 +300,3 @@ def _write(script: torch.jit.ScriptModule, path: Path, metadata: ModelMetadata) 
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
-
-
-@contextmanager
-def _quiet_torchscript() -> Iterator[None]:
-    """Silence torch.jit's DeprecationWarning: TorchScript is what libtorch programs load, by choice."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=r".*torch\.jit\.", category=DeprecationWarning)
-        yield

@@ -4,9 +4,11 @@ import csv
 import io
 import json
 import os
+import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import pytest
@@ -48,7 +50,12 @@ def test_program_answers_as_python(
 
 
 def test_program_reads_encoded_images_as_python_does(
-    tmp_path: Path, model: Path, network: nn.Module, preprocess: Preprocess, eager: Eager
+    tmp_path: Path,
+    model: Path,
+    network: nn.Module,
+    preprocess: Preprocess,
+    eager: Eager,
+    absent: Callable[[str], NoReturn],
 ) -> None:
     """Each kind of PNG and JPEG gives the pixels that labelassemble.data gives: the answers agree closely."""
     rng = np.random.default_rng(1)
@@ -77,6 +84,14 @@ def test_program_reads_encoded_images_as_python_does(
     progressive = tmp_path / "progressive.jpg"
     kinds["colour.jpg"].save(progressive, progressive=True, quality=40)
     paths += [transparent, progressive]
+
+    readable = predict("--version").stdout.split()
+    for suffix, format, package in ((".png", "PNG", "libpng-dev"), (".jpg", "JPEG", "libjpeg-dev")):
+        if format not in readable:
+            refused = predict(model, next(path for path in paths if path.suffix == suffix))
+            assert refused.returncode == 2
+            assert f"reads no {format}: install {package} and build it again" in refused.stderr
+            absent(package)
 
     done = predict(model, *paths, "--format", "json")
     assert done.returncode == 0, done.stderr
@@ -148,7 +163,7 @@ def test_help_and_version(model: Path) -> None:
         done = predict(*arguments)
         assert done.returncode == 0
         assert done.stdout.startswith("Usage: labelassemble-predict MODEL IMAGE...")
-    assert predict("--version").stdout.startswith("labelassemble-predict ")
+    assert re.match(r"labelassemble-predict \d+\.\d+.*, reads PGM PPM", predict("--version").stdout)
 
 
 @pytest.mark.parametrize(

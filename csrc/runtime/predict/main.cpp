@@ -34,6 +34,12 @@ void run(const predict::Options& options) {
   if (!std::cout) throw labelassemble::Error("the answer cannot be written to the standard output");
 }
 
+void print_version() {
+  std::cout << "labelassemble-predict " LABELASSEMBLE_VERSION ", reads";
+  for (const std::string& format : labelassemble::readable_formats()) std::cout << " " << format;
+  std::cout << "\n";
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -44,7 +50,7 @@ int main(int argc, char** argv) {
     if (options.help) {
       std::cout << predict::kHelp;
     } else if (options.version) {
-      std::cout << "labelassemble-predict " LABELASSEMBLE_VERSION "\n";
+      print_version();
     } else {
       run(options);
     }

@@ -57,7 +57,7 @@ Options:
   --batch N        images that run through the network at once (default 16)
   --threads N      threads within an operation (default: libtorch's choice)
   --device DEVICE  cpu (default), cuda or cuda:N
-  --version        print the version and exit
+  --version        print the version and the formats that this build reads, and exit
   --help           print this and exit
 
 In a table, * marks a probability at or above the model's threshold of its class.

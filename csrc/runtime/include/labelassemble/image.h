@@ -32,4 +32,7 @@ Image read_image(const std::filesystem::path& path);
 // The same from memory; `name` is what errors call it.
 Image decode_image(std::span<const std::uint8_t> bytes, const std::string& name);
 
+// What this build reads: "PGM", "PPM", and "PNG" and "JPEG" where their libraries were there.
+std::vector<std::string> readable_formats();
+
 }  // namespace labelassemble
