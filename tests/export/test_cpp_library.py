@@ -68,7 +68,7 @@ def test_outside_project_builds_against_the_installed_library(
     cmake: Build, tmp_path: Path, model: Path
 ) -> None:
     project = tmp_path / "project"
-    shutil.copytree(ROOT / "examples" / "cpp", project)
+    shutil.copytree(ROOT / "csrc" / "example", project)
     program = cmake(project, tmp_path / "build", "classify")
     image = tmp_path / "image.pgm"
     Image.fromarray(np.full((20, 30), 128, np.uint8)).save(image)
