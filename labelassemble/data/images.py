@@ -2,8 +2,6 @@
 
 import os
 import stat
-import threading
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
@@ -21,8 +19,6 @@ from labelassemble.errors import LabelAssembleError
 
 _COLOUR: Final = frozenset({"RGB", "CMYK", "YCbCr", "LAB", "HSV", "RGBX"})
 _SIXTEEN_BIT: Final = frozenset({"I;16", "I;16L", "I;16B", "I;16N"})
-# warnings.catch_warnings changes the state of the whole process: one thread at a time
-_warnings_lock = threading.Lock()
 
 
 def decode_image(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
@@ -72,29 +68,24 @@ def decode_stream(file: BinaryIO, name: str) -> NDArray[np.uint8]:
     try:
         if is_dicom(file):
             return decode_dicom(file, name)
-        with _opened_image(file, name) as image:
+        with Image.open(file) as image:
             pixels = _pixels(image, name)
     except (LabelAssembleError, MemoryError):
         raise
+    except (
+        Image.DecompressionBombError,
+        Image.DecompressionBombWarning,
+    ):  # the latter where warnings are errors
+        limit = Image.MAX_IMAGE_PIXELS or 0
+        reason = (
+            f"larger than the {limit:,} pixels that Pillow allows (PIL.Image.MAX_IMAGE_PIXELS): scale it down"
+        )
+        raise ImageError(name, reason) from None
     except UnidentifiedImageError:
         raise ImageError(name, "not an image of a known kind") from None
     except Exception as error:  # decoders answer damage with nearly every type there is
         raise ImageError(name, f"damaged or cut off ({type(error).__name__}: {error})") from None
     return pixels
-
-
-def _opened_image(file: BinaryIO, name: str) -> Image.Image:
-    with _warnings_lock, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        try:
-            return Image.open(file)
-        except (Image.DecompressionBombWarning, Image.DecompressionBombError):
-            limit = Image.MAX_IMAGE_PIXELS or 0
-            raise ImageError(
-                name,
-                f"larger than the {limit:,} pixels that Pillow allows (PIL.Image.MAX_IMAGE_PIXELS): scale it down",
-            ) from None
 
 
 def _pixels(image: Image.Image, name: str) -> NDArray[np.uint8]:
