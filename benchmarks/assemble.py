@@ -24,23 +24,22 @@ from labelassemble.data.readers.chexpert import CHEXPERT_CLASSES
 
 # positives of each class among 112,120 images (Wang et al. 2017, as published with the data)
 CHESTXRAY14_POSITIVES = (11559, 2776, 13317, 19894, 5782, 6331, 1431, 5302, 4667, 2303, 2516, 1686, 3385, 227)
-# positive, uncertain and negative per class among 224,316 images (Irvin et al. 2019, table 1 counts 187,641 studies;
-# the shares are those of the images)
-CHEXPERT_SHARES = (
-    (0.10, 0.00, 0.00),
-    (0.05, 0.06, 0.10),
-    (0.12, 0.04, 0.05),
-    (0.47, 0.03, 0.03),
-    (0.04, 0.01, 0.01),
-    (0.23, 0.06, 0.09),
-    (0.07, 0.12, 0.13),
-    (0.03, 0.08, 0.01),
-    (0.15, 0.15, 0.01),
-    (0.09, 0.01, 0.25),
-    (0.39, 0.05, 0.16),
-    (0.02, 0.01, 0.00),
-    (0.04, 0.00, 0.01),
-    (0.52, 0.00, 0.03),
+# positive, uncertain and negative per class among CheXpert's 223,414 training images
+CHEXPERT_COUNTS = (
+    (22381, 0, 0),
+    (10798, 12403, 21638),
+    (27000, 8087, 11116),
+    (105581, 5598, 6599),
+    (9186, 1488, 1270),
+    (52246, 12984, 20726),
+    (14783, 27742, 28097),
+    (6039, 18770, 2799),
+    (33376, 33739, 1328),
+    (19448, 3145, 56341),
+    (86187, 11628, 35396),
+    (3523, 2653, 316),
+    (9040, 642, 2512),
+    (116001, 1079, 6137),
 )
 random = np.random.default_rng(0)
 
@@ -64,7 +63,7 @@ def write_chestxray14(root: Path, rows: int = 112_120, patients: int = 30_805, t
 
 def write_chexpert(root: Path, rows: int = 224_316, patients: int = 64_740, valid: int = 234) -> None:
     """Write CheXpert's two tables, `rows` in all."""
-    shares = np.cumsum(np.array(CHEXPERT_SHARES), axis=1)
+    shares = np.cumsum(np.array(CHEXPERT_COUNTS), axis=1) / 223_414
     patient = np.sort(random.integers(1, patients + 1, rows))
     draw = random.random((rows, 14, 1))
     cells = np.array(["1.0", "-1.0", "0.0", ""])[(draw >= shares).sum(axis=2)]
