@@ -86,6 +86,8 @@ class RowFile(Protocol):
 def missing_column(place: str, header: Sequence[str], column: str, purpose: str) -> LabelAssembleError:
     """Return the error for a column that a file lacks, to be raised."""
     near = did_you_mean(column, [name for name in header if name])
+    if len(header) == 1 and any(mark in header[0] for mark in ";\t|"):
+        near = f", the header is one column {shown(header[0])}: columns must be separated by commas"
     return LabelAssembleError(f"{place}: no column '{column}' ({purpose}){near}")
 
 

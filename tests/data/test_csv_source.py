@@ -82,6 +82,10 @@ def test_mixed_line_endings(tmp_path: Path) -> None:
         (b"", "a CSV must have a header, got an empty file"),
         (b"\n\n", "a CSV must have a header, got an empty file"),
         (b"file,Mass\n", "line 1: no column 'path' .*known: file, Mass"),
+        (
+            b"path;Mass\n1.png;1\n",
+            "line 1: no column 'path' .*'path;Mass': columns must be separated by commas",
+        ),
         (b"path,Mass,Mass\n", "line 1, column 3: the column 'Mass' stands twice"),
         (b"path,,Mass\n", "line 1: column 2 has no name"),
         (b"path,patient\n", "line 1: no column is a class"),
