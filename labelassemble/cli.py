@@ -198,7 +198,7 @@ def assemble(
         print(f"Picture: {picture}")
     if check_images:
         with image_progress(console, "reading images") as advance:
-            found = check(assembly.table, workers=settings.views.threads, progress=advance)
+            found = check(assembly.table, workers=settings.views.decoders(), progress=advance)
         print(found.to_text(), end="")
         if found.bad:
             raise typer.Exit(2)

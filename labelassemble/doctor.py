@@ -56,6 +56,7 @@ def examine() -> list[Finding]:
     except LabelAssembleError as error:
         findings.append(Finding("labelassemble-predict", False, str(error)))
     findings.append(_optional("DALI", "nvidia.dali", ("nvidia-dali-cuda130", "nvidia-dali-cuda120")))
+    findings.append(_optional("kornia_rs, which reads PNG", "kornia_rs", ("kornia_rs",)))
     findings.append(_optional("scikit-learn", "sklearn", ("scikit-learn",)))
     return findings
 

@@ -33,8 +33,9 @@ from labelassemble.training.checkpoint import load_checkpoint
 from labelassemble.training.display import Display
 from labelassemble.training.loop import Outcome, Validation, fit
 from labelassemble.version import __version__
+from labelassemble.views.bad_files import BadFiles
+from labelassemble.views.choice import choose_backend, open_views
 from labelassemble.views.policy import ViewOptions
-from labelassemble.views.torch_backend import TorchViews
 
 
 @dataclass(frozen=True)
@@ -114,14 +115,19 @@ def train_run(config: Config, run: Path, *, resume: bool, console: Console) -> R
             in_channels=config.views.channels,
             pretrained=config.model.pretrained,
         )
-    net.to(_device(options.device))
-    views = TorchViews(
+    device = _device(options.device)
+    net.to(device)
+    choice = choose_backend(config.views, device)
+    console.print(f"Views are made by {choice.name}: {choice.reason}", highlight=False, soft_wrap=True)
+    views = open_views(
+        choice,
         table.paths[rows["train"]].tolist(),
         targets[rows["train"]],
         config.views,
         batch_size=options.batch_size,
         seed=options.seed,
         steps_per_epoch=options.steps_per_epoch,
+        device=device,
     )
     validation = Validation(
         paths=table.paths[rows["val"]].tolist(),
@@ -129,6 +135,7 @@ def train_run(config: Config, run: Path, *, resume: bool, console: Console) -> R
         views=config.views,
         auroc=partial(auroc_per_class, classes=table.classes),
         interest=[table.classes.index(name) for name in interest],
+        bad_files=_bad_files(len(rows["val"]), config.views),
     )
     last = run / "checkpoints" / "last.pt"
     checkpoint = load_checkpoint(last) if resume and last.exists() else None
@@ -163,7 +170,7 @@ def assemble_config(config: Config, console: Console) -> Assembly:
             split=config.split,
             taxonomy=config.load_taxonomy(),
             duplicates=config.duplicates,
-            workers=config.views.threads,
+            workers=config.views.decoders(),
             progress=advance,
         )
 
@@ -202,7 +209,14 @@ def evaluate_run(run: Path, *, comparisons: Sequence[Comparison] = ()) -> Evalua
     similarity = trained.net.head.similarity() if isinstance(trained.net.head, ClassQueryHead) else None
     evaluation = None
     if len(held_out.paths):
-        probabilities = predict(trained.net, held_out.paths.tolist(), trained.views)
+        probabilities = predict(
+            trained.net,
+            held_out.paths.tolist(),
+            trained.views,
+            bad_files=_bad_files(len(held_out.paths), trained.views),
+        )
+        read = ~np.isnan(probabilities).any(axis=1)
+        held_out, probabilities = held_out.select(read), probabilities[read]
         predictions = Predictions(
             classes=held_out.classes,
             paths=held_out.paths,
@@ -341,6 +355,10 @@ def _interest(config: Config, table: Table) -> tuple[str, ...]:
                 f"interest names '{name}', which is none of the classes: {', '.join(table.classes)}"
             )
     return config.interest or table.classes
+
+
+def _bad_files(total: int, views: ViewOptions) -> BadFiles:
+    return BadFiles(total, policy=views.bad_files, limit=views.bad_files_limit)
 
 
 def _description(config: Config, classes: Sequence[str], interest: Sequence[str]) -> dict[str, str]:

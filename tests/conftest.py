@@ -1,5 +1,6 @@
 """What every test shares."""
 
+import importlib.util
 import os
 import random
 from collections.abc import Iterator
@@ -28,12 +29,21 @@ def _restore_random_state() -> Iterator[None]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip tests that need CUDA where there is none, unless a failure is asked for."""
-    if torch.cuda.is_available() or os.environ.get("LABELASSEMBLE_FAIL_WITHOUT_CUDA") == "1":
-        return
-    for item in items:
-        if "cuda" in item.keywords:
-            item.add_marker(pytest.mark.skip(reason="no CUDA device"))
+    """Skip tests that need CUDA or DALI where there is none, unless a failure is asked for."""
+    for marker, there, reason in (
+        ("cuda", torch.cuda.is_available(), "no CUDA device"),
+        ("dali", _is_installed("nvidia", "nvidia.dali"), "NVIDIA DALI is not installed"),
+    ):
+        if there or os.environ.get(f"LABELASSEMBLE_FAIL_WITHOUT_{marker.upper()}") == "1":
+            continue
+        for item in items:
+            if marker in item.keywords:
+                item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def _is_installed(*modules: str) -> bool:
+    """Return whether a module is installed, given with the packages that it is in, outermost first."""
+    return all(importlib.util.find_spec(module) is not None for module in modules)
 
 
 @pytest.fixture

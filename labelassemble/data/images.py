@@ -43,6 +43,25 @@ def decode_image(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
         return decode_stream(file, name)
 
 
+def read_image(path: str | os.PathLike[str]) -> bytes | NDArray[np.uint8]:
+    """Return what lies at `path` before it is decoded: an encoded image, or pixels uint8 [channels, H, W].
+
+    Args:
+        path: A file, or `container::member` (see `labelassemble.data.containers`); some containers hold pixels.
+
+    Raises:
+        ImageError: The file or the member is missing or cannot be read.
+    """
+    name = os.fspath(path)
+    if is_reference(name):
+        return read_member(name)
+    with _opened_file(name) as file:
+        try:
+            return file.read()
+        except OSError as error:
+            raise ImageError(name, f"cannot be read ({error.strerror or error})") from None
+
+
 @contextmanager
 def _opened_file(name: str) -> Iterator[BinaryIO]:
     try:

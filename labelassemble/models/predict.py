@@ -6,6 +6,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from labelassemble.errors import LabelAssembleError
+from labelassemble.views.bad_files import BadFiles
 from labelassemble.views.policy import ViewOptions
 from labelassemble.views.torch_backend import evaluation_batches
 
@@ -16,6 +18,7 @@ def predict(
     views: ViewOptions,
     *,
     batch_size: int = 64,
+    bad_files: BadFiles | None = None,
     advance: Callable[[int], None] | None = None,
 ) -> np.ndarray:
     """Return the probabilities of every class for each file, float64 [N, C], sigmoid of the network's logits.
@@ -25,23 +28,28 @@ def predict(
         paths: the files.
         views: size, channels and normalisation of the deterministic view.
         batch_size: images a forward pass.
+        bad_files: files that cannot be read are recorded there, and their rows are NaN; None raises at the first.
         advance: called with the number of images done after each batch, for a progress display.
 
     Raises:
-        ImageError: a file that is missing or cannot be decoded, by name.
+        ImageError: a file that is missing or cannot be decoded, by name, without `bad_files`.
+        LabelAssembleError: too many files that cannot be read, or none that can.
     """
     parameter = next(net.parameters())
     was_training = net.training
     net.eval()
     try:
-        parts = []
+        probabilities: np.ndarray | None = None
         with torch.inference_mode():
-            for images in evaluation_batches(paths, views, batch_size=batch_size):
-                parts.append(torch.sigmoid(net(images.to(parameter.device)).double()).cpu().numpy())
+            for batch in evaluation_batches(paths, views, batch_size=batch_size, bad_files=bad_files):
+                part = torch.sigmoid(net(batch.images.to(parameter.device)).double()).cpu().numpy()
+                if probabilities is None:
+                    probabilities = np.full((len(paths), part.shape[1]), np.nan)
+                probabilities[batch.rows.numpy()] = part
                 if advance is not None:
-                    advance(len(images))
+                    advance(len(part))
     finally:
         net.train(was_training)
-    if not parts:
-        raise ValueError("paths must name at least one file, got none")
-    return np.concatenate(parts)
+    if probabilities is None:
+        raise LabelAssembleError(f"there must be at least one image to predict, got {len(paths)} files")
+    return probabilities

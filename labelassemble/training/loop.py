@@ -21,8 +21,9 @@ from labelassemble.training.history import EpochRow, History
 from labelassemble.training.interrupt import StopRequest, TrainingInterrupted
 from labelassemble.training.options import TrainOptions
 from labelassemble.training.schedule import Best, TermWeights, term_weights
+from labelassemble.views.bad_files import BadFiles
+from labelassemble.views.batch import Views
 from labelassemble.views.policy import ViewOptions
-from labelassemble.views.torch_backend import TorchViews
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ class Validation:
         views: options of the deterministic view.
         auroc: gives the AUROC of each class from probabilities and targets, both [N, C]; None = not defined.
         interest: columns of the classes by which the best checkpoint is chosen.
+        bad_files: the files that cannot be read; they are left out.
     """
 
     paths: Sequence[str]
@@ -42,6 +44,7 @@ class Validation:
     views: ViewOptions
     auroc: Callable[[np.ndarray, np.ndarray], Sequence[float | None]]
     interest: Sequence[int]
+    bad_files: BadFiles
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,7 @@ class Outcome:
 
 def fit(
     net: nn.Module,
-    views: TorchViews,
+    views: Views,
     validation: Validation,
     *,
     classes: Sequence[str],
@@ -136,7 +139,8 @@ def fit(
             criterion = _criterion(loss, weights, class_weights).to(device)
             net.train()
             batches = views.epoch(epoch, strong=weights.consistency > 0.0, first_step=first_step)
-            for step, batch in enumerate(batches, start=first_step):
+            for batch in batches:
+                step = batch.step  # one whose files are all bad is missing
                 targets = batch.targets.to(device)
                 logits_weak, logits_strong = _forward(net, batch.weak, batch.strong, device)
                 terms = criterion.terms(logits_weak, logits_strong, targets)
@@ -157,7 +161,9 @@ def fit(
 
             learning_rate = optimizer.param_groups[0]["lr"]
             probabilities = (
-                predict(net, validation.paths, validation.views) if len(validation.paths) else None
+                predict(net, validation.paths, validation.views, bad_files=validation.bad_files)
+                if len(validation.paths)
+                else None
             )
             val_loss, aucs = _validate(probabilities, validation, len(classes))
             interest = _mean([aucs[column] for column in validation.interest])
@@ -252,14 +258,16 @@ def _validate(
 ) -> tuple[float | None, Sequence[float | None]]:
     if probabilities is None:
         return None, [None] * classes
-    known = ~np.isnan(validation.targets)
+    targets = np.where(np.isnan(probabilities), np.nan, validation.targets)  # without the files that are bad
+    known = ~np.isnan(targets)
     if not known.any():
         return None, [None] * classes
-    y = validation.targets[known].astype(np.float64)
+    y = targets[known].astype(np.float64)
     # The smallest step below 1 in float64 keeps the logarithm of a certain wrong answer finite.
     p = np.clip(probabilities[known], 1e-15, 1.0 - 1e-15)
     bce = float(-(y * np.log(p) + (1.0 - y) * np.log1p(-p)).mean())
-    return bce, validation.auroc(probabilities, validation.targets)
+    read = ~np.isnan(probabilities).any(axis=1)
+    return bce, validation.auroc(probabilities[read], targets[read])
 
 
 def _ends_early(best: Best, options: TrainOptions) -> bool:

@@ -1,115 +1,117 @@
-"""The transforms of the policy in plain torch, a batch at a time, with their parameters drawn per image."""
-
-import math
+"""The transforms of the policy in plain torch, a batch at a time, on any device, with what is random given."""
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 from torch.nn import functional as F
 
+from labelassemble.views.draws import StrongDraws, WeakDraws
+from labelassemble.views.noise import NoiseBank, windows
 from labelassemble.views.policy import StrongOptions, WeakOptions
 
 
 def weak_view(
-    images: Tensor,  # [B, C, H, W], float in 0..1
+    images: Tensor,  # [B, C, H, W], float32 in 0..1
     options: WeakOptions,
-    generator: Generator,
+    draws: WeakDraws,
+    bank: NoiseBank,
 ) -> Tensor:
     """Return weakly augmented copies, clamped to 0..1: flip and rotation, then Gaussian noise."""
-    x = flip_and_rotate(images, options.flip, options.rotate, generator)
-    return gaussian_noise(x, options.noise, generator).clamp_(0.0, 1.0)
+    x = flip_and_rotate(images, draws.mirrored, draws.radians, turns=options.rotate > 0.0)
+    if options.noise > 0.0:
+        x.add_(_stacked(bank.gaussian, draws.noise_at, x), alpha=options.noise)
+    return x.clamp_(0.0, 1.0)
 
 
 def strong_view(
-    images: Tensor,  # [B, C, H, W], float in 0..1
+    images: Tensor,  # [B, C, H, W], float32 in 0..1
     options: StrongOptions,
-    generator: Generator,
+    draws: StrongDraws,
+    bank: NoiseBank,
 ) -> Tensor:
     """Return strongly augmented copies, clamped to 0..1.
 
     In this order: flip and rotation, brightness, contrast, saturation, Gaussian noise, salt and pepper, erasing.
     """
-    x = flip_and_rotate(images, options.flip, options.rotate, generator)
-    x = color_jitter(x, options.brightness, options.contrast, options.saturation, generator)
-    x = gaussian_noise(x, options.noise, generator)
-    x = salt_and_pepper(x, options.salt_pepper, generator)
-    x = erase(x, options.erase, options.erase_area, generator)
+    x = flip_and_rotate(images, draws.mirrored, draws.radians, turns=options.rotate > 0.0)
+    x = jitter(x, draws.brightness, draws.contrast, draws.saturation)
+    if options.noise > 0.0:
+        x.add_(_stacked(bank.gaussian, draws.noise_at, x), alpha=options.noise)
+    if options.salt_pepper > 0.0:
+        x = salt_and_pepper(x, options.salt_pepper, _stacked(bank.uniform, draws.salt_at, x[:, :1]))
+    if options.erase > 0.0:
+        fill_boxes(x, draws.box, windows(bank.uniform, draws.box_at, tuple(x.shape[1:])))
     return x.clamp_(0.0, 1.0)
 
 
-def flip_and_rotate(images: Tensor, flip: float, degrees: float, generator: Generator) -> Tensor:
-    """Return images flipped left to right with probability `flip` and turned by up to `degrees`, zeros outside.
+def flip_and_rotate(
+    images: Tensor,  # [B, C, H, W]
+    mirrored: Tensor,  # [B], bool
+    radians: Tensor,  # [B]
+    *,
+    turns: bool = True,
+) -> Tensor:
+    """Return copies flipped left to right where `mirrored`, then turned counter-clockwise, zeros outside.
 
-    Both are one resampling (bilinear), so that nothing is blurred twice; without rotation a flip is exact.
+    Both are one resampling (bilinear), so that nothing is blurred twice; without `turns` a flip is exact.
     """
-    count = images.shape[0]
-    mirrored = torch.rand(count, generator=generator) < flip
-    angles = (torch.rand(count, generator=generator) * 2 - 1) * math.radians(degrees)
-    if degrees == 0.0:
-        return torch.where(mirrored.view(-1, 1, 1, 1), images.flip(3), images)
-    cos, sin, zero = angles.cos(), angles.sin(), torch.zeros(count)
+    if not turns:
+        return torch.where(mirrored.to(images.device).view(-1, 1, 1, 1), images.flip(3), images)
+    count, _, height, width = images.shape
+    # Where a pixel of the output comes from, in grid_sample's coordinates (-1..1 over each side).
+    ratio = height / width
+    cos, sin = radians.cos(), radians.sin()
     sign = 1.0 - 2.0 * mirrored.to(torch.float32)
-    # Rows of the map from output to input coordinates; grid_sample's axes are scaled by the image's sides.
-    ratio = images.shape[2] / images.shape[3]
-    theta = torch.stack(
-        (torch.stack((sign * cos, -sin * ratio, zero), 1), torch.stack((sign * sin / ratio, cos, zero), 1)), 1
-    )
-    grid = F.affine_grid(theta, list(images.shape), align_corners=False)
+    weights = torch.stack((sign * cos, -sign * sin * ratio, sin / ratio, cos)).to(images.device)
+    x_by_x, x_by_y, y_by_x, y_by_y = weights[:, :, None, None]
+    x = ((torch.arange(width, device=images.device) * 2 + 1) / width - 1).view(1, 1, -1)
+    y = ((torch.arange(height, device=images.device) * 2 + 1) / height - 1).view(1, -1, 1)
+    grid = torch.empty((count, height, width, 2), device=images.device)
+    torch.add(x_by_x * x, x_by_y * y, out=grid[..., 0])
+    torch.add(y_by_x * x, y_by_y * y, out=grid[..., 1])
     return F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
 
 
-def gaussian_noise(images: Tensor, std: float, generator: Generator) -> Tensor:
-    """Return images plus independent Gaussian noise of standard deviation `std`."""
-    if std == 0.0:
-        return images.clone()
-    return images + std * torch.randn(images.shape, generator=generator)
-
-
-def salt_and_pepper(images: Tensor, share: float, generator: Generator) -> Tensor:
-    """Return images with that share of pixels black or white, half each, all channels of a pixel alike."""
-    if share == 0.0:
-        return images
-    draw = torch.rand((images.shape[0], 1, *images.shape[2:]), generator=generator)
-    x = images.masked_fill(draw < share / 2, 0.0)
-    return x.masked_fill((draw >= share / 2) & (draw < share), 1.0)
-
-
-def color_jitter(
-    images: Tensor, brightness: float, contrast: float, saturation: float, generator: Generator
+def jitter(
+    images: Tensor,  # [B, C, H, W]
+    brightness: Tensor,  # [B]
+    contrast: Tensor,  # [B]
+    saturation: Tensor,  # [B]
 ) -> Tensor:
-    """Return images with brightness, contrast and saturation scaled by factors drawn from [1 - s, 1 + s]."""
+    """Return images with brightness, then contrast about the mean, then saturation scaled by these factors.
 
-    def factor(strength: float) -> Tensor:
-        return (1.0 + strength * (torch.rand(images.shape[0], generator=generator) * 2 - 1)).view(-1, 1, 1, 1)
-
-    x = images * factor(brightness)
-    mean = x.mean(dim=(1, 2, 3), keepdim=True)
-    x = mean + (x - mean) * factor(contrast)
+    Grey images have no saturation to change.
+    """
+    device = images.device
+    scale = (brightness * contrast).to(device).view(-1, 1, 1, 1)
+    mean = images.mean(dim=(1, 2, 3), keepdim=True)
+    x = images * scale + mean * (brightness * (1.0 - contrast)).to(device).view(-1, 1, 1, 1)
     if images.shape[1] == 3:
         grey = 0.299 * x[:, 0:1] + 0.587 * x[:, 1:2] + 0.114 * x[:, 2:3]
-        x = grey + (x - grey) * factor(saturation)
+        x = grey + (x - grey) * saturation.to(device).view(-1, 1, 1, 1)
     return x
 
 
-def erase(images: Tensor, probability: float, area: tuple[float, float], generator: Generator) -> Tensor:
-    """Return images in which, with that probability, one rectangle is replaced by uniform noise.
+def salt_and_pepper(
+    images: Tensor,  # [B, C, H, W]
+    share: float,
+    uniform: Tensor,  # [B, 1, H, W]
+) -> Tensor:
+    """Return images with that share of pixels black or white, half each, all channels of a pixel alike."""
+    x = images.masked_fill(uniform < share / 2, 0.0)
+    return x.masked_fill((uniform >= share / 2) & (uniform < share), 1.0)
 
-    Random erasing (Zhong et al., AAAI 2020): the share of the area is uniform in `area`, the logarithm of the aspect
-    ratio uniform between 0.3 and 1/0.3.
-    """
-    if probability == 0.0:
-        return images
-    count, channels, height, width = images.shape
-    chosen, share, aspect, top, left = torch.rand((5, count), generator=generator)
-    share = area[0] + (area[1] - area[0]) * share
-    aspect = torch.exp(math.log(0.3) * (2 * aspect - 1))
-    tall = (torch.sqrt(share * aspect) * height).round().clamp(1, height)
-    wide = (torch.sqrt(share / aspect) * width).round().clamp(1, width)
-    top = (top * (height - tall + 1)).floor()
-    left = (left * (width - wide + 1)).floor()
-    rows = torch.arange(height).view(1, -1)
-    columns = torch.arange(width).view(1, -1)
-    in_rows = (rows >= top[:, None]) & (rows < (top + tall)[:, None])
-    in_columns = (columns >= left[:, None]) & (columns < (left + wide)[:, None])
-    mask = in_rows[:, None, :, None] & in_columns[:, None, None, :] & (chosen < probability).view(-1, 1, 1, 1)
-    noise = torch.rand((count, channels, height, width), generator=generator)
-    return torch.where(mask, noise, images)
+
+def fill_boxes(
+    images: Tensor,  # [B, C, H, W], changed in place
+    boxes: Tensor,  # [B, 4]: top, left, height, width in pixels
+    noise: list[Tensor],  # B of [C, H, W]
+) -> None:
+    """Replace one rectangle of each image by noise; a rectangle without height replaces nothing."""
+    for image, box, fill in zip(images, boxes.int().tolist(), noise, strict=True):
+        top, left, tall, wide = box
+        area = (slice(None), slice(top, top + tall), slice(left, left + wide))
+        image[area] = fill[area]
+
+
+def _stacked(values: Tensor, at: Tensor, like: Tensor) -> Tensor:
+    return torch.stack(windows(values, at, tuple(like.shape[1:])))

@@ -1,5 +1,6 @@
 """The policy of views, written once: what the weak and the strong view of an image may change, and how much."""
 
+import os
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -64,18 +65,22 @@ class ViewOptions(BaseModel):
     """The `views` part of a configuration.
 
     Attributes:
-        backend: what carries the policy out: "torch", or "auto" for the quickest that can run.
+        backend: what carries the policy out: "torch", "dali", or "auto" for the quickest that can run.
         size: height and width of a view, in pixels.
         channels: channels of a view, 1 (grey) or 3 (colour).
         mean: subtracted from values in 0..1, one for all channels or one each.
         std: divides after that.
-        cache_mb: decoded images are kept in memory up to this many MiB; 0 decodes each time.
-        threads: threads that decode.
+        cache_mb: decoded and resized images are kept in memory up to this many MiB (torch backend); 0 decodes each
+            time.
+        threads: threads that decode; None for as many as there are processors. The views do not depend on it.
+        bad_files: what a file that is missing, cut off or damaged does: "skip" leaves it out of its batch and names
+            it, "stop" ends the run.
+        bad_files_limit: with "skip", the largest share of bad files, above which the run stops with a list of them.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    backend: Literal["auto", "torch"] = "auto"
+    backend: Literal["auto", "torch", "dali"] = "auto"
     size: Annotated[int, Field(ge=8, le=4096)] = 224
     channels: Literal[1, 3] = 1
     mean: tuple[float, ...] = (0.5,)
@@ -83,7 +88,9 @@ class ViewOptions(BaseModel):
     weak: WeakOptions = WeakOptions()
     strong: StrongOptions = StrongOptions()
     cache_mb: Annotated[int, Field(ge=0)] = 1024
-    threads: Annotated[int, Field(ge=1)] = 2
+    threads: Annotated[int, Field(ge=1)] | None = None
+    bad_files: Literal["skip", "stop"] = "skip"
+    bad_files_limit: Probability = 0.01
 
     @model_validator(mode="after")
     def _check_channels(self) -> Self:
@@ -91,6 +98,10 @@ class ViewOptions(BaseModel):
             if len(values) not in (1, self.channels):
                 raise ValueError(f"{name} must have 1 or {self.channels} values, got {len(values)}")
         return self
+
+    def decoders(self) -> int:
+        """Return the number of threads that decode."""
+        return self.threads or len(os.sched_getaffinity(0))
 
     def preprocess(self) -> Preprocess:
         """Return the deterministic view of these options."""

@@ -1,91 +1,100 @@
 """The torch backend: decoding in threads, transforms a batch at a time in plain torch."""
 
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import NamedTuple, TypeVar
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from labelassemble.data.images import decode_image
+from labelassemble.data.errors import ImageError
 from labelassemble.views.augment import strong_view, weak_view
+from labelassemble.views.bad_files import BadFiles
+from labelassemble.views.batch import Batch, EvaluationBatch
+from labelassemble.views.decode import decode
+from labelassemble.views.draws import draw_views
+from labelassemble.views.noise import NoiseBank
+from labelassemble.views.order import Chosen, Order
 from labelassemble.views.policy import ViewOptions
 from labelassemble.views.preprocess import resize, to_unit_range
-
-T = TypeVar("T")
-
-_PREFETCH = 2  # batches made ahead of the one in use
-
-
-class Batch(NamedTuple):
-    """What a training step takes.
-
-    Attributes:
-        rows: rows of the table, int64 [B].
-        weak: weak view, float32 [B, channels, size, size].
-        strong: strong view of the same images, or None where it was not asked for.
-        targets: float32 [B, C], NaN = unknown.
-    """
-
-    rows: Tensor
-    weak: Tensor
-    strong: Tensor | None
-    targets: Tensor
+from labelassemble.views.threads import image_threads, made_ahead
 
 
 class ImageStore:
-    """Decoded images by row, kept in memory up to a limit.
+    """Images by row, decoded and resized, kept in memory up to a limit.
 
     Args:
         paths: the files.
-        cache_mb: MiB of decoded images to keep; the first ones decoded stay.
-        threads: threads that decode.
+        options: size and channels of a view, and the threads that decode.
+        cache_mb: MiB of resized images to keep; the first ones read stay.
+        bad_files: where files that cannot be read are recorded.
     """
 
-    def __init__(self, paths: Sequence[str], *, cache_mb: int, threads: int) -> None:
+    def __init__(
+        self, paths: Sequence[str], options: ViewOptions, *, cache_mb: int, bad_files: BadFiles
+    ) -> None:
         self._paths = paths
-        self._kept: dict[int, Tensor] = {}
-        self._free = cache_mb * 2**20
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
+        self._options = options
+        self._bad_files = bad_files
+        self._pool = image_threads(options.decoders(), "decode")
+        # One block: many small ones between the large passing ones of decoding would hold on to far more memory.
+        shape = (options.channels, options.size, options.size)
+        slots = min(len(paths), cache_mb * 2**20 // (4 * options.channels * options.size**2))
+        self._kept = torch.empty((slots, *shape))
+        self._slot_of: dict[int, int] = {}
+        self._free_slots = iter(range(slots))
 
-    def get(self, rows: Sequence[int]) -> list[Tensor]:
-        """Return the decoded images of `rows`, uint8 [1 or 3, H, W] each, in their order.
+    def get(self, rows: Sequence[int]) -> tuple[list[int], list[Tensor]]:
+        """Return which of `rows` (by place) can be read, and their images, float32 [channels, size, size] in 0..1.
 
         Raises:
-            ImageError: a file that is missing or cannot be decoded, by name.
+            ImageError: a file that cannot be read, where that is to stop the run.
+            LabelAssembleError: too many files that cannot be read.
         """
-        return list(self._pool.map(self._one, rows))
+        images = list(self._pool.map(self._one, rows))
+        good = [place for place, image in enumerate(images) if image is not None]
+        return good, [image for image in images if image is not None]
 
-    def _one(self, row: int) -> Tensor:
-        kept = self._kept.get(row)
-        if kept is not None:
-            return kept
-        image = torch.tensor(decode_image(str(self._paths[row])))  # a copy: Pillow's buffer is read-only
-        if image.nbytes <= self._free:
-            self._kept[row] = image
-            self._free -= image.nbytes
+    def _one(self, row: int) -> Tensor | None:
+        slot = self._slot_of.get(row)
+        if slot is not None:
+            return self._kept[slot]
+        if row in self._bad_files:
+            return None
+        try:
+            pixels = decode(str(self._paths[row]))
+        except ImageError as error:
+            self._bad_files.add(row, error)
+            return None
+        # A copy only where Pillow's buffer is read-only, which torch refuses.
+        image = torch.from_numpy(pixels if pixels.flags.writeable else pixels.copy())
+        image = resize(to_unit_range(image[None], self._options.channels), self._options.size)[0]
+        slot = next(self._free_slots, None)
+        if slot is not None:
+            self._kept[slot] = image
+            self._slot_of[row] = slot
         return image
 
 
 class TorchViews:
     """Batches of weak and strong views with their targets, the same for the same seed.
 
-    Everything random in a batch is drawn from (seed, epoch, step), so that a run goes on from any step as if it had
-    never stopped, whatever the number of threads.
+    Everything random about an image comes from (seed, pass over the table, row), so that a run goes on from any step
+    as if it had never stopped, whatever the number of threads, processes or devices.
 
     Args:
         paths: the files, N of them.
         targets: float32 [N, C], NaN = unknown.
         options: policy, size and channels of the views.
-        batch_size: images a step, at most. Without `steps_per_epoch` each image is seen once an epoch, in batches
-            that differ by at most one image, so that none is left alone in the last.
+        batch_size: images a step and process, at most.
         seed: of the order and of every transform.
-        steps_per_epoch: steps that are called an epoch; None for one pass over the table.
+        steps_per_epoch: steps that are called an epoch; None for one pass over the table (see `Order`).
+        shard: which process this is, from 0.
+        shards: how many processes there are.
+        device: where the transforms run and the views end up.
 
     Attributes:
         steps: steps in an epoch.
+        bad_files: the files that could not be read so far.
     """
 
     def __init__(
@@ -97,76 +106,91 @@ class TorchViews:
         batch_size: int,
         seed: int,
         steps_per_epoch: int | None = None,
+        shard: int = 0,
+        shards: int = 1,
+        device: torch.device | str = "cpu",
     ) -> None:
-        self._images = ImageStore(paths, cache_mb=options.cache_mb, threads=options.threads)
+        self.bad_files = BadFiles(len(paths), policy=options.bad_files, limit=options.bad_files_limit)
+        self._images = ImageStore(paths, options, cache_mb=options.cache_mb, bad_files=self.bad_files)
         self._targets = torch.from_numpy(np.ascontiguousarray(targets, dtype=np.float32))
         self._options = options
-        self._preprocess = options.preprocess()
-        self._batch_size = batch_size
+        self._device = torch.device(device)
+        self._preprocess = options.preprocess().to(self._device)
+        self._bank = NoiseBank(seed, options.channels * options.size**2, self._device)
         self._seed = seed
-        self._steps_per_epoch = steps_per_epoch
-        self.steps: int = steps_per_epoch or -(-len(paths) // batch_size)
+        self._order = Order(
+            len(paths),
+            batch_size=batch_size,
+            seed=seed,
+            steps_per_epoch=steps_per_epoch,
+            shard=shard,
+            shards=shards,
+        )
+        self.steps: int = self._order.steps
 
     def epoch(self, epoch: int, *, strong: bool, first_step: int = 0) -> Iterator[Batch]:
-        """Yield the batches of an epoch from `first_step` on; without `strong` the strong view is not computed."""
-        rows = self._rows(epoch)
+        """Yield the batches of an epoch from `first_step` on; without `strong` the strong view is not computed.
 
-        def make(step: int) -> Batch:
-            return self._batch(rows[step], epoch, step, strong)
+        A batch lacks the files that cannot be read; one that has nothing else is left out.
+        """
+        chosen = self._order.epoch(epoch)
 
-        return _ahead(make, range(first_step, self.steps))
+        def read(step: int) -> tuple[int, list[int], list[Tensor]]:
+            return step, *self._images.get(chosen[step].rows.tolist())
 
-    def _rows(self, epoch: int) -> list[np.ndarray]:
-        count = len(self._targets)
-        if self._steps_per_epoch is None:
-            order = np.random.default_rng([self._seed, epoch]).permutation(count)
-            return np.array_split(order, self.steps)
-        # Passes over the table follow one another without regard to where an epoch ends.
-        first = epoch * self.steps * self._batch_size
-        last = first + self.steps * self._batch_size
-        passes = range(first // count, -(-last // count))
-        order = np.concatenate([np.random.default_rng([self._seed, i]).permutation(count) for i in passes])
-        start = first - passes[0] * count
-        return np.split(order[start : start + last - first], self.steps)
+        def make(found: tuple[int, list[int], list[Tensor]]) -> Batch | None:
+            step, good, images = found
+            return self._batch(step, chosen[step], good, images, strong) if good else None
 
-    def _batch(self, rows: np.ndarray, epoch: int, step: int, strong: bool) -> Batch:
-        generator = torch.Generator().manual_seed(
-            int(np.random.SeedSequence([self._seed, epoch, step]).generate_state(1, np.uint64)[0] >> 1)
+        # Files are read ahead of the transforms, and views made ahead of the training.
+        for batch in made_ahead(make, made_ahead(read, range(first_step, self.steps))):
+            if batch is not None:
+                yield batch
+
+    def _batch(self, step: int, chosen: Chosen, good: list[int], images: list[Tensor], strong: bool) -> Batch:
+        options, rows = self._options, chosen.rows[good]
+        weak_draws, strong_draws = draw_views(
+            options, seed=self._seed, passes=chosen.passes[good].tolist(), rows=rows.tolist()
         )
-        options = self._options
-        images = torch.cat([self._fit(image) for image in self._images.get(rows.tolist())])
-        weak = self._preprocess.normalize(weak_view(images, options.weak, generator))
-        other = self._preprocess.normalize(strong_view(images, options.strong, generator)) if strong else None
-        index = torch.from_numpy(rows.astype(np.int64))
-        return Batch(index, weak, other, self._targets[index])
-
-    def _fit(self, image: Tensor) -> Tensor:
-        return resize(to_unit_range(image[None], self._options.channels), self._options.size)
+        x = torch.stack(images).to(self._device)
+        weak = self._preprocess.normalize(weak_view(x, options.weak, weak_draws, self._bank))
+        other = None
+        if strong:
+            other = self._preprocess.normalize(strong_view(x, options.strong, strong_draws, self._bank))
+        index = torch.from_numpy(rows)
+        return Batch(step, index, weak, other, self._targets[index])
 
 
-def evaluation_batches(paths: Sequence[str], options: ViewOptions, *, batch_size: int) -> Iterator[Tensor]:
-    """Yield the deterministic view of each file in order, float32 [B, channels, size, size]."""
-    store = ImageStore(paths, cache_mb=0, threads=options.threads)
+def evaluation_batches(
+    paths: Sequence[str],
+    options: ViewOptions,
+    *,
+    batch_size: int,
+    bad_files: BadFiles | None = None,
+) -> Iterator[EvaluationBatch]:
+    """Yield the deterministic view of each file in order.
+
+    Args:
+        paths: the files.
+        options: size, channels and normalisation of the view.
+        batch_size: images a batch, at most.
+        bad_files: files that cannot be read are recorded there and left out; None raises at the first.
+
+    Raises:
+        ImageError: a file that cannot be read, without `bad_files`.
+        LabelAssembleError: too many files that cannot be read.
+    """
+    if bad_files is None:
+        bad_files = BadFiles(len(paths), policy="stop", limit=0.0)
+    store = ImageStore(paths, options, cache_mb=0, bad_files=bad_files)
     preprocess = options.preprocess()
 
-    def make(start: int) -> Tensor:
-        images = store.get(range(start, min(start + batch_size, len(paths))))
-        return torch.cat([preprocess(image[None]) for image in images])
+    def make(start: int) -> EvaluationBatch | None:
+        good, images = store.get(range(start, min(start + batch_size, len(paths))))
+        if not good:
+            return None
+        return EvaluationBatch(torch.tensor(good) + start, preprocess.normalize(torch.stack(images)))
 
-    return _ahead(make, range(0, len(paths), batch_size))
-
-
-def _ahead(make: Callable[[int], T], keys: range) -> Iterator[T]:
-    """Yield ``make(key)`` for each key in order, made by one background thread a little ahead."""
-    with ThreadPoolExecutor(1, thread_name_prefix="views") as pool:
-        waiting: deque[Future[T]] = deque()
-        try:
-            for key in keys:
-                waiting.append(pool.submit(make, key))
-                if len(waiting) > _PREFETCH:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            for future in waiting:
-                future.cancel()
+    for batch in made_ahead(make, range(0, len(paths), batch_size)):
+        if batch is not None:
+            yield batch

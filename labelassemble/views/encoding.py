@@ -1,0 +1,98 @@
+"""What an encoded image is, from its first and last bytes, without decoding it."""
+
+import struct
+import zlib
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_PNG_END = b"\x00\x00\x00\x00IEND\xaeB`\x82"
+_JPEG = b"\xff\xd8\xff"
+_JPEG_END = b"\xff\xd9"
+_PADDING = b"\x00\r\n "
+
+
+class Plain(NamedTuple):
+    """An image that every decoder reads alike: 8 bits, grey or RGB, nothing transparent, not cut off.
+
+    Attributes:
+        kind: "png" or "jpeg".
+        channels: 1 or 3.
+        height: in pixels.
+        width: in pixels.
+    """
+
+    kind: Literal["png", "jpeg"]
+    channels: int
+    height: int
+    width: int
+
+
+def plain_encoding(data: bytes) -> Plain | None:
+    """Return what a plain PNG or JPEG holds, or None for anything else.
+
+    An image that is cut off is not plain: decoders differ in what they do about a missing end.
+    """
+    if data.startswith(PNG_SIGNATURE):
+        return _png(data)
+    if data.startswith(_JPEG):
+        return _jpeg(data)
+    return None
+
+
+def png_is_sound(data: bytes) -> bool:
+    """Return whether the check sums of a PNG's chunks match, as far as it is there."""
+    view = memoryview(data)
+    place = len(PNG_SIGNATURE)
+    while place + 12 <= len(data):
+        end = place + 8 + struct.unpack_from(">I", view, place)[0]
+        if end + 4 > len(data):
+            return True
+        if zlib.crc32(view[place + 4 : end]) != struct.unpack_from(">I", view, end)[0]:
+            return False
+        place = end + 4
+    return True
+
+
+def _png(data: bytes) -> Plain | None:
+    if len(data) < 45 or data[12:16] != b"IHDR" or not data.endswith(_PNG_END):
+        return None
+    width, height, depth, colour, _, _, interlaced = struct.unpack(">IIBBBBB", data[16:29])
+    if depth != 8 or colour not in (0, 2) or interlaced:
+        return None
+    place = len(PNG_SIGNATURE)
+    while place + 12 <= len(data):
+        length, name = struct.unpack_from(">I4s", data, place)
+        if name == b"tRNS":
+            return None
+        if name == b"IDAT":
+            break
+        place += 12 + length
+    return Plain("png", 1 if colour == 0 else 3, height, width)
+
+
+def _jpeg(data: bytes) -> Plain | None:
+    if not data[-64:].rstrip(_PADDING).endswith(_JPEG_END):
+        return None
+    place = 2
+    while place + 10 <= len(data) and data[place] == 0xFF:
+        marker = data[place + 1]
+        if marker == 0xFF:  # a fill byte
+            place += 1
+        elif 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):  # a frame's header
+            depth, height, width, channels = struct.unpack_from(">BHHB", data, place + 4)
+            if depth != 8 or channels not in (1, 3) or marker not in (0xC0, 0xC1, 0xC2):
+                return None
+            return Plain("jpeg", channels, height, width)
+        else:
+            place += 2 + struct.unpack_from(">H", data, place + 2)[0]
+    return None
+
+
+def as_pnm(pixels: NDArray[np.uint8]) -> bytes:
+    """Return an image, uint8 [1 or 3, H, W], as PGM or PPM, which costs a copy to read and to write."""
+    channels, height, width = pixels.shape
+    header = f"P{5 if channels == 1 else 6}\n{width} {height}\n255\n".encode()
+    return header + np.moveaxis(pixels, 0, -1).tobytes()

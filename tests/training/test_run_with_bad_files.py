@@ -1,0 +1,57 @@
+"""A whole run over sources in which some files cannot be read."""
+
+import csv
+import logging
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from labelassemble.config import load_config
+from labelassemble.errors import LabelAssembleError
+from labelassemble.run import train_run
+
+QUIET = Console(quiet=True)
+BAD = ("north-0.png", "north-4.png", "north-6.png")  # one of train, val and test
+
+
+@pytest.fixture
+def damaged(small_sources: Path) -> Path:
+    for name in BAD:
+        path = small_sources / "images" / name
+        path.write_bytes(path.read_bytes()[:60])
+    return small_sources
+
+
+@pytest.mark.parametrize("backend", ["torch", pytest.param("dali", marks=pytest.mark.dali)])
+def test_bad_files_are_named_and_left_out_of_training_and_evaluation(
+    damaged: Path, backend: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = load_config(
+        damaged / "run.yaml", [f"views.backend={backend}", "views.bad_files_limit=0.1", "train.epochs=1"]
+    )
+    result = train_run(config, damaged / "out", resume=False, console=QUIET)
+    assert result.evaluation is not None
+    with (damaged / "out" / "metrics.csv").open(newline="") as file:
+        row = next(csv.DictReader(file))
+    assert row["train_known"] == row["train_unknown"] == "23"
+    assert float(row["val_loss"]) > 0
+    with (damaged / "out" / "predictions.csv").open(newline="") as file:
+        predicted = [Path(row["path"]).name for row in csv.DictReader(file)]
+    assert len(predicted) == 22
+    assert not set(predicted) & set(BAD)
+    warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    for name in BAD:
+        assert any(f"{name}: " in warning for warning in warnings), name
+
+
+def test_a_run_stops_where_a_bad_file_is_to_stop_it(damaged: Path) -> None:
+    config = load_config(damaged / "run.yaml", ["views.bad_files=stop"])
+    with pytest.raises(LabelAssembleError, match=r"north-0\.png: damaged or cut off"):
+        train_run(config, damaged / "out", resume=False, console=QUIET)
+
+
+def test_too_many_bad_files_stop_a_run_with_a_list(damaged: Path) -> None:
+    config = load_config(damaged / "run.yaml", ["views.bad_files_limit=0.01"])
+    with pytest.raises(LabelAssembleError, match=r"1 of 24 images cannot be read.*\n.*north-0\.png: damaged"):
+        train_run(config, damaged / "out", resume=False, console=QUIET)
