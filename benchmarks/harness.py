@@ -1,6 +1,7 @@
 """Shared by the benchmarks: timing, the machine's copy rate, peak memory, and tables as CSV and Markdown."""
 
 import csv
+import os
 import platform
 import statistics
 import time
@@ -8,9 +9,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
+os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler, which counts memory, says so otherwise
 import torch
-from labelassemble import _extension
 from torch.profiler import ProfilerActivity, profile
+
+from labelassemble import _extension
 
 
 @dataclass(frozen=True)
@@ -101,13 +104,10 @@ def peak_extra_bytes(function: Callable[[], object]) -> int:
         return int(torch.cuda.max_memory_allocated() - before)
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         function()
-    changes = sorted(
-        (event.time_range.start, event.cpu_memory_usage)
-        for event in profiler.events()
-        if event.name == "[memory]"
-    )
+    results = profiler.profiler.kineto_results.events()
+    changes = [event.nbytes() for event in results if event.name() == "[memory]"]  # in the order of time
     total = peak = 0
-    for _, change in changes:
+    for change in changes:
         total += change
         peak = max(peak, total)
     return peak

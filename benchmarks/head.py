@@ -9,9 +9,10 @@ from pathlib import Path
 
 import torch
 from harness import Row, copy_rate, machine, measure, peak_extra_bytes, print_row, write
+from torch import Tensor
+
 from labelassemble.functional import pooled_class_query_logits
 from labelassemble.ops.pooled_class_query_logits import reference
-from torch import Tensor
 
 SHAPE, CLASSES = (16, 1024, 7, 7), 15
 Head = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]

@@ -34,17 +34,21 @@ LABELASSEMBLE_SHARED double minus_magnitude(double x) { return -fabs(x); }
 LABELASSEMBLE_SHARED double exp_each(double x) { return exp(x); }
 LABELASSEMBLE_SHARED double log1p_each(double x) { return log1p(x); }
 
-// 2^(n + bias - 127), n in the lowest bits of `shifted` as adding 1.5 * 2^23 to it leaves it there.
-LABELASSEMBLE_SHARED float power_of_two(float shifted, int bias) {
+// a > b ? a : b, and so b where either is NaN.
+LABELASSEMBLE_SHARED float larger(float a, float b) { return a > b ? a : b; }
+
+// 2^n, n + 127 in the lowest bits of `shifted`.
+LABELASSEMBLE_SHARED float power_of_two(float shifted) {
   std::uint32_t bits;
   memcpy(&bits, &shifted, sizeof bits);
-  bits = (bits + static_cast<std::uint32_t>(bias)) << 23;
+  bits <<= 23;
   float power;
   memcpy(&power, &bits, sizeof power);
   return power;
 }
 
-// exp(x) for x <= 0, within 1.5 ulp above x = -20 and 4.5 below; 0 below the smallest normal float and at -inf, NaN at NaN.
+// exp(x) for x <= 0, within 2.5 ulp above x = -20 and 5 below; 0 below the smallest normal float and at -inf, NaN
+// at NaN. One polynomial degree more gives 1.5 ulp and costs 4% of the loss's forward.
 template <typename V>
 LABELASSEMBLE_SHARED V exp_nonpositive(V x) {
   if constexpr (std::is_same_v<typename ScalarOf<V>::Type, double>) {
@@ -53,24 +57,23 @@ LABELASSEMBLE_SHARED V exp_nonpositive(V x) {
 #if defined(__CUDA_ARCH__)
     return expf(x);
 #else
-    // 2^n is 0 for n = -127, which is where the lower bound leads; a NaN stays.
-    x = select(x < V(-88.0f), V(-88.0f), x);
-    // x = n ln2 + r, n rounded to nearest by the addition itself: no instruction beyond SSE2.
-    const V shifted = x * V(1.44269504f) + V(12582912.0f);  // 1.5 * 2^23
-    const V n = shifted - V(12582912.0f);
+    x = larger(V(-88.0f), x);  // where 2^n becomes 0
+    // x = n ln2 + r, n rounded to nearest by the addition itself: no instruction beyond SSE2. The 127 puts n into
+    // the lowest bits with the bias of a float's exponent.
+    const V shifted = x * V(1.44269504f) + V(12582912.0f + 127.0f);  // 1.5 * 2^23
+    const V n = shifted - V(12582912.0f + 127.0f);
 #if defined(__FMA__) || defined(__ARM_FEATURE_FMA)
     const V r = x - n * V(0.693147182f);  // fused; float's ln2 is wrong by 2e-9 only
 #else
     const V r = (x - n * V(0.693359375f)) + n * V(2.12194440e-4f);  // the first product is exact
 #endif
-    V q = V(1.3843605993315578e-3f);  // exp(r) = 1 + r q(r)
-    q = q * r + V(8.374195545911789e-3f);
-    q = q * r + V(4.166800528764725e-2f);
-    q = q * r + V(1.6666430234909058e-1f);
-    q = q * r + V(4.999999403953552e-1f);
+    V q = V(8.290271274745464e-3f);  // exp(r) = 1 + r q(r)
+    q = q * r + V(4.189816117286682e-2f);
+    q = q * r + V(1.666763871908188e-1f);
+    q = q * r + V(4.999914765357971e-1f);
+    q = q * r + V(9.999997019767761e-1f);
     q = q * r + V(1.0f);
-    q = q * r + V(1.0f);
-    return q * power_of_two(shifted, 127);
+    return q * power_of_two(shifted);
 #endif
   }
 }

@@ -1,4 +1,15 @@
 // Blocks of the loss. Compiled once for each instruction set (LABELASSEMBLE_CAPABILITY).
+//
+// Tried, in ns for 16 entries of both kinds at random, forward + backward (AVX-512, 3.6 GHz, in cache):
+//   the compiler's vectorisation of a plain loop                       none happened, 400 + 400
+//   vectors, Cephes' exp, log1p of degree 8                            21.6 + 19.7
+//   1/x as an estimate and a Newton step                               21.6 + 19.7 (a division gives 18.4 + 16.9)
+//   one product with ln2 in exp, fused                                 17.5 + 16.3
+//   two vectors side by side                                           16.6 + 15.0
+//   shorter exp, masks in mask registers                               14.7 + 12.8 <- this
+//   one division for both views                                        15.3 + 13.8
+//   software prefetch, non-temporal stores                             slower or the same (30 to 90% slower ahead)
+// Units for products are busy most of that time; the memory of both passes alone would take about 8 + 9.
 #include "ops/cpu/partial_label_loss_block.h"
 
 #include "ops/cpu/vector.h"
@@ -23,7 +34,7 @@ LABELASSEMBLE_INLINE inline std::int64_t forward_at(const LossForwardBlock<T>& b
   const V z = load_at<V>(block.weak + i);
   const V target = load_at<V>(block.targets + i);
   const auto known = target == target;
-  const std::int64_t known_count = count_numbers(target);
+  const std::int64_t known_count = count(known);
   const Probability<V> a = probability(z);
   V bce_term = zero;
   if (known_count != 0) {
@@ -56,7 +67,7 @@ LABELASSEMBLE_INLINE inline std::int64_t forward_at(const LossForwardBlock<T>& b
 
 template <typename T, Terms kTerms, bool kWeighted, bool kEntries>
 void forward(const LossForwardBlock<T>& block, LossSums& sums) {
-  using V = Vector<T>;
+  using V = Twice<Vector<T>>;
   Sums<V> of_vectors;
   Sums<T> of_rest;
   std::int64_t known = 0;
@@ -77,7 +88,7 @@ LABELASSEMBLE_INLINE inline void backward_at(const LossBackwardBlock<T>& block, 
   const V zero(0);
   const V target = load_at<V>(block.targets + i);
   const auto known = target == target;
-  const std::int64_t known_count = count_numbers(target);
+  const std::int64_t known_count = count(known);
   const V weight = kWeighted ? load_at<V>(block.scale + i) : V(1);
   const Probability<V> a = probability(load_at<V>(block.weak + i));
   V known_slope = zero;
@@ -110,7 +121,7 @@ LABELASSEMBLE_INLINE inline void backward_at(const LossBackwardBlock<T>& block, 
 
 template <typename T, Terms kTerms, bool kWeighted, bool kDetached>
 void backward(const LossBackwardBlock<T>& block) {
-  using V = Vector<T>;
+  using V = Twice<Vector<T>>;
   std::int64_t i = 0;
   for (; i + V::kSize <= block.count; i += V::kSize) backward_at<V, kTerms, kWeighted, kDetached>(block, i);
   for (; i < block.count; ++i) backward_at<T, kTerms, kWeighted, kDetached>(block, i);
