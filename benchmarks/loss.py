@@ -3,8 +3,8 @@
     python benchmarks/loss.py                      # a table under benchmarks/results/
     python benchmarks/loss.py --quick --threads 1
 
-Inputs: normal logits; half of the targets unknown, at random (every vector of the kernel holds both kinds) or, in the
-rows called "planes", by whole classes of an image (how volumes from several datasets are labelled).
+Inputs: normal logits; half of the targets unknown, at random (every vector of the kernel holds both kinds) or,
+in the rows called "planes", by whole classes of an image (how volumes from several datasets are labelled).
 """
 
 import argparse
@@ -25,7 +25,7 @@ Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 def eager(weak: Tensor, strong: Tensor, targets: Tensor) -> Tensor:
-    """The formulas as one writes them in torch, leaner than our reference, which also minds infinities and dtypes."""
+    """The formulas as one writes them in torch: leaner than our reference, which minds infinities."""
     known = ~targets.isnan()
     unknown = ~known
     bce = F.binary_cross_entropy_with_logits(weak, targets.nan_to_num(0.0), reduction="none")
