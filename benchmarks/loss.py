@@ -3,8 +3,8 @@
     python benchmarks/loss.py                      # a table under benchmarks/results/
     python benchmarks/loss.py --quick --threads 1
 
-Inputs: normal logits; half of the targets unknown, at random (every vector of the kernel holds both kinds) or,
-in the rows called "planes", by whole classes of an image (how volumes from several datasets are labelled).
+Inputs: normal logits; half of the targets unknown, at random (every vector of the kernel holds both kinds)
+or, in the rows called "planes", by whole classes of an image (as volumes from several datasets are labelled).
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""The CUDA kernels against the float64 reference. Marked cuda: run by benchmarks/gpu.sh on a machine with a GPU."""
+"""The CUDA kernels against the float64 reference; marked cuda, run by benchmarks/gpu.sh where a GPU is."""
 
 import os
 

@@ -1,6 +1,5 @@
-"""partial_label_loss at the ends of its domain: infinities, NaN, far tails, thresholds, empty kinds of entries."""
+"""partial_label_loss at the ends of its domain: infinities, NaN, far tails, thresholds, nothing at all."""
 
-import itertools
 import math
 
 import pytest
@@ -191,11 +190,8 @@ def test_every_half_precision_number_is_read_and_written_right(dtype: torch.dtyp
     logits = logits[~logits.isnan()].view(-1, 1).requires_grad_()
     wide = logits.detach().float().requires_grad_()
     targets = torch.tensor([[0.0], [1.0], [NAN]])
-    for target, reduction in itertools.product(targets, ("none",)):
-        losses = [
-            partial_label_loss(z, None, target.expand_as(z), reduction=reduction)  # type: ignore[arg-type]
-            for z in (logits, wide)
-        ]
+    for target in targets:
+        losses = [partial_label_loss(z, None, target.expand_as(z), reduction="none") for z in (logits, wide)]
         assert torch.equal(losses[0], losses[1])
         incoming = torch.linspace(-3, 3, len(logits)).view(-1, 1)
         gradients = [
