@@ -278,7 +278,9 @@ std::tuple<Tensor, Tensor> refuse_double_backward(const Tensor& grad, const Tens
                                                   double threshold, double temperature, double pseudo_weight,
                                                   double consistency_weight, bool detach_target,
                                                   int64_t reduction, bool need_weak, bool need_strong) {
-  TORCH_CHECK(!at::GradMode::is_enabled(),
+  const bool differentiable = grad.requires_grad() || logits_weak.requires_grad() ||
+                              (logits_strong.has_value() && logits_strong->requires_grad());
+  TORCH_CHECK(!at::GradMode::is_enabled() || !differentiable,
               "partial_label_loss: second derivatives are not supported (backward was called with "
               "create_graph=True); labelassemble.ops.partial_label_loss.reference has them");
   at::AutoDispatchBelowADInplaceOrView guard;

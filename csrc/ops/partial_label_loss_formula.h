@@ -1,71 +1,74 @@
-// The loss of one entry and its derivatives (arXiv 2109.12265, section 2.2), the same source for the
-// CPU and for CUDA. z: weak logit, zs: strong logit, y: target, a = sigmoid(z).
+// The loss of an entry and its derivatives (arXiv 2109.12265, section 2.2), the same source for the CPU (V
+// a vector of entries) and for CUDA (V a number). z: weak logit, zs: strong logit, y: target, a = sigmoid(z).
 #pragma once
 
 #include "ops/math.h"
 
 namespace labelassemble {
 
-template <typename T>
+template <typename V>
 struct Probability {
-  T tail;         // exp(-|z|), what the stable forms are made of
-  T value;        // a = sigmoid(z)
-  T complement;   // 1 - a, without cancellation
+  V tail;        // exp(-|z|), what the stable forms are made of
+  V value;       // a = sigmoid(z)
+  V complement;  // 1 - a, without cancellation
 };
 
-template <typename T>
-LABELASSEMBLE_SHARED Probability<T> probability(T z) {
-  const T tail = exp_nonpositive(z < T(0) ? z : -z);
-  const T larger = T(1) / (T(1) + tail);
-  const T smaller = tail * larger;
-  const bool positive = z >= T(0);
-  return {tail, positive ? larger : smaller, positive ? smaller : larger};
+template <typename V>
+LABELASSEMBLE_SHARED Probability<V> probability(V z) {
+  const V tail = exp_nonpositive(minus_magnitude(z));
+  const V larger = V(1) / (V(1) + tail);
+  const V smaller = tail * larger;
+  return {tail, select(z < V(0), smaller, larger), select(z < V(0), larger, smaller)};
 }
 
 // -(w+ y log a + (1 - y) log(1 - a)) = w+ y softplus(-z) + (1 - y) softplus(z). A weight of 0 takes its
 // term away even where that is infinite: with y = 1 the loss at z = +inf is 0, not 0 * inf.
-template <typename T>
-LABELASSEMBLE_SHARED T bce(T z, T tail, T y, T pos_weight) {
-  const T positive = pos_weight * y;
-  const T negative = T(1) - y;
-  const T below = positive != T(0) && z < T(0) ? positive * -z : T(0);
-  const T above = negative != T(0) && z > T(0) ? negative * z : T(0);
-  return below + above + (positive + negative) * log1p_unit(tail);
+template <typename V>
+LABELASSEMBLE_SHARED V bce(V z, V tail, V y) {
+  const V factor = select(z < V(0), -y, V(1) - y);
+  return select(factor == V(0), V(0), factor * z) + log1p_unit(tail);
+}
+template <typename V>
+LABELASSEMBLE_SHARED V bce(V z, V tail, V y, V pos_weight) {
+  const V positive = pos_weight * y;
+  const V negative = V(1) - y;
+  const V factor = select(z < V(0), -positive, negative);
+  const V linear = select(factor == V(0), V(0), factor * z);
+  return linear + (positive + negative) * log1p_unit(tail);
 }
 
 // d(bce)/dz = (1 - y) a - w+ y (1 - a)
-template <typename T>
-LABELASSEMBLE_SHARED T bce_slope(const Probability<T>& a, T y, T pos_weight) {
-  return (T(1) - y) * a.value - pos_weight * y * a.complement;
+template <typename V>
+LABELASSEMBLE_SHARED V bce_slope(Probability<V> a, V y) {
+  return (V(1) - y) * a.value - y * a.complement;
+}
+template <typename V>
+LABELASSEMBLE_SHARED V bce_slope(Probability<V> a, V y, V pos_weight) {
+  return (V(1) - y) * a.value - pos_weight * y * a.complement;
 }
 
 // How far sharpening moves a: a - s(a), where s(a) = a + (1 - a)/t above the threshold, else a - a/t.
-template <typename T>
-LABELASSEMBLE_SHARED T sharpening(const Probability<T>& a, T threshold, T inverse_temperature) {
-  return (a.value > threshold ? -a.complement : a.value) * inverse_temperature;
-}
-
-// da/dz = a (1 - a)
-template <typename T>
-LABELASSEMBLE_SHARED T probability_slope(const Probability<T>& a) {
-  return a.value * a.complement;
+template <typename V>
+LABELASSEMBLE_SHARED V sharpening(Probability<V> a, V threshold, V inverse_temperature) {
+  return select(a.value > threshold, -a.complement, a.value) * inverse_temperature;
 }
 
 // With move = a - s(a), k = ds/da (0 where s is taken as a constant) and gap = a_s - s(a):
-// d(move^2)/dz = 2 move (1 - k) da/dz,  d(gap^2)/dz = -2 gap k da/dz,  d(gap^2)/dzs = 2 gap da_s/dzs.
-template <typename T>
-struct UnknownSlopes {
-  T weak;
-  T strong;
-};
-
-template <typename T>
-LABELASSEMBLE_SHARED UnknownSlopes<T> unknown_slopes(const Probability<T>& weak, const Probability<T>& strong,
-                                                     T move, T gap, T target_slope, T pseudo_weight,
-                                                     T consistency_weight) {
-  const T through_target = target_slope != T(0) ? consistency_weight * gap * target_slope : T(0);
-  return {T(2) * (pseudo_weight * move * (T(1) - target_slope) - through_target) * probability_slope(weak),
-          T(2) * consistency_weight * gap * probability_slope(strong)};
+// d(move^2)/dz = 2 move (1 - k) da/dz,  d(gap^2)/dz = -2 gap k da/dz,  d(gap^2)/dzs = 2 gap da_s/dzs,
+// where da/dz = a (1 - a).
+template <typename V>
+LABELASSEMBLE_SHARED V unknown_slope_weak(Probability<V> a, V move, V pseudo_weight) {
+  return V(2) * pseudo_weight * move * (a.value * a.complement);
+}
+template <typename V>
+LABELASSEMBLE_SHARED V unknown_slope_weak(Probability<V> a, V move, V gap, V target_slope, V pseudo_weight,
+                                          V consistency_weight) {
+  const V descent = pseudo_weight * move * (V(1) - target_slope) - consistency_weight * gap * target_slope;
+  return V(2) * descent * (a.value * a.complement);
+}
+template <typename V>
+LABELASSEMBLE_SHARED V unknown_slope_strong(Probability<V> a_strong, V gap, V consistency_weight) {
+  return V(2) * consistency_weight * gap * (a_strong.value * a_strong.complement);
 }
 
 }  // namespace labelassemble

@@ -4,11 +4,11 @@
 
 #include <cstdint>
 
+#include "ops/element.h"
+
 namespace labelassemble::cpu {
 
 inline constexpr std::int64_t kBlock = 512;
-
-enum class Element { kFloat, kDouble, kHalf, kBFloat16, kInt8, kUInt8, kInt16, kInt32, kInt64 };
 
 // Which terms an entry can have: without the pseudo-label terms, without the strong view, all of them.
 enum class Terms { kKnownOnly, kWeak, kAll };

@@ -12,37 +12,12 @@
 #include <array>
 
 #include "ops/cpu/block_kernels.h"
+#include "ops/element_of.h"
 
 namespace labelassemble::cpu {
 
 inline constexpr std::int64_t kChunk = 32 * kBlock;
 inline constexpr std::size_t kTensors = 8;  // at most, in one loop
-
-inline Element element_of(const at::Tensor& tensor) {
-  switch (tensor.scalar_type()) {
-    case at::kFloat:
-      return Element::kFloat;
-    case at::kDouble:
-      return Element::kDouble;
-    case at::kHalf:
-      return Element::kHalf;
-    case at::kBFloat16:
-      return Element::kBFloat16;
-    case at::kChar:
-      return Element::kInt8;
-    case at::kByte:
-    case at::kBool:
-      return Element::kUInt8;
-    case at::kShort:
-      return Element::kInt16;
-    case at::kInt:
-      return Element::kInt32;
-    case at::kLong:
-      return Element::kInt64;
-    default:
-      TORCH_CHECK(false, "labelassemble: no kernel for ", tensor.scalar_type());
-  }
-}
 
 // A rectangle of entries of one tensor: `rows` rows of `columns`, strides in bytes.
 struct Rectangle {

@@ -1,97 +1,134 @@
 // Blocks of the loss. Compiled once for each instruction set (LABELASSEMBLE_CAPABILITY).
+//
+// Tried, in ns for 16 entries of both kinds at random, forward + backward (AVX-512, 3.6 GHz, in cache):
+//   the compiler's vectorisation of a plain loop                       none happened, 400 + 400
+//   vectors, Cephes' exp, log1p of degree 8                            21.6 + 19.7
+//   1/x as an estimate and a Newton step                               21.6 + 19.7 (a division gives 18.4 + 16.9)
+//   one product with ln2 in exp, fused                                 17.5 + 16.3
+//   two vectors side by side                                           16.6 + 15.0
+//   shorter exp, masks in mask registers                               14.7 + 12.8 <- this
+//   one division for both views                                        15.3 + 13.8
+//   software prefetch, non-temporal stores                             slower or the same (30 to 90% slower ahead)
+// Units for products are busy most of that time; the memory of both passes alone would take about 8 + 9.
 #include "ops/cpu/partial_label_loss_block.h"
 
+#include "ops/cpu/vector.h"
 #include "ops/partial_label_loss_formula.h"
 
 namespace labelassemble::cpu::LABELASSEMBLE_CAPABILITY {
 namespace {
 
-template <typename T, Terms kTerms, bool kWeighted, bool kEntries>
-void forward(const LossForwardBlock<T>& block, LossSums& sums) {
-  const T* __restrict weak = block.weak;
-  const T* __restrict strong = block.strong;
-  const T* __restrict targets = block.targets;
-  const T* __restrict pos_weight = block.pos_weight;
-  const T* __restrict class_weight = block.class_weight;
-  T* __restrict entries = block.entries;
-  const LossConstants<T> constants = block.constants;
-  T bce_sum = 0;
-  T pseudo_sum = 0;
-  T consistency_sum = 0;
-  T known_count = 0;
-#pragma omp simd reduction(+ : bce_sum, pseudo_sum, consistency_sum, known_count)
-  for (std::int64_t i = 0; i < block.count; ++i) {
-    const T z = weak[i];
-    const bool known = targets[i] == targets[i];
-    const T y = known ? targets[i] : T(0);
-    const T weight = kWeighted ? class_weight[i] : T(1);
-    const Probability<T> a = probability(z);
-    const T bce_term = weight * bce(z, a.tail, y, kWeighted ? pos_weight[i] : T(1));
-    T pseudo_term = 0;
-    T consistency_term = 0;
-    if constexpr (kTerms != Terms::kKnownOnly) {
-      const T move = sharpening(a, constants.threshold, constants.inverse_temperature);
-      pseudo_term = weight * move * move;
+template <typename V>
+struct Sums {
+  V bce{0};
+  V pseudo{0};
+  V consistency{0};
+};
+
+// Entries i, i + 1, ... as many as V holds; returns how many of them are known. Where all are, or none is,
+// the other kind's work is left out, and with it the strong view: masks of volumes are of one piece.
+template <typename V, Terms kTerms, bool kWeighted, bool kEntries, typename T>
+LABELASSEMBLE_INLINE inline std::int64_t forward_at(const LossForwardBlock<T>& block, std::int64_t i, Sums<V>& sums) {
+  constexpr auto kSize = static_cast<std::int64_t>(sizeof(V) / sizeof(T));
+  const V zero(0);
+  const V z = load_at<V>(block.weak + i);
+  const V target = load_at<V>(block.targets + i);
+  const auto known = target == target;
+  const std::int64_t known_count = count(known);
+  const Probability<V> a = probability(z);
+  V bce_term = zero;
+  if (known_count != 0) {
+    const V y = select(known, target, zero);
+    bce_term = kWeighted ? load_at<V>(block.class_weight + i) * bce(z, a.tail, y, load_at<V>(block.pos_weight + i))
+                         : bce(z, a.tail, y);
+    sums.bce = sums.bce + select(known, bce_term, zero);
+  }
+  V unknown_term = zero;
+  if constexpr (kTerms != Terms::kKnownOnly) {
+    if (known_count != kSize) {
+      const V weight = kWeighted ? load_at<V>(block.class_weight + i) : V(1);
+      const V move = sharpening(a, V(block.constants.threshold), V(block.constants.inverse_temperature));
+      const V pseudo_term = weight * move * move;
+      sums.pseudo = sums.pseudo + select(known, zero, pseudo_term);
+      if constexpr (kEntries) unknown_term = V(block.constants.pseudo_weight) * pseudo_term;
       if constexpr (kTerms == Terms::kAll) {
-        const T gap = probability(strong[i]).value - (a.value - move);
-        consistency_term = weight * gap * gap;
+        const V gap = probability(load_at<V>(block.strong + i)).value - (a.value - move);
+        const V consistency_term = weight * gap * gap;
+        sums.consistency = sums.consistency + select(known, zero, consistency_term);
+        if constexpr (kEntries) {
+          unknown_term = unknown_term + V(block.constants.consistency_weight) * consistency_term;
+        }
       }
     }
-    bce_sum += known ? bce_term : T(0);
-    pseudo_sum += known ? T(0) : pseudo_term;
-    consistency_sum += known ? T(0) : consistency_term;
-    known_count += known ? T(1) : T(0);
-    if constexpr (kEntries) {
-      entries[i] = known ? bce_term
-                         : constants.pseudo_weight * pseudo_term + constants.consistency_weight * consistency_term;
-    }
   }
-  sums.bce += static_cast<double>(bce_sum);
-  sums.pseudo += static_cast<double>(pseudo_sum);
-  sums.consistency += static_cast<double>(consistency_sum);
-  sums.known += static_cast<std::int64_t>(known_count);
+  if constexpr (kEntries) store_at(block.entries + i, select(known, bce_term, unknown_term));
+  return known_count;
 }
 
-template <typename T, Terms kTerms, bool kWeighted>
-void backward(const LossBackwardBlock<T>& block) {
-  const T* __restrict weak = block.weak;
-  const T* __restrict strong = block.strong;
-  const T* __restrict targets = block.targets;
-  const T* __restrict pos_weight = block.pos_weight;
-  const T* __restrict scale = block.scale;
-  T* __restrict grad_weak = block.grad_weak;
-  T* __restrict grad_strong = block.grad_strong;
-  const LossConstants<T> constants = block.constants;
-  const T bce_weight = block.bce_weight;
-  const T target_slope = block.target_slope;
-#pragma omp simd
-  for (std::int64_t i = 0; i < block.count; ++i) {
-    const bool known = targets[i] == targets[i];
-    const T y = known ? targets[i] : T(0);
-    const Probability<T> a = probability(weak[i]);
-    const T known_slope = bce_weight * bce_slope(a, y, kWeighted ? pos_weight[i] : T(1));
-    UnknownSlopes<T> unknown{T(0), T(0)};
-    if constexpr (kTerms != Terms::kKnownOnly) {
-      const T move = sharpening(a, constants.threshold, constants.inverse_temperature);
-      Probability<T> a_strong{};
-      T gap = 0;
-      if constexpr (kTerms == Terms::kAll) {
-        a_strong = probability(strong[i]);
-        gap = a_strong.value - (a.value - move);
-      }
-      unknown = unknown_slopes(a, a_strong, move, gap, target_slope, constants.pseudo_weight,
-                               constants.consistency_weight);
-    }
-    const T weight = kWeighted ? scale[i] : T(1);
-    grad_weak[i] = weight * (known ? known_slope : unknown.weak);
-    if constexpr (kTerms == Terms::kAll) {
-      grad_strong[i] = known ? T(0) : weight * unknown.strong;
-    }
+template <typename T, Terms kTerms, bool kWeighted, bool kEntries>
+void forward(const LossForwardBlock<T>& block, LossSums& sums) {
+  using V = Twice<Vector<T>>;
+  Sums<V> of_vectors;
+  Sums<T> of_rest;
+  std::int64_t known = 0;
+  std::int64_t i = 0;
+  for (; i + V::kSize <= block.count; i += V::kSize) {
+    known += forward_at<V, kTerms, kWeighted, kEntries>(block, i, of_vectors);
   }
+  for (; i < block.count; ++i) known += forward_at<T, kTerms, kWeighted, kEntries>(block, i, of_rest);
+  sums.bce += static_cast<double>(sum_of(of_vectors.bce) + of_rest.bce);
+  sums.pseudo += static_cast<double>(sum_of(of_vectors.pseudo) + of_rest.pseudo);
+  sums.consistency += static_cast<double>(sum_of(of_vectors.consistency) + of_rest.consistency);
+  sums.known += known;
+}
+
+template <typename V, Terms kTerms, bool kWeighted, bool kDetached, typename T>
+LABELASSEMBLE_INLINE inline void backward_at(const LossBackwardBlock<T>& block, std::int64_t i) {
+  constexpr auto kSize = static_cast<std::int64_t>(sizeof(V) / sizeof(T));
+  const V zero(0);
+  const V target = load_at<V>(block.targets + i);
+  const auto known = target == target;
+  const std::int64_t known_count = count(known);
+  const V weight = kWeighted ? load_at<V>(block.scale + i) : V(1);
+  const Probability<V> a = probability(load_at<V>(block.weak + i));
+  V known_slope = zero;
+  if (known_count != 0) {
+    const V y = select(known, target, zero);
+    known_slope = V(block.bce_weight) *
+                  (kWeighted ? bce_slope(a, y, load_at<V>(block.pos_weight + i)) : bce_slope(a, y));
+  }
+  V unknown_slope = zero;
+  if constexpr (kTerms != Terms::kKnownOnly) {
+    V strong_slope = zero;
+    if (known_count != kSize) {
+      const V pseudo_weight(block.constants.pseudo_weight);
+      const V consistency_weight(block.constants.consistency_weight);
+      const V move = sharpening(a, V(block.constants.threshold), V(block.constants.inverse_temperature));
+      V gap = zero;
+      if constexpr (kTerms == Terms::kAll) {
+        const Probability<V> a_strong = probability(load_at<V>(block.strong + i));
+        gap = a_strong.value - (a.value - move);
+        strong_slope = select(known, zero, weight * unknown_slope_strong(a_strong, gap, consistency_weight));
+      }
+      unknown_slope = kDetached ? unknown_slope_weak(a, move, pseudo_weight)
+                                : unknown_slope_weak(a, move, gap, V(block.target_slope), pseudo_weight,
+                                                     consistency_weight);
+    }
+    if constexpr (kTerms == Terms::kAll) store_at(block.grad_strong + i, strong_slope);
+  }
+  store_at(block.grad_weak + i, weight * select(known, known_slope, unknown_slope));
+}
+
+template <typename T, Terms kTerms, bool kWeighted, bool kDetached>
+void backward(const LossBackwardBlock<T>& block) {
+  using V = Twice<Vector<T>>;
+  std::int64_t i = 0;
+  for (; i + V::kSize <= block.count; i += V::kSize) backward_at<V, kTerms, kWeighted, kDetached>(block, i);
+  for (; i < block.count; ++i) backward_at<T, kTerms, kWeighted, kDetached>(block, i);
 }
 
 template <typename T, Terms kTerms>
-void forward_of_terms(const LossForwardBlock<T>& block, LossSums& sums) {
+void forward_of(const LossForwardBlock<T>& block, LossSums& sums) {
   if (block.pos_weight == nullptr) {
     block.entries == nullptr ? forward<T, kTerms, false, false>(block, sums)
                              : forward<T, kTerms, false, true>(block, sums);
@@ -102,8 +139,12 @@ void forward_of_terms(const LossForwardBlock<T>& block, LossSums& sums) {
 }
 
 template <typename T, Terms kTerms>
-void backward_of_terms(const LossBackwardBlock<T>& block) {
-  block.pos_weight == nullptr ? backward<T, kTerms, false>(block) : backward<T, kTerms, true>(block);
+void backward_of(const LossBackwardBlock<T>& block) {
+  if (block.pos_weight == nullptr) {
+    block.target_slope == T(0) ? backward<T, kTerms, false, true>(block) : backward<T, kTerms, false, false>(block);
+  } else {
+    block.target_slope == T(0) ? backward<T, kTerms, true, true>(block) : backward<T, kTerms, true, false>(block);
+  }
 }
 
 }  // namespace
@@ -112,11 +153,11 @@ template <typename T>
 void loss_forward(const LossForwardBlock<T>& block, LossSums& sums) {
   switch (block.terms) {
     case Terms::kKnownOnly:
-      return forward_of_terms<T, Terms::kKnownOnly>(block, sums);
+      return forward_of<T, Terms::kKnownOnly>(block, sums);
     case Terms::kWeak:
-      return forward_of_terms<T, Terms::kWeak>(block, sums);
+      return forward_of<T, Terms::kWeak>(block, sums);
     case Terms::kAll:
-      return forward_of_terms<T, Terms::kAll>(block, sums);
+      return forward_of<T, Terms::kAll>(block, sums);
   }
 }
 
@@ -124,11 +165,11 @@ template <typename T>
 void loss_backward(const LossBackwardBlock<T>& block) {
   switch (block.terms) {
     case Terms::kKnownOnly:
-      return backward_of_terms<T, Terms::kKnownOnly>(block);
+      return backward_of<T, Terms::kKnownOnly>(block);
     case Terms::kWeak:
-      return backward_of_terms<T, Terms::kWeak>(block);
+      return backward_of<T, Terms::kWeak>(block);
     case Terms::kAll:
-      return backward_of_terms<T, Terms::kAll>(block);
+      return backward_of<T, Terms::kAll>(block);
   }
 }
 

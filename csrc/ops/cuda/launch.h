@@ -1,0 +1,94 @@
+// What the CUDA sources offer to the glue, without torch headers (they take nvcc 20 times as long).
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <cstdint>
+
+#include "ops/element.h"
+
+namespace labelassemble::cuda {
+
+inline constexpr int kAxes = 8;
+
+// One tensor of the entries' shape: strides in bytes, 0 where it is broadcast. data null: absent.
+struct Operand {
+  char* data = nullptr;
+  Element element = Element::kFloat;
+  std::int64_t strides[kAxes] = {};
+};
+
+// The entries: `axes` axes, the first one varying fastest. flat: every operand lies densely in that order,
+// aligned to 16 bytes and in one of the two dtypes that are read by vectors.
+struct Entries {
+  std::int64_t total = 0;
+  int axes = 0;
+  std::int64_t sizes[kAxes] = {};
+  bool flat = false;
+};
+
+enum class LossReduction { kNone, kMean, kSum };
+
+struct LossArguments {
+  Entries entries;
+  bool in_double = false;  // accumulate, and compute, in double
+  Operand weak;
+  Operand strong;  // absent: no consistency term
+  Operand targets;
+  Operand pos_weight;
+  Operand class_weight;
+  double threshold = 0;
+  double inverse_temperature = 0;
+  double pseudo_weight = 0;
+  double consistency_weight = 0;
+  LossReduction reduction = LossReduction::kMean;
+};
+
+struct LossForward {
+  LossArguments arguments;
+  Operand losses;           // reduction none
+  void* loss = nullptr;     // else: one float or double
+  double* terms = nullptr;  // [5]
+  double* partials = nullptr;          // [4 * loss_blocks()]
+  unsigned int* finished = nullptr;    // 0; needed where loss_blocks() > 1
+};
+
+struct LossBackward {
+  LossArguments arguments;
+  double target_slope = 0;  // ds/da; 0 where s is a constant
+  const double* terms = nullptr;
+  Operand grad;  // reduction none: of the entries' shape; else one number
+  Operand grad_weak;
+  Operand grad_strong;
+};
+
+// Blocks of the forward: one for small batches, which then needs no second stage.
+int loss_blocks(std::int64_t total);
+cudaError_t launch_loss_forward(const LossForward& forward, cudaStream_t stream);
+cudaError_t launch_loss_backward(const LossBackward& backward, cudaStream_t stream);
+
+// feature_map [B, D, *spatial], axes of size > 1 collapsed where they can be; means [B, D], dense.
+struct ReluMean {
+  Operand feature_map;  // strides: of the spatial axes, the fastest first
+  std::int64_t batch_stride = 0;
+  std::int64_t channel_stride = 0;
+  std::int64_t batch = 0;
+  std::int64_t channels = 0;
+  int axes = 0;
+  std::int64_t sizes[kAxes] = {};
+  std::int64_t positions = 0;
+  char* means = nullptr;
+};
+
+struct ReluSpread {
+  Entries entries;
+  Operand feature_map;
+  Operand grad;  // broadcast over the spatial axes
+  Operand result;
+  double scale = 0;
+};
+
+cudaError_t launch_relu_mean(const ReluMean& mean, cudaStream_t stream);
+cudaError_t launch_relu_spread(const ReluSpread& spread, cudaStream_t stream);
+
+}  // namespace labelassemble::cuda
