@@ -54,14 +54,19 @@ class BadFiles:
         if count > self._limit * self._total:
             raise LabelAssembleError(
                 f"{count} of {self._total} images cannot be read, more than views.bad_files_limit = {self._limit:g} "
-                f"allows:\n{self.to_text()}"
+                f"allows:{self._listed()}"
             )
         _log.warning("left out, %d so far: %s", count, error)
 
     def to_text(self) -> str:
         """Return a line for each file, the first 20 of them."""
         errors = list(self.errors.values())
-        lines = [f"  {error}" for error in errors[:_SHOWN]]
+        lines = [str(error) for error in errors[:_SHOWN]]
         if len(errors) > _SHOWN:
-            lines.append(f"  ... and {len(errors) - _SHOWN} more")
+            lines.append(f"... and {len(errors) - _SHOWN} more")
         return "\n".join(lines)
+
+    def _listed(self) -> str:
+        """Return the files to follow a colon: one in the same line, several in lines of their own."""
+        lines = self.to_text().split("\n")
+        return f" {lines[0]}" if len(lines) == 1 else "".join(f"\n  {line}" for line in lines)
