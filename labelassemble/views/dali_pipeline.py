@@ -34,6 +34,9 @@ class ViewPipeline:
         strong: whether there is a strong view.
         decoder: "cpu" or "mixed".
         device_id: number of the GPU; None without one.
+
+    Attributes:
+        output_devices: "cpu" or "gpu" for each view.
     """
 
     def __init__(
@@ -56,8 +59,10 @@ class ViewPipeline:
         )
         with self._pipeline:
             graph = _Graph(options, decoder)
-            self._pipeline.set_outputs(*graph.views(strong=strong))
+            views = graph.views(strong=strong)
+            self._pipeline.set_outputs(*views)
         self._inputs = graph.inputs
+        self.output_devices: tuple[str, ...] = tuple(view.device for view in views)
 
     def run(
         self, encoded: Sequence[bytes], weak: WeakDraws, strong: StrongDraws, bank: NoiseBank
