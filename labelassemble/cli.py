@@ -168,7 +168,7 @@ def assemble(
     config: Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML configuration.")],
     overrides: Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE")] = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Write the table here, as CSV.")
+        Path | None, typer.Option("--output", "-o", help="Write the table here, as .csv or .parquet.")
     ] = None,
     picture: Annotated[
         Path | None, typer.Option("--picture", help="Draw who labels what, as .svg or .png.", dir_okay=False)
@@ -190,7 +190,7 @@ def assemble(
     assembly = assemble_config(settings, console)
     print(assembly.report.to_text())
     if output is not None:
-        assembly.table.to_csv(output)
+        assembly.table.write(output)
         print(f"Table: {output}")
     if picture is not None:
         data = coverage_figure(assembly.report.coverage, format="svg" if picture.suffix == ".svg" else "png")
