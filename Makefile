@@ -1,6 +1,7 @@
 # make demo    sets everything up in .venv and runs the main job
 # make test    sets everything up and runs the tests
 # make lint    ruff, mypy, clang-format
+# make cuda-objects   compiles the CUDA sources, without a GPU
 # make clean   removes what these made
 #
 # PYTHON=python3.12 chooses the interpreter, TORCH="torch==2.11.0" another torch (2.11 or later),
@@ -13,7 +14,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 NATIVE := CMakeLists.txt $(shell find cmake csrc -type f)
 
-.PHONY: demo test lint format setup clean check-tools
+.PHONY: demo test lint format cuda-objects setup clean check-tools
 
 demo: setup
 	$(BIN)/labelassemble demo --output runs/demo --overwrite
@@ -31,6 +32,14 @@ format: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	$(BIN)/clang-format -i $(shell find csrc tests -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh')
+
+# The CUDA sources compiled for every architecture, nothing linked: needs nvcc, no GPU and no CUDA torch.
+cuda-objects: setup
+	@command -v nvcc >/dev/null || { echo "make: nvcc is not there: install the CUDA toolkit, 13.0 or later" >&2; exit 1; }
+	$(BIN)/cmake -S . -B build/cuda -G Ninja -DCMAKE_MAKE_PROGRAM="$(CURDIR)/$(BIN)/ninja" \
+	  -DPython_EXECUTABLE="$(CURDIR)/$(BIN)/python" -Dpybind11_DIR="$$($(BIN)/pybind11-config --cmakedir)" \
+	  -DSKBUILD_PROJECT_VERSION=0.1.0 -DCMAKE_BUILD_TYPE=Release -DLABELASSEMBLE_CUDA=OFF -DLABELASSEMBLE_CUDA_COMPILE=ON
+	$(BIN)/cmake --build build/cuda --target labelassemble_cuda_objects
 
 setup: $(VENV)/.installed
 

@@ -1,6 +1,7 @@
 """Draw the README's figure from the committed scores of the demo.
 
-labelassemble demo --seeds 10 -o runs/seeds && cp runs/seeds/scores.csv benchmarks/results/demo_seeds.csv
+for n in 15 60; do labelassemble demo --clinic-images $n --seeds 6 -o runs/seeds-$n; done
+(the rows of both scores.csv in benchmarks/results/demo_seeds.csv)
 python benchmarks/demo_chart.py
 """
 
@@ -12,46 +13,53 @@ import pandas as pd
 
 mpl.use("svg")
 from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
 
 RESULTS = Path(__file__).parent / "results"
 TITLES = {
-    "clinic-alone": "the clinic's 60 labelled\nimages alone",
-    "masked-bce": "+ 800 images of two archives\nthat never labelled the eight",
-    "label-assemble": "+ pseudo-labels and\nconsistency",
+    "clinic-alone": "clinic alone",
+    "masked-bce": "+ archives,\nmasked BCE",
+    "label-assemble": "+ pseudo-labels,\nconsistency",
 }
-INK, MUTED, DOT, MEAN = "#1f2933", "#7b8794", "#9fb3c8", "#d64545"
+INK, MUTED, DOT, MEAN = "#1f2933", "#7b8794", "#9fb3c8", "#c2453b"
 
 
 def main() -> None:
-    """Write demo_seeds.svg beside the scores: a dot a seed, a line between the trainings of one seed, the mean."""
-    scores = pd.read_csv(RESULTS / "demo_seeds.csv").pivot(index="seed", columns="method", values="auc")[
-        list(TITLES)
-    ]
-    plt.rcParams.update({"font.family": "sans-serif", "font.size": 10, "svg.hashsalt": "labelassemble"})
-    figure, axes = plt.subplots(figsize=(7.2, 3.2), layout="constrained")
+    """Write demo_seeds.svg: a panel a size of the clinic, a line a seed, the mean and standard deviation."""
+    scores = pd.read_csv(RESULTS / "demo_seeds.csv")
+    sizes = sorted(scores["clinic_images"].unique())
+    plt.rcParams.update({"font.family": "sans-serif", "font.size": 9, "svg.hashsalt": "labelassemble"})
+    figure, panels = plt.subplots(
+        1, len(sizes), figsize=(4.4 * len(sizes), 3.1), sharey=True, layout="constrained"
+    )
+    for axes, size in zip(np.atleast_1d(panels), sizes, strict=True):
+        _panel(axes, scores[scores["clinic_images"] == size], int(size))
+    np.atleast_1d(panels)[0].set_ylabel("AUC of the eight on held-out images", color=INK)
+    figure.savefig(RESULTS / "demo_seeds.svg", facecolor="white", metadata={"Date": None})
+
+
+def _panel(axes: Axes, scores: pd.DataFrame, size: int) -> None:
+    table = scores.pivot(index="seed", columns="method", values="auc")[list(TITLES)]
     places = np.arange(len(TITLES))
-    for _, row in scores.iterrows():
-        axes.plot(places, row, color=DOT, linewidth=0.8, marker="o", markersize=5, alpha=0.8, zorder=1)
-    means = scores.mean().to_numpy()
-    axes.scatter(places, means, marker="_", s=1400, color=MEAN, linewidth=2.2, zorder=2)
-    for place, mean, spread in zip(places, means, scores.std(), strict=True):
+    for _, row in table.iterrows():
+        axes.plot(places, row, color=DOT, linewidth=0.8, marker="o", markersize=4.5, alpha=0.85, zorder=1)
+    means = table.mean().to_numpy()
+    axes.scatter(places, means, marker="_", s=900, color=MEAN, linewidth=2.2, zorder=2)
+    for place, mean, spread in zip(places, means, table.std(), strict=True):
         axes.annotate(
-            f"{mean:.3f} ± {spread:.3f}", (place + 0.16, mean), color=MEAN, va="center", fontsize=10
+            f"{mean:.3f}\n± {spread:.3f}", (place + 0.19, mean), color=MEAN, va="center", fontsize=8.5
         )
-    axes.set_xticks(places, list(TITLES.values()), color=INK)
-    axes.set_xlim(-0.35, len(TITLES) - 0.45)
-    axes.set_ylabel("AUC of the eight", color=INK)
+    axes.set_xticks(places, list(TITLES.values()))
+    axes.set_xlim(-0.35, len(TITLES) - 0.4)
     axes.set_title(
-        f"Finding a digit that only one source labels, {len(scores)} seeds, mean ± standard deviation",
-        loc="left", fontsize=10, color=INK,
-    )  # fmt: skip
+        f"the clinic labels {size} images ({len(table)} seeds)", loc="left", fontsize=9.5, color=INK
+    )
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(MUTED)
     axes.tick_params(colors=MUTED, length=3)
     axes.tick_params(axis="x", labelcolor=INK, length=0)
     axes.grid(axis="y", color="#e4e7eb", linewidth=0.6)
     axes.set_axisbelow(True)
-    figure.savefig(RESULTS / "demo_seeds.svg", facecolor="white", metadata={"Date": None})
 
 
 if __name__ == "__main__":

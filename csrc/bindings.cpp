@@ -28,14 +28,18 @@ PYBIND11_MODULE(_C, m) {
   m.def(
       "cpu_capability", [] { return labelassemble::cpu::block_kernels().capability; },
       "The instruction set whose kernels run: baseline, avx2 or avx512.");
-  m.def("partial_label_loss", labelassemble::partial_label_loss, py::call_guard<py::gil_scoped_release>(),
+  m.def("partial_label_loss", labelassemble::partial_label_loss,
+        py::call_guard<py::gil_scoped_release>(),
         "See labelassemble.functional.partial_label_loss.");
   m.def("partial_label_loss_terms", labelassemble::partial_label_loss_terms,
         py::call_guard<py::gil_scoped_release>(), "See labelassemble.PartialLabelLoss.terms.");
   m.def("masked_bce_with_logits", labelassemble::masked_bce_with_logits,
-        py::call_guard<py::gil_scoped_release>(), "See labelassemble.functional.masked_bce_with_logits.");
-  m.def("class_query_logits", labelassemble::class_query_logits, py::call_guard<py::gil_scoped_release>(),
+        py::call_guard<py::gil_scoped_release>(),
+        "See labelassemble.functional.masked_bce_with_logits.");
+  m.def("class_query_logits", labelassemble::class_query_logits,
+        py::call_guard<py::gil_scoped_release>(),
         "See labelassemble.functional.class_query_logits.");
   m.def("pooled_class_query_logits", labelassemble::pooled_class_query_logits,
-        py::call_guard<py::gil_scoped_release>(), "See labelassemble.functional.pooled_class_query_logits.");
+        py::call_guard<py::gil_scoped_release>(),
+        "See labelassemble.functional.pooled_class_query_logits.");
 }

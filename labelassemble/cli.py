@@ -65,6 +65,9 @@ def demo(
     ),
     seed: Annotated[int, typer.Option(min=0, help="Seed of the first (or only) repetition.")] = 0,
     seeds: Annotated[int, typer.Option(min=1, help="Repeat with this many seeds and print the spread.")] = 1,
+    clinic_images: Annotated[
+        int, typer.Option(help="Images that the clinic trains on, a third of them eights; 3 to 300.")
+    ] = 60,
     overwrite: Annotated[bool, typer.Option(help="Remove an earlier demo in the folder first.")] = False,
 ) -> None:
     """Train on handwritten digits from three sources that label different digits, and compare."""
@@ -81,7 +84,7 @@ def demo(
             raise LabelAssembleError(f"{output} holds something else than a demo, so it is not overwritten")
         shutil.rmtree(output)
     with _interruptible("labelassemble demo --overwrite begins anew"):
-        run_demo(output, seeds=range(seed, seed + seeds), console=Console())
+        run_demo(output, seeds=range(seed, seed + seeds), clinic_images=clinic_images, console=Console())
 
 
 @app.command()
@@ -165,7 +168,7 @@ def assemble(
     config: Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML configuration.")],
     overrides: Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE")] = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Write the table here, as CSV.")
+        Path | None, typer.Option("--output", "-o", help="Write the table here, as .csv or .parquet.")
     ] = None,
     picture: Annotated[
         Path | None, typer.Option("--picture", help="Draw who labels what, as .svg or .png.", dir_okay=False)
@@ -187,7 +190,7 @@ def assemble(
     assembly = assemble_config(settings, console)
     print(assembly.report.to_text())
     if output is not None:
-        assembly.table.to_csv(output)
+        assembly.table.write(output)
         print(f"Table: {output}")
     if picture is not None:
         data = coverage_figure(assembly.report.coverage, format="svg" if picture.suffix == ".svg" else "png")

@@ -20,7 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from labelassemble import _extension
 from labelassemble.config import Config, load_config
-from labelassemble.data import Assembly, Table, assemble
+from labelassemble.data import Assembly, Table, assemble, missing_files
 from labelassemble.data.images import decode_image
 from labelassemble.errors import LabelAssembleError
 from labelassemble.evaluation import Evaluation, Predictions, auroc_per_class, evaluate, write_predictions
@@ -97,7 +97,11 @@ def train_run(config: Config, run: Path, *, resume: bool, console: Console) -> R
         raise LabelAssembleError(
             "no image is in the training split: check the sources' split columns and split.val, split.test"
         )
-    console.print(assembly.report.to_text(), highlight=False, soft_wrap=True)
+    console.print(assembly.report.to_text(), highlight=False, markup=False, soft_wrap=True)
+    missing = missing_files(table.paths)
+    if missing:
+        more = f", and {len(missing) - 1} more" if len(missing) > 1 else ""
+        raise LabelAssembleError(f"an image of the table does not exist: {missing[0]}{more}")
 
     run.mkdir(parents=True, exist_ok=True)
     table.to_csv(run / "table.csv")

@@ -131,6 +131,11 @@ def test_assemble_draws_coverage_and_names_each_bad_image(cli: Cli, small_source
             r"north\.csv.*2.*square.*7",
         ),
         (("images/north-1.png", "rubbish"), ["run.yaml"], r"north-1\.png"),
+        (
+            ("south.csv", "path,split,stripe\nimages/gone.png,train,1\nimages/away.png,train,0\n"),
+            ["run.yaml"],
+            r"does not exist: .*gone\.png, and 1 more",
+        ),
         (None, ["images"], r"images is a folder, not a configuration"),
         (None, ["images", "--resume"], r"images holds no run"),
     ],

@@ -1,5 +1,5 @@
-// class_query_logits and pooled_class_query_logits: schemas and checks. Compositions of torch's products
-// and of relu_mean, so autograd, autocast and meta come with their parts.
+// class_query_logits and pooled_class_query_logits: schemas and checks. Compositions of torch's
+// products and of relu_mean, so autograd, autocast and meta come with their parts.
 #include "ops/class_query_logits.h"
 
 #include <ATen/ATen.h>
@@ -16,10 +16,12 @@ void check_head(const char* op, const Tensor& queries, const Tensor& weight, con
               ": weight must be [D, K] with the K of queries, got ", weight.sym_sizes(), " and ",
               queries.sym_sizes());
   TORCH_CHECK(bias.dim() == 1 && bias.sym_size(0) == weight.sym_size(0), op,
-              ": bias must be [D] with the D of weight, got ", bias.sym_sizes(), " and ", weight.sym_sizes());
+              ": bias must be [D] with the D of weight, got ", bias.sym_sizes(), " and ",
+              weight.sym_sizes());
 }
 
-Tensor logits_of(const Tensor& features, const Tensor& queries, const Tensor& weight, const Tensor& bias) {
+Tensor logits_of(const Tensor& features, const Tensor& queries, const Tensor& weight,
+                 const Tensor& bias) {
   return at::linear(features, at::addmm(bias, queries, weight.t()));
 }
 
@@ -27,31 +29,33 @@ Tensor class_query_composite(const Tensor& features, const Tensor& queries, cons
                              const Tensor& bias) {
   check_head("class_query_logits", queries, weight, bias);
   TORCH_CHECK(features.dim() == 2 && features.sym_size(1) == weight.sym_size(0),
-              "class_query_logits: features must be [B, D] with the D of weight, got ", features.sym_sizes(),
-              " and ", weight.sym_sizes());
+              "class_query_logits: features must be [B, D] with the D of weight, got ",
+              features.sym_sizes(), " and ", weight.sym_sizes());
   return logits_of(features, queries, weight, bias);
 }
 
 Tensor pooled_composite(const Tensor& feature_map, const Tensor& queries, const Tensor& weight,
                         const Tensor& bias) {
   check_head("pooled_class_query_logits", queries, weight, bias);
-  TORCH_CHECK(feature_map.dim() >= 3 && feature_map.sym_size(1) == weight.sym_size(0),
-              "pooled_class_query_logits: feature_map must be [B, D, *spatial] with the D of weight, got ",
-              feature_map.sym_sizes(), " and ", weight.sym_sizes());
+  TORCH_CHECK(
+      feature_map.dim() >= 3 && feature_map.sym_size(1) == weight.sym_size(0),
+      "pooled_class_query_logits: feature_map must be [B, D, *spatial] with the D of weight, got ",
+      feature_map.sym_sizes(), " and ", weight.sym_sizes());
   return logits_of(relu_mean(feature_map), queries, weight, bias);
 }
 
 }  // namespace
 
-Tensor class_query_logits(const Tensor& features, const Tensor& queries, const Tensor& weight, const Tensor& bias) {
+Tensor class_query_logits(const Tensor& features, const Tensor& queries, const Tensor& weight,
+                          const Tensor& bias) {
   static const auto op = c10::Dispatcher::singleton()
                              .findSchemaOrThrow("labelassemble::class_query_logits", "")
                              .typed<decltype(class_query_logits)>();
   return op.call(features, queries, weight, bias);
 }
 
-Tensor pooled_class_query_logits(const Tensor& feature_map, const Tensor& queries, const Tensor& weight,
-                                 const Tensor& bias) {
+Tensor pooled_class_query_logits(const Tensor& feature_map, const Tensor& queries,
+                                 const Tensor& weight, const Tensor& bias) {
   static const auto op = c10::Dispatcher::singleton()
                              .findSchemaOrThrow("labelassemble::pooled_class_query_logits", "")
                              .typed<decltype(pooled_class_query_logits)>();
@@ -61,8 +65,10 @@ Tensor pooled_class_query_logits(const Tensor& feature_map, const Tensor& querie
 TORCH_LIBRARY_FRAGMENT(labelassemble, m) {
   m.def("class_query_logits(Tensor features, Tensor queries, Tensor weight, Tensor bias) -> Tensor",
         class_query_composite);
-  m.def("pooled_class_query_logits(Tensor feature_map, Tensor queries, Tensor weight, Tensor bias) -> Tensor",
-        pooled_composite);
+  m.def(
+      "pooled_class_query_logits(Tensor feature_map, Tensor queries, Tensor weight, Tensor bias) "
+      "-> Tensor",
+      pooled_composite);
 }
 
 }  // namespace labelassemble

@@ -1,5 +1,5 @@
-// exp and log1p where the loss needs them, for a number (CUDA, the ends of blocks) and for a vector of
-// numbers (ops/cpu/vector.h) by the same source.
+// exp and log1p where the loss needs them, for a number (CUDA, the ends of blocks) and for a vector
+// of numbers (ops/cpu/vector.h) by the same source.
 #pragma once
 
 #include <cmath>
@@ -10,8 +10,8 @@
 #if defined(__CUDACC__)
 #define LABELASSEMBLE_SHARED static __host__ __device__ __forceinline__
 #else
-// Internal linkage and always inlined: a copy compiled for AVX-512 must never serve a caller that was
-// compiled for less.
+// Internal linkage and always inlined: a copy compiled for AVX-512 must never serve a caller that
+// was compiled for less.
 #define LABELASSEMBLE_SHARED [[gnu::always_inline]] static inline
 #endif
 
@@ -47,8 +47,9 @@ LABELASSEMBLE_SHARED float power_of_two(float shifted) {
   return power;
 }
 
-// exp(x) for x <= 0, within 2.5 ulp above x = -20 and 5 below; 0 below the smallest normal float and at -inf, NaN
-// at NaN. One polynomial degree more gives 1.5 ulp and costs 4% of the loss's forward.
+// exp(x) for x <= 0, within 2.5 ulp above x = -20 and 5 below; 0 below the smallest normal float
+// and at -inf, NaN at NaN. One polynomial degree more gives 1.5 ulp and costs 4% of the loss's
+// forward.
 template <typename V>
 LABELASSEMBLE_SHARED V exp_nonpositive(V x) {
   if constexpr (std::is_same_v<typename ScalarOf<V>::Type, double>) {
@@ -58,8 +59,8 @@ LABELASSEMBLE_SHARED V exp_nonpositive(V x) {
     return expf(x);
 #else
     x = larger(V(-88.0f), x);  // where 2^n becomes 0
-    // x = n ln2 + r, n rounded to nearest by the addition itself: no instruction beyond SSE2. The 127 puts n into
-    // the lowest bits with the bias of a float's exponent.
+    // x = n ln2 + r, n rounded to nearest by the addition itself: no instruction beyond SSE2. The
+    // 127 puts n into the lowest bits with the bias of a float's exponent.
     const V shifted = x * V(1.44269504f) + V(12582912.0f + 127.0f);  // 1.5 * 2^23
     const V n = shifted - V(12582912.0f + 127.0f);
 #if defined(__FMA__) || defined(__ARM_FEATURE_FMA)

@@ -1,5 +1,6 @@
-// The loss of an entry and its derivatives (arXiv 2109.12265, section 2.2), the same source for the CPU (V
-// a vector of entries) and for CUDA (V a number). z: weak logit, zs: strong logit, y: target, a = sigmoid(z).
+// The loss of an entry and its derivatives (arXiv 2109.12265, section 2.2), the same source for the
+// CPU (V a vector of entries) and for CUDA (V a number). z: weak logit, zs: strong logit, y:
+// target, a = sigmoid(z).
 #pragma once
 
 #include "ops/math.h"
@@ -21,8 +22,8 @@ LABELASSEMBLE_SHARED Probability<V> probability(V z) {
   return {tail, select(z < V(0), smaller, larger), select(z < V(0), larger, smaller)};
 }
 
-// -(w+ y log a + (1 - y) log(1 - a)) = w+ y softplus(-z) + (1 - y) softplus(z). A weight of 0 takes its
-// term away even where that is infinite: with y = 1 the loss at z = +inf is 0, not 0 * inf.
+// -(w+ y log a + (1 - y) log(1 - a)) = w+ y softplus(-z) + (1 - y) softplus(z). A weight of 0 takes
+// its term away even where that is infinite: with y = 1 the loss at z = +inf is 0, not 0 * inf.
 template <typename V>
 LABELASSEMBLE_SHARED V bce(V z, V tail, V y) {
   const V factor = select(z < V(0), -y, V(1) - y);
@@ -47,23 +48,25 @@ LABELASSEMBLE_SHARED V bce_slope(Probability<V> a, V y, V pos_weight) {
   return (V(1) - y) * a.value - pos_weight * y * a.complement;
 }
 
-// How far sharpening moves a: a - s(a), where s(a) = a + (1 - a)/t above the threshold, else a - a/t.
+// How far sharpening moves a: a - s(a), where s(a) = a + (1 - a)/t above the threshold, else a -
+// a/t.
 template <typename V>
 LABELASSEMBLE_SHARED V sharpening(Probability<V> a, V threshold, V inverse_temperature) {
   return select(a.value > threshold, -a.complement, a.value) * inverse_temperature;
 }
 
 // With move = a - s(a), k = ds/da (0 where s is taken as a constant) and gap = a_s - s(a):
-// d(move^2)/dz = 2 move (1 - k) da/dz,  d(gap^2)/dz = -2 gap k da/dz,  d(gap^2)/dzs = 2 gap da_s/dzs,
-// where da/dz = a (1 - a).
+// d(move^2)/dz = 2 move (1 - k) da/dz,  d(gap^2)/dz = -2 gap k da/dz,  d(gap^2)/dzs = 2 gap
+// da_s/dzs, where da/dz = a (1 - a).
 template <typename V>
 LABELASSEMBLE_SHARED V unknown_slope_weak(Probability<V> a, V move, V pseudo_weight) {
   return V(2) * pseudo_weight * move * (a.value * a.complement);
 }
 template <typename V>
-LABELASSEMBLE_SHARED V unknown_slope_weak(Probability<V> a, V move, V gap, V target_slope, V pseudo_weight,
-                                          V consistency_weight) {
-  const V descent = pseudo_weight * move * (V(1) - target_slope) - consistency_weight * gap * target_slope;
+LABELASSEMBLE_SHARED V unknown_slope_weak(Probability<V> a, V move, V gap, V target_slope,
+                                          V pseudo_weight, V consistency_weight) {
+  const V descent =
+      pseudo_weight * move * (V(1) - target_slope) - consistency_weight * gap * target_slope;
   return V(2) * descent * (a.value * a.complement);
 }
 template <typename V>

@@ -11,8 +11,9 @@ void check_feature_map(const at::Tensor& feature_map) {
   const at::ScalarType dtype = feature_map.scalar_type();
   TORCH_CHECK(feature_map.dim() >= 3, "relu_mean: feature_map must be [B, D, *spatial], got ",
               feature_map.sym_sizes());
-  TORCH_CHECK(dtype == at::kFloat || dtype == at::kDouble || dtype == at::kHalf || dtype == at::kBFloat16,
-              "relu_mean: feature_map must be float32, float64, float16 or bfloat16, got ", dtype);
+  TORCH_CHECK(
+      dtype == at::kFloat || dtype == at::kDouble || dtype == at::kHalf || dtype == at::kBFloat16,
+      "relu_mean: feature_map must be float32, float64, float16 or bfloat16, got ", dtype);
 }
 
 namespace {
@@ -31,10 +32,13 @@ Tensor call_backward(const Tensor& grad, const Tensor& feature_map) {
 
 Tensor meta_forward(const Tensor& feature_map) {
   check_feature_map(feature_map);
-  return at::empty_symint({feature_map.sym_size(0), feature_map.sym_size(1)}, feature_map.options());
+  return at::empty_symint({feature_map.sym_size(0), feature_map.sym_size(1)},
+                          feature_map.options());
 }
 
-Tensor meta_backward(const Tensor& /*grad*/, const Tensor& feature_map) { return at::empty_like(feature_map); }
+Tensor meta_backward(const Tensor& /*grad*/, const Tensor& feature_map) {
+  return at::empty_like(feature_map);
+}
 
 class ReluMean : public torch::autograd::Function<ReluMean> {
  public:
@@ -51,7 +55,8 @@ class ReluMean : public torch::autograd::Function<ReluMean> {
 
 Tensor autograd_forward(const Tensor& feature_map) { return ReluMean::apply(feature_map); }
 
-// With create_graph the same in torch's differentiable functions: linear in grad, constant in feature_map.
+// With create_graph the same in torch's differentiable functions: linear in grad, constant in
+// feature_map.
 Tensor autograd_backward(const Tensor& grad, const Tensor& feature_map) {
   if (!at::GradMode::is_enabled() || !grad.requires_grad()) {
     at::AutoDispatchBelowADInplaceOrView guard;

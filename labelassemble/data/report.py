@@ -38,9 +38,8 @@ class AssemblyReport:
     notes: tuple[str, ...] = ()
 
     def to_text(self) -> str:
-        """Return the report as plain text; a class that a source does not label has no line."""
-        labelled = self.coverage[self.coverage["unknown"] < self.coverage["images"]]
-        parts = [_text(self.splits), _text(labelled)]
+        """Return the report as plain text: who labels what is a line a class and a column a source."""
+        parts = [_text(self.splits), _matrix(self.coverage)]
         for title, frame in (
             ("duplicates merged", self.duplicates),
             ("pairs that look alike", self.alike),
@@ -55,6 +54,32 @@ class AssemblyReport:
                 )
         parts.extend(self.notes)
         return "\n\n".join(parts) + "\n"
+
+
+def _matrix(coverage: pd.DataFrame) -> str:
+    """Return coverage with sources side by side, under a line that explains its cells; a blank one is not labelled."""
+    marks = {"positive": "+", "negative": "-", "uncertain": "?", "assumed": " assumed"}
+    used = [state for state in marks if state in ("positive", "negative") or coverage[state].any()]
+    cells = pd.Series("", index=coverage.index)
+    for state in used:
+        counts = coverage[state]
+        # A source that labels a class shows both counts, were one of them 0; the rarer states only where they occur.
+        shown = (counts > 0) | (
+            (coverage["positive"] + coverage["negative"] > 0) & (state in ("positive", "negative"))
+        )
+        cells = cells.where(~shown, cells + " " + counts.astype(str) + marks[state])
+    frame = coverage.assign(cell=cells.str.strip(), source=coverage["source"].map(_short))
+    table = frame.pivot_table(
+        index="class", columns="source", values="cell", aggfunc="first", sort=False, fill_value=""
+    )
+    legend = ", ".join(f"{marks[state].strip()} {state}" for state in used if state != "assumed")
+    body = (
+        table.rename(index=_short)
+        .rename_axis(index="class", columns=None)
+        .reset_index()
+        .to_string(index=False)
+    )
+    return f"labels of each source ({legend}; blank: nobody looked)\n{body}"
 
 
 def _text(frame: pd.DataFrame) -> str:

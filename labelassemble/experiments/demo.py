@@ -18,7 +18,7 @@ from labelassemble.data.images import decode_image
 from labelassemble.errors import LabelAssembleError
 from labelassemble.evaluation import read_predictions
 from labelassemble.evaluation.report import Comparison
-from labelassemble.experiments.digits import write_digits
+from labelassemble.experiments.digits import CLINIC_IMAGES, write_digits
 from labelassemble.export.program import run_program
 from labelassemble.run import evaluate_run, export_run, train_run
 
@@ -45,6 +45,7 @@ class Score:
     """A method's result on the held-out images."""
 
     method: Method
+    clinic_images: int
     seed: int
     auc: float
     low: float
@@ -52,12 +53,15 @@ class Score:
     seconds: float
 
 
-def run_demo(output: Path, *, seeds: Sequence[int], console: Console) -> list[Score]:
+def run_demo(
+    output: Path, *, seeds: Sequence[int], clinic_images: int = CLINIC_IMAGES, console: Console
+) -> list[Score]:
     """Train the three methods, print how well each finds the eight, export the third and check it in C++.
 
     Args:
         output: gets data/, demo.yaml and a run's folder a method; with several seeds, a folder a seed.
         seeds: of the dealing of images to sources, the initial weights and the views.
+        clinic_images: images that the clinic trains on.
         console: where to write.
 
     Returns:
@@ -68,7 +72,7 @@ def run_demo(output: Path, *, seeds: Sequence[int], console: Console) -> list[Sc
         TrainingInterrupted: on Ctrl-C.
     """
     if len(seeds) == 1:
-        scores, largest = _one_seed(output, seeds[0], console)
+        scores, largest = _one_seed(output, seeds[0], clinic_images, console)
         _print_scores(scores, console)
         console.print(
             f"C++ without Python on the same images: largest difference {largest:.1e} (at most {_TOLERANCE:.0e})\n"
@@ -80,25 +84,27 @@ def run_demo(output: Path, *, seeds: Sequence[int], console: Console) -> list[Sc
     every: list[Score] = []
     for seed in seeds:
         console.rule(f"seed {seed}")
-        scores, _ = _one_seed(output / f"seed-{seed}", seed, console)
+        scores, _ = _one_seed(output / f"seed-{seed}", seed, clinic_images, console)
         _print_scores(scores, console)
         every += scores
-    write_scores(output / "scores.csv", every)
+        write_scores(output / "scores.csv", every)
     _print_spread(every, console)
     return every
 
 
 def write_scores(path: Path, scores: Sequence[Score]) -> None:
-    """Write a row a seed and method: seed,method,auc,low,high,seconds."""
+    """Write a row a seed and method: clinic_images,seed,method,auc,low,high,seconds."""
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["seed", "method", "auc", "low", "high", "seconds"])
+        writer.writerow(["clinic_images", "seed", "method", "auc", "low", "high", "seconds"])
         for score in scores:
             numbers = [f"{value:.6f}" for value in (score.auc, score.low, score.high)]
-            writer.writerow([score.seed, score.method.folder, *numbers, f"{score.seconds:.1f}"])
+            writer.writerow(
+                [score.clinic_images, score.seed, score.method.folder, *numbers, f"{score.seconds:.1f}"]
+            )
 
 
-def _one_seed(output: Path, seed: int, console: Console) -> tuple[list[Score], float]:
+def _one_seed(output: Path, seed: int, clinic_images: int, console: Console) -> tuple[list[Score], float]:
     output.mkdir(parents=True, exist_ok=True)
     text = files("labelassemble.experiments").joinpath("demo.yaml").read_text(encoding="utf-8")
     values = yaml.safe_load(text)
@@ -106,7 +112,7 @@ def _one_seed(output: Path, seed: int, console: Console) -> tuple[list[Score], f
     if seed != 0:
         text = text.replace("seed: 0}", f"seed: {seed}}}")
     (output / "demo.yaml").write_text(text, encoding="utf-8")
-    write_digits(output / "data", seed=seed)
+    write_digits(output / "data", seed=seed, clinic_images=clinic_images)
 
     scores = []
     for method in METHODS:
@@ -118,7 +124,7 @@ def _one_seed(output: Path, seed: int, console: Console) -> tuple[list[Score], f
         assert auc is not None
         assert auc.auroc is not None
         assert auc.interval is not None
-        scores.append(Score(method, seed, auc.auroc, *auc.interval, result.outcome.seconds))
+        scores.append(Score(method, clinic_images, seed, auc.auroc, *auc.interval, result.outcome.seconds))
     main = output / METHODS[-1].folder
     evaluate_run(main, comparisons=[Comparison(m.title, output / m.folder, "") for m in METHODS[:-1]])
     return scores, _check_in_cpp(main, console)

@@ -11,8 +11,8 @@ from labelassemble.errors import LabelAssembleError
 NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
 
-# The clinic looked for eights, so a third of its images are: (eights, others).
-_CLINIC_TRAIN, _CLINIC_VAL = (20, 40), (20, 40)
+CLINIC_IMAGES = 60
+_CLINIC_VAL = 60
 _ARCHIVE_TRAIN, _ARCHIVE_VAL = 400, 60
 _ARCHIVES = {
     "archive-a": ("zero", "one", "two", "three", "four"),
@@ -21,16 +21,19 @@ _ARCHIVES = {
 _INTEREST = NAMES.index("eight")
 
 
-def write_digits(folder: Path, *, seed: int) -> None:
+def write_digits(folder: Path, *, seed: int, clinic_images: int = CLINIC_IMAGES) -> None:
     """Write the digits as PNG files and a CSV a source into `folder`; what the sources don't get is held out.
 
     Args:
         folder: is made; gets images/*.png (8x8, grey) and clinic.csv, archive-a.csv, archive-b.csv, held-out.csv.
         seed: of the dealing.
+        clinic_images: images that the clinic trains on, 3 to 300. It looked for eights, so a third of them are.
 
     Raises:
-        LabelAssembleError: scikit-learn, which ships the images, is not installed.
+        LabelAssembleError: scikit-learn, which ships the images, is not installed, or too few or too many images.
     """
+    if not 3 <= clinic_images <= 300:
+        raise LabelAssembleError(f"the clinic's images must be 3 to 300, got {clinic_images}")
     try:
         from sklearn.datasets import load_digits
     except ImportError:
@@ -50,12 +53,13 @@ def write_digits(folder: Path, *, seed: int) -> None:
     eights = [int(i) for i in order if digits.target[i] == _INTEREST]
     others = [int(i) for i in order if digits.target[i] != _INTEREST]
 
-    def take(count_eights: int, count_others: int) -> list[int]:
-        taken = eights[:count_eights] + others[:count_others]
-        del eights[:count_eights], others[:count_others]
+    def take(count: int) -> list[int]:
+        sought = count // 3
+        taken = eights[:sought] + others[: count - sought]
+        del eights[:sought], others[: count - sought]
         return taken
 
-    clinic = [(i, "train") for i in take(*_CLINIC_TRAIN)] + [(i, "val") for i in take(*_CLINIC_VAL)]
+    clinic = [(i, "train") for i in take(clinic_images)] + [(i, "val") for i in take(_CLINIC_VAL)]
     _write_csv(folder / "clinic.csv", clinic, ("eight",), digits.target)
     left = [int(i) for i in order if i in set(eights + others)]
     for name, labels in _ARCHIVES.items():

@@ -11,6 +11,7 @@ from sklearn.datasets import load_digits
 
 from labelassemble.config import load_config
 from labelassemble.data import assemble
+from labelassemble.errors import LabelAssembleError
 from labelassemble.experiments.demo import METHODS, Score, method_config, write_scores
 from labelassemble.experiments.digits import NAMES, write_digits
 
@@ -65,6 +66,15 @@ def test_another_seed_deals_otherwise(digits: Path, tmp_path: Path) -> None:
     assert _rows(tmp_path / "clinic.csv") != _rows(digits / "clinic.csv")
 
 
+def test_the_clinic_can_have_fewer_images_a_third_of_them_eights(tmp_path: Path) -> None:
+    write_digits(tmp_path, seed=0, clinic_images=15)
+    train = [row for row in _rows(tmp_path / "clinic.csv") if row["split"] == "train"]
+    assert len(train) == 15
+    assert sum(row["eight"] == "1" for row in train) == 5
+    with pytest.raises(LabelAssembleError, match="must be 3 to 300, got 2"):
+        write_digits(tmp_path, seed=0, clinic_images=2)
+
+
 def test_the_three_trainings_differ_only_in_what_they_compare(digits: Path, tmp_path: Path) -> None:
     from importlib.resources import files
 
@@ -89,11 +99,12 @@ def test_the_three_trainings_differ_only_in_what_they_compare(digits: Path, tmp_
 
 
 def test_scores_are_a_row_a_seed_and_training(tmp_path: Path) -> None:
-    scores = [Score(method, 3, 0.9, 0.85, 0.94, 12.3) for method in METHODS]
+    scores = [Score(method, 60, 3, 0.9, 0.85, 0.94, 12.3) for method in METHODS]
     write_scores(tmp_path / "scores.csv", scores)
     rows = _rows(tmp_path / "scores.csv")
     assert [row["method"] for row in rows] == ["clinic-alone", "masked-bce", "label-assemble"]
     assert rows[0] == {
+        "clinic_images": "60",
         "seed": "3",
         "method": "clinic-alone",
         "auc": "0.900000",

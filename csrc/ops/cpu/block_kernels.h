@@ -1,5 +1,6 @@
-// Loops over at most kBlock entries, without torch headers: these sources are compiled once for each
-// instruction set, and what runs is chosen by torch's CPU capability (ATEN_CPU_CAPABILITY is honoured).
+// Loops over at most kBlock entries, without torch headers: these sources are compiled once for
+// each instruction set, and what runs is chosen by torch's CPU capability (ATEN_CPU_CAPABILITY is
+// honoured).
 #pragma once
 
 #include <cstdint>
@@ -10,7 +11,8 @@ namespace labelassemble::cpu {
 
 inline constexpr std::int64_t kBlock = 512;
 
-// Which terms an entry can have: without the pseudo-label terms, without the strong view, all of them.
+// Which terms an entry can have: without the pseudo-label terms, without the strong view, all of
+// them.
 enum class Terms { kKnownOnly, kWeak, kAll };
 
 template <typename T>
@@ -51,7 +53,8 @@ struct LossBackwardBlock {
   const T* strong;
   const T* targets;
   const T* pos_weight;
-  const T* scale;  // of each entry: class weight times incoming gradient; null together with pos_weight
+  const T*
+      scale;  // of each entry: class weight times incoming gradient; null together with pos_weight
   T* grad_weak;
   T* grad_strong;  // written with Terms::kAll
   std::int64_t count;
@@ -63,7 +66,8 @@ struct BlockKernelsOf {
   void (*loss_backward)(const LossBackwardBlock<T>&);
   // To and from T, `stride` in bytes. `load_target` makes NaN of an integer -1.
   void (*load)(T* to, const char* from, Element element, std::int64_t stride, std::int64_t count);
-  void (*load_target)(T* to, const char* from, Element element, std::int64_t stride, std::int64_t count);
+  void (*load_target)(T* to, const char* from, Element element, std::int64_t stride,
+                      std::int64_t count);
   void (*store)(char* to, Element element, std::int64_t stride, const T* from, std::int64_t count);
   T (*relu_sum)(const T* values, std::int64_t count);
   void (*relu_add)(T* sums, const T* values, std::int64_t count);

@@ -23,7 +23,9 @@ namespace {
 
 struct BFloat16 {
   std::uint16_t bits;
-  [[gnu::always_inline]] float widen() const { return from_bits(static_cast<std::uint32_t>(bits) << 16); }
+  [[gnu::always_inline]] float widen() const {
+    return from_bits(static_cast<std::uint32_t>(bits) << 16);
+  }
   [[gnu::always_inline]] static BFloat16 round(float value) {
     const std::uint32_t full = to_bits(value);
     const std::uint32_t rounded = (full + 0x7fffu + ((full >> 16) & 1u)) >> 16;  // to nearest even
@@ -45,7 +47,8 @@ struct Half {
     const std::uint32_t full = to_bits(value);
     const std::uint32_t sign = (full >> 16) & 0x8000u;
     const std::uint32_t magnitude = full & 0x7fffffffu;
-    const std::uint32_t normal = (magnitude - 0x38000000u + 0x0fffu + ((magnitude >> 13) & 1u)) >> 13;
+    const std::uint32_t normal =
+        (magnitude - 0x38000000u + 0x0fffu + ((magnitude >> 13) & 1u)) >> 13;
     const std::uint32_t denormal = to_bits(from_bits(magnitude) + 0.5f) - 0x3f000000u;
     std::uint32_t result = magnitude < 0x38800000u ? denormal : normal;
     result = magnitude >= 0x477ff000u ? 0x7c00u : result;  // rounds beyond 65504
@@ -83,7 +86,8 @@ template <typename T, typename S>
 }
 
 template <typename T, typename S, bool kTarget>
-void load_from(T* __restrict to, const char* __restrict from, std::int64_t stride, std::int64_t count) {
+void load_from(T* __restrict to, const char* __restrict from, std::int64_t stride,
+               std::int64_t count) {
   const auto convert = [](S value) __attribute__((always_inline)) {
     return kTarget ? widen_target<T>(value) : widen<T>(value);
   };
@@ -95,7 +99,8 @@ void load_from(T* __restrict to, const char* __restrict from, std::int64_t strid
     const T value = convert(*reinterpret_cast<const S*>(from));
     for (std::int64_t i = 0; i < count; ++i) to[i] = value;
   } else {
-    for (std::int64_t i = 0; i < count; ++i) to[i] = convert(*reinterpret_cast<const S*>(from + i * stride));
+    for (std::int64_t i = 0; i < count; ++i)
+      to[i] = convert(*reinterpret_cast<const S*>(from + i * stride));
   }
 }
 
@@ -124,13 +129,15 @@ void load_any(T* to, const char* from, Element element, std::int64_t stride, std
 }
 
 template <typename T, typename S>
-void store_to(char* __restrict to, std::int64_t stride, const T* __restrict from, std::int64_t count) {
+void store_to(char* __restrict to, std::int64_t stride, const T* __restrict from,
+              std::int64_t count) {
   if (stride == sizeof(S)) {
     S* __restrict target = reinterpret_cast<S*>(to);
 #pragma omp simd
     for (std::int64_t i = 0; i < count; ++i) target[i] = narrow<S>(from[i]);
   } else {
-    for (std::int64_t i = 0; i < count; ++i) *reinterpret_cast<S*>(to + i * stride) = narrow<S>(from[i]);
+    for (std::int64_t i = 0; i < count; ++i)
+      *reinterpret_cast<S*>(to + i * stride) = narrow<S>(from[i]);
   }
 }
 
@@ -142,7 +149,8 @@ void load(T* to, const char* from, Element element, std::int64_t stride, std::in
 }
 
 template <typename T>
-void load_target(T* to, const char* from, Element element, std::int64_t stride, std::int64_t count) {
+void load_target(T* to, const char* from, Element element, std::int64_t stride,
+                 std::int64_t count) {
   load_any<T, true>(to, from, element, stride, count);
 }
 

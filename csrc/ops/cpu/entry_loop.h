@@ -1,12 +1,11 @@
-// Walks entries of several tensors of one shape together, in chunks of a fixed size over threads and in
-// blocks within a chunk: what is summed by chunk does not depend on the number of threads.
+// Walks entries of several tensors of one shape together, in chunks of a fixed size over threads
+// and in blocks within a chunk: what is summed by chunk does not depend on the number of threads.
 #pragma once
 
 #include <ATen/Parallel.h>
 #include <ATen/TensorIterator.h>
 #include <ATen/core/Tensor.h>
 #include <c10/util/SmallVector.h>
-
 
 #include <algorithm>
 #include <array>
@@ -45,20 +44,21 @@ struct Rectangle {
 
 // The block of an input as T: in place where it lies so, else converted into the buffer.
 template <typename T>
-const T* read_block(const BlockKernelsOf<T>& kernels, const Rectangle& input, Element element, bool target,
-                    std::int64_t begin, std::int64_t count, T* buffer) {
+const T* read_block(const BlockKernelsOf<T>& kernels, const Rectangle& input, Element element,
+                    bool target, std::int64_t begin, std::int64_t count, T* buffer) {
   constexpr Element own = sizeof(T) == sizeof(float) ? Element::kFloat : Element::kDouble;
   if (element == own && input.stride == sizeof(T) && input.flat()) {
     return reinterpret_cast<const T*>(input.data) + begin;
   }
   const auto load = target ? kernels.load_target : kernels.load;
-  input.for_parts(begin, count, [&](const char* from, std::int64_t stride, std::int64_t offset, std::int64_t part) {
-    load(buffer + offset, from, element, stride, part);
-  });
+  input.for_parts(begin, count,
+                  [&](const char* from, std::int64_t stride, std::int64_t offset,
+                      std::int64_t part) { load(buffer + offset, from, element, stride, part); });
   return buffer;
 }
 
-// Where a kernel writes the block of an output; `write_block` then takes it to the tensor if it is a buffer.
+// Where a kernel writes the block of an output; `write_block` then takes it to the tensor if it is
+// a buffer.
 template <typename T>
 T* output_block(const Rectangle& output, Element element, std::int64_t begin, T* buffer) {
   constexpr Element own = sizeof(T) == sizeof(float) ? Element::kFloat : Element::kDouble;
@@ -67,12 +67,13 @@ T* output_block(const Rectangle& output, Element element, std::int64_t begin, T*
 }
 
 template <typename T>
-void write_block(const BlockKernelsOf<T>& kernels, const Rectangle& output, Element element, std::int64_t begin,
-                 std::int64_t count, const T* block, const T* buffer) {
+void write_block(const BlockKernelsOf<T>& kernels, const Rectangle& output, Element element,
+                 std::int64_t begin, std::int64_t count, const T* block, const T* buffer) {
   if (block != buffer) return;
-  output.for_parts(begin, count, [&](char* to, std::int64_t stride, std::int64_t offset, std::int64_t part) {
-    kernels.store(to, element, stride, block + offset, part);
-  });
+  output.for_parts(begin, count,
+                   [&](char* to, std::int64_t stride, std::int64_t offset, std::int64_t part) {
+                     kernels.store(to, element, stride, block + offset, part);
+                   });
 }
 
 class EntryLoop {
@@ -110,7 +111,8 @@ class EntryLoop {
     at::TensorIterator iterator = config_.build();
     at::parallel_for(0, chunks, 1, [&](std::int64_t first, std::int64_t last) {
       for (std::int64_t chunk = first; chunk < last; ++chunk) {
-        const auto loop = [&](char** data, const std::int64_t* strides, std::int64_t columns, std::int64_t rows) {
+        const auto loop = [&](char** data, const std::int64_t* strides, std::int64_t columns,
+                              std::int64_t rows) {
           std::array<Rectangle, kTensors> rectangles{};
           for (size_t i = 0; i < tensors_.size(); ++i) {
             rectangles[i] = {data[i], strides[i], strides[tensors_.size() + i], columns, rows};
@@ -124,7 +126,8 @@ class EntryLoop {
 
  private:
   int add(const at::Tensor& tensor) {
-    flat_ = flat_ && tensor.is_contiguous() && (tensors_.empty() || tensor.sizes() == tensors_[0].sizes());
+    flat_ = flat_ && tensor.is_contiguous() &&
+            (tensors_.empty() || tensor.sizes() == tensors_[0].sizes());
     tensors_.push_back(tensor);
     return static_cast<int>(tensors_.size()) - 1;
   }

@@ -1,15 +1,16 @@
 // Blocks of the loss. Compiled once for each instruction set (LABELASSEMBLE_CAPABILITY).
 //
-// Tried, in ns for 16 entries of both kinds at random, forward + backward (AVX-512, 3.6 GHz, in cache):
-//   the compiler's vectorisation of a plain loop                       none happened, 400 + 400
-//   vectors, Cephes' exp, log1p of degree 8                            21.6 + 19.7
-//   1/x as an estimate and a Newton step                               21.6 + 19.7 (a division gives 18.4 + 16.9)
-//   one product with ln2 in exp, fused                                 17.5 + 16.3
-//   two vectors side by side                                           16.6 + 15.0
-//   shorter exp, masks in mask registers                               14.7 + 12.8 <- this
-//   one division for both views                                        15.3 + 13.8
-//   software prefetch, non-temporal stores                             slower or the same (30 to 90% slower ahead)
-// Units for products are busy most of that time; the memory of both passes alone would take about 8 + 9.
+// Tried, in ns for 16 entries, known and unknown at random, forward + backward (AVX-512, 3.6 GHz):
+//   a plain loop for the compiler to vectorise (it does not)   400  + 400
+//   vectors, exp as in Cephes, log1p of degree 8               21.6 + 19.7
+//   1/x as a division, not an estimate and a Newton step       18.4 + 16.9
+//   one fused product with ln2 in exp                          17.5 + 16.3
+//   two vectors side by side                                   16.6 + 15.0
+//   shorter exp, masks in mask registers                       14.7 + 12.8  <- this
+//   one division for both views                                15.3 + 13.8
+//   software prefetch 1 KiB ahead                              23.2 + 28.1  (from memory)
+//   non-temporal stores                                        17.0 + 18.4  (18.0 + 17.0 without)
+// Copying as many bytes as both passes move takes 17.2: products bound this, not memory.
 #include "ops/cpu/partial_label_loss_block.h"
 
 #include "ops/cpu/vector.h"
@@ -25,10 +26,12 @@ struct Sums {
   V consistency{0};
 };
 
-// Entries i, i + 1, ... as many as V holds; returns how many of them are known. Where all are, or none is,
-// the other kind's work is left out, and with it the strong view: masks of volumes are of one piece.
+// Entries i, i + 1, ... as many as V holds; returns how many of them are known. Where all are, or
+// none is, the other kind's work is left out, and with it the strong view: masks of volumes are of
+// one piece.
 template <typename V, Terms kTerms, bool kWeighted, bool kEntries, typename T>
-LABELASSEMBLE_INLINE inline std::int64_t forward_at(const LossForwardBlock<T>& block, std::int64_t i, Sums<V>& sums) {
+LABELASSEMBLE_INLINE inline std::int64_t forward_at(const LossForwardBlock<T>& block,
+                                                    std::int64_t i, Sums<V>& sums) {
   constexpr auto kSize = static_cast<std::int64_t>(sizeof(V) / sizeof(T));
   const V zero(0);
   const V z = load_at<V>(block.weak + i);
@@ -39,7 +42,8 @@ LABELASSEMBLE_INLINE inline std::int64_t forward_at(const LossForwardBlock<T>& b
   V bce_term = zero;
   if (known_count != 0) {
     const V y = select(known, target, zero);
-    bce_term = kWeighted ? load_at<V>(block.class_weight + i) * bce(z, a.tail, y, load_at<V>(block.pos_weight + i))
+    bce_term = kWeighted ? load_at<V>(block.class_weight + i) *
+                               bce(z, a.tail, y, load_at<V>(block.pos_weight + i))
                          : bce(z, a.tail, y);
     sums.bce = sums.bce + select(known, bce_term, zero);
   }
@@ -47,7 +51,8 @@ LABELASSEMBLE_INLINE inline std::int64_t forward_at(const LossForwardBlock<T>& b
   if constexpr (kTerms != Terms::kKnownOnly) {
     if (known_count != kSize) {
       const V weight = kWeighted ? load_at<V>(block.class_weight + i) : V(1);
-      const V move = sharpening(a, V(block.constants.threshold), V(block.constants.inverse_temperature));
+      const V move =
+          sharpening(a, V(block.constants.threshold), V(block.constants.inverse_temperature));
       const V pseudo_term = weight * move * move;
       sums.pseudo = sums.pseudo + select(known, zero, pseudo_term);
       if constexpr (kEntries) unknown_term = V(block.constants.pseudo_weight) * pseudo_term;
@@ -75,7 +80,8 @@ void forward(const LossForwardBlock<T>& block, LossSums& sums) {
   for (; i + V::kSize <= block.count; i += V::kSize) {
     known += forward_at<V, kTerms, kWeighted, kEntries>(block, i, of_vectors);
   }
-  for (; i < block.count; ++i) known += forward_at<T, kTerms, kWeighted, kEntries>(block, i, of_rest);
+  for (; i < block.count; ++i)
+    known += forward_at<T, kTerms, kWeighted, kEntries>(block, i, of_rest);
   sums.bce += static_cast<double>(sum_of(of_vectors.bce) + of_rest.bce);
   sums.pseudo += static_cast<double>(sum_of(of_vectors.pseudo) + of_rest.pseudo);
   sums.consistency += static_cast<double>(sum_of(of_vectors.consistency) + of_rest.consistency);
@@ -103,16 +109,18 @@ LABELASSEMBLE_INLINE inline void backward_at(const LossBackwardBlock<T>& block, 
     if (known_count != kSize) {
       const V pseudo_weight(block.constants.pseudo_weight);
       const V consistency_weight(block.constants.consistency_weight);
-      const V move = sharpening(a, V(block.constants.threshold), V(block.constants.inverse_temperature));
+      const V move =
+          sharpening(a, V(block.constants.threshold), V(block.constants.inverse_temperature));
       V gap = zero;
       if constexpr (kTerms == Terms::kAll) {
         const Probability<V> a_strong = probability(load_at<V>(block.strong + i));
         gap = a_strong.value - (a.value - move);
-        strong_slope = select(known, zero, weight * unknown_slope_strong(a_strong, gap, consistency_weight));
+        strong_slope =
+            select(known, zero, weight * unknown_slope_strong(a_strong, gap, consistency_weight));
       }
       unknown_slope = kDetached ? unknown_slope_weak(a, move, pseudo_weight)
-                                : unknown_slope_weak(a, move, gap, V(block.target_slope), pseudo_weight,
-                                                     consistency_weight);
+                                : unknown_slope_weak(a, move, gap, V(block.target_slope),
+                                                     pseudo_weight, consistency_weight);
     }
     if constexpr (kTerms == Terms::kAll) store_at(block.grad_strong + i, strong_slope);
   }
@@ -123,7 +131,8 @@ template <typename T, Terms kTerms, bool kWeighted, bool kDetached>
 void backward(const LossBackwardBlock<T>& block) {
   using V = Twice<Vector<T>>;
   std::int64_t i = 0;
-  for (; i + V::kSize <= block.count; i += V::kSize) backward_at<V, kTerms, kWeighted, kDetached>(block, i);
+  for (; i + V::kSize <= block.count; i += V::kSize)
+    backward_at<V, kTerms, kWeighted, kDetached>(block, i);
   for (; i < block.count; ++i) backward_at<T, kTerms, kWeighted, kDetached>(block, i);
 }
 
@@ -141,9 +150,11 @@ void forward_of(const LossForwardBlock<T>& block, LossSums& sums) {
 template <typename T, Terms kTerms>
 void backward_of(const LossBackwardBlock<T>& block) {
   if (block.pos_weight == nullptr) {
-    block.target_slope == T(0) ? backward<T, kTerms, false, true>(block) : backward<T, kTerms, false, false>(block);
+    block.target_slope == T(0) ? backward<T, kTerms, false, true>(block)
+                               : backward<T, kTerms, false, false>(block);
   } else {
-    block.target_slope == T(0) ? backward<T, kTerms, true, true>(block) : backward<T, kTerms, true, false>(block);
+    block.target_slope == T(0) ? backward<T, kTerms, true, true>(block)
+                               : backward<T, kTerms, true, false>(block);
   }
 }
 

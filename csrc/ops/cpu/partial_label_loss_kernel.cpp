@@ -1,6 +1,6 @@
-// partial_label_loss on the CPU: forward and backward each read every input once and write nothing of
-// their size but the gradients (reduction "none": the losses). Other dtypes and strides are converted
-// block by block in the first-level cache.
+// partial_label_loss on the CPU: forward and backward each read every input once and write nothing
+// of their size but the gradients (reduction "none": the losses). Other dtypes and strides are
+// converted block by block in the first-level cache.
 #include <ATen/ATen.h>
 #include <torch/library.h>
 
@@ -43,12 +43,14 @@ Tensor along_classes(const Tensor& vector, const Tensor& logits) {
   return vector.view(shape);
 }
 
-Inputs add_inputs(EntryLoop& loop, const Tensor& weak, const Tensor& targets, const OptionalTensor& strong,
-                  const OptionalTensor& pos_weight, const OptionalTensor& class_weight) {
+Inputs add_inputs(EntryLoop& loop, const Tensor& weak, const Tensor& targets,
+                  const OptionalTensor& strong, const OptionalTensor& pos_weight,
+                  const OptionalTensor& class_weight) {
   Inputs inputs{loop.add_input(weak), loop.add_input(targets)};
   if (strong.has_value()) inputs.strong = loop.add_input(*strong);
   if (pos_weight.has_value()) inputs.pos_weight = loop.add_input(along_classes(*pos_weight, weak));
-  if (class_weight.has_value()) inputs.class_weight = loop.add_input(along_classes(*class_weight, weak));
+  if (class_weight.has_value())
+    inputs.class_weight = loop.add_input(along_classes(*class_weight, weak));
   return inputs;
 }
 
@@ -60,11 +62,12 @@ Terms terms_of(const LossOptions& options, bool has_strong) {
 
 void check_targets(const Tensor& targets) {
   const bool integer = at::isIntegralType(targets.scalar_type(), /*includeBool=*/false);
-  const Tensor outside = integer ? (targets < -1).logical_or_(targets > 1) : (targets < 0).logical_or_(targets > 1);
+  const Tensor outside =
+      integer ? (targets < -1).logical_or_(targets > 1) : (targets < 0).logical_or_(targets > 1);
   if (!outside.any().item<bool>()) return;
   const Tensor first = targets.masked_select(outside)[0].to(at::kDouble);
-  TORCH_CHECK(false, "partial_label_loss: targets must lie in [0, 1] or be ", integer ? "-1" : "NaN",
-              " where unknown, got ", first.item<double>());
+  TORCH_CHECK(false, "partial_label_loss: targets must lie in [0, 1] or be ",
+              integer ? "-1" : "NaN", " where unknown, got ", first.item<double>());
 }
 
 template <typename T>
@@ -75,12 +78,12 @@ LossSums forward_sums(const Tensor& weak, const OptionalTensor& strong, const Te
   const bool weighted = pos_weight.has_value() || class_weight.has_value();
   EntryLoop loop;
   const int output = entries.defined() ? loop.add_output(entries) : -1;
-  const Inputs inputs = add_inputs(loop, weak, targets, terms == Terms::kAll ? strong : std::nullopt, pos_weight,
-                                   class_weight);
+  const Inputs inputs = add_inputs(
+      loop, weak, targets, terms == Terms::kAll ? strong : std::nullopt, pos_weight, class_weight);
   const BlockKernelsOf<T>& kernels = block_kernels().of<T>();
-  const LossConstants<T> constants{static_cast<T>(options.threshold), static_cast<T>(1 / options.temperature),
-                                   static_cast<T>(options.pseudo_weight),
-                                   static_cast<T>(options.consistency_weight)};
+  const LossConstants<T> constants{
+      static_cast<T>(options.threshold), static_cast<T>(1 / options.temperature),
+      static_cast<T>(options.pseudo_weight), static_cast<T>(options.consistency_weight)};
   const std::int64_t total = weak.numel();
   c10::SmallVector<LossSums, 8> sums((total + kChunk - 1) / kChunk);
   const auto body = [&](std::int64_t chunk, const Rectangle* rectangles) {
@@ -91,9 +94,11 @@ LossSums forward_sums(const Tensor& weak, const OptionalTensor& strong, const Te
     for (std::int64_t begin = 0; begin < size; begin += kBlock) {
       const std::int64_t count = std::min(kBlock, size - begin);
       const auto read = [&](int place, const Tensor& tensor, bool target, T* buffer) {
-        return read_block(kernels, rectangles[place], element_of(tensor), target, begin, count, buffer);
+        return read_block(kernels, rectangles[place], element_of(tensor), target, begin, count,
+                          buffer);
       };
-      LossForwardBlock<T> block{terms, constants, nullptr, nullptr, nullptr, nullptr, nullptr, nullptr, count};
+      LossForwardBlock<T> block{terms,   constants, nullptr, nullptr, nullptr,
+                                nullptr, nullptr,   nullptr, count};
       block.weak = read(inputs.weak, weak, false, buffers.weak);
       block.targets = read(inputs.targets, targets, true, buffers.targets);
       if (inputs.strong >= 0) block.strong = read(inputs.strong, *strong, false, buffers.strong);
@@ -106,7 +111,8 @@ LossSums forward_sums(const Tensor& weak, const OptionalTensor& strong, const Te
                                  : buffers.scale;
       }
       if (output >= 0) {
-        block.entries = output_block(rectangles[output], element_of(entries), begin, buffers.first_output);
+        block.entries =
+            output_block(rectangles[output], element_of(entries), begin, buffers.first_output);
       }
       kernels.loss_forward(block, sums[chunk]);
       if (output >= 0) {
@@ -128,9 +134,9 @@ LossSums forward_sums(const Tensor& weak, const OptionalTensor& strong, const Te
 
 std::tuple<Tensor, Tensor> forward(const Tensor& logits_weak, const OptionalTensor& logits_strong,
                                    const Tensor& targets, const OptionalTensor& pos_weight,
-                                   const OptionalTensor& class_weight, double threshold, double temperature,
-                                   double pseudo_weight, double consistency_weight, int64_t reduction,
-                                   bool validate) {
+                                   const OptionalTensor& class_weight, double threshold,
+                                   double temperature, double pseudo_weight,
+                                   double consistency_weight, int64_t reduction, bool validate) {
   const LossOptions options{threshold,          temperature, pseudo_weight,
                             consistency_weight, true,        static_cast<Reduction>(reduction)};
   check_loss_inputs(logits_weak, logits_strong, targets, pos_weight, class_weight, options);
@@ -138,10 +144,11 @@ std::tuple<Tensor, Tensor> forward(const Tensor& logits_weak, const OptionalTens
   const at::ScalarType type = accumulation_type(logits_weak.scalar_type());
   Tensor entries;
   if (options.reduction == Reduction::kNone) entries = at::empty_like(logits_weak, type);
-  LossSums sums =
-      type == at::kDouble
-          ? forward_sums<double>(logits_weak, logits_strong, targets, pos_weight, class_weight, options, entries)
-          : forward_sums<float>(logits_weak, logits_strong, targets, pos_weight, class_weight, options, entries);
+  LossSums sums = type == at::kDouble
+                      ? forward_sums<double>(logits_weak, logits_strong, targets, pos_weight,
+                                             class_weight, options, entries)
+                      : forward_sums<float>(logits_weak, logits_strong, targets, pos_weight,
+                                            class_weight, options, entries);
   const auto known = static_cast<double>(sums.known);
   const auto unknown = static_cast<double>(logits_weak.numel() - sums.known);
   const bool mean = options.reduction == Reduction::kMean;
@@ -164,9 +171,10 @@ std::tuple<Tensor, Tensor> forward(const Tensor& logits_weak, const OptionalTens
 }
 
 template <typename T>
-void backward_into(const Tensor& grad_weak, const Tensor& grad_strong, const Tensor& grad, const Tensor& weak,
-                   const OptionalTensor& strong, const Tensor& targets, const OptionalTensor& pos_weight,
-                   const OptionalTensor& class_weight, const Tensor& terms, const LossOptions& options) {
+void backward_into(const Tensor& grad_weak, const Tensor& grad_strong, const Tensor& grad,
+                   const Tensor& weak, const OptionalTensor& strong, const Tensor& targets,
+                   const OptionalTensor& pos_weight, const OptionalTensor& class_weight,
+                   const Tensor& terms, const LossOptions& options) {
   const double target_slope = options.detach_target ? 0 : 1 - 1 / options.temperature;
   Terms which = terms_of(options, strong.has_value());
   // The strong view matters to its own gradient and, through the target, to the weak one's.
@@ -178,15 +186,16 @@ void backward_into(const Tensor& grad_weak, const Tensor& grad_strong, const Ten
   const double incoming = per_entry ? 1 : static_cast<double>(*grad.const_data_ptr<T>());
   const double known = !mean ? incoming : numbers[3] > 0 ? incoming / numbers[3] : 0;
   const double unknown = !mean ? incoming : numbers[4] > 0 ? incoming / numbers[4] : 0;
-  const LossConstants<T> constants{static_cast<T>(options.threshold), static_cast<T>(1 / options.temperature),
+  const LossConstants<T> constants{static_cast<T>(options.threshold),
+                                   static_cast<T>(1 / options.temperature),
                                    static_cast<T>(options.pseudo_weight * unknown),
                                    static_cast<T>(options.consistency_weight * unknown)};
 
   EntryLoop loop;
   const int weak_output = grad_weak.defined() ? loop.add_output(grad_weak) : -1;
   const int strong_output = grad_strong.defined() ? loop.add_output(grad_strong) : -1;
-  const Inputs inputs = add_inputs(loop, weak, targets, which == Terms::kAll ? strong : std::nullopt, pos_weight,
-                                   class_weight);
+  const Inputs inputs = add_inputs(
+      loop, weak, targets, which == Terms::kAll ? strong : std::nullopt, pos_weight, class_weight);
   const int incoming_grad = per_entry ? loop.add_input(grad) : -1;
   const BlockKernelsOf<T>& kernels = block_kernels().of<T>();
   const auto body = [&](std::int64_t /*chunk*/, const Rectangle* rectangles) {
@@ -197,7 +206,8 @@ void backward_into(const Tensor& grad_weak, const Tensor& grad_strong, const Ten
     for (std::int64_t begin = 0; begin < size; begin += kBlock) {
       const std::int64_t count = std::min(kBlock, size - begin);
       const auto read = [&](int place, const Tensor& tensor, bool target, T* buffer) {
-        return read_block(kernels, rectangles[place], element_of(tensor), target, begin, count, buffer);
+        return read_block(kernels, rectangles[place], element_of(tensor), target, begin, count,
+                          buffer);
       };
       LossBackwardBlock<T> block{};
       block.terms = which;
@@ -212,8 +222,9 @@ void backward_into(const Tensor& grad_weak, const Tensor& grad_strong, const Ten
         block.pos_weight = inputs.pos_weight >= 0
                                ? read(inputs.pos_weight, *pos_weight, false, buffers.pos_weight)
                                : buffers.pos_weight;
-        block.scale = inputs.class_weight >= 0 ? read(inputs.class_weight, *class_weight, false, buffers.scale)
-                                               : buffers.scale;
+        block.scale = inputs.class_weight >= 0
+                          ? read(inputs.class_weight, *class_weight, false, buffers.scale)
+                          : buffers.scale;
         if (incoming_grad >= 0) {
           const T* grads = read(incoming_grad, grad, false, buffers.grad);
           for (std::int64_t i = 0; i < count; ++i) buffers.grad[i] = grads[i] * block.scale[i];
@@ -221,19 +232,21 @@ void backward_into(const Tensor& grad_weak, const Tensor& grad_strong, const Ten
         }
       }
       block.grad_weak = weak_output >= 0
-                            ? output_block(rectangles[weak_output], element_of(grad_weak), begin, buffers.first_output)
+                            ? output_block(rectangles[weak_output], element_of(grad_weak), begin,
+                                           buffers.first_output)
                             : buffers.first_output;
-      block.grad_strong = strong_output >= 0 ? output_block(rectangles[strong_output], element_of(grad_strong),
-                                                            begin, buffers.second_output)
-                                             : buffers.second_output;
+      block.grad_strong = strong_output >= 0
+                              ? output_block(rectangles[strong_output], element_of(grad_strong),
+                                             begin, buffers.second_output)
+                              : buffers.second_output;
       kernels.loss_backward(block);
       if (weak_output >= 0) {
-        write_block(kernels, rectangles[weak_output], element_of(grad_weak), begin, count, block.grad_weak,
-                    buffers.first_output);
+        write_block(kernels, rectangles[weak_output], element_of(grad_weak), begin, count,
+                    block.grad_weak, buffers.first_output);
       }
       if (strong_output >= 0) {
-        write_block(kernels, rectangles[strong_output], element_of(grad_strong), begin, count, block.grad_strong,
-                    buffers.second_output);
+        write_block(kernels, rectangles[strong_output], element_of(grad_strong), begin, count,
+                    block.grad_strong, buffers.second_output);
       }
     }
   };
@@ -242,23 +255,25 @@ void backward_into(const Tensor& grad_weak, const Tensor& grad_strong, const Ten
 
 std::tuple<Tensor, Tensor> backward(const Tensor& grad, const Tensor& logits_weak,
                                     const OptionalTensor& logits_strong, const Tensor& targets,
-                                    const OptionalTensor& pos_weight, const OptionalTensor& class_weight,
-                                    const Tensor& terms, double threshold, double temperature,
-                                    double pseudo_weight, double consistency_weight, bool detach_target,
+                                    const OptionalTensor& pos_weight,
+                                    const OptionalTensor& class_weight, const Tensor& terms,
+                                    double threshold, double temperature, double pseudo_weight,
+                                    double consistency_weight, bool detach_target,
                                     int64_t reduction, bool need_weak, bool need_strong) {
   const LossOptions options{threshold,          temperature,   pseudo_weight,
                             consistency_weight, detach_target, static_cast<Reduction>(reduction)};
   check_loss_inputs(logits_weak, logits_strong, targets, pos_weight, class_weight, options);
   const at::ScalarType type = accumulation_type(logits_weak.scalar_type());
-  TORCH_CHECK(grad.scalar_type() == type, "partial_label_loss: grad must be ", type, ", got ", grad.scalar_type());
+  TORCH_CHECK(grad.scalar_type() == type, "partial_label_loss: grad must be ", type, ", got ",
+              grad.scalar_type());
   const Tensor grad_weak = need_weak ? at::empty_like(logits_weak) : Tensor();
   const Tensor grad_strong = need_strong ? at::empty_like(*logits_strong) : Tensor();
   if (type == at::kDouble) {
-    backward_into<double>(grad_weak, grad_strong, grad, logits_weak, logits_strong, targets, pos_weight,
-                          class_weight, terms, options);
+    backward_into<double>(grad_weak, grad_strong, grad, logits_weak, logits_strong, targets,
+                          pos_weight, class_weight, terms, options);
   } else {
-    backward_into<float>(grad_weak, grad_strong, grad, logits_weak, logits_strong, targets, pos_weight,
-                         class_weight, terms, options);
+    backward_into<float>(grad_weak, grad_strong, grad, logits_weak, logits_strong, targets,
+                         pos_weight, class_weight, terms, options);
   }
   return {grad_weak, grad_strong};
 }

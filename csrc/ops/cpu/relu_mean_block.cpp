@@ -18,7 +18,8 @@ void relu_add(T* __restrict sums, const T* __restrict values, std::int64_t count
 }
 
 template <typename T>
-void relu_spread(T* __restrict to, const T* __restrict values, const T* __restrict grads, std::int64_t count) {
+void relu_spread(T* __restrict to, const T* __restrict values, const T* __restrict grads,
+                 std::int64_t count) {
 #pragma omp simd
   for (std::int64_t i = 0; i < count; ++i) to[i] = values[i] <= T(0) ? T(0) : grads[i];
 }

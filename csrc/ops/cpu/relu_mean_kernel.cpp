@@ -11,8 +11,8 @@ namespace {
 
 using at::Tensor;
 
-// Positions of the spatial axes: calls run(byte offset, stride, number) for every run along the last axis
-// of the collapsed ones.
+// Positions of the spatial axes: calls run(byte offset, stride, number) for every run along the
+// last axis of the collapsed ones.
 class SpatialRuns {
  public:
   explicit SpatialRuns(const Tensor& feature_map) {
@@ -72,41 +72,48 @@ void mean_into(const Tensor& means, const Tensor& feature_map) {
   const std::int64_t batch_stride = feature_map.stride(0) * size;
   const std::int64_t channel_stride = feature_map.stride(1) * size;
   const T scale = T(1) / static_cast<T>(spatial.positions());
-  // By blocks of channels of one image, whatever the layout: the same sums for every number of threads.
+  // By blocks of channels of one image, whatever the layout: the same sums for every number of
+  // threads.
   constexpr std::int64_t kChannels = 64;
   const std::int64_t blocks = (channels + kChannels - 1) / kChannels;
-  const std::int64_t grain = std::max<std::int64_t>(1, kChunk / (kChannels * std::max<std::int64_t>(1, spatial.positions())));
-  at::parallel_for(0, feature_map.size(0) * blocks, grain, [&](std::int64_t first, std::int64_t last) {
-    T buffer[kBlock];
-    T sums[kChannels];
-    for (std::int64_t block = first; block < last; ++block) {
-      const std::int64_t image = block / blocks;
-      const std::int64_t channel = block % blocks * kChannels;
-      const std::int64_t count = std::min(kChannels, channels - channel);
-      const char* from = data + image * batch_stride + channel * channel_stride;
-      std::fill_n(sums, count, T(0));
-      if (channel_stride == size && spatial.stride() != size) {  // channels_last
-        spatial.for_each([&](std::int64_t offset, std::int64_t stride, std::int64_t length) {
-          for (std::int64_t i = 0; i < length; ++i) {
-            const Rectangle row{const_cast<char*>(from) + offset + i * stride, size, 0, count, 1};
-            kernels.relu_add(sums, read_block(kernels, row, element, false, 0, count, buffer), count);
-          }
-        });
-      } else {
-        for (std::int64_t i = 0; i < count; ++i) {
-          spatial.for_each([&](std::int64_t offset, std::int64_t stride, std::int64_t length) {
-            const Rectangle run{const_cast<char*>(from) + i * channel_stride + offset, stride, 0, length, 1};
-            for (std::int64_t begin = 0; begin < length; begin += kBlock) {
-              const std::int64_t part = std::min(kBlock, length - begin);
-              sums[i] += kernels.relu_sum(read_block(kernels, run, element, false, begin, part, buffer), part);
+  const std::int64_t grain = std::max<std::int64_t>(
+      1, kChunk / (kChannels * std::max<std::int64_t>(1, spatial.positions())));
+  at::parallel_for(
+      0, feature_map.size(0) * blocks, grain, [&](std::int64_t first, std::int64_t last) {
+        T buffer[kBlock];
+        T sums[kChannels];
+        for (std::int64_t block = first; block < last; ++block) {
+          const std::int64_t image = block / blocks;
+          const std::int64_t channel = block % blocks * kChannels;
+          const std::int64_t count = std::min(kChannels, channels - channel);
+          const char* from = data + image * batch_stride + channel * channel_stride;
+          std::fill_n(sums, count, T(0));
+          if (channel_stride == size && spatial.stride() != size) {  // channels_last
+            spatial.for_each([&](std::int64_t offset, std::int64_t stride, std::int64_t length) {
+              for (std::int64_t i = 0; i < length; ++i) {
+                const Rectangle row{const_cast<char*>(from) + offset + i * stride, size, 0, count,
+                                    1};
+                kernels.relu_add(sums, read_block(kernels, row, element, false, 0, count, buffer),
+                                 count);
+              }
+            });
+          } else {
+            for (std::int64_t i = 0; i < count; ++i) {
+              spatial.for_each([&](std::int64_t offset, std::int64_t stride, std::int64_t length) {
+                const Rectangle run{const_cast<char*>(from) + i * channel_stride + offset, stride,
+                                    0, length, 1};
+                for (std::int64_t begin = 0; begin < length; begin += kBlock) {
+                  const std::int64_t part = std::min(kBlock, length - begin);
+                  sums[i] += kernels.relu_sum(
+                      read_block(kernels, run, element, false, begin, part, buffer), part);
+                }
+              });
             }
-          });
+          }
+          for (std::int64_t i = 0; i < count; ++i) sums[i] *= scale;
+          kernels.store(result + (image * channels + channel) * size, element, size, sums, count);
         }
-      }
-      for (std::int64_t i = 0; i < count; ++i) sums[i] *= scale;
-      kernels.store(result + (image * channels + channel) * size, element, size, sums, count);
-    }
-  });
+      });
 }
 
 Tensor forward(const Tensor& feature_map) {
@@ -139,8 +146,10 @@ void spread_into(const Tensor& result, const Tensor& scaled, const Tensor& featu
     for (std::int64_t begin = 0; begin < size; begin += kBlock) {
       const std::int64_t count = std::min(kBlock, size - begin);
       T* to = output_block(rectangles[0], element, begin, output);
-      kernels.relu_spread(to, read_block(kernels, rectangles[1], element, false, begin, count, values),
-                          read_block(kernels, rectangles[2], element_of(scaled), false, begin, count, grads), count);
+      kernels.relu_spread(
+          to, read_block(kernels, rectangles[1], element, false, begin, count, values),
+          read_block(kernels, rectangles[2], element_of(scaled), false, begin, count, grads),
+          count);
       write_block(kernels, rectangles[0], element, begin, count, to, output);
     }
   });
@@ -152,7 +161,8 @@ Tensor backward(const Tensor& grad, const Tensor& feature_map) {
   const std::int64_t entries = feature_map.size(0) * feature_map.size(1);
   const Tensor result = at::empty_like(feature_map);
   if (feature_map.numel() == 0) return result;
-  const Tensor scaled = grad.to(type).contiguous().div(static_cast<double>(feature_map.numel() / entries));
+  const Tensor scaled =
+      grad.to(type).contiguous().div(static_cast<double>(feature_map.numel() / entries));
   if (type == at::kDouble) {
     spread_into<double>(result, scaled, feature_map);
   } else {

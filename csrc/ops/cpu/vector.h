@@ -1,5 +1,6 @@
-// As many floats or doubles as the instruction set's registers hold, with the operators of the shared formulas.
-// Written with GCC's and Clang's vector extension, as GCC 12 did not vectorise loops over the formulas by itself
+// As many floats or doubles as the instruction set's registers hold, with the operators of the
+// shared formulas. Written with GCC's and Clang's vector extension, as GCC 12 did not vectorise
+// loops over the formulas by itself
 // ("no vectype": 25 ns an entry, against 1 here).
 #pragma once
 
@@ -40,7 +41,9 @@ struct Registers<float> {
   LABELASSEMBLE_INLINE static Mask compare(Lanes a, Lanes b) {
     return _mm512_cmp_ps_mask(a, b, kPredicate);
   }
-  LABELASSEMBLE_INLINE static Lanes blend(Mask mask, Lanes a, Lanes b) { return _mm512_mask_blend_ps(mask, b, a); }
+  LABELASSEMBLE_INLINE static Lanes blend(Mask mask, Lanes a, Lanes b) {
+    return _mm512_mask_blend_ps(mask, b, a);
+  }
   LABELASSEMBLE_INLINE static Lanes larger(Lanes a, Lanes b) { return _mm512_max_ps(a, b); }
 #else
   using Mask = Bits;
@@ -56,7 +59,9 @@ struct Registers<double> {
   LABELASSEMBLE_INLINE static Mask compare(Lanes a, Lanes b) {
     return _mm512_cmp_pd_mask(a, b, kPredicate);
   }
-  LABELASSEMBLE_INLINE static Lanes blend(Mask mask, Lanes a, Lanes b) { return _mm512_mask_blend_pd(mask, b, a); }
+  LABELASSEMBLE_INLINE static Lanes blend(Mask mask, Lanes a, Lanes b) {
+    return _mm512_mask_blend_pd(mask, b, a);
+  }
   LABELASSEMBLE_INLINE static Lanes larger(Lanes a, Lanes b) { return _mm512_max_pd(a, b); }
 #else
   using Mask = Bits;
@@ -88,7 +93,8 @@ struct Vector {
   LABELASSEMBLE_INLINE friend Vector operator/(Vector a, Vector b) { return {a.lanes / b.lanes}; }
   LABELASSEMBLE_INLINE friend Vector operator-(Vector a) { return {-a.lanes}; }
 #if defined(__AVX512F__)
-  // Masks of their own: from the vector extension GCC 12 makes a second comparison for every negated use.
+  // Masks of their own: from the vector extension GCC 12 makes a second comparison for every
+  // negated use.
   LABELASSEMBLE_INLINE friend Mask operator<(Vector a, Vector b) {
     return Registers<T>::template compare<_CMP_LT_OQ>(a.lanes, b.lanes);
   }
@@ -102,7 +108,9 @@ struct Vector {
   LABELASSEMBLE_INLINE friend Vector select(Mask mask, Vector a, Vector b) {
     return {Registers<T>::blend(mask, a.lanes, b.lanes)};
   }
-  LABELASSEMBLE_INLINE friend Vector larger(Vector a, Vector b) { return {Registers<T>::larger(a.lanes, b.lanes)}; }
+  LABELASSEMBLE_INLINE friend Vector larger(Vector a, Vector b) {
+    return {Registers<T>::larger(a.lanes, b.lanes)};
+  }
 #else
   LABELASSEMBLE_INLINE friend Mask operator<(Vector a, Vector b) { return a.lanes < b.lanes; }
   LABELASSEMBLE_INLINE friend Mask operator<=(Vector a, Vector b) { return a.lanes <= b.lanes; }
@@ -111,7 +119,9 @@ struct Vector {
   LABELASSEMBLE_INLINE friend Vector select(Mask mask, Vector a, Vector b) {
     return {mask ? a.lanes : b.lanes};
   }
-  LABELASSEMBLE_INLINE friend Vector larger(Vector a, Vector b) { return {a.lanes > b.lanes ? a.lanes : b.lanes}; }
+  LABELASSEMBLE_INLINE friend Vector larger(Vector a, Vector b) {
+    return {a.lanes > b.lanes ? a.lanes : b.lanes};
+  }
 #endif
 
   LABELASSEMBLE_INLINE friend Vector power_of_two(Vector shifted) {
@@ -141,15 +151,21 @@ LABELASSEMBLE_INLINE inline std::int64_t count(__mmask8 mask) { return __builtin
 template <typename T>
 LABELASSEMBLE_INLINE inline std::int64_t count_lanes(typename Registers<T>::Bits mask) {
 #if defined(__AVX2__)
-  if constexpr (std::is_same_v<T, float>) return __builtin_popcount(_mm256_movemask_ps(reinterpret_cast<__m256>(mask)));
-  if constexpr (std::is_same_v<T, double>) return __builtin_popcount(_mm256_movemask_pd(reinterpret_cast<__m256d>(mask)));
+  if constexpr (std::is_same_v<T, float>)
+    return __builtin_popcount(_mm256_movemask_ps(reinterpret_cast<__m256>(mask)));
+  if constexpr (std::is_same_v<T, double>)
+    return __builtin_popcount(_mm256_movemask_pd(reinterpret_cast<__m256d>(mask)));
 #endif
   std::int64_t holding = 0;
   for (std::int64_t i = 0; i < Vector<T>::kSize; ++i) holding -= mask[i];  // -1 where it holds
   return holding;
 }
-LABELASSEMBLE_INLINE inline std::int64_t count(Registers<float>::Bits mask) { return count_lanes<float>(mask); }
-LABELASSEMBLE_INLINE inline std::int64_t count(Registers<double>::Bits mask) { return count_lanes<double>(mask); }
+LABELASSEMBLE_INLINE inline std::int64_t count(Registers<float>::Bits mask) {
+  return count_lanes<float>(mask);
+}
+LABELASSEMBLE_INLINE inline std::int64_t count(Registers<double>::Bits mask) {
+  return count_lanes<double>(mask);
+}
 #endif
 
 template <typename T>
@@ -163,8 +179,8 @@ LABELASSEMBLE_INLINE inline T sum_of(T number) {
   return number;
 }
 
-// Two vectors side by side. The formulas are long chains of dependent operations, and a processor looks only so far
-// ahead: two interleaved chains keep its units busy.
+// Two vectors side by side. The formulas are long chains of dependent operations, and a processor
+// looks only so far ahead: two interleaved chains keep its units busy.
 template <typename V>
 struct Twice {
   using Scalar = typename V::Scalar;
@@ -179,15 +195,17 @@ struct Twice {
 
   LABELASSEMBLE_INLINE Twice(V a, V b) : first(a), second(b) {}
   LABELASSEMBLE_INLINE explicit Twice(Scalar value) : first(value), second(value) {}
-  LABELASSEMBLE_INLINE static Twice load(const Scalar* from) { return {V::load(from), V::load(from + V::kSize)}; }
+  LABELASSEMBLE_INLINE static Twice load(const Scalar* from) {
+    return {V::load(from), V::load(from + V::kSize)};
+  }
   LABELASSEMBLE_INLINE void store(Scalar* to) const {
     first.store(to);
     second.store(to + V::kSize);
   }
 
-#define LABELASSEMBLE_TWICE(Result, operation)                                   \
-  LABELASSEMBLE_INLINE friend Result operator operation(Twice a, Twice b) {      \
-    return {a.first operation b.first, a.second operation b.second};             \
+#define LABELASSEMBLE_TWICE(Result, operation)                              \
+  LABELASSEMBLE_INLINE friend Result operator operation(Twice a, Twice b) { \
+    return {a.first operation b.first, a.second operation b.second};        \
   }
   LABELASSEMBLE_TWICE(Twice, +)
   LABELASSEMBLE_TWICE(Twice, -)
@@ -210,9 +228,15 @@ struct Twice {
   LABELASSEMBLE_INLINE friend Twice minus_magnitude(Twice x) {
     return {minus_magnitude(x.first), minus_magnitude(x.second)};
   }
-  LABELASSEMBLE_INLINE friend Twice exp_each(Twice x) { return {exp_each(x.first), exp_each(x.second)}; }
-  LABELASSEMBLE_INLINE friend Twice log1p_each(Twice x) { return {log1p_each(x.first), log1p_each(x.second)}; }
-  LABELASSEMBLE_INLINE friend std::int64_t count(Mask mask) { return count(mask.first) + count(mask.second); }
+  LABELASSEMBLE_INLINE friend Twice exp_each(Twice x) {
+    return {exp_each(x.first), exp_each(x.second)};
+  }
+  LABELASSEMBLE_INLINE friend Twice log1p_each(Twice x) {
+    return {log1p_each(x.first), log1p_each(x.second)};
+  }
+  LABELASSEMBLE_INLINE friend std::int64_t count(Mask mask) {
+    return count(mask.first) + count(mask.second);
+  }
   LABELASSEMBLE_INLINE friend Scalar sum_of(Twice x) { return sum_of(x.first + x.second); }
 };
 

@@ -18,8 +18,8 @@ struct Operand {
   std::int64_t strides[kAxes] = {};
 };
 
-// The entries: `axes` axes, the first one varying fastest. flat: every operand lies densely in that order,
-// aligned to 16 bytes and in one of the two dtypes that are read by vectors.
+// The entries: `axes` axes, the first one varying fastest. flat: every operand lies densely in that
+// order, aligned to 16 bytes and in one of the two dtypes that are read by vectors.
 struct Entries {
   std::int64_t total = 0;
   int axes = 0;
@@ -46,11 +46,11 @@ struct LossArguments {
 
 struct LossForward {
   LossArguments arguments;
-  Operand losses;           // reduction none
-  void* loss = nullptr;     // else: one float or double
-  double* terms = nullptr;  // [5]
-  double* partials = nullptr;          // [4 * loss_blocks()]
-  unsigned int* finished = nullptr;    // 0; needed where loss_blocks() > 1
+  Operand losses;                    // reduction none
+  void* loss = nullptr;              // else: one float or double
+  double* terms = nullptr;           // [5]
+  double* partials = nullptr;        // [4 * loss_blocks()]
+  unsigned int* finished = nullptr;  // 0; needed where loss_blocks() > 1
 };
 
 struct LossBackward {

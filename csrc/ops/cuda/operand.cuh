@@ -11,8 +11,8 @@
 namespace labelassemble::cuda {
 
 // Byte offset of entry `index` in an operand of these strides.
-__device__ __forceinline__ std::int64_t offset_of(const std::int64_t* sizes, int axes, const std::int64_t* strides,
-                                                  std::int64_t index) {
+__device__ __forceinline__ std::int64_t offset_of(const std::int64_t* sizes, int axes,
+                                                  const std::int64_t* strides, std::int64_t index) {
   std::int64_t offset = 0;
   for (int axis = 0; axis < axes; ++axis) {
     const std::int64_t rest = index / sizes[axis];
@@ -28,7 +28,9 @@ __device__ __forceinline__ float widen(float value) { return value; }
 __device__ __forceinline__ double widen(double value) { return value; }
 
 __device__ __forceinline__ void narrow(__half* to, float value) { *to = __float2half_rn(value); }
-__device__ __forceinline__ void narrow(__nv_bfloat16* to, float value) { *to = __float2bfloat16_rn(value); }
+__device__ __forceinline__ void narrow(__nv_bfloat16* to, float value) {
+  *to = __float2bfloat16_rn(value);
+}
 __device__ __forceinline__ void narrow(float* to, float value) { *to = value; }
 __device__ __forceinline__ void narrow(double* to, double value) { *to = value; }
 
@@ -89,7 +91,8 @@ struct alignas(sizeof(S) * kCount < 16 ? sizeof(S) * kCount : 16) Pack {
 
 template <typename S, int kCount, typename T>
 __device__ __forceinline__ void load_pack(const char* from, std::int64_t index, T* to) {
-  const auto pack = *reinterpret_cast<const Pack<S, kCount>*>(from + index * static_cast<std::int64_t>(sizeof(S)));
+  const auto pack = *reinterpret_cast<const Pack<S, kCount>*>(
+      from + index * static_cast<std::int64_t>(sizeof(S)));
 #pragma unroll
   for (int i = 0; i < kCount; ++i) to[i] = widen(pack.values[i]);
 }

@@ -35,7 +35,8 @@ class Operands {
       Operand& operand = *operands_[i];
       const auto strides = iterator.strides(static_cast<int64_t>(i));
       std::copy(strides.begin(), strides.end(), operand.strides);
-      entries.flat = entries.flat && strides[0] == static_cast<int64_t>(tensors_[i].element_size()) &&
+      entries.flat = entries.flat &&
+                     strides[0] == static_cast<int64_t>(tensors_[i].element_size()) &&
                      reinterpret_cast<std::uintptr_t>(operand.data) % 16 == 0;
     }
     return entries;

@@ -1,4 +1,5 @@
-// partial_label_loss on CUDA: checks, memory and launch; the kernels are in partial_label_loss_kernel.cu.
+// partial_label_loss on CUDA: checks, memory and launch; the kernels are in
+// partial_label_loss_kernel.cu.
 #include "ops/partial_label_loss.h"
 
 #include <ATen/ATen.h>
@@ -21,22 +22,28 @@ Tensor along_classes(const Tensor& vector, const Tensor& logits) {
   return vector.view(shape);
 }
 
-void add_inputs(Operands& operands, LossArguments& arguments, const Tensor& weak, const OptionalTensor& strong,
-                const Tensor& targets, const OptionalTensor& pos_weight, const OptionalTensor& class_weight,
+void add_inputs(Operands& operands, LossArguments& arguments, const Tensor& weak,
+                const OptionalTensor& strong, const Tensor& targets,
+                const OptionalTensor& pos_weight, const OptionalTensor& class_weight,
                 const LossOptions& options) {
   operands.add_input(weak, arguments.weak);
   operands.add_input(targets, arguments.targets);
   // A strong view whose term has no weight is not read.
-  if (strong.has_value() && options.consistency_weight != 0) operands.add_input(*strong, arguments.strong);
-  if (pos_weight.has_value()) operands.add_input(along_classes(*pos_weight, weak), arguments.pos_weight);
-  if (class_weight.has_value()) operands.add_input(along_classes(*class_weight, weak), arguments.class_weight);
+  if (strong.has_value() && options.consistency_weight != 0)
+    operands.add_input(*strong, arguments.strong);
+  if (pos_weight.has_value())
+    operands.add_input(along_classes(*pos_weight, weak), arguments.pos_weight);
+  if (class_weight.has_value())
+    operands.add_input(along_classes(*class_weight, weak), arguments.class_weight);
 }
 
 void finish(LossArguments& arguments, const Entries& entries, const LossOptions& options) {
   arguments.entries = entries;
-  // Vectors are read of the logits' dtype, and of targets in it or, beside half precision, in float.
+  // Vectors are read of the logits' dtype, and of targets in it or, beside half precision, in
+  // float.
   const bool same = arguments.targets.element == arguments.weak.element;
-  const bool wide = arguments.targets.element == Element::kFloat && arguments.weak.element != Element::kDouble;
+  const bool wide =
+      arguments.targets.element == Element::kFloat && arguments.weak.element != Element::kDouble;
   arguments.entries.flat = entries.flat && (same || wide) && arguments.pos_weight.data == nullptr &&
                            arguments.class_weight.data == nullptr;
   arguments.in_double = arguments.weak.element == Element::kDouble;
@@ -55,15 +62,15 @@ void check_targets(const Tensor& targets) {
   const Tensor outside = (targets < (integer ? -1 : 0)).logical_or_(targets > 1);
   if (!outside.any().item<bool>()) return;
   const Tensor first = targets.masked_select(outside)[0].to(at::kDouble);
-  TORCH_CHECK(false, "partial_label_loss: targets must lie in [0, 1] or be ", integer ? "-1" : "NaN",
-              " where unknown, got ", first.item<double>());
+  TORCH_CHECK(false, "partial_label_loss: targets must lie in [0, 1] or be ",
+              integer ? "-1" : "NaN", " where unknown, got ", first.item<double>());
 }
 
 std::tuple<Tensor, Tensor> forward(const Tensor& logits_weak, const OptionalTensor& logits_strong,
                                    const Tensor& targets, const OptionalTensor& pos_weight,
-                                   const OptionalTensor& class_weight, double threshold, double temperature,
-                                   double pseudo_weight, double consistency_weight, int64_t reduction,
-                                   bool validate) {
+                                   const OptionalTensor& class_weight, double threshold,
+                                   double temperature, double pseudo_weight,
+                                   double consistency_weight, int64_t reduction, bool validate) {
   const LossOptions options{threshold,          temperature, pseudo_weight,
                             consistency_weight, true,        static_cast<Reduction>(reduction)};
   check_loss_inputs(logits_weak, logits_strong, targets, pos_weight, class_weight, options);
@@ -78,7 +85,8 @@ std::tuple<Tensor, Tensor> forward(const Tensor& logits_weak, const OptionalTens
   LossForward launch;
   Operands operands;
   if (per_entry) operands.add_output(loss, launch.losses);
-  add_inputs(operands, launch.arguments, logits_weak, logits_strong, targets, pos_weight, class_weight, options);
+  add_inputs(operands, launch.arguments, logits_weak, logits_strong, targets, pos_weight,
+             class_weight, options);
   finish(launch.arguments, operands.lay_out(), options);
   launch.loss = per_entry ? nullptr : loss.mutable_data_ptr();
   launch.terms = terms.mutable_data_ptr<double>();
@@ -97,9 +105,10 @@ std::tuple<Tensor, Tensor> forward(const Tensor& logits_weak, const OptionalTens
 
 std::tuple<Tensor, Tensor> backward(const Tensor& grad, const Tensor& logits_weak,
                                     const OptionalTensor& logits_strong, const Tensor& targets,
-                                    const OptionalTensor& pos_weight, const OptionalTensor& class_weight,
-                                    const Tensor& terms, double threshold, double temperature,
-                                    double pseudo_weight, double consistency_weight, bool detach_target,
+                                    const OptionalTensor& pos_weight,
+                                    const OptionalTensor& class_weight, const Tensor& terms,
+                                    double threshold, double temperature, double pseudo_weight,
+                                    double consistency_weight, bool detach_target,
                                     int64_t reduction, bool need_weak, bool need_strong) {
   const LossOptions options{threshold,          temperature,   pseudo_weight,
                             consistency_weight, detach_target, static_cast<Reduction>(reduction)};
@@ -111,7 +120,8 @@ std::tuple<Tensor, Tensor> backward(const Tensor& grad, const Tensor& logits_wea
   Operands operands;
   if (need_weak) operands.add_output(grad_weak, launch.grad_weak);
   if (need_strong) operands.add_output(grad_strong, launch.grad_strong);
-  add_inputs(operands, launch.arguments, logits_weak, logits_strong, targets, pos_weight, class_weight, options);
+  add_inputs(operands, launch.arguments, logits_weak, logits_strong, targets, pos_weight,
+             class_weight, options);
   if (options.reduction == Reduction::kNone) {
     operands.add_input(grad, launch.grad);
   } else {

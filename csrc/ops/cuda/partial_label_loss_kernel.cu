@@ -1,10 +1,12 @@
-// partial_label_loss on CUDA: the forward is one kernel and so is the backward; each reads the inputs once and
-// writes nothing of their size but gradients (reduction "none": losses). The formulas are those of the CPU.
+// partial_label_loss on CUDA: the forward is one kernel and so is the backward; each reads the
+// inputs once and writes nothing of their size but gradients (reduction "none": losses). The
+// formulas are those of the CPU.
 //
-// Sums are deterministic: a thread adds its entries in a fixed order, a block its threads' in a fixed tree, and
-// the block that ends last adds the blocks' partial sums by their number. Nothing is read back to the host, so a
-// CUDA graph can hold both. Flat operands go by 16 bytes a thread; other layouts and dtypes entry by entry, in
-// place. Not measured: written and compiled without a GPU (benchmarks/gpu.sh measures).
+// Sums are deterministic: a thread adds its entries in a fixed order, a block its threads' in a
+// fixed tree, and the block that ends last adds the blocks' partial sums by their number. Nothing
+// is read back to the host, so a CUDA graph can hold both. Flat operands go by 16 bytes a thread;
+// other layouts and dtypes entry by entry, in place. Not measured: written and compiled without a
+// GPU (benchmarks/gpu.sh measures).
 #include "ops/cuda/operand.cuh"
 #include "ops/partial_label_loss_formula.h"
 
@@ -65,7 +67,8 @@ __device__ __forceinline__ T forward_entry(const LossArguments& arguments, T z, 
     return term;
   }
   if (arguments.pseudo_weight == 0 && arguments.strong.data == nullptr) return T(0);
-  const T move = sharpening(a, static_cast<T>(arguments.threshold), static_cast<T>(arguments.inverse_temperature));
+  const T move = sharpening(a, static_cast<T>(arguments.threshold),
+                            static_cast<T>(arguments.inverse_temperature));
   const T pseudo = weights.class_weight * move * move;
   sums.pseudo += pseudo;
   T total = static_cast<T>(arguments.pseudo_weight) * pseudo;
@@ -93,12 +96,15 @@ struct Gradients {
 };
 
 template <typename T>
-__device__ __forceinline__ Gradients<T> backward_entry(const LossArguments& arguments, const Scales<T>& scales, T z,
-                                                       T zs, T target, const Weights<T>& weights) {
+__device__ __forceinline__ Gradients<T> backward_entry(const LossArguments& arguments,
+                                                       const Scales<T>& scales, T z, T zs, T target,
+                                                       const Weights<T>& weights) {
   const Probability<T> a = probability(z);
-  if (target == target) return {weights.class_weight * scales.known * bce_slope(a, target, weights.pos_weight), T(0)};
+  if (target == target)
+    return {weights.class_weight * scales.known * bce_slope(a, target, weights.pos_weight), T(0)};
   if (arguments.pseudo_weight == 0 && arguments.strong.data == nullptr) return {};
-  const T move = sharpening(a, static_cast<T>(arguments.threshold), static_cast<T>(arguments.inverse_temperature));
+  const T move = sharpening(a, static_cast<T>(arguments.threshold),
+                            static_cast<T>(arguments.inverse_temperature));
   T gap = 0;
   T strong = 0;
   if (arguments.strong.data != nullptr) {
@@ -106,33 +112,39 @@ __device__ __forceinline__ Gradients<T> backward_entry(const LossArguments& argu
     gap = a_strong.value - (a.value - move);
     strong = unknown_slope_strong(a_strong, gap, scales.consistency);
   }
-  const T weak = scales.target_slope == T(0) ? unknown_slope_weak(a, move, scales.pseudo)
-                                             : unknown_slope_weak(a, move, gap, scales.target_slope, scales.pseudo,
-                                                                  scales.consistency);
+  const T weak = scales.target_slope == T(0)
+                     ? unknown_slope_weak(a, move, scales.pseudo)
+                     : unknown_slope_weak(a, move, gap, scales.target_slope, scales.pseudo,
+                                          scales.consistency);
   return {weights.class_weight * weak, weights.class_weight * strong};
 }
 
 template <typename T>
-__device__ __forceinline__ Weights<T> weights_at(const LossArguments& arguments, std::int64_t index) {
+__device__ __forceinline__ Weights<T> weights_at(const LossArguments& arguments,
+                                                 std::int64_t index) {
   const Entries& entries = arguments.entries;
   const auto read = [&](const Operand& operand) {
-    return operand.data == nullptr
-               ? T(1)
-               : load<T>(operand.data + offset_of(entries.sizes, entries.axes, operand.strides, index),
-                         operand.element);
+    return operand.data == nullptr ? T(1)
+                                   : load<T>(operand.data + offset_of(entries.sizes, entries.axes,
+                                                                      operand.strides, index),
+                                             operand.element);
   };
   return {read(arguments.pos_weight), read(arguments.class_weight)};
 }
 
 template <typename T, bool kTarget = false>
-__device__ __forceinline__ T read_at(const Entries& entries, const Operand& operand, std::int64_t index) {
-  return load<T, kTarget>(operand.data + offset_of(entries.sizes, entries.axes, operand.strides, index),
-                          operand.element);
+__device__ __forceinline__ T read_at(const Entries& entries, const Operand& operand,
+                                     std::int64_t index) {
+  return load<T, kTarget>(
+      operand.data + offset_of(entries.sizes, entries.axes, operand.strides, index),
+      operand.element);
 }
 
 template <typename T>
-__device__ __forceinline__ void write_at(const Entries& entries, const Operand& operand, std::int64_t index, T value) {
-  store(operand.data + offset_of(entries.sizes, entries.axes, operand.strides, index), operand.element, value);
+__device__ __forceinline__ void write_at(const Entries& entries, const Operand& operand,
+                                         std::int64_t index, T value) {
+  store(operand.data + offset_of(entries.sizes, entries.axes, operand.strides, index),
+        operand.element, value);
 }
 
 // T: computed in; L: the logits' dtype where flat, Y: the targets'.
@@ -152,16 +164,20 @@ __device__ Sums forward_entries(const LossForward& forward) {
       T target[kCount];
       T loss[kCount];
       load_pack<L, kCount>(arguments.weak.data, pack * kCount, z);
-      if (arguments.strong.data != nullptr) load_pack<L, kCount>(arguments.strong.data, pack * kCount, zs);
+      if (arguments.strong.data != nullptr)
+        load_pack<L, kCount>(arguments.strong.data, pack * kCount, zs);
       load_pack<Y, kCount>(arguments.targets.data, pack * kCount, target);
 #pragma unroll
-      for (int i = 0; i < kCount; ++i) loss[i] = forward_entry<T>(arguments, z[i], zs[i], target[i], {}, sums);
-      if (forward.losses.data != nullptr) store_pack<T, kCount>(forward.losses.data, pack * kCount, loss);
+      for (int i = 0; i < kCount; ++i)
+        loss[i] = forward_entry<T>(arguments, z[i], zs[i], target[i], {}, sums);
+      if (forward.losses.data != nullptr)
+        store_pack<T, kCount>(forward.losses.data, pack * kCount, loss);
     }
   }
   const std::int64_t rest = kFlat ? packs * kCount : 0;
   for (std::int64_t index = rest + thread; index < entries.total; index += stride) {
-    const T zs = arguments.strong.data != nullptr ? read_at<T>(entries, arguments.strong, index) : T(0);
+    const T zs =
+        arguments.strong.data != nullptr ? read_at<T>(entries, arguments.strong, index) : T(0);
     const T loss = forward_entry<T>(arguments, read_at<T>(entries, arguments.weak, index), zs,
                                     read_at<T, true>(entries, arguments.targets, index),
                                     weights_at<T>(arguments, index), sums);
@@ -186,14 +202,15 @@ __device__ void write_result(const LossForward& forward, Sums sums) {
   forward.terms[3] = sums.known;
   forward.terms[4] = unknown;
   if (forward.loss != nullptr) {
-    const double total =
-        sums.bce + arguments.pseudo_weight * sums.pseudo + arguments.consistency_weight * sums.consistency;
+    const double total = sums.bce + arguments.pseudo_weight * sums.pseudo +
+                         arguments.consistency_weight * sums.consistency;
     *static_cast<T*>(forward.loss) = static_cast<T>(total);
   }
 }
 
 template <typename T, typename L, typename Y, bool kFlat>
-__global__ void __launch_bounds__(kThreads) forward_kernel(const __grid_constant__ LossForward forward) {
+__global__ void __launch_bounds__(kThreads)
+    forward_kernel(const __grid_constant__ LossForward forward) {
   const Sums sums = sum_of_block(forward_entries<T, L, Y, kFlat>(forward));
   if (gridDim.x == 1) {
     if (threadIdx.x == 0) write_result<T>(forward, sums);
@@ -210,22 +227,27 @@ __global__ void __launch_bounds__(kThreads) forward_kernel(const __grid_constant
   if (!last) return;
   __threadfence();
   Sums all;
-  for (unsigned int block = threadIdx.x; block < gridDim.x; block += kThreads) all.add(partials[block]);
+  for (unsigned int block = threadIdx.x; block < gridDim.x; block += kThreads)
+    all.add(partials[block]);
   __syncthreads();
   all = sum_of_block(all);
   if (threadIdx.x == 0) write_result<T>(forward, all);
 }
 
 template <typename T, typename L, typename Y, bool kFlat>
-__global__ void __launch_bounds__(kThreads) backward_kernel(const __grid_constant__ LossBackward backward) {
+__global__ void __launch_bounds__(kThreads)
+    backward_kernel(const __grid_constant__ LossBackward backward) {
   const LossArguments& arguments = backward.arguments;
   const Entries& entries = arguments.entries;
   const bool per_entry = arguments.reduction == LossReduction::kNone;
   const bool mean = arguments.reduction == LossReduction::kMean;
   const double incoming = per_entry ? 1 : load<T>(backward.grad.data, backward.grad.element);
-  const double of_known = mean ? (backward.terms[3] > 0 ? incoming / backward.terms[3] : 0) : incoming;
-  const double of_unknown = mean ? (backward.terms[4] > 0 ? incoming / backward.terms[4] : 0) : incoming;
-  const Scales<T> scales{static_cast<T>(of_known), static_cast<T>(arguments.pseudo_weight * of_unknown),
+  const double of_known =
+      mean ? (backward.terms[3] > 0 ? incoming / backward.terms[3] : 0) : incoming;
+  const double of_unknown =
+      mean ? (backward.terms[4] > 0 ? incoming / backward.terms[4] : 0) : incoming;
+  const Scales<T> scales{static_cast<T>(of_known),
+                         static_cast<T>(arguments.pseudo_weight * of_unknown),
                          static_cast<T>(arguments.consistency_weight * of_unknown),
                          static_cast<T>(backward.target_slope)};
   constexpr int kCount = kFlat ? 16 / sizeof(L) : 1;
@@ -240,27 +262,32 @@ __global__ void __launch_bounds__(kThreads) backward_kernel(const __grid_constan
       T weak[kCount];
       T strong[kCount];
       load_pack<L, kCount>(arguments.weak.data, pack * kCount, z);
-      if (arguments.strong.data != nullptr) load_pack<L, kCount>(arguments.strong.data, pack * kCount, zs);
+      if (arguments.strong.data != nullptr)
+        load_pack<L, kCount>(arguments.strong.data, pack * kCount, zs);
       load_pack<Y, kCount>(arguments.targets.data, pack * kCount, target);
 #pragma unroll
       for (int i = 0; i < kCount; ++i) {
-        const Gradients<T> gradients = backward_entry<T>(arguments, scales, z[i], zs[i], target[i], {});
+        const Gradients<T> gradients =
+            backward_entry<T>(arguments, scales, z[i], zs[i], target[i], {});
         weak[i] = gradients.weak;
         strong[i] = gradients.strong;
       }
-      if (backward.grad_weak.data != nullptr) store_pack<L, kCount>(backward.grad_weak.data, pack * kCount, weak);
+      if (backward.grad_weak.data != nullptr)
+        store_pack<L, kCount>(backward.grad_weak.data, pack * kCount, weak);
       if (backward.grad_strong.data != nullptr) {
         store_pack<L, kCount>(backward.grad_strong.data, pack * kCount, strong);
       }
     }
   }
   for (std::int64_t index = packs * kCount + thread; index < entries.total; index += stride) {
-    const T zs = arguments.strong.data != nullptr ? read_at<T>(entries, arguments.strong, index) : T(0);
-    Gradients<T> gradients = backward_entry<T>(arguments, scales, read_at<T>(entries, arguments.weak, index), zs,
-                                               read_at<T, true>(entries, arguments.targets, index),
-                                               weights_at<T>(arguments, index));
+    const T zs =
+        arguments.strong.data != nullptr ? read_at<T>(entries, arguments.strong, index) : T(0);
+    Gradients<T> gradients = backward_entry<T>(
+        arguments, scales, read_at<T>(entries, arguments.weak, index), zs,
+        read_at<T, true>(entries, arguments.targets, index), weights_at<T>(arguments, index));
     const T factor = per_entry ? read_at<T>(entries, backward.grad, index) : T(1);
-    if (backward.grad_weak.data != nullptr) write_at(entries, backward.grad_weak, index, factor * gradients.weak);
+    if (backward.grad_weak.data != nullptr)
+      write_at(entries, backward.grad_weak, index, factor * gradients.weak);
     if (backward.grad_strong.data != nullptr) {
       write_at(entries, backward.grad_strong, index, factor * gradients.strong);
     }
@@ -283,7 +310,8 @@ void with_types(const LossArguments& arguments, const Run& run) {
   const auto with_targets = [&](auto logits) {
     using L = typename decltype(logits)::type;
     using T = std::conditional_t<std::is_same_v<L, double>, double, float>;
-    if (arguments.targets.element == arguments.weak.element) return run(Of<T>{}, logits, logits, std::true_type{});
+    if (arguments.targets.element == arguments.weak.element)
+      return run(Of<T>{}, logits, logits, std::true_type{});
     return run(Of<T>{}, logits, Of<float>{}, std::true_type{});
   };
   switch (arguments.weak.element) {
@@ -308,8 +336,8 @@ int loss_blocks(std::int64_t total) {
 
 cudaError_t launch_loss_forward(const LossForward& forward, cudaStream_t stream) {
   with_types(forward.arguments, [&](auto t, auto l, auto y, auto flat) {
-    forward_kernel<typename decltype(t)::type, typename decltype(l)::type, typename decltype(y)::type,
-                   decltype(flat)::value>
+    forward_kernel<typename decltype(t)::type, typename decltype(l)::type,
+                   typename decltype(y)::type, decltype(flat)::value>
         <<<loss_blocks(forward.arguments.entries.total), kThreads, 0, stream>>>(forward);
   });
   return cudaGetLastError();
@@ -321,8 +349,9 @@ cudaError_t launch_loss_backward(const LossBackward& backward, cudaStream_t stre
   const auto grid = static_cast<unsigned int>(blocks < 8 * kMaxBlocks ? blocks : 8 * kMaxBlocks);
   if (grid == 0) return cudaSuccess;
   with_types(backward.arguments, [&](auto t, auto l, auto y, auto flat) {
-    backward_kernel<typename decltype(t)::type, typename decltype(l)::type, typename decltype(y)::type,
-                    decltype(flat)::value><<<grid, kThreads, 0, stream>>>(backward);
+    backward_kernel<typename decltype(t)::type, typename decltype(l)::type,
+                    typename decltype(y)::type, decltype(flat)::value>
+        <<<grid, kThreads, 0, stream>>>(backward);
   });
   return cudaGetLastError();
 }

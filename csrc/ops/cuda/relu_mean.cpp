@@ -37,7 +37,8 @@ Tensor forward(const Tensor& feature_map) {
       launch.sizes[last] *= length;
       continue;
     }
-    TORCH_CHECK(launch.axes < kAxes, "relu_mean: feature_map must have at most ", kAxes, " spatial axes");
+    TORCH_CHECK(launch.axes < kAxes, "relu_mean: feature_map must have at most ", kAxes,
+                " spatial axes");
     launch.sizes[launch.axes] = length;
     launch.feature_map.strides[launch.axes++] = stride;
   }
