@@ -80,13 +80,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--quick", action="store_true", help="a tenth of the time")
+    parser.add_argument("--seconds", type=float, default=2.0, help="time for each measured line")
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results")
     arguments = parser.parse_args()
     first_line = machine()
     print(first_line)
     rows: list[Row] = []
     for memory_format in (torch.contiguous_format, torch.channels_last):
-        rows += table(memory_format, 1, 0.2 if arguments.quick else 2.0, arguments.device)
+        rows += table(memory_format, 1, 0.2 if arguments.quick else arguments.seconds, arguments.device)
     write(rows, arguments.output / f"head_{arguments.device}", first_line)
 
 

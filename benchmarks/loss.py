@@ -105,12 +105,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
-    parser.add_argument("--quick", action="store_true", help="a tenth of the time, float32 alone")
+    parser.add_argument("--quick", action="store_true", help="0.2 seconds a line, float32 alone")
+    parser.add_argument("--seconds", type=float, default=2.0, help="time for each measured line")
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results")
     arguments = parser.parse_args()
     first_line = machine()
     print(first_line)
-    seconds = 0.2 if arguments.quick else 2.0
+    seconds = 0.2 if arguments.quick else arguments.seconds
     measured = functools.partial(table, device=arguments.device, seconds=seconds)
     rows: list[Row] = []
     if arguments.device == "cuda":

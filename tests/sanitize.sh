@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Builds the native part with AddressSanitizer and UndefinedBehaviorSanitizer beside the ordinary build and runs the op
 # tests on it. torch itself is not instrumented; leaks are not looked for, as Python keeps what it has at exit.
+# Instrumented code does not fuse products with sums, which the stated accuracy needs: that one test is left out.
 #
 #   tests/sanitize.sh [pytest arguments]
 set -euo pipefail
@@ -24,12 +25,14 @@ cp "$build"/csrc/_C*.so "$build"/csrc/ops/liblabelassemble_ops.so "$package/"
 compiler=${CXX:-g++}
 LD_PRELOAD="$("$compiler" -print-file-name=libasan.so):$("$compiler" -print-file-name=libubsan.so):$("$compiler" -print-file-name=libstdc++.so)" \
 ASAN_OPTIONS=detect_leaks=0:protect_shadow_gap=0 UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 \
-SKBUILD_EDITABLE_SKIP="$PWD/build" PYTHONPATH="$PWD/$build/package" \
-  "$python" -c '
+LD_LIBRARY_PATH="$PWD/$package" PYTHONPATH="$PWD/$build/package" \
+  "$python" -P -c '
 import sys
-sys.meta_path = [finder for finder in sys.meta_path if "skbuild" not in type(finder).__module__ + type(finder).__name__.lower()
-                 and "scikitbuild" not in type(finder).__name__.lower()]
+# Not the editable install, which would find the ordinary build first.
+sys.meta_path = [finder for finder in sys.meta_path if "scikitbuild" not in type(finder).__name__.lower()]
 import labelassemble, pytest
-assert "sanitize" in labelassemble.__file__, labelassemble.__file__
+from labelassemble import _extension
+assert "sanitize" in labelassemble.__file__ and _extension.NATIVE, (labelassemble.__file__, _extension.REASON)
 sys.exit(pytest.main(sys.argv[1:]))
-' -q -p no:cacheprovider tests/ops -m "not cuda and not slow" "$@"
+' -q -p no:cacheprovider tests/ops -m "not cuda and not slow" \
+  --deselect tests/ops/test_partial_label_loss_extremes.py::test_accuracy_in_ulps "$@"
