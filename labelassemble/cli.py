@@ -208,6 +208,24 @@ def assemble(
 
 
 @app.command()
+def views(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML configuration.")],
+    image: Annotated[Path, typer.Option("--image", help="The image to show views of.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="PNG to write.", dir_okay=False)],
+    overrides: Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE")] = None,
+    count: Annotated[int, typer.Option(min=1, max=24, help="Views of each kind.")] = 6,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the views.")] = 0,
+) -> None:
+    """Draw what the network sees of one image: the evaluated view, and weak and strong ones."""
+    from labelassemble.config import load_config
+    from labelassemble.views.picture import write_picture_of_views
+
+    settings = load_config(config, overrides or [])
+    write_picture_of_views(str(image), settings.views, output, count=count, seed=seed)
+    print(f"Picture: {output}")
+
+
+@app.command()
 def export(
     run: Run,
     output: Annotated[

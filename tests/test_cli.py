@@ -33,7 +33,7 @@ def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
     return run
 
 
-COMMANDS = ("doctor", "demo", "train", "evaluate", "predict", "assemble", "export")
+COMMANDS = ("doctor", "demo", "train", "evaluate", "predict", "assemble", "views", "export")
 
 
 def test_help_names_every_command_and_each_has_its_own(cli: Cli) -> None:
@@ -115,6 +115,17 @@ def test_assemble_draws_coverage_and_names_each_bad_image(cli: Cli, small_source
     status, _, err = cli("assemble", small_sources / "run.yaml", "--picture", "coverage.jpg")
     assert status == 2
     assert "--picture must end in .svg or .png" in err
+
+
+def test_views_draws_the_policy(cli: Cli, small_sources: Path) -> None:
+    image, picture = small_sources / "images" / "north-1.png", small_sources / "grid.png"
+    status, out, _ = cli("views", small_sources / "run.yaml", "--image", image, "-o", picture, "--count", 2)
+    assert status == 0
+    assert str(picture) in out
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    status, _, err = cli("views", small_sources / "run.yaml", "--image", "gone.png", "-o", picture)
+    assert status == 2
+    assert "gone.png" in err
 
 
 @pytest.mark.parametrize(
