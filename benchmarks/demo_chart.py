@@ -1,6 +1,6 @@
 """Draw the README's figure from the committed scores of the demo.
 
-for n in 15 60; do labelassemble demo --clinic-images $n --seeds 6 -o runs/seeds-$n; done
+for n in 15 60; do labelassemble demo --clinic-images $n --seeds 5 -o runs/seeds-$n; done
 (the rows of both scores.csv in benchmarks/results/demo_seeds.csv)
 python benchmarks/demo_chart.py
 """
