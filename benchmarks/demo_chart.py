@@ -46,11 +46,13 @@ def _panel(axes: Axes, scores: pd.DataFrame, size: int) -> None:
     means = table.mean().to_numpy()
     axes.scatter(places, means, marker="_", s=900, color=MEAN, linewidth=2.2, zorder=2)
     for place, mean, spread in zip(places, means, table.std(), strict=True):
-        axes.annotate(
-            f"{mean:.3f}\n± {spread:.3f}", (place + 0.19, mean), color=MEAN, va="center", fontsize=8.5
+        below = axes.get_xaxis_transform()
+        axes.text(
+            place, 0.03, f"{mean:.3f} ± {spread:.3f}", transform=below, color=MEAN, ha="center", fontsize=8.5
         )
     axes.set_xticks(places, list(TITLES.values()))
-    axes.set_xlim(-0.35, len(TITLES) - 0.4)
+    axes.set_xlim(-0.5, len(TITLES) - 0.5)
+    axes.set_ylim(0.65, 1.01)
     axes.set_title(
         f"the clinic labels {size} images ({len(table)} seeds)", loc="left", fontsize=9.5, color=INK
     )
