@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from labelassemble.errors import LabelAssembleError
+from labelassemble.views.encoding import as_pnm
 
 PROGRAM: Final = "labelassemble-predict"
 
@@ -109,6 +110,4 @@ def _pnm(image: NDArray[np.uint8], index: int) -> bytes:
         raise LabelAssembleError(
             f"images must be uint8 [1 or 3, H, W], got {image.dtype} {list(image.shape)} for image {index}"
         )
-    channels, height, width = image.shape
-    header = f"P{'5' if channels == 1 else '6'}\n{width} {height}\n255\n"
-    return header.encode() + np.ascontiguousarray(np.moveaxis(image, 0, -1)).tobytes()
+    return as_pnm(image)
