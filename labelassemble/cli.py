@@ -180,6 +180,7 @@ def assemble(
     """Print what the sources label, and write the one table made of them; nothing is trained."""
     from labelassemble.config import load_config
     from labelassemble.data import check_images as check
+    from labelassemble.data import missing_files
     from labelassemble.data.coverage import coverage_figure
     from labelassemble.run import assemble_config, image_progress
 
@@ -189,6 +190,9 @@ def assemble(
     console = Console()
     assembly = assemble_config(settings, console)
     print(assembly.report.to_text())
+    missing = missing_files(assembly.table.paths)
+    if missing:
+        print(f"{len(missing)} files do not exist, the first: {missing[0]}\n")
     if output is not None:
         assembly.table.write(output)
         print(f"Table: {output}")

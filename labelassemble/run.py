@@ -105,6 +105,8 @@ def train_run(config: Config, run: Path, *, resume: bool, console: Console) -> R
 
     run.mkdir(parents=True, exist_ok=True)
     table.to_csv(run / "table.csv")
+    if assembly.hidden is not None:  # labels taken away by `hide`, for evaluation alone
+        assembly.hidden.to_csv(run / "hidden.csv")
     _write_text(run / "environment.json", json.dumps(environment(), indent=2) + "\n")
     _write_text(run / "config.yaml", config.to_yaml())
 

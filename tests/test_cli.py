@@ -112,6 +112,10 @@ def test_assemble_draws_coverage_and_names_each_bad_image(cli: Cli, small_source
     assert "2 of 48 images cannot be read" in out
     assert "north-1.png" in out
     assert "south-2.png" in out
+    (small_sources / "images" / "south-2.png").unlink()
+    status, out, _ = cli("assemble", small_sources / "run.yaml")
+    assert status == 0
+    assert re.search(r"1 files do not exist, the first: .*south-2\.png", out)
     status, _, err = cli("assemble", small_sources / "run.yaml", "--picture", "coverage.jpg")
     assert status == 2
     assert "--picture must end in .svg or .png" in err

@@ -5,11 +5,13 @@ import os
 import signal
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from rich.console import Console
 
 from labelassemble.config import load_config
+from labelassemble.data import Table
 from labelassemble.errors import LabelAssembleError
 from labelassemble.run import evaluate_run, load_trained, train_run
 from labelassemble.training.display import Display
@@ -57,6 +59,24 @@ def test_a_run_leaves_what_later_commands_need(small_sources: Path) -> None:
     before = (run / "predictions.csv").read_bytes()
     evaluate_run(run)
     assert (run / "predictions.csv").read_bytes() == before
+
+
+def test_hidden_labels_are_kept_beside_the_table(small_sources: Path) -> None:
+    (small_sources / "both.csv").write_text(
+        "path,split,square,stripe\n" + "".join(f"images/north-{i}.png,train,{i % 2},0\n" for i in range(8))
+    )
+    config = load_config(
+        small_sources / "run.yaml",
+        ["train.epochs=1", "sources.0={name: both, reader: csv, path: both.csv, hide: [stripe]}",
+         "sources.1={name: south, reader: csv, path: south.csv}", "classes=[square, stripe]"],
+    )  # fmt: skip
+    train_run(config, small_sources / "out", resume=False, console=QUIET)
+    hidden = Table.from_csv(small_sources / "out" / "hidden.csv")
+    table = Table.from_csv(small_sources / "out" / "table.csv")
+    rows = table.sources == "both"
+    assert (table.labels[rows, 1] == -1).all()
+    kept = hidden.labels[np.isin(hidden.names, table.names[rows]), hidden.classes.index("stripe")]
+    assert (kept == 0).sum() == rows.sum() == 8
 
 
 def test_training_learns(small_sources: Path) -> None:
