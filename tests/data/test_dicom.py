@@ -26,7 +26,7 @@ def test_without_pydicom_the_error_says_what_to_install(monkeypatch: pytest.Monk
 @pytest.fixture
 def dicom() -> Callable[..., bytes]:
     """Return a function that writes a DICOM file of pixels and further elements."""
-    pydicom = pytest.importorskip("pydicom")
+    import pydicom
     from pydicom.dataset import FileMetaDataset
     from pydicom.uid import ExplicitVRLittleEndian
 
@@ -91,7 +91,8 @@ def test_rescaled_values_meet_the_window_in_their_own_units(dicom: Callable[...,
 
 
 def test_a_voi_lut_is_applied(dicom: Callable[..., bytes]) -> None:
-    pydicom = pytest.importorskip("pydicom")
+    import pydicom
+
     item = pydicom.Dataset()
     item.add_new("LUTDescriptor", "US", [4, 0, 8])
     item.add_new("LUTData", "US", [10, 30, 200, 255])

@@ -38,7 +38,6 @@ def example(rows: int) -> Table:
 
 @pytest.mark.parametrize("rows", [0, 4, 40_000])
 def test_parquet_gives_back_the_same_table(tmp_path: Path, rows: int) -> None:
-    pytest.importorskip("pyarrow")
     table = example(max(rows, 4)).select(np.arange(rows))
     table.to_parquet(tmp_path / "table.parquet")
     assert Table.from_parquet(tmp_path / "table.parquet") == table
@@ -46,8 +45,9 @@ def test_parquet_gives_back_the_same_table(tmp_path: Path, rows: int) -> None:
 
 
 def test_labels_are_read_as_from_a_csv(tmp_path: Path) -> None:
-    arrow = pytest.importorskip("pyarrow")
-    parquet = pytest.importorskip("pyarrow.parquet")
+    import pyarrow as arrow
+    from pyarrow import parquet
+
     columns = {
         "path": ["1.png", "2.png", "3.png", "4.png"],
         "patient": [7, 7, None, 8],
@@ -72,7 +72,6 @@ def test_labels_are_read_as_from_a_csv(tmp_path: Path) -> None:
 
 
 def test_damage_is_named(tmp_path: Path) -> None:
-    pytest.importorskip("pyarrow")
     path = tmp_path / "table.parquet"
     with pytest.raises(LabelAssembleError, match=r"table\.parquet: cannot be read as Parquet"):
         Table.from_parquet(path)

@@ -37,7 +37,6 @@ def test_csv_gives_back_the_same_table(tmp_path: Path) -> None:
 def test_the_ending_says_the_format(tmp_path: Path) -> None:
     example().write(tmp_path / "table.csv")
     assert Table.read(tmp_path / "table.csv") == example()
-    pytest.importorskip("pyarrow")
     example().write(tmp_path / "table.parquet")
     assert Table.read(tmp_path / "table.parquet") == example()
     assert (tmp_path / "table.parquet").read_bytes()[:4] == b"PAR1"
