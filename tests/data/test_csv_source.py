@@ -37,6 +37,17 @@ def test_columns_find_their_use(tmp_path: Path) -> None:
     assert not table.assumed.any()
 
 
+def test_an_empty_name_leaves_a_use_out(tmp_path: Path) -> None:
+    text = "name,path,patient,split,source,Edema\none,img/1.png,p1,train,A,1\n"
+    uses = ("name", "patient", "split", "source")
+    table = read(tmp_path, text, classes=["Edema"], **{f"{use}_column": "" for use in uses})
+    assert list(table.sources) == ["local"]
+    assert (list(table.names), list(table.groups), list(table.splits)) == (["img/1.png"], [""], [""])
+    assert read(tmp_path, text, source_column="").classes == ("Edema",), (
+        "a known column is not a class by that"
+    )
+
+
 def test_columns_are_named_by_the_user(tmp_path: Path) -> None:
     table = read(
         tmp_path,

@@ -52,9 +52,12 @@ class CsvSource(SourceOptions):
         classes: The columns that are classes; by default all that have no other use.
         patient_column: The column with the patient's id; by default `patient` where there is one.
         split_column: The column with train, val, test, trainval or nothing; by default `split` where there is one.
-        source_column: A column that tells sources apart within the file; they are called `name/cell`.
+        source_column: A column that tells sources apart within the file; they are called `name/cell`. By default
+            `source` where there is one.
         name_column: The column with the image's name; by default `name` where there is one, else the path's cell.
         blank: What a blank cell means: "unknown" (nobody looked) or "negative".
+
+    An empty text for one of the four optional columns ("") leaves that use out, whatever the file's header holds.
     """
 
     reader: Literal["csv", "parquet"] = "csv"
@@ -121,6 +124,8 @@ class CsvSource(SourceOptions):
             ("split", self.split_column),
             ("source", self.source_column),
         ):
+            if column == "":
+                continue
             if column is not None:
                 uses[use] = file.require(column, f"{use}_column")
             elif use in file.header:
