@@ -257,6 +257,8 @@ def write(rows: Sequence[Row], growth: Sequence[Growth]) -> None:
         "",
         *_markdown(speeds, order=FORMATS),
         "",
+        "`load`: load average over the minute before the case began; `of_hand`: `images_s` over that of `hand`.",
+        "",
         f"Resident memory in MiB after so many epochs of {FILES} files ({GROWTH_KIND}), libraries included:",
         "",
         *_markdown(memory),
