@@ -140,7 +140,7 @@ def fit(
             net.train()
             batches = views.epoch(epoch, strong=weights.consistency > 0.0, first_step=first_step)
             for batch in batches:
-                step = batch.step  # one whose files are all bad is missing
+                step = batch.step
                 targets = batch.targets.to(device)
                 logits_weak, logits_strong = _forward(net, batch.weak, batch.strong, device)
                 terms = criterion.terms(logits_weak, logits_strong, targets)

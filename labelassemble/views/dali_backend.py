@@ -11,7 +11,7 @@ from torch import Tensor
 from labelassemble.data.errors import ImageError
 from labelassemble.data.images import read_image
 from labelassemble.views.bad_files import BadFiles
-from labelassemble.views.batch import Batch
+from labelassemble.views.batch import Batch, empty_batch
 from labelassemble.views.dali_pipeline import ViewPipeline, decodes
 from labelassemble.views.decode import decode_encoded
 from labelassemble.views.draws import draw_views
@@ -96,22 +96,20 @@ class DaliViews:
         self._readers = image_threads(options.decoders(), "read")
 
     def epoch(self, epoch: int, *, strong: bool, first_step: int = 0) -> Iterator[Batch]:
-        """Yield the batches of an epoch from `first_step` on; without `strong` the strong view is not computed.
+        """Yield the batch of each step of an epoch from `first_step` on; without `strong` there is no strong view.
 
-        A batch lacks the files that cannot be read; one that has nothing else is left out.
+        A batch lacks the files that cannot be read, and may be left without any.
         """
         chosen = self._order.epoch(epoch)
 
         def prepare(step: int) -> _Prepared:
             return self._prepare(step, chosen[step])
 
-        def make(prepared: _Prepared) -> Batch | None:
+        def make(prepared: _Prepared) -> Batch:
             return self._batch(prepared, strong)
 
         # Files are read ahead of the pipeline, and views made ahead of the training.
-        for batch in made_ahead(make, made_ahead(prepare, range(first_step, self.steps))):
-            if batch is not None:
-                yield batch
+        yield from made_ahead(make, made_ahead(prepare, range(first_step, self.steps)))
 
     def _prepare(self, step: int, chosen: Chosen) -> _Prepared:
         """Read the files of a batch; those that cannot be read are recorded and left out."""
@@ -120,9 +118,9 @@ class DaliViews:
         encoded = [encoded for encoded in read if encoded is not None]
         return _Prepared(step, chosen.rows[good], chosen.passes[good], encoded)
 
-    def _batch(self, prepared: _Prepared, strong: bool) -> Batch | None:
+    def _batch(self, prepared: _Prepared, strong: bool) -> Batch:
         if not prepared.encoded:
-            return None
+            return self._empty(prepared.step, strong)
         try:
             views = self._views(prepared, strong)
         except RuntimeError:
@@ -130,10 +128,13 @@ class DaliViews:
             self._refused.update(self._undecodable(prepared))
             prepared = self._prepare(prepared.step, Chosen(prepared.rows, prepared.passes))
             if not prepared.encoded:
-                return None
+                return self._empty(prepared.step, strong)
             views = self._views(prepared, strong)
         index = torch.from_numpy(prepared.rows)
         return Batch(prepared.step, index, views[0], views[1] if strong else None, self._targets[index])
+
+    def _empty(self, step: int, strong: bool) -> Batch:
+        return empty_batch(step, self._options, self._targets, strong=strong, device=self._device)
 
     def _views(self, prepared: _Prepared, strong: bool) -> list[Tensor]:
         pipeline = self._pipelines.pop(strong, None) or self._new_pipeline(strong)

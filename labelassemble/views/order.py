@@ -21,8 +21,12 @@ class Chosen(NamedTuple):
 class Order:
     """The order in which a table of `count` images is seen, shuffled anew for each pass over it.
 
-    Without `steps_per_epoch` an epoch is one pass: each image once, in batches that differ by at most one image, so
+    Without `steps_per_epoch` an epoch is one pass: each image once, in steps that differ by at most one image, so
     that none is left alone in the last. With it, passes follow one another without regard to where an epoch ends.
+
+    A step is the same images however many processes share it: the parts of all of them, one after another, are the
+    batch of one process with `shards` times the `batch_size`. Where a step has fewer images than there are processes,
+    the last of them have none.
 
     Args:
         count: images, at least one.
@@ -60,25 +64,23 @@ class Order:
 
     def epoch(self, epoch: int) -> list[Chosen]:
         """Return the batches of an epoch that fall to this process."""
-        parts = self.steps * self._shards
         if self._one_pass:
             rows = self._shuffled(epoch)
-            # Only where there are fewer images than batches do some come twice: no process may be left without.
-            rows = np.resize(rows, max(self._count, parts))
-            passes = np.full(len(rows), epoch, dtype=np.int64)
+            passes = np.full(self._count, epoch, dtype=np.int64)
         else:
-            first = epoch * parts * self._batch_size
-            places = np.arange(first, first + parts * self._batch_size, dtype=np.int64)
+            images = self.steps * self._shards * self._batch_size
+            places = np.arange(epoch * images, (epoch + 1) * images, dtype=np.int64)
             passes = places // self._count
             shuffled = [self._shuffled(one) for one in range(passes[0], passes[-1] + 1)]
             rows = np.concatenate(shuffled)[places - passes[0] * self._count]
-        mine = slice(self._shard, None, self._shards)
         return [
-            Chosen(a, b)
-            for a, b in zip(
-                np.array_split(rows, parts)[mine], np.array_split(passes, parts)[mine], strict=True
-            )
+            Chosen(self._mine(a), self._mine(b))
+            for a, b in zip(np.array_split(rows, self.steps), np.array_split(passes, self.steps), strict=True)
         ]
+
+    def _mine(self, step: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return this process's part of what a step has."""
+        return np.array_split(step, self._shards)[self._shard]
 
     def _shuffled(self, one_pass: int) -> NDArray[np.int64]:
         return np.random.default_rng([self._seed, one_pass]).permutation(self._count).astype(np.int64)

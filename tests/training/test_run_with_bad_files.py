@@ -27,6 +27,7 @@ def damaged(small_sources: Path) -> Path:
 def test_bad_files_are_named_and_left_out_of_training_and_evaluation(
     damaged: Path, backend: str, caplog: pytest.LogCaptureFixture
 ) -> None:
+    (damaged / "images" / BAD[0]).unlink()
     config = load_config(
         damaged / "run.yaml", [f"views.backend={backend}", "views.bad_files_limit=0.1", "train.epochs=1"]
     )
