@@ -101,9 +101,14 @@ def train(
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's last checkpoint.")] = False,
 ) -> None:
-    """Assemble the sources, train, evaluate, and leave a run's folder with a report."""
+    """Assemble the sources, train, evaluate, and leave a run's folder with a report.
+
+    On several processes or GPUs: torchrun --nproc-per-node N -m labelassemble train CONFIG. They share the images of
+    train.batch_size, so the learning curve is that of one process.
+    """
     from labelassemble.config import load_config
     from labelassemble.run import train_run
+    from labelassemble.training.distributed import joined
 
     run = output
     if config.is_dir():
@@ -118,8 +123,10 @@ def train(
     run = run or Path("runs") / config.stem
     settings = load_config(config, overrides or [])
     console = Console()
-    with _interruptible(f"go on with: labelassemble train {run} --resume"):
-        result = train_run(settings, run, resume=resume, console=console)
+    with joined() as processes, _interruptible(f"go on with: labelassemble train {run} --resume"):
+        result = train_run(settings, run, resume=resume, console=console, processes=processes)
+    if not processes.first:
+        return
     if result.evaluation is not None:
         console.print(result.evaluation.to_text(), highlight=False, soft_wrap=True, markup=False)
     outcome = result.outcome

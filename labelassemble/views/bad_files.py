@@ -51,12 +51,16 @@ class BadFiles:
             count = len(self.errors)
         if self._policy == "stop":
             raise error
+        self.check(count)
+        _log.warning("left out, %d so far: %s", count, error)
+
+    def check(self, count: int) -> None:
+        """Raise LabelAssembleError if `count` bad files, those that other processes found included, are too many."""
         if count > self._limit * self._total:
             raise LabelAssembleError(
                 f"{count} of {self._total} images cannot be read, more than views.bad_files_limit = {self._limit:g} "
                 f"allows:{self._listed()}"
             )
-        _log.warning("left out, %d so far: %s", count, error)
 
     def to_text(self) -> str:
         """Return a line for each file, the first 20 of them."""

@@ -23,7 +23,9 @@ def _row(epoch: int, step: int) -> EpochRow:
         val_loss=0.5,
         val_auc_mean=0.8,
         val_auc_interest=None,
+        images_per_second=40.0,
         val_auc=(0.8, None),
+        pseudo_positive=(None, None),
     )
 
 

@@ -126,7 +126,7 @@ def test_processes_share_an_epoch_and_their_views_are_those_of_one(backend: Choi
     }
     seen = []
     for shard in (0, 1):
-        views = _views(backend, paths, batch_size=2, shard=shard, shards=2)
+        views = _views(backend, paths, shard=shard, shards=2)
         assert views.steps == 3
         for batch in views.epoch(0, strong=False):
             seen += batch.rows.tolist()
