@@ -24,7 +24,7 @@ from labelassemble import run as run_module
 from labelassemble.config import load_config
 from labelassemble.errors import LabelAssembleError
 from labelassemble.loss import PartialLabelLoss
-from labelassemble.run import train_run
+from labelassemble.run import assemble_config, train_run
 from labelassemble.training.accumulate import Counts, count, part_terms, split
 from labelassemble.training.batch_norm import GlobalBatchNorm, synchronised
 from labelassemble.training.checkpoint import load_checkpoint
@@ -32,6 +32,7 @@ from labelassemble.training.display import Display
 from labelassemble.training.distributed import OtherProcessFailed, Processes, joined
 from labelassemble.training.interrupt import TrainingInterrupted
 from labelassemble.views.batch import Batch
+from labelassemble.views.order import Order
 
 QUIET = Console(quiet=True)
 SHARES = ([4, 4], [5, 3], [8, 0], [0, 8])  # images of each process
@@ -149,15 +150,10 @@ def _same_curve(one: Path, two: Path, tolerance: float) -> None:
 
 
 def check_the_learning_curve_is_that_of_one_process(processes: Processes, folder: Path) -> None:
-    # 24 training images in batches of at most 7: four of 6. In batches of 8 in two parts: three of 4 and 4.
-    for name, overrides in (
-        ("plain", ["train.batch_size=7"]),
-        (
-            "options",
-            ["train.accumulate=2", "train.ema=0.9", "train.sampling=balanced", "train.clip_norm=1.0"],
-        ),
-    ):
-        config = load_config(folder / "run.yaml", ["train.epochs=2", *overrides])
+    # 24 training images in two batches, which divide evenly; in two parts as well.
+    options = ["train.accumulate=2", "train.ema=0.9", "train.sampling=balanced", "train.clip_norm=1.0"]
+    for name, overrides in (("plain", []), ("options", options)):
+        config = load_config(folder / "run.yaml", ["train.epochs=2", "train.batch_size=12", *overrides])
         if processes.first:
             train_run(config, folder / f"{name}-alone", resume=False, console=QUIET)
         train_run(config, folder / f"{name}-two", resume=False, console=QUIET, processes=processes)
@@ -169,16 +165,27 @@ def check_the_learning_curve_is_that_of_one_process(processes: Processes, folder
 
 
 def check_a_process_may_have_no_image_in_a_step(processes: Processes, folder: Path) -> None:
-    """Batches of 2, an unreadable file in one of them: one process has none there, and both go on."""
-    config = load_config(
-        folder / "damaged" / "run.yaml", ["train.batch_size=2", "train.epochs=1", "views.bad_files_limit=0.1"]
-    )
+    """Batches of one image, which the first process has; the file of the third step's cannot be read."""
+    overrides = [
+        "train.batch_size=1",
+        "train.epochs=1",
+        "train.steps_per_epoch=3",
+        "views.bad_files_limit=0.1",
+    ]
+    config = load_config(folder / "run.yaml", [*overrides, "loss.warmup_epochs=0"])
+    table = assemble_config(config, QUIET).table
+    row = Order(24, batch_size=1, seed=0, steps_per_epoch=3).epoch(0)[2].rows[0]
+    path = Path(table.paths[table.splits == "train"][row])
+    kept = path.read_bytes()
+    processes.together(lambda: None)
     if processes.first:
+        path.write_bytes(b"")
         train_run(config, folder / "none-alone", resume=False, console=QUIET)
     train_run(config, folder / "none-two", resume=False, console=QUIET, processes=processes)
     if processes.first:
         _same_curve(folder / "none-alone", folder / "none-two", 2e-3)
-        assert _metrics(folder / "none-two")[0]["train_known"] == 23
+        assert _metrics(folder / "none-two")[0]["train_known"] == 2
+        path.write_bytes(kept)
 
 
 def check_an_error_in_one_process_ends_all(processes: Processes, folder: Path) -> None:
@@ -209,22 +216,22 @@ def _signalling(at: int, on: bool) -> Callable[..., None]:
 
 
 def check_a_signal_to_one_process_stops_all_and_the_run_goes_on(processes: Processes, folder: Path) -> None:
-    config = load_config(folder / "run.yaml", ["train.epochs=2", "train.batch_size=7", "train.ema=0.9"])
+    config = load_config(folder / "run.yaml", ["train.epochs=2", "train.batch_size=12", "train.ema=0.9"])
     whole, parts = folder / "signal-whole", folder / "signal-parts"
     train_run(config, whole, resume=False, console=QUIET, processes=processes)
     original = Display.step
-    for at in (3, 4):  # within the first epoch, and at its end
+    for at in (1, 2):  # within the first epoch, and at its end
         Display.step = _signalling(at, on=processes.rank == 1)  # type: ignore[method-assign]
         try:
-            train_run(config, parts, resume=at > 3, console=QUIET, processes=processes)
+            train_run(config, parts, resume=at > 1, console=QUIET, processes=processes)
         except TrainingInterrupted as stop:
-            stopped = 4 * stop.epoch + stop.step
+            stopped = 2 * stop.epoch + stop.step
         finally:
             Display.step = original  # type: ignore[method-assign]
         assert stopped == at
         if processes.first:
             state = load_checkpoint(parts / "checkpoints" / "last.pt")
-            assert 4 * state["epoch"] + state["step"] == at
+            assert 2 * state["epoch"] + state["step"] == at
     train_run(config, parts, resume=True, console=QUIET, processes=processes)
     if processes.first:
         assert _metrics(whole) == _metrics(parts)
@@ -233,10 +240,10 @@ def check_a_signal_to_one_process_stops_all_and_the_run_goes_on(processes: Proce
 
 
 def check_another_number_of_processes_goes_on_and_says_so(processes: Processes, folder: Path) -> None:
-    config = load_config(folder / "run.yaml", ["train.epochs=2", "train.batch_size=7"])
+    config = load_config(folder / "run.yaml", ["train.epochs=2", "train.batch_size=12"])
     run = folder / "fewer"
     original = Display.step
-    Display.step = _signalling(6, on=True)  # type: ignore[method-assign]
+    Display.step = _signalling(3, on=True)  # type: ignore[method-assign]
     try:
         train_run(config, run, resume=False, console=QUIET, processes=processes)
     except TrainingInterrupted:
