@@ -70,12 +70,16 @@ class BadFiles:
             return False
         if self._policy == "stop":
             raise next(iter(new.values()))
+        self.check(count)
+        return True
+
+    def check(self, count: int) -> None:
+        """Raise LabelAssembleError if `count` bad files, those that other processes found included, are too many."""
         if count > self._limit * self._total:
             raise LabelAssembleError(
                 f"{count} of {self._total} images cannot be read, more than views.bad_files_limit = {self._limit:g} "
                 f"allows:{self._listed()}"
             )
-        return True
 
     def to_text(self) -> str:
         """Return a line for each file, the first 20 of them."""

@@ -49,11 +49,13 @@ class DaliViews:
         paths: the files, N of them.
         targets: float32 [N, C], NaN = unknown.
         options: policy, size and channels of the views.
-        batch_size: images a step and process, at most.
+        batch_size: images a step, of all processes together, at most.
         seed: of the order and of every transform.
         steps_per_epoch: steps that are called an epoch; None for one pass over the table (see `Order`).
         shard: which process this is, from 0.
         shards: how many processes there are.
+        parts: in how many parts a batch goes through the network (see `Order`).
+        sources: the source of each image, where batches are to mix them evenly.
         device: "cpu", or the GPU on which all is done after the files are read.
 
     Attributes:
@@ -72,13 +74,15 @@ class DaliViews:
         steps_per_epoch: int | None = None,
         shard: int = 0,
         shards: int = 1,
+        parts: int = 1,
+        sources: Sequence[str] | None = None,
         device: torch.device | str = "cpu",
     ) -> None:
         self.bad_files = BadFiles(len(paths), policy=options.bad_files, limit=options.bad_files_limit)
         self._paths = paths
         self._targets = torch.from_numpy(np.ascontiguousarray(targets, dtype=np.float32))
         self._options = options
-        self._batch_size = batch_size
+        self._batch_size = min(batch_size, -(-batch_size // shards) + parts)  # a process's share, rounded up
         self._device = torch.device(device)
         self._bank = NoiseBank(seed, options.channels * options.size**2, self._device)
         self._seed = seed
@@ -89,6 +93,8 @@ class DaliViews:
             steps_per_epoch=steps_per_epoch,
             shard=shard,
             shards=shards,
+            parts=parts,
+            sources=sources,
         )
         self.steps: int = self._order.steps
         self._pipelines: dict[bool, ViewPipeline] = {}  # with and without a strong view

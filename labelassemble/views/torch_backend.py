@@ -85,11 +85,13 @@ class TorchViews:
         paths: the files, N of them.
         targets: float32 [N, C], NaN = unknown.
         options: policy, size and channels of the views.
-        batch_size: images a step and process, at most.
+        batch_size: images a step, of all processes together, at most.
         seed: of the order and of every transform.
         steps_per_epoch: steps that are called an epoch; None for one pass over the table (see `Order`).
         shard: which process this is, from 0.
         shards: how many processes there are.
+        parts: in how many parts a batch goes through the network (see `Order`).
+        sources: the source of each image, where batches are to mix them evenly.
         device: where the transforms run and the views end up.
 
     Attributes:
@@ -108,6 +110,8 @@ class TorchViews:
         steps_per_epoch: int | None = None,
         shard: int = 0,
         shards: int = 1,
+        parts: int = 1,
+        sources: Sequence[str] | None = None,
         device: torch.device | str = "cpu",
     ) -> None:
         self.bad_files = BadFiles(len(paths), policy=options.bad_files, limit=options.bad_files_limit)
@@ -125,6 +129,8 @@ class TorchViews:
             steps_per_epoch=steps_per_epoch,
             shard=shard,
             shards=shards,
+            parts=parts,
+            sources=sources,
         )
         self.steps: int = self._order.steps
 

@@ -134,7 +134,7 @@ def test_processes_together_have_the_batches_and_the_views_of_one(
         return [list(views.epoch(epoch, strong=True)) for epoch in (0, 1)]
 
     alone = batches(batch_size=2 * shards)
-    parts = [batches(batch_size=2, shard=shard, shards=shards) for shard in range(shards)]
+    parts = [batches(batch_size=2 * shards, shard=shard, shards=shards) for shard in range(shards)]
     for epoch in (0, 1):
         for whole, *several in zip(alone[epoch], *(part[epoch] for part in parts), strict=True):
             assert {part.step for part in several} == {whole.step}
@@ -145,6 +145,23 @@ def test_processes_together_have_the_batches_and_the_views_of_one(
 
 def _joined(several: list[Batch]) -> list[Tensor]:
     return [torch.cat(tensors) for tensors in zip(*(part[1:] for part in several), strict=True)]
+
+
+def test_processes_share_an_epoch_and_their_views_are_those_of_one(backend: Choice, paths: list[str]) -> None:
+    alone = {
+        row: view
+        for batch in _views(backend, paths).epoch(0, strong=False)
+        for row, view in zip(batch.rows.tolist(), batch.weak, strict=True)
+    }
+    seen = []
+    for shard in (0, 1):
+        views = _views(backend, paths, shard=shard, shards=2)
+        assert views.steps == 3
+        for batch in views.epoch(0, strong=False):
+            seen += batch.rows.tolist()
+            for row, view in zip(batch.rows.tolist(), batch.weak, strict=True):
+                assert torch.allclose(view, alone[row], atol=1e-6)
+    assert sorted(seen) == list(range(11))
 
 
 def test_an_epoch_that_is_left_early_does_no_harm(backend: Choice, paths: list[str]) -> None:
@@ -231,11 +248,11 @@ def test_a_step_of_nothing_but_bad_files_has_an_empty_batch(
 
 def test_every_process_takes_every_step_whatever_is_bad(backend: Choice, paths: list[str]) -> None:
     options = OPTIONS.model_copy(update={"bad_files_limit": 1.0})
-    shards = [_views(backend, paths, options, batch_size=2, shard=shard, shards=2) for shard in (0, 1)]
+    shards = [_views(backend, paths, options, batch_size=4, shard=shard, shards=2) for shard in (0, 1)]
     bad = next(shards[1].epoch(0, strong=False)).rows.tolist()
     for row in bad:
         Path(paths[row]).unlink()
-    views = _views(backend, paths, options, batch_size=2, shard=1, shards=2)
+    views = _views(backend, paths, options, batch_size=4, shard=1, shards=2)
     sizes = [[len(batch.rows) for batch in one.epoch(0, strong=False)] for one in (shards[0], views)]
     assert sizes == [[2, 2, 2], [0, 2, 1]]
 
