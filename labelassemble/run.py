@@ -108,11 +108,15 @@ def train_run(
     choice = choose_backend(config.views, device)
     console.print(f"Views are made by {choice.name}: {choice.reason}", highlight=False, soft_wrap=True)
     train_paths: list[str] = table.paths[rows["train"]].tolist()
+    view_options = config.views
+    if processes.local_count > 1:  # the processes of a machine share its processors
+        threads = max(1, config.views.decoders() // processes.local_count)
+        view_options = config.views.model_copy(update={"threads": threads})
     views = open_views(
         choice,
         train_paths,
         targets[rows["train"]],
-        config.views,
+        view_options,
         batch_size=options.batch_size,
         seed=options.seed,
         steps_per_epoch=options.steps_per_epoch,
@@ -125,7 +129,7 @@ def train_run(
     validation = Validation(
         paths=table.paths[rows["val"]].tolist(),
         targets=targets[rows["val"]],
-        views=config.views,
+        views=view_options,
         auroc=partial(auroc_per_class, classes=table.classes),
         interest=[table.classes.index(name) for name in interest],
         bad_files=_bad_files(len(rows["val"]), config.views),

@@ -21,6 +21,7 @@ class GlobalBatchNorm(_BatchNorm):
         if input.dim() < 2:
             raise ValueError(f"BatchNorm needs at least [B, C], got {list(input.shape)}")
 
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def forward(self, input: Tensor) -> Tensor:
         """Return the normalised input [B, C, *spatial]."""
         if not self.training:

@@ -36,11 +36,13 @@ class Processes:
         rank: which one this is, from 0.
         count: how many there are.
         local_rank: which one this is on its machine, and so its GPU.
+        local_count: how many there are on its machine.
     """
 
     rank: int = 0
     count: int = 1
     local_rank: int = 0
+    local_count: int = 1
 
     @property
     def first(self) -> bool:
@@ -143,7 +145,8 @@ def joined() -> Iterator[Processes]:
         yield ALONE
         return
     try:
-        rank, count, local = (int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
+        names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
+        rank, count, local, local_count = (int(os.environ[name]) for name in names)
         if torch.cuda.is_available() and local < torch.cuda.device_count():
             torch.cuda.set_device(local)
             dist.init_process_group("cpu:gloo,cuda:nccl", timeout=_PATIENCE)
@@ -155,7 +158,7 @@ def joined() -> Iterator[Processes]:
             "start them with torchrun"
         ) from error
     try:
-        yield Processes(rank, count, local)
+        yield Processes(rank, count, local, local_count)
     finally:
         dist.destroy_process_group()
 

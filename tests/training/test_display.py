@@ -87,7 +87,6 @@ def test_on_a_terminal_it_is_a_bar_with_all_there_is_to_know(monkeypatch: pytest
 
 
 def test_event_files_hold_epochs_and_steps(tmp_path: Path) -> None:
-    pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     with Events(tmp_path, ["Edema", "Nodule"], wanted=True) as events:
