@@ -100,6 +100,16 @@ def train(
         Path | None, typer.Option("--output", "-o", help="Folder of the run; default: runs/NAME OF THE FILE.")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's last checkpoint.")] = False,
+    start_from: Annotated[
+        Path | None,
+        typer.Option(
+            "--from",
+            metavar="RUN",
+            help="Begin with what another run has learnt; a class that CONFIG has besides gets a query of its own. "
+            "With train.freeze_backbone=true the head alone is trained, with train.freeze_known=true the new classes "
+            "alone.",
+        ),
+    ] = None,
 ) -> None:
     """Assemble the sources, train, evaluate, and leave a run's folder with a report."""
     from labelassemble.config import load_config
@@ -119,7 +129,7 @@ def train(
     settings = load_config(config, overrides or [])
     console = Console()
     with _interruptible(f"go on with: labelassemble train {run} --resume"):
-        result = train_run(settings, run, resume=resume, console=console)
+        result = train_run(settings, run, resume=resume, console=console, start_from=start_from)
     if result.evaluation is not None:
         console.print(result.evaluation.to_text(), highlight=False, soft_wrap=True, markup=False)
     outcome = result.outcome

@@ -27,13 +27,16 @@ from labelassemble.evaluation import Evaluation, Predictions, auroc_per_class, e
 from labelassemble.evaluation.report import Comparison, write_report
 from labelassemble.export.torchscript import ExportSummary, export_torchscript
 from labelassemble.head import ClassQueryHead
-from labelassemble.models import AssembleNet, ModelOptions
+from labelassemble.models import HEADS_BY_SOURCE, AssembleNet, ModelOptions
 from labelassemble.models.predict import predict
 from labelassemble.training.checkpoint import load_checkpoint
 from labelassemble.training.display import Display
 from labelassemble.training.loop import Outcome, Validation, fit
+from labelassemble.training.sources import SourceLabels, ViewsWithSources, labels_by_source
+from labelassemble.training.start import Origin, freeze, read_origin, start_network
 from labelassemble.version import __version__
 from labelassemble.views.bad_files import BadFiles
+from labelassemble.views.batch import Views
 from labelassemble.views.choice import choose_backend, open_views
 from labelassemble.views.policy import ViewOptions
 
@@ -44,12 +47,14 @@ class TrainedModel:
 
     Attributes:
         net: in eval mode, on the CPU.
+        model: backbone and head.
         views: size, channels and normalisation that it was trained with.
         interest: classes by which the checkpoint was chosen.
         epoch: epochs that it was trained for.
     """
 
     net: AssembleNet
+    model: ModelOptions
     views: ViewOptions
     interest: tuple[str, ...]
     epoch: int
@@ -70,7 +75,9 @@ class Result:
     evaluation: Evaluation | None
 
 
-def train_run(config: Config, run: Path, *, resume: bool, console: Console) -> Result:
+def train_run(
+    config: Config, run: Path, *, resume: bool, console: Console, start_from: Path | None = None
+) -> Result:
     """Assemble, train, predict, evaluate and report; the run's folder gets all of it.
 
     Args:
@@ -78,6 +85,8 @@ def train_run(config: Config, run: Path, *, resume: bool, console: Console) -> R
         run: the folder; made if need be.
         resume: go on from the folder's last checkpoint; without one, begin.
         console: shows what is assembled, and progress.
+        start_from: folder of a run whose best checkpoint the network goes on from; its classes are found by name, and
+            those that the configuration has besides are added to it. A resumed run knows it of itself.
 
     Raises:
         LabelAssembleError: the folder holds another run, no training image, a class that no source labels, ...
@@ -89,6 +98,9 @@ def train_run(config: Config, run: Path, *, resume: bool, console: Console) -> R
         raise LabelAssembleError(
             f"{run} holds a run already: go on with it by --resume, or choose another folder with --output"
         )
+    last = run / "checkpoints" / "last.pt"
+    checkpoint = load_checkpoint(last) if resume and last.exists() else None
+    origin, learnt = _origin(run, start_from, config, resume=resume, loaded=checkpoint is not None)
     assembly = assemble_config(config, console)
     table = assembly.table
     interest = _interest(config, table)
@@ -103,38 +115,47 @@ def train_run(config: Config, run: Path, *, resume: bool, console: Console) -> R
         more = f", and {len(missing) - 1} more" if len(missing) > 1 else ""
         raise LabelAssembleError(f"an image of the table does not exist: {missing[0]}{more}")
 
+    targets, train_targets, own = _targets(config, assembly, rows["train"], console)
+    options = config.train
+    net, origin = start_network(
+        config.model if checkpoint is None else config.model.model_copy(update={"pretrained": None}),
+        classes=table.classes,
+        sources=None if own is None else own.classes,
+        channels=config.views.channels,
+        seed=options.seed,
+        learnt=learnt,
+        origin=origin,
+    )
+    freeze(net, options, origin)
+
     run.mkdir(parents=True, exist_ok=True)
     table.to_csv(run / "table.csv")
     if assembly.hidden is not None:  # labels taken away by `hide`, for evaluation alone
         assembly.hidden.to_csv(run / "hidden.csv")
-    _write_text(run / "environment.json", json.dumps(environment(), indent=2) + "\n")
+    about = environment()
+    if origin is not None:
+        console.print(origin.to_text(), highlight=False, markup=False, soft_wrap=True)
+        _write_text(run / "from.json", origin.model_dump_json(indent=2) + "\n")
+        about["from"] = origin.model_dump(mode="json")
+    _write_text(run / "environment.json", json.dumps(about, indent=2) + "\n")
     _write_text(run / "config.yaml", config.to_yaml())
 
-    targets = assembly.targets()
-    options = config.train
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(options.seed)
-        net = AssembleNet(
-            config.model.backbone,
-            classes=table.classes,
-            head=config.model.head,
-            in_channels=config.views.channels,
-            pretrained=config.model.pretrained,
-        )
     device = _device(options.device)
     net.to(device)
     choice = choose_backend(config.views, device)
     console.print(f"Views are made by {choice.name}: {choice.reason}", highlight=False, soft_wrap=True)
-    views = open_views(
+    views: Views = open_views(
         choice,
         table.paths[rows["train"]].tolist(),
-        targets[rows["train"]],
+        train_targets,
         config.views,
         batch_size=options.batch_size,
         seed=options.seed,
         steps_per_epoch=options.steps_per_epoch,
         device=device,
     )
+    if own is not None:
+        views = ViewsWithSources(views, own.places)
     validation = Validation(
         paths=table.paths[rows["val"]].tolist(),
         targets=targets[rows["val"]],
@@ -143,8 +164,6 @@ def train_run(config: Config, run: Path, *, resume: bool, console: Console) -> R
         interest=[table.classes.index(name) for name in interest],
         bad_files=_bad_files(len(rows["val"]), config.views),
     )
-    last = run / "checkpoints" / "last.pt"
-    checkpoint = load_checkpoint(last) if resume and last.exists() else None
     done = 0 if checkpoint is None else checkpoint["epoch"] * views.steps + checkpoint["step"]
     with Display(console, run.name, epochs=options.epochs, steps=views.steps, done=done) as display:
         outcome = fit(
@@ -155,8 +174,8 @@ def train_run(config: Config, run: Path, *, resume: bool, console: Console) -> R
             loss=config.loss,
             options=options,
             run=run,
-            train_targets=targets[rows["train"]],
-            description=_description(config, table.classes, interest),
+            train_targets=train_targets,
+            description=_description(config, net, interest),
             resume=checkpoint,
             display=display,
         )
@@ -264,10 +283,12 @@ def load_trained(run: Path) -> TrainedModel:
         classes=json.loads(description["classes"]),
         head=model.head,
         in_channels=views.channels,
+        sources=json.loads(description.get("sources", "{}")),
     )
     net.load_state_dict(checkpoint["model"])
     return TrainedModel(
         net=net.eval(),
+        model=model,
         views=views,
         interest=tuple(json.loads(description["interest"])),
         epoch=checkpoint["epoch"],
@@ -367,9 +388,52 @@ def _bad_files(total: int, views: ViewOptions) -> BadFiles:
     return BadFiles(total, policy=views.bad_files, limit=views.bad_files_limit)
 
 
-def _description(config: Config, classes: Sequence[str], interest: Sequence[str]) -> dict[str, str]:
+def _origin(
+    run: Path, start_from: Path | None, config: Config, *, resume: bool, loaded: bool
+) -> tuple[Origin | None, AssembleNet | None]:
+    """Return where the run goes on from, and the network there unless the run's own checkpoint is `loaded`."""
+    if start_from is not None:
+        if resume:
+            raise LabelAssembleError(
+                "--from begins a new run and --resume goes on with one: leave one of them out"
+            )
+        origin: Origin | None = Origin(run=str(start_from.resolve()), epoch=0)
+    else:
+        origin = read_origin(run / "from.json") if resume else None
+    if origin is None or loaded:
+        return origin, None
+    trained = load_trained(Path(origin.run))
+    for key in ("channels", "size", "mean", "std"):
+        before, now = getattr(trained.views, key), getattr(config.views, key)
+        if before != now:
+            raise LabelAssembleError(
+                f"views.{key} must be that of the run that it goes on from, {before}, got {now}"
+            )
+    return origin.model_copy(update={"epoch": trained.epoch}), trained.net
+
+
+def _targets(
+    config: Config, assembly: Assembly, train: np.ndarray, console: Console
+) -> tuple[np.ndarray, np.ndarray, SourceLabels | None]:
+    """Return the targets of all rows and of the training rows, and what each source labels, if the head needs that."""
+    targets = assembly.targets()
+    if config.model.head not in HEADS_BY_SOURCE:
+        return targets, targets[train], None
+    own = labels_by_source(assembly.table.select(train), targets[train], assembly.report.duplicates)
+    if own.foreign:
+        console.print(
+            f"{own.foreign} known labels on images that several sources have are left out: with model.head "
+            f"{config.model.head} an image teaches its own source's part alone",
+            highlight=False,
+            soft_wrap=True,
+        )
+    return targets, own.targets, own
+
+
+def _description(config: Config, net: AssembleNet, interest: Sequence[str]) -> dict[str, str]:
     return {
-        "classes": json.dumps(list(classes)),
+        "classes": json.dumps(list(net.classes)),
+        "sources": json.dumps(net.sources),
         "interest": json.dumps(list(interest)),
         "model": config.model.model_copy(update={"pretrained": None}).model_dump_json(),
         "views": config.views.model_dump_json(),

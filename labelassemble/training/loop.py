@@ -22,7 +22,7 @@ from labelassemble.training.interrupt import StopRequest, TrainingInterrupted
 from labelassemble.training.options import TrainOptions
 from labelassemble.training.schedule import Best, TermWeights, term_weights
 from labelassemble.views.bad_files import BadFiles
-from labelassemble.views.batch import Views
+from labelassemble.views.batch import Batch, Views
 from labelassemble.views.policy import ViewOptions
 
 
@@ -142,7 +142,7 @@ def fit(
             for batch in batches:
                 step = batch.step  # one whose files are all bad is missing
                 targets = batch.targets.to(device)
-                logits_weak, logits_strong = _forward(net, batch.weak, batch.strong, device)
+                logits_weak, logits_strong = _forward(net, batch, device)
                 terms = criterion.terms(logits_weak, logits_strong, targets)
                 values = [float(term.detach()) for term in terms]  # total first, in the order of LossTerms
                 if not math.isfinite(values[0]):
@@ -202,13 +202,13 @@ def fit(
     return Outcome(epoch, epoch * views.steps, best.epoch + 1, time.monotonic() - started, early)
 
 
-def _forward(
-    net: nn.Module, weak: Tensor, strong: Tensor | None, device: torch.device
-) -> tuple[Tensor, Tensor | None]:
-    if strong is None:
-        return net(weak.to(device)), None
-    logits = net(torch.cat([weak, strong]).to(device))
-    return logits[: len(weak)], logits[len(weak) :]
+def _forward(net: nn.Module, batch: Batch, device: torch.device) -> tuple[Tensor, Tensor | None]:
+    parts = [batch.weak] if batch.strong is None else [batch.weak, batch.strong]
+    # A network with a part a source takes each image's source too.
+    sources = [] if batch.sources is None else [torch.cat([batch.sources] * len(parts)).to(device)]
+    logits = net(torch.cat(parts).to(device), *sources)
+    size = len(batch.weak)
+    return logits[:size], None if batch.strong is None else logits[size:]
 
 
 def _criterion(

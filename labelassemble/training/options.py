@@ -1,8 +1,8 @@
 """The `train` part of a configuration; the defaults are the paper's (section 3)."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class PlateauOptions(BaseModel):
@@ -27,6 +27,9 @@ class TrainOptions(BaseModel):
         early_stop: epochs without a lower validation loss (after warm-up) until training ends; None never ends early.
         seed: of initial weights, of the order of images and of every random view.
         device: "auto" takes CUDA where there is one.
+        freeze_backbone: train the head alone; the backbone keeps its weights and its norms' statistics.
+        freeze_known: with `--from RUN`, train the queries of the new classes alone: the answers for the classes that
+            RUN knew stay what they are, bit for bit. Freezes the backbone too.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -40,3 +43,13 @@ class TrainOptions(BaseModel):
     early_stop: Annotated[int, Field(ge=1)] | None = 10
     seed: Annotated[int, Field(ge=0)] = 0
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    freeze_backbone: bool = False
+    freeze_known: bool = False
+
+    @model_validator(mode="after")
+    def _check_decay(self) -> Self:
+        if self.freeze_known and self.weight_decay > 0:
+            raise ValueError(
+                f"weight_decay must be 0 with freeze_known, since it moves what is frozen, got {self.weight_decay:g}"
+            )
+        return self
