@@ -11,13 +11,18 @@ from torch import Tensor, nn
 from labelassemble.errors import LabelAssembleError, did_you_mean
 from labelassemble.head import ClassQueryHead
 from labelassemble.models.backbones import Backbones
-from labelassemble.models.densenet import DenseNet, densenet121, densenet_small
+from labelassemble.models.densenet import DenseNet, densenet121, densenet169, densenet201, densenet_small
 from labelassemble.models.source_heads import SourceHeads
 from labelassemble.models.task_code import TaskCodeHead
 
-_BACKBONES = {"densenet121": densenet121, "densenet_small": densenet_small}
+_BACKBONES = {
+    "densenet121": densenet121,
+    "densenet169": densenet169,
+    "densenet201": densenet201,
+    "densenet_small": densenet_small,
+}
 
-Backbone = Literal["densenet121", "densenet_small"]
+Backbone = Literal["densenet121", "densenet169", "densenet201", "densenet_small"]
 Head = Literal["class_query", "linear", "multi_network", "source_heads", "task_code"]
 
 HEADS_BY_SOURCE: Final = ("multi_network", "source_heads")
@@ -46,7 +51,8 @@ class AssembleNet(nn.Module):
     """A network that answers every class of an assembly.
 
     Args:
-        backbone: "densenet121" (the paper's) or "densenet_small" (for images of 16 to 64 pixels).
+        backbone: "densenet121" (the paper's), "densenet169", "densenet201", or "densenet_small" (for images
+            of 16 to 64 pixels).
         classes: names of the classes, in the order of the outputs.
         head: "class_query" (the paper's dynamic adapter, section 2.2), or one that it is compared with: "linear";
             "multi_network" (a network a source, a class answered by the mean logit over the networks whose source
