@@ -5,7 +5,8 @@
 
 a: float32 eager, the loss as the authors wrote it, a loop over images and classes; b: float32 eager, the loss in plain
 torch (the reference of labelassemble.ops); c: ours with the settings that a configuration offers. The rows between b
-and c take one setting at a time. Images a second count each image once, though two views of it pass the network.
+and c take one setting at a time, the last one trains the head alone (train.freeze_backbone). Images a second count each
+image once, though two views of it pass the network.
 """
 
 import argparse
@@ -36,6 +37,7 @@ class Variant:
     precision: str = "float32"
     channels_last: bool = False
     compile: bool = False
+    frozen: bool = False
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,7 @@ def _reference_loss(weak: Tensor, strong: Tensor, targets: Tensor) -> Tensor:
     return reference(weak, strong, targets)[0]
 
 
-def variants(device: str, compiled: bool) -> list[Variant]:
+def variants(compiled: bool) -> list[Variant]:
     """What is timed, in order."""
     rows = [
         Variant("a: float32, loss as a loop", "loop"),
@@ -113,7 +115,10 @@ def make_step(variant: Variant, device: str, pixels: int, batch: int) -> Callabl
     loss: Loss = {"loop": authors_loss, "torch": _reference_loss, "fused": PartialLabelLoss().to(device)}[
         variant.loss
     ]
-    optimizer = torch.optim.Adam(net.parameters(), lr=2e-4)
+    if variant.frozen:
+        net.freeze_backbone()
+    trained = [parameter for parameter in net.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.Adam(trained, lr=2e-4)
     net.train()
 
     def step() -> None:
@@ -133,7 +138,7 @@ def make_step(variant: Variant, device: str, pixels: int, batch: int) -> Callabl
 def table(device: str, pixels: int, batch: int, seconds: float, compiled: bool) -> list[Row]:
     """Rows of one size of images and batch."""
     rows: list[Row] = []
-    for variant in variants(device, compiled):
+    for variant in variants(compiled):
         step = make_step(variant, device, pixels, batch)
         step()  # memory, kernels chosen, code compiled
         p20, p50, p80 = (value / 1e3 for value in measure(step, seconds=seconds, least=7))
