@@ -158,7 +158,7 @@ class AssembleNet(nn.Module):
             else:
                 features = self.backbone(images)
             logits = self.head(features, sources)
-        elif self.training and torch.is_grad_enabled():
+        elif self.training and torch.is_grad_enabled() and len(images):
             raise LabelAssembleError(
                 "this head learns an image by its source: call the network with sources, int64 [B]"
             )

@@ -2,12 +2,14 @@
 
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 from rich.console import Console
 
+from labelassemble.cli import main
 from labelassemble.config import load_config
 from labelassemble.errors import LabelAssembleError
 from labelassemble.run import export_run, load_trained, train_run
@@ -55,7 +57,7 @@ def test_a_new_class_learns_alone(small_sources: Path, learnt: Path) -> None:
     "option", ["train.freeze_known=true", "train.freeze_backbone=true", "train.epochs=2"]
 )
 def test_resuming_needs_neither_the_option_nor_the_other_run(
-    small_sources: Path, learnt: Path, option: str, monkeypatch: pytest.MonkeyPatch
+    small_sources: Path, learnt: Path, option: str
 ) -> None:
     config = load_config(small_sources / "run.yaml", [*NEW, option])
     whole, part = small_sources / "whole", small_sources / "part"
@@ -85,6 +87,19 @@ def test_a_run_stopped_before_its_first_checkpoint_begins_from_there_again(
     train_run(config, run, resume=True, console=QUIET)
     before, after = load_trained(learnt).net, load_trained(run).net
     torch.testing.assert_close(after(_images())[:, 1:], before(_images()), rtol=0, atol=1e-6)
+
+
+def test_the_command_line_says_what_is_kept_and_added(
+    small_sources: Path, learnt: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["train", small_sources / "run.yaml", *NEW, "train.epochs=1", "train.freeze_backbone=true"]
+    arguments += ["--from", learnt, "-o", small_sources / "new"]
+    monkeypatch.setattr(sys, "argv", ["labelassemble", *map(str, arguments)])
+    main()
+    said = (
+        f"Goes on from {learnt.resolve()} after epoch {load_trained(learnt).epoch}: keeps square; adds stripe"
+    )
+    assert said in capsys.readouterr().out
 
 
 def test_mistakes_leave_no_run_behind(small_sources: Path, learnt: Path) -> None:
