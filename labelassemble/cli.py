@@ -112,6 +112,16 @@ def train(
         Path | None, typer.Option("--output", "-o", help="Folder of the run; default: runs/NAME OF THE FILE.")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's last checkpoint.")] = False,
+    start_from: Annotated[
+        Path | None,
+        typer.Option(
+            "--from",
+            metavar="RUN",
+            help="Begin with what another run has learnt; a class that CONFIG has besides gets a query of its own. "
+            "With train.freeze_backbone=true the head alone is trained, with train.freeze_known=true the new classes "
+            "alone.",
+        ),
+    ] = None,
 ) -> None:
     """Assemble the sources, train, evaluate, and leave a run's folder with a report.
 
@@ -137,7 +147,9 @@ def train(
     console = Console()
     how = f"go on with: labelassemble train {run} --resume"
     with joined() as processes, _interruptible(how, say=processes.first):
-        result = train_run(settings, run, resume=resume, console=console, processes=processes)
+        result = train_run(
+            settings, run, resume=resume, console=console, start_from=start_from, processes=processes
+        )
     if not processes.first:
         return
     if result.evaluation is not None:

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from labelassemble.data import DuplicateSearch, Source, SplitOptions, Taxonomy
 from labelassemble.errors import LabelAssembleError, did_you_mean
 from labelassemble.loss import LossOptions
-from labelassemble.models import ModelOptions
+from labelassemble.models import HEADS_BY_SOURCE, ModelOptions
 from labelassemble.training.options import TrainOptions
 from labelassemble.views.policy import ViewOptions
 
@@ -107,7 +107,23 @@ def make_config(values: Mapping[str, Any], *, base: Path, where: str = "configur
     taxonomy = config.taxonomy
     if taxonomy is not None and taxonomy.endswith((".yaml", ".yml")):
         taxonomy = str(base.resolve() / taxonomy)
-    return config.model_copy(update={"sources": sources, "model": model, "taxonomy": taxonomy})
+    changed = {"sources": sources, "model": model, "taxonomy": taxonomy, "loss": _loss(config, where)}
+    return config.model_copy(update=changed)
+
+
+def _loss(config: Config, where: str) -> LossOptions:
+    """Return the loss: a head that answers only what an image's source labels has nothing to pseudo-label."""
+    loss = config.loss
+    if config.model.head not in HEADS_BY_SOURCE:
+        return loss
+    weights = ("pseudo_weight", "consistency_weight")
+    for key in weights:
+        if key in loss.model_fields_set and getattr(loss, key) > 0:
+            raise LabelAssembleError(
+                f"{where}: 'loss.{key}' must be 0 or left out with model.head {config.model.head}, which answers an "
+                f"image only for what its source labels, got {getattr(loss, key):g}"
+            )
+    return loss.model_copy(update=dict.fromkeys(weights, 0.0))
 
 
 class _Loader(yaml.SafeLoader):

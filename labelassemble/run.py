@@ -27,14 +27,17 @@ from labelassemble.evaluation import Evaluation, Predictions, auroc_per_class, e
 from labelassemble.evaluation.report import Comparison, write_report
 from labelassemble.export.torchscript import ExportSummary, export_torchscript
 from labelassemble.head import ClassQueryHead
-from labelassemble.models import AssembleNet, ModelOptions
+from labelassemble.models import HEADS_BY_SOURCE, AssembleNet, ModelOptions
 from labelassemble.models.predict import predict
 from labelassemble.training.checkpoint import load_checkpoint, load_newest
 from labelassemble.training.display import Display
 from labelassemble.training.distributed import ALONE, Processes
 from labelassemble.training.loop import Outcome, Validation, fit
+from labelassemble.training.sources import SourceLabels, ViewsWithSources, labels_by_source
+from labelassemble.training.start import Origin, freeze, read_origin, start_network
 from labelassemble.version import __version__
 from labelassemble.views.bad_files import BadFiles
+from labelassemble.views.batch import Views
 from labelassemble.views.choice import choose_backend, open_views
 from labelassemble.views.policy import ViewOptions
 
@@ -45,12 +48,14 @@ class TrainedModel:
 
     Attributes:
         net: in eval mode, on the CPU.
+        model: backbone and head.
         views: size, channels and normalisation that it was trained with.
         interest: classes by which the checkpoint was chosen.
         epoch: epochs that it was trained for.
     """
 
     net: AssembleNet
+    model: ModelOptions
     views: ViewOptions
     interest: tuple[str, ...]
     epoch: int
@@ -71,8 +76,41 @@ class Result:
     evaluation: Evaluation | None
 
 
+@dataclass(frozen=True)
+class _Start:
+    """What the first process finds and makes before training, for all of them.
+
+    Attributes:
+        table: all images.
+        hidden: labels taken away by `hide`, for evaluation alone.
+        interest: classes by which the best checkpoint is chosen.
+        train_targets: float32 [N, C] of the training images, NaN = unknown.
+        val_targets: likewise, of the validation images.
+        places: int64 [N], each training image's source, for a network that has a part a source.
+        net: as it starts, on the CPU.
+        origin: where it goes on from another run.
+        checkpoint: where the run itself goes on.
+    """
+
+    table: Table
+    hidden: Table | None
+    interest: tuple[str, ...]
+    train_targets: np.ndarray
+    val_targets: np.ndarray
+    places: np.ndarray | None
+    net: AssembleNet
+    origin: Origin | None
+    checkpoint: dict[str, Any] | None
+
+
 def train_run(
-    config: Config, run: Path, *, resume: bool, console: Console, processes: Processes = ALONE
+    config: Config,
+    run: Path,
+    *,
+    resume: bool,
+    console: Console,
+    start_from: Path | None = None,
+    processes: Processes = ALONE,
 ) -> Result:
     """Assemble, train, predict, evaluate and report; the run's folder gets all of it.
 
@@ -81,6 +119,8 @@ def train_run(
         run: the folder; made if need be.
         resume: go on from the folder's last checkpoint; without one, begin.
         console: shows what is assembled, and progress.
+        start_from: folder of a run whose best checkpoint the network goes on from; its classes are found by name, and
+            those that the configuration has besides are added to it. A resumed run knows it of itself.
         processes: that train together; the first alone reads tables and writes, and evaluates in the end.
 
     Raises:
@@ -90,20 +130,16 @@ def train_run(
     """
     if not processes.first:
         console = Console(quiet=True)
-    assembly = processes.from_first(lambda: _begin(config, run, resume=resume, console=console))
-    table, targets, options = assembly.table, assembly.targets(), config.train
-    interest = _interest(config, table)
+    start = processes.from_first(
+        lambda: _prepare(config, run, resume=resume, console=console, start_from=start_from)
+    )
+    table, net, checkpoint, options = start.table, start.net, start.checkpoint, config.train
     rows = {split: np.flatnonzero(table.splits == split) for split in ("train", "val")}
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(options.seed)
-        net = AssembleNet(
-            config.model.backbone,
-            classes=table.classes,
-            head=config.model.head,
-            in_channels=config.views.channels,
-            pretrained=config.model.pretrained,
-        )
+    processes.together(lambda: freeze(net, options, start.origin))
     device = processes.together(lambda: _device(options.device, processes))
+    if processes.first and start.origin is not None:
+        console.print(start.origin.to_text(), highlight=False, markup=False, soft_wrap=True)
+    processes.together(lambda: _write_start(config, run, start) if processes.first else None)
     net.to(device)
     choice = choose_backend(config.views, device)
     console.print(f"Views are made by {choice.name}: {choice.reason}", highlight=False, soft_wrap=True)
@@ -112,10 +148,10 @@ def train_run(
     if processes.local_count > 1:  # the processes of a machine share its processors
         threads = max(1, config.views.decoders() // processes.local_count)
         view_options = config.views.model_copy(update={"threads": threads})
-    views = open_views(
+    views: Views = open_views(
         choice,
         train_paths,
-        targets[rows["train"]],
+        start.train_targets,
         view_options,
         batch_size=options.batch_size,
         seed=options.seed,
@@ -126,16 +162,16 @@ def train_run(
         sources=table.sources[rows["train"]].tolist() if options.sampling == "balanced" else None,
         device=device,
     )
+    if start.places is not None:
+        views = ViewsWithSources(views, start.places)
     validation = Validation(
         paths=table.paths[rows["val"]].tolist(),
-        targets=targets[rows["val"]],
+        targets=start.val_targets,
         views=view_options,
         auroc=partial(auroc_per_class, classes=table.classes),
-        interest=[table.classes.index(name) for name in interest],
+        interest=[table.classes.index(name) for name in start.interest],
         bad_files=_bad_files(len(rows["val"]), config.views),
     )
-    last = run / "checkpoints" / "last.pt"
-    checkpoint = processes.from_first(lambda: load_newest(last) if resume and last.exists() else None)
     done = 0 if checkpoint is None else checkpoint["epoch"] * views.steps + checkpoint["step"]
     with Display(console, run.name, epochs=options.epochs, steps=views.steps, done=done) as display:
         outcome = fit(
@@ -147,8 +183,8 @@ def train_run(
             options=options,
             run=run,
             train_paths=train_paths,
-            train_targets=targets[rows["train"]],
-            description=_description(config, table.classes, interest),
+            train_targets=start.train_targets,
+            description=_description(config, net, start.interest),
             resume=checkpoint,
             display=display,
             processes=processes,
@@ -156,18 +192,22 @@ def train_run(
     return Result(run, outcome, evaluate_run(run) if processes.first else None)
 
 
-def _begin(config: Config, run: Path, *, resume: bool, console: Console) -> Assembly:
-    """Assemble, and write what a run's folder holds before training; nothing is written if something is wrong."""
+def _prepare(config: Config, run: Path, *, resume: bool, console: Console, start_from: Path | None) -> _Start:
+    """Assemble, and make the network or find where it goes on; nothing is written."""
     if resume:
         _check_same(config, run)
     elif (run / "config.yaml").exists():
         raise LabelAssembleError(
             f"{run} holds a run already: go on with it by --resume, or choose another folder with --output"
         )
+    last = run / "checkpoints" / "last.pt"
+    checkpoint = load_newest(last) if resume and last.exists() else None
+    origin, learnt = _origin(run, start_from, config, resume=resume, loaded=checkpoint is not None)
     assembly = assemble_config(config, console)
     table = assembly.table
-    _interest(config, table)
-    if not (table.splits == "train").any():
+    interest = _interest(config, table)
+    train = np.flatnonzero(table.splits == "train")
+    if not len(train):
         raise LabelAssembleError(
             "no image is in the training split: check the sources' split columns and split.val, split.test"
         )
@@ -179,13 +219,41 @@ def _begin(config: Config, run: Path, *, resume: bool, console: Console) -> Asse
         more = f", and {len(missing) - 1} more" if len(missing) > 1 else ""
         raise LabelAssembleError(f"an image of the table does not exist: {missing[0]}{more}")
 
+    targets, train_targets, own = _targets(config, assembly, train, console)
+    net, origin = start_network(
+        config.model if checkpoint is None else config.model.model_copy(update={"pretrained": None}),
+        classes=table.classes,
+        sources=None if own is None else own.classes,
+        channels=config.views.channels,
+        seed=config.train.seed,
+        learnt=learnt,
+        origin=origin,
+    )
+    return _Start(
+        table=table,
+        hidden=assembly.hidden,
+        interest=interest,
+        train_targets=train_targets,
+        val_targets=targets[table.splits == "val"],
+        places=None if own is None else own.places,
+        net=net,
+        origin=origin,
+        checkpoint=checkpoint,
+    )
+
+
+def _write_start(config: Config, run: Path, start: _Start) -> None:
+    """Write what a run's folder holds before training."""
     run.mkdir(parents=True, exist_ok=True)
-    table.to_csv(run / "table.csv")
-    if assembly.hidden is not None:  # labels taken away by `hide`, for evaluation alone
-        assembly.hidden.to_csv(run / "hidden.csv")
-    _write_text(run / "environment.json", json.dumps(environment(), indent=2) + "\n")
+    start.table.to_csv(run / "table.csv")
+    if start.hidden is not None:
+        start.hidden.to_csv(run / "hidden.csv")
+    about = environment()
+    if start.origin is not None:
+        _write_text(run / "from.json", start.origin.model_dump_json(indent=2) + "\n")
+        about["from"] = start.origin.model_dump(mode="json")
+    _write_text(run / "environment.json", json.dumps(about, indent=2) + "\n")
     _write_text(run / "config.yaml", config.to_yaml())
-    return assembly
 
 
 def assemble_config(config: Config, console: Console) -> Assembly:
@@ -289,10 +357,12 @@ def load_trained(run: Path) -> TrainedModel:
         classes=json.loads(description["classes"]),
         head=model.head,
         in_channels=views.channels,
+        sources=json.loads(description.get("sources", "{}")),
     )
     net.load_state_dict(checkpoint["model"])
     return TrainedModel(
         net=net.eval(),
+        model=model,
         views=views,
         interest=tuple(json.loads(description["interest"])),
         epoch=checkpoint["epoch"],
@@ -392,9 +462,52 @@ def _bad_files(total: int, views: ViewOptions) -> BadFiles:
     return BadFiles(total, policy=views.bad_files, limit=views.bad_files_limit)
 
 
-def _description(config: Config, classes: Sequence[str], interest: Sequence[str]) -> dict[str, str]:
+def _origin(
+    run: Path, start_from: Path | None, config: Config, *, resume: bool, loaded: bool
+) -> tuple[Origin | None, AssembleNet | None]:
+    """Return where the run goes on from, and the network there unless the run's own checkpoint is `loaded`."""
+    if start_from is not None:
+        if resume:
+            raise LabelAssembleError(
+                "--from begins a new run and --resume goes on with one: leave one of them out"
+            )
+        origin: Origin | None = Origin(run=str(start_from.resolve()), epoch=0)
+    else:
+        origin = read_origin(run / "from.json") if resume else None
+    if origin is None or loaded:
+        return origin, None
+    trained = load_trained(Path(origin.run))
+    for key in ("channels", "size", "mean", "std"):
+        before, now = getattr(trained.views, key), getattr(config.views, key)
+        if before != now:
+            raise LabelAssembleError(
+                f"views.{key} must be that of the run that it goes on from, {before}, got {now}"
+            )
+    return origin.model_copy(update={"epoch": trained.epoch}), trained.net
+
+
+def _targets(
+    config: Config, assembly: Assembly, train: np.ndarray, console: Console
+) -> tuple[np.ndarray, np.ndarray, SourceLabels | None]:
+    """Return the targets of all rows and of the training rows, and what each source labels, if the head needs that."""
+    targets = assembly.targets()
+    if config.model.head not in HEADS_BY_SOURCE:
+        return targets, targets[train], None
+    own = labels_by_source(assembly.table.select(train), targets[train], assembly.report.duplicates)
+    if own.foreign:
+        console.print(
+            f"{own.foreign} known labels on images that several sources have are left out: with model.head "
+            f"{config.model.head} an image teaches its own source's part alone",
+            highlight=False,
+            soft_wrap=True,
+        )
+    return targets, own.targets, own
+
+
+def _description(config: Config, net: AssembleNet, interest: Sequence[str]) -> dict[str, str]:
     return {
-        "classes": json.dumps(list(classes)),
+        "classes": json.dumps(list(net.classes)),
+        "sources": json.dumps(net.sources),
         "interest": json.dumps(list(interest)),
         "model": config.model.model_copy(update={"pretrained": None}).model_dump_json(),
         "views": config.views.model_dump_json(),

@@ -84,7 +84,7 @@ def test_overrides_win_over_the_file(tmp_path: Path) -> None:
         (MINIMAL + "views: {mean: [1, 2]}", r"mean must have 1 or 1 values, got 2"),
         (
             MINIMAL + "model: {head: lienar}",
-            r"'model\.head': input should be 'class_query' or 'linear', got 'lienar'",
+            r"'model\.head': input should be 'class_query', 'linear', .* or 'task_code', got 'lienar'",
         ),
         (MINIMAL + "train: {lr: 1, lr: 2}", r"not valid YAML \(the key 'lr' is given twice"),
         ("sources: [", r"run\.yaml: not valid YAML"),

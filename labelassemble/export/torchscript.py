@@ -64,7 +64,7 @@ class ServedModel(nn.Module):
     input_std: list[float]
 
     def __init__(
-        self, preprocess: Preprocess, backbone: nn.Module, linear: nn.Linear, metadata: ModelMetadata
+        self, preprocess: Preprocess, backbone: nn.Module, linear: nn.Module, metadata: ModelMetadata
     ) -> None:
         super().__init__()
         self.preprocess = preprocess
@@ -121,13 +121,13 @@ def export_torchscript(
     """Write a network with its preprocessing as TorchScript, compare it with eager, return a summary.
 
     The file takes images uint8 (0..255) or floating (0..1), grey or colour, of any size, [B, 1 or 3, H, W], and
-    gives probabilities float32 [B, C]. The head becomes one linear layer (queries and temperature folded in), norms
+    gives probabilities float32 [B, C]. A linear head becomes one layer (queries and temperature folded in), norms
     are folded into the convolutions before them, and names, input and thresholds travel inside (`load_metadata`).
     The network itself is left as it is; the file appears whole or not at all.
 
     Args:
         network: has `backbone` (images -> features [B, D]) and `head` (nn.Linear, or one that offers
-            ``to_linear()``), as `AssembleNet`.
+            ``to_linear()``, or a scriptable one with ``out_features``), as `AssembleNet`.
         path: the file to write.
         classes: names, in the order of the head's outputs.
         preprocess: the deterministic view that the network was trained for.
@@ -182,24 +182,43 @@ def export_torchscript(
     return ExportSummary(path=path, size=path.stat().st_size, metadata=metadata)
 
 
-def _parts(network: nn.Module, temperature: float) -> tuple[nn.Module, nn.Linear]:
-    """Return copies on the CPU: the backbone, and the head as one linear layer with the temperature inside."""
+class _Tempered(nn.Module):
+    """A head that is not linear, its logits divided by the temperature."""
+
+    def __init__(self, head: nn.Module, temperature: float) -> None:
+        super().__init__()
+        self.head = head
+        self.temperature = temperature
+        self.out_features = head.out_features
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return logits [B, C]."""
+        logits: Tensor = self.head(features)
+        return logits / self.temperature
+
+
+def _parts(network: nn.Module, temperature: float) -> tuple[nn.Module, nn.Module]:
+    """Return copies on the CPU: the backbone, and the head with the temperature inside, one layer if it is linear."""
     backbone, head = (getattr(network, name, None) for name in ("backbone", "head"))
     if not isinstance(backbone, nn.Module) or not isinstance(head, nn.Module):
         raise LabelAssembleError(
             f"network must have the modules backbone and head, got {type(network).__name__} without them"
         )
     to_linear: Any = getattr(head, "to_linear", None)
-    linear = head if to_linear is None else to_linear()
-    if not isinstance(linear, nn.Linear):
-        raise LabelAssembleError(
-            f"network.head must be nn.Linear or offer to_linear(), got {type(head).__name__}"
-        )
+    linear: nn.Module = head if to_linear is None else to_linear()
     linear = deepcopy(linear).cpu().float()
     backbone = deepcopy(backbone).cpu().float()
     with torch.no_grad():
-        for parameter in linear.parameters():
-            parameter.div_(temperature)
+        if isinstance(linear, nn.Linear):
+            for parameter in linear.parameters():
+                parameter.div_(temperature)
+        elif isinstance(getattr(linear, "out_features", None), int):
+            linear = _Tempered(linear, temperature)
+        else:
+            raise LabelAssembleError(
+                "network.head must be nn.Linear, offer to_linear(), or have out_features, the number of its logits, "
+                f"got {type(head).__name__}"
+            )
         for parameter in backbone.parameters():
             if parameter.dim() == 4:
                 parameter.data = parameter.contiguous(memory_format=torch.channels_last)
@@ -218,7 +237,7 @@ def _without_norms(backbone: nn.Module) -> nn.Module:
 
 def _check_names(
     network: nn.Module,
-    linear: nn.Linear,
+    linear: nn.Module,
     classes: Sequence[str],
     interest: Sequence[str],
     thresholds: Mapping[str, float] | None,

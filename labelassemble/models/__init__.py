@@ -1,6 +1,13 @@
 """Backbones and the assembled network."""
 
-from labelassemble.models.assemble_net import AssembleNet, ModelOptions
+from labelassemble.models.assemble_net import HEADS_BY_SOURCE, AssembleNet, ModelOptions
 from labelassemble.models.densenet import DenseNet, densenet121, densenet_small
 
-__all__ = ["AssembleNet", "DenseNet", "ModelOptions", "densenet121", "densenet_small"]
+__all__ = [
+    "HEADS_BY_SOURCE",
+    "AssembleNet",
+    "DenseNet",
+    "ModelOptions",
+    "densenet121",
+    "densenet_small",
+]

@@ -1,20 +1,32 @@
 """The assembled network: a backbone, and a head with one output a class."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict
+import torch
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from labelassemble.errors import LabelAssembleError, did_you_mean
 from labelassemble.head import ClassQueryHead
-from labelassemble.models.densenet import densenet121, densenet_small
+from labelassemble.models.backbones import Backbones
+from labelassemble.models.densenet import DenseNet, densenet121, densenet169, densenet201, densenet_small
+from labelassemble.models.source_heads import SourceHeads
+from labelassemble.models.task_code import TaskCodeHead
 
-_BACKBONES = {"densenet121": densenet121, "densenet_small": densenet_small}
+_BACKBONES = {
+    "densenet121": densenet121,
+    "densenet169": densenet169,
+    "densenet201": densenet201,
+    "densenet_small": densenet_small,
+}
 
-Backbone = Literal["densenet121", "densenet_small"]
-Head = Literal["class_query", "linear"]
+Backbone = Literal["densenet121", "densenet169", "densenet201", "densenet_small"]
+Head = Literal["class_query", "linear", "multi_network", "source_heads", "task_code"]
+
+HEADS_BY_SOURCE: Final = ("multi_network", "source_heads")
+"""The heads that answer an image in training only for the classes that its source labels."""
 
 
 class ModelOptions(BaseModel):
@@ -23,25 +35,41 @@ class ModelOptions(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     backbone: Backbone = "densenet121"
-    head: Head = "class_query"
-    pretrained: Path | None = None
+    head: Head = Field(
+        "class_query",
+        description="class_query is the paper's; linear, multi_network (a network a source), source_heads (a head a "
+        "source, as Med3D) and task_code (as DoDNet) are what it is compared with",
+    )
+    pretrained: Path | None = Field(
+        None,
+        description="weights of the backbone: a file in torchvision's format, or best.pt of a run; for ImageNet's set "
+        "views.channels 3, views.mean [0.485, 0.456, 0.406] and views.std [0.229, 0.224, 0.225]",
+    )
 
 
 class AssembleNet(nn.Module):
     """A network that answers every class of an assembly.
 
     Args:
-        backbone: "densenet121" (the paper's) or "densenet_small" (for images of 16 to 64 pixels).
+        backbone: "densenet121" (the paper's), "densenet169", "densenet201", or "densenet_small" (for images
+            of 16 to 64 pixels).
         classes: names of the classes, in the order of the outputs.
-        head: "class_query" (the paper's dynamic adapter, section 2.2) or "linear".
+        head: "class_query" (the paper's dynamic adapter, section 2.2), or one that it is compared with: "linear";
+            "multi_network" (a network a source, a class answered by the mean logit over the networks whose source
+            labels it: the mean of logits is that of log-odds, and stays linear in each network's features);
+            "source_heads" (`SourceHeads`, Med3D); "task_code" (`TaskCodeHead`, DoDNet).
         in_channels: channels of the images, 1 or 3.
-        pretrained: a file of torchvision's weights for the backbone.
+        pretrained: a file of weights for the backbone, see `DenseNet.load_pretrained`.
+        sources: the classes that each source labels, by its name; "multi_network" and "source_heads" need them.
 
     Attributes:
         classes: the names, in the order of the outputs.
+        sources: the classes that each source labels; empty for the heads that do not need it.
+        needs_sources: whether training passes the images' sources.
 
     Raises:
-        LabelAssembleError: an unknown backbone or head, no class, or weights that do not fit.
+        LabelAssembleError: an unknown backbone or head, no class, no sources for a head that needs them, or weights
+            that do not fit.
 
     Example:
         >>> import torch
@@ -59,24 +87,96 @@ class AssembleNet(nn.Module):
         head: str = "class_query",
         in_channels: int = 1,
         pretrained: Path | str | None = None,
+        sources: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         super().__init__()
         if backbone not in _BACKBONES:
             raise LabelAssembleError(f"unknown backbone '{backbone}'{did_you_mean(backbone, _BACKBONES)}")
+        if head not in get_args(Head):
+            raise LabelAssembleError(f"unknown head '{head}'{did_you_mean(head, get_args(Head))}")
         if not classes:
             raise LabelAssembleError("classes must name at least one class, got none")
-        self.backbone = _BACKBONES[backbone](in_channels)
-        if pretrained is not None:
-            self.backbone.load_pretrained(Path(pretrained))
+        self.classes: tuple[str, ...] = tuple(classes)
+        self.needs_sources: bool = head in HEADS_BY_SOURCE
+        if self.needs_sources and not sources:
+            raise LabelAssembleError(f"head '{head}' needs sources: the classes that each source labels")
+        labelled = dict(sources or {}) if self.needs_sources else {}
+        self.sources = {name: tuple(labels) for name, labels in labelled.items()}
+
+        def new_backbone() -> DenseNet:
+            network = _BACKBONES[backbone](in_channels)
+            if pretrained is not None:
+                network.load_pretrained(Path(pretrained))
+            return network
+
+        self.backbone: DenseNet | Backbones = (
+            Backbones([new_backbone() for _ in self.sources]) if head == "multi_network" else new_backbone()
+        )
+        features = self.backbone.out_features
         self.head: nn.Module
         if head == "class_query":
-            self.head = ClassQueryHead(self.backbone.out_features, list(classes))
+            self.head = ClassQueryHead(features, list(classes))
         elif head == "linear":
-            self.head = nn.Linear(self.backbone.out_features, len(classes))
+            self.head = nn.Linear(features, len(classes))
+        elif head == "task_code":
+            self.head = TaskCodeHead(features, classes)
         else:
-            raise LabelAssembleError(f"unknown head '{head}'{did_you_mean(head, ('class_query', 'linear'))}")
-        self.classes: tuple[str, ...] = tuple(classes)
+            separate = head == "multi_network"
+            self.head = SourceHeads(features, classes, self.sources, separate_features=separate)
+        self._backbone_trains = True
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Return logits [B, C] of preprocessed images [B, in_channels, H, W]."""
-        return self.head(self.backbone(images))  # type: ignore[no-any-return]
+    def forward(
+        self,
+        images: Tensor,  # [B, in_channels, H, W]
+        sources: Tensor | None = None,  # int64 [B]
+    ) -> Tensor:
+        """Return logits [B, C] of preprocessed images.
+
+        Args:
+            images: the images.
+            sources: each image's source, its place in `self.sources`, -1 for a source that labels nothing: in
+                training, for the heads that need them (`needs_sources`); the others take no notice. None answers
+                each class by all the sources that label it.
+
+        Raises:
+            LabelAssembleError: a head that needs sources is to learn without them.
+        """
+        if torch.jit.is_scripting():  # type: ignore[attr-defined]
+            logits: Tensor = self.head(self.backbone(images))
+            return logits
+        else:
+            return self._answer(images, sources)
+
+    @torch.jit.unused
+    def _answer(self, images: Tensor, sources: Tensor | None) -> Tensor:
+        logits: Tensor
+        if not self.needs_sources:
+            logits = self.head(self.backbone(images))
+        elif sources is not None:
+            if isinstance(self.backbone, Backbones):
+                features = self.backbone.route(images, sources)
+            else:
+                features = self.backbone(images)
+            logits = self.head(features, sources)
+        elif self.training and torch.is_grad_enabled() and len(images):
+            raise LabelAssembleError(
+                "this head learns an image by its source: call the network with sources, int64 [B]"
+            )
+        else:
+            logits = self.head(self.backbone(images))
+        return logits
+
+    @torch.jit.unused
+    def freeze_backbone(self) -> None:
+        """Keep the backbone as it is: no gradients, and norms in eval mode whatever `train` says."""
+        self.backbone.requires_grad_(False)
+        self._backbone_trains = False
+        self.train(self.training)
+
+    @torch.jit.unused
+    def train(self, mode: bool = True) -> Self:
+        """Set training or eval mode, as nn.Module; a frozen backbone stays in eval mode."""
+        super().train(mode)
+        if not self._backbone_trains:
+            self.backbone.eval()
+        return self

@@ -1,13 +1,15 @@
 """DenseNet (Huang et al., CVPR 2017) with torchvision's parameter names, scriptable, without a classifier.
 
 torchvision itself is no dependency: its PyPI wheel does not import beside a CPU torch. A file of
-torchvision's weights loads key by key (`load_pretrained`), the legacy names of the first files included.
+torchvision's weights loads key by key (`load_pretrained`), the legacy names of the first files included, and so does
+the backbone of another run's checkpoint.
 """
 
 import re
 from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -114,30 +116,34 @@ class DenseNet(nn.Module):
         return F.relu(self.features(images)).mean(dim=[2, 3])
 
     def load_pretrained(self, path: Path) -> None:
-        """Load torchvision's weights for this architecture; the classifier in the file is left out.
+        """Load weights for this architecture, of ImageNet or of a run; the classifier in the file is left out.
 
         A 3-channel stem in the file fits a 1-channel network as the sum over its channels, which answers a
-        grey image as the colour network answers its three copies.
+        grey image as the colour network answers its three copies; a 1-channel stem fits a 3-channel network as a
+        third of it for each channel. Weights expect the images' values as they were trained: for torchvision's
+        files 3 channels with mean (0.485, 0.456, 0.406) and std (0.229, 0.224, 0.225), `views.mean` and `views.std`.
 
         Args:
-            path: a state dict saved by torch, current or legacy (``norm.1``) names.
+            path: a state dict saved by torch as torchvision's, with current or legacy (``norm.1``) names, or a
+                checkpoint of `labelassemble train`, of which the backbone is taken.
 
         Raises:
-            LabelAssembleError: no such file, not a state dict, or keys and shapes that do not fit (named).
+            LabelAssembleError: no such file, not a state dict, several backbones in it, or keys and shapes that do
+                not fit (named).
         """
-        state = _read_state_dict(path)
         state = {
-            _current_name(key): value for key, value in state.items() if not key.startswith("classifier.")
+            _current_name(key): value
+            for key, value in _read_state_dict(path).items()
+            if not key.startswith("classifier.")
         }
         own = self.state_dict()
         stem = state.get("features.conv0.weight")
-        if (
-            stem is not None
-            and stem.dim() == 4
-            and stem.shape[1] == 3
-            and own["features.conv0.weight"].shape[1] == 1
-        ):
-            state["features.conv0.weight"] = stem.sum(dim=1, keepdim=True)
+        if stem is not None and stem.dim() == 4:
+            channels = (stem.shape[1], own["features.conv0.weight"].shape[1])
+            if channels == (3, 1):
+                state["features.conv0.weight"] = stem.sum(dim=1, keepdim=True)
+            elif channels == (1, 3):
+                state["features.conv0.weight"] = stem.expand(-1, 3, -1, -1) / 3
         # Files older than BatchNorm's counter lack it, and it plays no part with a fixed momentum.
         missing = [key for key in own if key not in state and not key.endswith("num_batches_tracked")]
         unexpected = [key for key in state if key not in own]
@@ -158,6 +164,16 @@ def densenet121(in_channels: int = 3) -> DenseNet:
     return DenseNet(in_channels, growth_rate=32, block_config=(6, 12, 24, 16), stem_channels=64)
 
 
+def densenet169(in_channels: int = 3) -> DenseNet:
+    """Return DenseNet169, D = 1664."""
+    return DenseNet(in_channels, growth_rate=32, block_config=(6, 12, 32, 32), stem_channels=64)
+
+
+def densenet201(in_channels: int = 3) -> DenseNet:
+    """Return DenseNet201, D = 1920."""
+    return DenseNet(in_channels, growth_rate=32, block_config=(6, 12, 48, 32), stem_channels=64)
+
+
 def densenet_small(in_channels: int = 1) -> DenseNet:
     """Return a DenseNet for images of 16 to 64 pixels: 3x3 stem, growth 16, three blocks of 4 layers."""
     return DenseNet(in_channels, growth_rate=16, block_config=(4, 4, 4), stem_channels=32, small_stem=True)
@@ -170,11 +186,30 @@ def _read_state_dict(path: Path) -> dict[str, Tensor]:
         raise LabelAssembleError(f"{path}: no such file of pretrained weights") from None
     except Exception as error:
         raise LabelAssembleError(f"{path}: not a state dict that torch can load safely ({error})") from error
+    if isinstance(state, Mapping) and isinstance(state.get("description"), Mapping):
+        return _backbone_of_run(path, state)
     if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):
         state = state["state_dict"]
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
         raise LabelAssembleError(f"{path}: not a state dict: expected names of parameters and their tensors")
     return dict(state)
+
+
+def _backbone_of_run(path: Path, checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Return the backbone's weights of a checkpoint that `labelassemble train` left."""
+    prefix = "backbone."
+    state = {
+        key.removeprefix(prefix): value
+        for key, value in dict(checkpoint.get("model", {})).items()
+        if key.startswith(prefix) and isinstance(value, Tensor)
+    }
+    if not state:
+        raise LabelAssembleError(f"{path}: a checkpoint without the weights of a backbone")
+    if any(key.startswith("networks.") for key in state):
+        raise LabelAssembleError(
+            f"{path}: holds a backbone for each source (head multi_network), so there is not one to take"
+        )
+    return state
 
 
 def _current_name(key: str) -> str:

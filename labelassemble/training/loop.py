@@ -30,7 +30,7 @@ from labelassemble.training.steps import seed_step, steps_together
 from labelassemble.training.tally import Tally, step_record
 from labelassemble.training.validation import Validation, validate
 from labelassemble.training.weights import class_weights
-from labelassemble.views.batch import Views
+from labelassemble.views.batch import Batch, Views
 
 __all__ = ["Outcome", "Validation", "fit"]
 
@@ -204,7 +204,7 @@ def fit(
                 for part in split(batch, options.accumulate, keep_empty=processes.count > 1):
                     targets = part.targets.to(device)
                     with torch.autocast(device.type, precision, enabled=precision != torch.float32):
-                        logits_weak, logits_strong = _forward(network, part.weak, part.strong, device)
+                        logits_weak, logits_strong = _forward(network, part, device)
                     logits_weak = logits_weak.float()
                     logits_strong = None if logits_strong is None else logits_strong.float()
                     terms = part_terms(
@@ -286,13 +286,13 @@ def fit(
     return Outcome(epoch, epoch * views.steps, best.epoch + 1, time.monotonic() - started, early)
 
 
-def _forward(
-    net: nn.Module, weak: Tensor, strong: Tensor | None, device: torch.device
-) -> tuple[Tensor, Tensor | None]:
-    if strong is None:
-        return net(weak.to(device)), None
-    logits = net(torch.cat([weak, strong]).to(device))
-    return logits[: len(weak)], logits[len(weak) :]
+def _forward(net: nn.Module, batch: Batch, device: torch.device) -> tuple[Tensor, Tensor | None]:
+    parts = [batch.weak] if batch.strong is None else [batch.weak, batch.strong]
+    # A network with a part a source takes each image's source too.
+    sources = [] if batch.sources is None else [torch.cat([batch.sources] * len(parts)).to(device)]
+    logits = net(torch.cat(parts).to(device), *sources)
+    size = len(batch.weak)
+    return logits[:size], None if batch.strong is None else logits[size:]
 
 
 def _criterion(

@@ -39,6 +39,9 @@ class TrainOptions(BaseModel):
         tensorboard: write event files for TensorBoard too.
         seed: of initial weights, of the order of images and of every random view.
         device: "auto" takes CUDA where there is one.
+        freeze_backbone: train the head alone; the backbone keeps its weights and its norms' statistics.
+        freeze_known: with `--from RUN`, train the queries of the new classes alone: the answers for the classes that
+            RUN knew stay what they are, bit for bit. Freezes the backbone too.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -61,11 +64,21 @@ class TrainOptions(BaseModel):
     tensorboard: bool = False
     seed: Annotated[int, Field(ge=0)] = 0
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    freeze_backbone: bool = False
+    freeze_known: bool = False
 
     @model_validator(mode="after")
     def _parts_hold_images(self) -> Self:
         if self.accumulate > self.batch_size:
             raise ValueError(
                 f"accumulate must be at most batch_size, got {self.accumulate} parts of {self.batch_size} images"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_decay(self) -> Self:
+        if self.freeze_known and self.weight_decay > 0:
+            raise ValueError(
+                f"weight_decay must be 0 with freeze_known, since it moves what is frozen, got {self.weight_decay:g}"
             )
         return self

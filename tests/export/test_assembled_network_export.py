@@ -13,10 +13,11 @@ from labelassemble.models import AssembleNet
 from labelassemble.views.preprocess import Preprocess
 
 
-@pytest.mark.parametrize("head", ["class_query", "linear"])
+@pytest.mark.parametrize("head", ["class_query", "linear", "multi_network", "source_heads", "task_code"])
 def test_assembled_network_answers_in_cpp_as_in_python(tmp_path: Path, head: str) -> None:
     classes = ["Nodule", "Edema", "COVID-19"]
-    network = AssembleNet("densenet_small", classes=classes, head=head, in_channels=1)
+    sources = {"nih": ["Nodule", "Edema"], "covidx": ["COVID-19", "Nodule"]}
+    network = AssembleNet("densenet_small", classes=classes, head=head, in_channels=1, sources=sources)
     with torch.no_grad():  # statistics of a batch, as training leaves them
         network(torch.randn(32, 1, 16, 16) * 2 + 1)
     preprocess = Preprocess(1, 16)

@@ -1,0 +1,161 @@
+"""What one network has learnt, carried over to another by the names of classes and sources."""
+
+from copy import deepcopy
+from functools import partial
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from labelassemble.errors import LabelAssembleError, did_you_mean
+from labelassemble.head import ClassQueryHead
+from labelassemble.models.assemble_net import AssembleNet
+from labelassemble.models.backbones import Backbones
+from labelassemble.models.source_heads import SourceHeads
+from labelassemble.models.task_code import TaskCodeHead
+
+
+class CarriedOver(NamedTuple):
+    """What a network took from another.
+
+    Attributes:
+        kept: classes that the other network knew, in its order.
+        added: classes that are new, in the order of the network that took over.
+    """
+
+    kept: tuple[str, ...]
+    added: tuple[str, ...]
+
+
+def carry_over(learnt: AssembleNet, net: AssembleNet) -> CarriedOver:
+    """Give `net` what `learnt` has learnt, class by class by name, and return which classes it kept and added.
+
+    The logits of the kept classes are those of `learnt`, whatever the order. New classes need the head class_query:
+    each gets a query of its own (`ClassQueryHead.add_classes`).
+
+    Args:
+        learnt: the network to learn from; it is left as it is.
+        net: the network to change, on the same device.
+
+    Raises:
+        LabelAssembleError: another backbone, another head, a class that `net` lacks, a new class for a head that cannot
+            take one, or other sources.
+    """
+    if type(learnt.head) is not type(net.head) or learnt.needs_sources != net.needs_sources:
+        raise LabelAssembleError(
+            f"model.head must be the head of the run that it goes on from, {_kind(learnt)}, got {_kind(net)}"
+        )
+    for name in learnt.classes:
+        if name not in net.classes:
+            new = [other for other in net.classes if other not in learnt.classes]
+            raise LabelAssembleError(
+                f"the run that it goes on from knows the class '{name}', which the configuration does not have"
+                f"{did_you_mean(name, new) if new else ''}: keep its name and a source that labels it (to take the "
+                "backbone alone, give its best.pt as model.pretrained)"
+            )
+    added = tuple(name for name in net.classes if name not in learnt.classes)
+    if added and not isinstance(net.head, ClassQueryHead):
+        raise LabelAssembleError(
+            f"only the head class_query can take the new class '{added[0]}', the run that it goes on from has the head "
+            f"{_kind(learnt)}"
+        )
+    _carry_backbone(learnt, net)
+    head = learnt.head
+    order = [learnt.classes.index(name) for name in net.classes] if not added else []
+    if isinstance(head, ClassQueryHead):
+        net.head = _with_classes(head, net.classes, added)
+    elif isinstance(head, SourceHeads):
+        _carry_source_heads(learnt, net)
+    elif isinstance(head, TaskCodeHead):
+        state = dict(head.state_dict())
+        features = head.in_features
+        codes = state["controller.weight"][:, features:][:, order]
+        state["controller.weight"] = torch.cat([state["controller.weight"][:, :features], codes], dim=1)
+        net.head.load_state_dict(state)
+    else:
+        net.head.load_state_dict({name: value[order] for name, value in head.state_dict().items()})
+    return CarriedOver(learnt.classes, added)
+
+
+def train_only_added(net: AssembleNet, added: tuple[str, ...]) -> None:
+    """Freeze all of `net` but the queries of the classes that `carry_over` added.
+
+    A new query comes with its own column of the shared layer, where every other query is 0: both learn, and the
+    logits of the other classes stay what they are, bit for bit. This holds for an optimizer that leaves a parameter
+    with a gradient of 0 alone, as Adam without weight decay.
+
+    Raises:
+        LabelAssembleError: no class was added, or the head is not class_query.
+    """
+    head = net.head
+    if not isinstance(head, ClassQueryHead):
+        raise LabelAssembleError(f"only the head class_query can learn a class alone, got {_kind(net)}")
+    if not added:
+        raise LabelAssembleError("no class is new, so with all others frozen nothing is left to train")
+    net.freeze_backbone()
+    head.bias.requires_grad_(False)
+    width = head.queries.shape[1]
+    rows = torch.tensor([[name in added] for name in head.classes])
+    columns = torch.arange(width) >= width - len(added)
+    for parameter, mask in ((head.queries, rows), (head.weight, columns)):
+        parameter.register_hook(partial(_masked, mask))  # type: ignore[no-untyped-call]
+
+
+def _masked(mask: Tensor, gradient: Tensor) -> Tensor:
+    # where, since 0 times an overflow would be NaN
+    return torch.where(mask.to(gradient.device), gradient, torch.zeros_like(gradient))
+
+
+def _kind(net: AssembleNet) -> str:
+    kinds: dict[type[nn.Module], str] = {
+        ClassQueryHead: "class_query",
+        TaskCodeHead: "task_code",
+        SourceHeads: "multi_network" if isinstance(net.backbone, Backbones) else "source_heads",
+    }
+    return kinds.get(type(net.head), "linear")
+
+
+def _with_classes(head: ClassQueryHead, classes: tuple[str, ...], added: tuple[str, ...]) -> ClassQueryHead:
+    """Return a copy of the head with the classes of `added` too, its queries in the order of `classes`."""
+    head = deepcopy(head)
+    if added:
+        head.add_classes(added)
+    queries = head.queries.detach()[[head.classes.index(name) for name in classes]]
+    head.queries = nn.Parameter(queries)
+    head.classes = list(classes)
+    return head
+
+
+def _carry_backbone(learnt: AssembleNet, net: AssembleNet) -> None:
+    if {name: set(names) for name, names in learnt.sources.items()} != {
+        name: set(names) for name, names in net.sources.items()
+    }:
+        raise LabelAssembleError(
+            f"with the head {_kind(net)} the sources must be those of the run that it goes on from and label the same "
+            f"classes, {_listed(learnt)}, got {_listed(net)}"
+        )
+    own, other = net.backbone, learnt.backbone
+    try:
+        if isinstance(own, Backbones) and isinstance(other, Backbones):
+            for network, source in zip(own.networks, net.sources, strict=True):
+                network.load_state_dict(other.networks[list(learnt.sources).index(source)].state_dict())
+        else:
+            own.load_state_dict(other.state_dict())
+    except RuntimeError:
+        raise LabelAssembleError(
+            "model.backbone, views.channels and the kind of head must be those of the run that it goes on from: its "
+            "weights do not fit"
+        ) from None
+
+
+def _listed(net: AssembleNet) -> str:
+    return "; ".join(f"{source}: {', '.join(names)}" for source, names in net.sources.items())
+
+
+def _carry_source_heads(learnt: AssembleNet, net: AssembleNet) -> None:
+    def pairs(network: AssembleNet) -> list[tuple[str, str]]:
+        return [(source, name) for source, names in network.sources.items() for name in names]
+
+    before = pairs(learnt)
+    order = [before.index(pair) for pair in pairs(net)]
+    net.head.load_state_dict({name: value[order] for name, value in learnt.head.state_dict().items()})
