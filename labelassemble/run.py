@@ -90,6 +90,7 @@ def train_run(
     """
     if not processes.first:
         console = Console(quiet=True)
+    device = processes.together(lambda: _device(config.train.device, processes))
     assembly = processes.from_first(lambda: _begin(config, run, resume=resume, console=console))
     table, targets, options = assembly.table, assembly.targets(), config.train
     interest = _interest(config, table)
@@ -103,7 +104,6 @@ def train_run(
             in_channels=config.views.channels,
             pretrained=config.model.pretrained,
         )
-    device = processes.together(lambda: _device(options.device, processes))
     net.to(device)
     choice = choose_backend(config.views, device)
     console.print(f"Views are made by {choice.name}: {choice.reason}", highlight=False, soft_wrap=True)
