@@ -130,13 +130,13 @@ def train_run(
     """
     if not processes.first:
         console = Console(quiet=True)
+    device = processes.together(lambda: _device(config.train.device, processes))
     start = processes.from_first(
         lambda: _prepare(config, run, resume=resume, console=console, start_from=start_from)
     )
     table, net, checkpoint, options = start.table, start.net, start.checkpoint, config.train
     rows = {split: np.flatnonzero(table.splits == split) for split in ("train", "val")}
     processes.together(lambda: freeze(net, options, start.origin))
-    device = processes.together(lambda: _device(options.device, processes))
     if processes.first and start.origin is not None:
         console.print(start.origin.to_text(), highlight=False, markup=False, soft_wrap=True)
     processes.together(lambda: _write_start(config, run, start) if processes.first else None)

@@ -170,6 +170,6 @@ def noticing_the_lost() -> Iterator[None]:
         yield
     except RuntimeError as error:
         raise LabelAssembleError(
-            "another process of this training is gone (what it wrote last says why); "
-            f"once that is mended, go on with --resume ({str(error).splitlines()[0][:200]})"
+            "another process of this training is gone; what it or the system wrote last says why. "
+            "Once that is mended, go on with --resume"
         ) from error

@@ -177,7 +177,9 @@ def fit(
     with (
         StopRequest(patient=processes.count > 1) as stop,
         torch.random.fork_rng([device] if device.type == "cuda" else []),
-        Events(run, classes, wanted=options.tensorboard and processes.first, done=done) as events,
+        processes.together(
+            lambda: Events(run, classes, wanted=options.tensorboard and processes.first, done=done)
+        ) as events,
     ):
         while epoch < options.epochs and not early:
             weights = term_weights(epoch, loss)

@@ -2,14 +2,17 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from labelassemble.errors import LabelAssembleError
+from labelassemble.training.checkpoint import load_checkpoint
 from labelassemble.training.distributed import ALONE, joined
 
 HERE = Path(__file__).parent
@@ -67,3 +70,27 @@ def test_without_torchrun_a_process_is_alone(monkeypatch: pytest.MonkeyPatch) ->
         joined(),
     ):
         pass
+
+
+def test_a_process_that_is_killed_ends_the_others_with_one_sentence(
+    tmp_path: Path, write_small_sources: Callable[[Path], Path]
+) -> None:
+    folder = write_small_sources(tmp_path / "data")
+    run = tmp_path / "run"
+    command = [*TORCHRUN, "-m", "labelassemble", "train", str(folder / "run.yaml"), "-o", str(run)]
+    command += ["train.epochs=1000", "train.batch_size=12"]
+    with subprocess.Popen(command, env=_environment(), stderr=subprocess.PIPE, text=True) as torchrun:
+        begun = time.monotonic()
+        while not (run / "metrics.csv").exists():
+            assert torchrun.poll() is None, torchrun.communicate()[1][-2000:]
+            assert time.monotonic() - begun < 240
+            time.sleep(0.1)
+        children = Path(f"/proc/{torchrun.pid}/task/{torchrun.pid}/children").read_text().split()
+        assert len(children) == 2
+        os.kill(int(children[1]), signal.SIGKILL)
+        said = torchrun.communicate(timeout=120)[1]
+    assert torchrun.returncode == 1
+    lines = [line for line in said.splitlines() if line.startswith("labelassemble:")]
+    assert len(lines) <= 1  # none where torchrun ended the other one before it noticed
+    assert all("another process of this training is gone" in line for line in lines)
+    assert load_checkpoint(run / "checkpoints" / "last.pt")["processes"] == 2

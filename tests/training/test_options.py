@@ -17,7 +17,7 @@ from labelassemble.training.ema import Ema
 def _net() -> nn.Sequential:
     torch.manual_seed(1)
     return nn.Sequential(
-        nn.Conv2d(1, 4, 3),
+        nn.Conv2d(1, 4, 3, bias=False),  # whose gradient BatchNorm would leave to rounding
         nn.BatchNorm2d(4),
         nn.ReLU(),
         nn.AdaptiveAvgPool2d(1),
