@@ -152,14 +152,33 @@ def predict(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write a CSV here instead of printing it.")
     ] = None,
+    calibrated: Annotated[
+        bool,
+        typer.Option(
+            "--calibrated",
+            help="Give calibrated probabilities: scaled by the temperatures in RUN/calibration.json, which were fitted "
+            "on the run's validation images; a class without a temperature stays as it is, with a note. "
+            "Without this option: as the model gives them.",
+        ),
+    ] = False,
 ) -> None:
     """Print the probability of every class for each image, as CSV."""
+    from labelassemble.evaluation.choices import CALIBRATION_FILE, read_choices
     from labelassemble.models.predict import predict as predict_probabilities
     from labelassemble.run import load_trained, write_probabilities
 
     trained = load_trained(run)
+    chosen = read_choices(run / CALIBRATION_FILE) if calibrated else None
     paths = [str(image) for image in images]
     probabilities = predict_probabilities(trained.net, paths, trained.views)
+    if chosen is not None:
+        probabilities = chosen.calibrated(probabilities, trained.net.classes)
+        for name in trained.net.classes:
+            if chosen.of(name).temperature is None:
+                print(
+                    f"labelassemble: '{name}' is not scaled: {chosen.of(name).no_temperature}",
+                    file=sys.stderr,
+                )
     write_probabilities(output, trained.net.classes, paths, probabilities)
 
 

@@ -24,6 +24,7 @@ from labelassemble.data import Assembly, Table, assemble, missing_files
 from labelassemble.data.images import decode_image
 from labelassemble.errors import LabelAssembleError
 from labelassemble.evaluation import Evaluation, Predictions, auroc_per_class, evaluate, write_predictions
+from labelassemble.evaluation.choices import CALIBRATION_FILE, choose, write_choices
 from labelassemble.evaluation.report import Comparison, write_report
 from labelassemble.export.torchscript import ExportSummary, export_torchscript
 from labelassemble.head import ClassQueryHead
@@ -235,8 +236,10 @@ def evaluate_run(run: Path, *, comparisons: Sequence[Comparison] = ()) -> Evalua
             probabilities=probabilities,
         )
         write_predictions(predictions, run / "predictions.csv")
+        chosen = choose(predictions)
+        write_choices(chosen, run / CALIBRATION_FILE)
         if (held_out.splits == "test").any():
-            evaluation = evaluate(predictions)
+            evaluation = evaluate(predictions, chosen=chosen)
     write_report(
         run,
         evaluation=evaluation,

@@ -139,6 +139,7 @@ def write_report(
         learning=_learning_figures(folder.history, several=len(folder.classes) > 1),
         similarity=_checked_similarity(similarity, folder.classes),
         settings=_flat(folder.environment or {}),
+        external=None,
     )  # fmt: skip
     target = run / "report.html"
     with replaced_file(target) as file:
@@ -232,9 +233,18 @@ def _calibration_figures(folder: RunFolder, evaluation: Evaluation | None) -> tu
     figures = []
     for result in _interest(folder, evaluation):
         if result.calibration is not None:
-            drawing = charts.reliability(result.calibration, f"reliability curve of {result.name}")
-            note = f"Expected calibration error {number(result.calibration.error)} over {_count(result.known)} images."
-            figures.append(_Figure(result.name, drawing, note=note))
+            drawing = charts.reliability(
+                result.calibration, f"reliability curve of {result.name}", scaled=result.calibrated
+            )
+            error = "calibration error " + number(result.calibration.error)
+            legend = [(charts.swatch(0), "as the model gives them", error)]
+            note = f"Over {_count(result.known)} images."
+            if result.calibrated is not None:
+                error = "calibration error " + number(result.calibrated.error)
+                legend.append((charts.swatch(1), f"temperature {result.temperature:.2f}", error))
+            elif result.no_temperature:
+                note += f" Not scaled: {result.no_temperature}."
+            figures.append(_Figure(result.name, drawing, tuple(legend), note))
     return tuple(figures)
 
 
