@@ -4,7 +4,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast, get_args
 
 import typer
 from rich.console import Console
@@ -133,16 +133,61 @@ def train(
 
 
 @app.command()
-def evaluate(run: Run) -> None:
-    """Predict a run's held-out images anew with its best checkpoint, evaluate, and rewrite the report."""
-    from labelassemble.run import evaluate_run
+def evaluate(
+    run: Run,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            "--data",
+            metavar="CONFIG",
+            help="Evaluate on this configuration's sources instead (external test).",
+        ),
+    ] = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="KEY=VALUE", help="Changes to CONFIG, e.g. sources.0.limit=500"),
+    ] = None,
+    split: Annotated[
+        str,
+        typer.Option(help="With --data: which of its images: all, or those of its split test, val or train."),
+    ] = "all",
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", help="With --data: folder to fill; default: RUN/evaluations/NAME OF CONFIG."
+        ),
+    ] = None,
+) -> None:
+    """Predict a run's held-out images anew with its best checkpoint, evaluate, and rewrite the report.
 
-    evaluation = evaluate_run(run)
-    if evaluation is None:
-        print(f"{run} has no test images, so there is nothing to evaluate.")
-    else:
-        print(evaluation.to_text())
-    print(f"Report: {run / 'report.html'}")
+    With --data, evaluate it on other images: classes are aligned by name, thresholds and temperatures are those of the
+    run's validation images, and images that the run was trained on are left out and named. The run's own report
+    stays as it is.
+    """
+    from labelassemble.config import load_config
+    from labelassemble.evaluation.external import Part
+    from labelassemble.run import evaluate_on, evaluate_run
+
+    if data is None:
+        if overrides or output is not None or split != "all":
+            raise LabelAssembleError("--output, --split and KEY=VALUE go with --data CONFIG")
+        evaluation = evaluate_run(run)
+        if evaluation is None:
+            print(f"{run} has no test images, so there is nothing to evaluate.")
+        else:
+            print(evaluation.to_text())
+        print(f"Report: {run / 'report.html'}")
+        return
+    if split not in get_args(Part):
+        raise LabelAssembleError(f"--split must be all, train, val or test, got '{split}'")
+    settings = load_config(data, overrides or [])
+    evaluation, external = evaluate_on(
+        run, settings, name=data.stem, part=cast(Part, split), output=output, console=Console()
+    )
+    print(f"{run.name} on other data: {data}")
+    print("".join(f"- {remark}\n" for remark in external.remarks))
+    print(evaluation.to_text())
+    print(f"Report: {external.folder / 'report.html'}")
 
 
 @app.command()
