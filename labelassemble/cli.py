@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table as RichTable
 
-from labelassemble.errors import LabelAssembleError
+from labelassemble.errors import LabelAssembleError, did_you_mean
 
 app = typer.Typer(
     name="labelassemble",
@@ -188,6 +188,54 @@ def evaluate(
     print("".join(f"- {remark}\n" for remark in external.remarks))
     print(evaluation.to_text())
     print(f"Report: {external.folder / 'report.html'}")
+
+
+@app.command(context_settings={"ignore_unknown_options": True})
+def compare(
+    runs: Annotated[
+        list[str], typer.Argument(metavar="RUN... [--group NAME RUN...]...", help="Folders of runs.")
+    ],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write a page (.html) or the figures (.csv) too.")
+    ] = None,
+) -> None:
+    """Compare runs: paired DeLong tests on the same test images, t-tests over seeds, Holm's correction.
+
+    Runs whose config.yaml differs in nothing but train.seed are taken as one group. --group NAME RUN... names a group
+    by hand, and may be repeated; it takes every run up to the next option.
+    """
+    from labelassemble.evaluation.versus import compare_runs
+    from labelassemble.evaluation.versus_output import versus_text, write_versus
+
+    if output is not None and output.suffix not in (".html", ".csv"):
+        raise LabelAssembleError(f"--output must end in .html or .csv, got '{output}'")
+    alone, groups = _grouped(runs)
+    found = compare_runs(alone, groups)
+    print(versus_text(found), end="")
+    if output is not None:
+        write_versus(found, output)
+        print(f"\nWritten: {output}")
+
+
+def _grouped(words: list[str]) -> tuple[list[Path], dict[str, list[Path]]]:
+    """Return the runs before any --group, and those of each group."""
+    alone: list[Path] = []
+    groups: dict[str, list[Path]] = {}
+    place = alone
+    rest = iter(words)
+    for word in rest:
+        if word == "--group":
+            name = next(rest, None)
+            if name is None or name.startswith("-"):
+                raise LabelAssembleError("--group must be followed by a name and its runs")
+            if name in groups:
+                raise LabelAssembleError(f"the group '{name}' is named twice")
+            place = groups.setdefault(name, [])
+        elif word.startswith("-"):
+            raise LabelAssembleError(f"no such option: {word}{did_you_mean(word, ['--group', '--output'])}")
+        else:
+            place.append(Path(word))
+    return alone, groups
 
 
 @app.command()
