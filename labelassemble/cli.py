@@ -276,6 +276,37 @@ def predict(
 
 
 @app.command()
+def explain(
+    run: Run,
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Image files (PNG, JPEG, ...).")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write a PNG an image into.")],
+    classes: Annotated[
+        str | None,
+        typer.Option(
+            "--classes", metavar="A,B", help="Classes to explain; default: the run's classes of interest."
+        ),
+    ] = None,
+) -> None:
+    """Draw where in each image the model finds evidence for a class (Grad-CAM); no proof of reasoning."""
+    from labelassemble.explain.images import write_heat_maps
+    from labelassemble.explain.overlay import NO_PROOF
+    from labelassemble.run import load_trained
+
+    trained = load_trained(run)
+    chosen = trained.interest if classes is None else [name.strip() for name in classes.split(",")]
+    write_heat_maps(
+        trained.net,
+        [str(image) for image in images],
+        trained.views,
+        output,
+        names=trained.net.classes,
+        chosen=chosen,
+        wrote=print,
+    )
+    print(NO_PROOF)
+
+
+@app.command()
 def assemble(
     config: Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML configuration.")],
     overrides: Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE")] = None,

@@ -56,7 +56,7 @@ class TrainedModel:
 
     def network(self) -> Network:
         """Return what evaluation takes of it."""
-        return Network(self.net, self.net.classes, self.views)
+        return Network(self.net, self.net.classes, self.views, self.interest)
 
 
 @dataclass(frozen=True)

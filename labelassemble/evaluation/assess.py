@@ -15,6 +15,7 @@ from labelassemble.evaluation.comparison import Comparison
 from labelassemble.evaluation.evaluate import evaluate
 from labelassemble.evaluation.external import External
 from labelassemble.evaluation.leakage import Leakage, leakage_of
+from labelassemble.evaluation.pictures import Picture, report_pictures
 from labelassemble.evaluation.predictions import Predictions, read_predictions, write_predictions
 from labelassemble.evaluation.report import write_report
 from labelassemble.evaluation.results import Evaluation
@@ -35,11 +36,13 @@ class Network:
         net: in eval mode; gives logits [B, C].
         classes: names of the C classes.
         views: the deterministic view.
+        interest: names of the classes of interest.
     """
 
     net: nn.Module
     classes: tuple[str, ...]
     views: ViewOptions
+    interest: tuple[str, ...]
 
     @property
     def similarity(self) -> NDArray[np.floating] | None:
@@ -71,6 +74,7 @@ def assess_held_out(
     table = Table.from_csv(run / "table.csv")
     held_out = table.select(table.splits != "train")
     evaluation = leakage = None
+    pictures: tuple[Picture, ...] = ()
     if len(held_out):
         predictions, leakage = _predicted(network, held_out, progress)
         write_predictions(predictions, run / "predictions.csv")
@@ -78,12 +82,14 @@ def assess_held_out(
         write_choices(chosen, run / CALIBRATION_FILE)
         if (predictions.splits == "test").any():
             evaluation = evaluate(predictions, chosen=chosen)
+            pictures = _pictures(network, predictions)
     write_report(
         run,
         evaluation=evaluation,
         similarity=network.similarity,
         comparisons=comparisons,
         leakage=leakage,
+        pictures=pictures,
     )
     return evaluation
 
@@ -109,7 +115,12 @@ def assess_external(
     write_predictions(predictions, external.folder / "predictions.csv")
     evaluation = evaluate(predictions, chosen=chosen)
     write_report(
-        run, evaluation=evaluation, similarity=network.similarity, leakage=leakage, external=external
+        run,
+        evaluation=evaluation,
+        similarity=network.similarity,
+        leakage=leakage,
+        pictures=_pictures(network, predictions),
+        external=external,
     )
     return evaluation
 
@@ -121,6 +132,10 @@ def choices_of(run: Path) -> Choices:
     if (run / "predictions.csv").exists():
         return choose(read_predictions(run / "predictions.csv"))
     return Choices(images=0, classes={})
+
+
+def _pictures(network: Network, predictions: Predictions) -> tuple[Picture, ...]:
+    return report_pictures(network.net, network.classes, network.views, predictions, network.interest)
 
 
 def _predicted(

@@ -139,7 +139,9 @@ def calibration_figures(interest: Sequence[ClassResult]) -> tuple[Figure, ...]:
     return tuple(figures)
 
 
-def learning_figures(history: History | None, *, several: bool) -> tuple[Figure, ...]:
+def learning_figures(
+    history: History | None, *, several: bool, interest: Sequence[str] = ()
+) -> tuple[Figure, ...]:
     """Return the losses and the validation AUROC over epochs, each only if there is something to draw."""
     if history is None or not history.epochs:
         return ()
@@ -152,10 +154,14 @@ def learning_figures(history: History | None, *, several: bool) -> tuple[Figure,
     auroc = [charts.Series("classes of interest", columns["val_auc_interest"])]
     if several and columns["val_auc_mean"] != columns["val_auc_interest"]:
         auroc.append(charts.Series("mean over classes", columns["val_auc_mean"]))
+    shares = history.pseudo_positive
+    told = [name for name in interest if name in shares] or list(shares)
+    positive = [charts.Series(name, shares[name]) for name in told[: charts.SERIES]]
     figures = []
     for name, series, axis, top in (
         ("Loss", loss, "loss", None),
         ("AUROC on validation images", auroc, "AUROC", 1.0),
+        ("Unknown labels that the model takes for positive", positive, "share", 1.0),
     ):
         drawn = [line for line in series if any(value is not None for value in line.values)]
         if not drawn:

@@ -25,10 +25,12 @@ from labelassemble.evaluation.figures import (
 from labelassemble.evaluation.leakage import LEAST, Leakage
 from labelassemble.evaluation.model_card import card_markdown, model_card
 from labelassemble.evaluation.pages import page
+from labelassemble.evaluation.pictures import Picture
 from labelassemble.evaluation.predictions import read_predictions
 from labelassemble.evaluation.results import ClassResult, Evaluation
 from labelassemble.evaluation.runfolder import RunFolder, read_run
 from labelassemble.evaluation.wording import flat
+from labelassemble.explain.overlay import NO_PROOF
 
 __all__ = ["Comparison", "write_report"]
 
@@ -43,6 +45,7 @@ def write_report(
     similarity: NDArray[np.floating] | None = None,
     comparisons: Sequence[Comparison] = (),
     leakage: Leakage | None = None,
+    pictures: Sequence[Picture] = (),
     external: External | None = None,
 ) -> Path:
     """Write report.html (and model_card.md) into a run's folder and return the page's path.
@@ -56,6 +59,7 @@ def write_report(
         similarity: [C, C], cosine similarity of the learned queries, in the order of the run's classes.
         comparisons: other runs to show beside this one, on the classes of interest.
         leakage: how well the run's features tell sources apart.
+        pictures: test images to show.
         external: other data that the run was evaluated on; the page then goes into its folder, says so, and shows
             that data's labels; the run's own files stay as they are.
 
@@ -102,12 +106,16 @@ def write_report(
         compared=compared if others else (),
         calibration=calibration_figures(interest),
         coverage=None if folder.table is None else coverage_of(folder.table),
-        learning=learning_figures(folder.history, several=len(folder.classes) > 1),
+        learning=learning_figures(
+            folder.history, several=len(folder.classes) > 1, interest=folder.interest
+        ),
         similarity=checked_similarity(similarity, own.classes),
         settings=flat(folder.environment or {}),
         external=external,
         leakage=leakage,
         least_patients=LEAST,
+        pictures=pictures,
+        no_proof=NO_PROOF,
         model_card=card if external is None else (),
     )  # fmt: skip
     target = (run if external is None else external.folder) / "report.html"
