@@ -68,10 +68,16 @@ class Leakage:
     within: float | None  # mean over the sources where it is defined
     left_out: tuple[str, ...]  # sources with too few patients
 
+    @property
+    def images_of(self) -> str:
+        """The split as a word: "test" or "validation"."""
+        return "validation" if self.split == "val" else self.split
+
     def sentences(self) -> tuple[str, ...]:
         """Return what it means, in plain words."""
         found = [
-            f"From the model's features alone, a simple classifier tells the sources of {self.split} images apart with "
+            f"From the model's features alone, a simple classifier tells the sources of "
+            f"{self.images_of} images apart with "
             f"an AUC of {self.auc:.2f} (0.5: not at all; 1: always)"
             + (
                 "."

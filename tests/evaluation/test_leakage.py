@@ -103,7 +103,9 @@ def test_test_images_are_used_and_else_validation_ones():
     predictions = Predictions(sources=source, **base)
     assert leakage_of(predictions, features).split == "test"
     one = np.where(splits == "test", "a", source)
-    assert leakage_of(Predictions(sources=one, **base), features).split == "val"
+    found = leakage_of(Predictions(sources=one, **base), features)
+    assert found.split == "val"
+    assert "the sources of validation images" in found.sentences()[0]
     assert leakage_of(Predictions(sources=np.full(400, "a"), **base), features) is None
     with pytest.raises(LabelAssembleError, match="a row an image, got 3 for 400"):
         leakage_of(predictions, features[:3])
