@@ -23,12 +23,12 @@ from labelassemble.config import Config, load_config
 from labelassemble.data import Assembly, Table, assemble, missing_files
 from labelassemble.data.images import decode_image
 from labelassemble.errors import LabelAssembleError
-from labelassemble.evaluation import Evaluation, Predictions, auroc_per_class, evaluate, write_predictions
-from labelassemble.evaluation.report import Comparison, write_report
+from labelassemble.evaluation import Evaluation, auroc_per_class
+from labelassemble.evaluation.assess import Network, assess_external, assess_held_out
+from labelassemble.evaluation.comparison import Comparison
+from labelassemble.evaluation.external import External, Part, prepare_external
 from labelassemble.export.torchscript import ExportSummary, export_torchscript
-from labelassemble.head import ClassQueryHead
 from labelassemble.models import HEADS_BY_SOURCE, AssembleNet, ModelOptions
-from labelassemble.models.predict import predict
 from labelassemble.training.checkpoint import load_checkpoint, load_newest
 from labelassemble.training.display import Display
 from labelassemble.training.distributed import ALONE, Processes
@@ -59,6 +59,10 @@ class TrainedModel:
     views: ViewOptions
     interest: tuple[str, ...]
     epoch: int
+
+    def network(self) -> Network:
+        """Return what evaluation takes of it."""
+        return Network(self.net, self.net.classes, self.views, self.interest)
 
 
 @dataclass(frozen=True)
@@ -303,40 +307,59 @@ def evaluate_run(run: Path, *, comparisons: Sequence[Comparison] = ()) -> Evalua
         LabelAssembleError: the folder holds no finished epoch, or an image is gone.
     """
     trained = load_trained(run)
-    table = Table.from_csv(run / "table.csv")
-    held_out = table.select(table.splits != "train")
-    similarity = trained.net.head.similarity() if isinstance(trained.net.head, ClassQueryHead) else None
-    evaluation = None
-    if len(held_out.paths):
-        probabilities = predict(
-            trained.net,
-            held_out.paths.tolist(),
-            trained.views,
-            bad_files=_bad_files(len(held_out.paths), trained.views),
+    return assess_held_out(run, trained.network(), comparisons=comparisons)
+
+
+def evaluate_on(
+    run: Path, config: Config, *, name: str, part: Part, output: Path | None, console: Console
+) -> tuple[Evaluation, External]:
+    """Evaluate a run on another configuration's images; the run's own report stays as it is.
+
+    Thresholds and temperatures are those of the run's validation images. Classes are aligned by name, through the
+    configuration's taxonomy or else the run's.
+
+    Args:
+        run: the folder of a run that has a best checkpoint.
+        config: its sources are the data.
+        name: of the evaluation.
+        part: "all" images, or those of one of the data's own splits.
+        output: the folder to fill; default: evaluations/NAME in the run's.
+        console: shows progress.
+
+    Returns:
+        The evaluation, and the data as it was used.
+
+    Raises:
+        LabelAssembleError: no class in common, only images that the run was trained on, a folder that holds something
+            else, ...
+    """
+    trained = load_trained(run)
+    folder = output or run / "evaluations" / name
+    if (folder / "checkpoints").exists() or (folder.exists() and folder.samefile(run)):
+        raise LabelAssembleError(f"{folder} is the folder of a run: choose another one with --output")
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / "data.yaml").exists():
+        raise LabelAssembleError(f"{folder} holds something else than an evaluation: choose another --output")
+    if config.taxonomy is None and (run / "config.yaml").exists():
+        config = config.model_copy(update={"taxonomy": load_config(run / "config.yaml").taxonomy})
+    assembly = assemble_config(config, console)
+    missing = missing_files(assembly.table.paths)
+    if missing:
+        raise LabelAssembleError(f"an image of the data does not exist: {missing[0]}")
+    with image_progress(console, "looking for images that the run has seen") as advance:
+        external = prepare_external(
+            assembly.table,
+            Table.from_csv(run / "table.csv"),
+            classes=trained.net.classes,
+            name=name,
+            folder=folder,
+            part=part,
+            workers=config.views.decoders(),
+            progress=advance,
         )
-        read = ~np.isnan(probabilities).any(axis=1)
-        held_out, probabilities = held_out.select(read), probabilities[read]
-        predictions = Predictions(
-            classes=held_out.classes,
-            paths=held_out.paths,
-            names=held_out.names,
-            sources=held_out.sources,
-            groups=held_out.groups,
-            splits=held_out.splits,
-            labels=held_out.labels,
-            assumed=held_out.assumed,
-            probabilities=probabilities,
-        )
-        write_predictions(predictions, run / "predictions.csv")
-        if (held_out.splits == "test").any():
-            evaluation = evaluate(predictions)
-    write_report(
-        run,
-        evaluation=evaluation,
-        similarity=None if similarity is None else similarity.numpy(),
-        comparisons=comparisons,
-    )
-    return evaluation
+    folder.mkdir(parents=True, exist_ok=True)
+    _write_text(folder / "data.yaml", config.to_yaml())
+    with image_progress(console, "predicting") as advance:
+        return assess_external(run, trained.network(), external, progress=advance), external
 
 
 def load_trained(run: Path) -> TrainedModel:

@@ -18,6 +18,7 @@ ORDER = (
     "views",
     "models",
     "training",
+    "explain",
     "evaluation",
     "export",
     "config",

@@ -33,7 +33,18 @@ def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
     return run
 
 
-COMMANDS = ("doctor", "demo", "train", "evaluate", "predict", "assemble", "views", "export")
+COMMANDS = (
+    "doctor",
+    "demo",
+    "train",
+    "evaluate",
+    "predict",
+    "explain",
+    "compare",
+    "assemble",
+    "views",
+    "export",
+)
 
 
 def test_help_names_every_command_and_each_has_its_own(cli: Cli) -> None:

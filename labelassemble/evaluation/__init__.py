@@ -2,6 +2,7 @@
 
 from labelassemble.evaluation.bootstrap import bootstrap_auroc
 from labelassemble.evaluation.calibration import Calibration, ReliabilityPoint, calibration_of
+from labelassemble.evaluation.choices import Choices, ClassChoice, choose, read_choices, write_choices
 from labelassemble.evaluation.evaluate import evaluate
 from labelassemble.evaluation.metrics import (
     OperatingPoint,
@@ -13,7 +14,7 @@ from labelassemble.evaluation.metrics import (
     sensitivity_at_specificity,
 )
 from labelassemble.evaluation.predictions import Predictions, read_predictions, write_predictions
-from labelassemble.evaluation.results import ROW_HEADER, ClassResult, Evaluation, MeanResult
+from labelassemble.evaluation.results import ROW_HEADER, ClassResult, Evaluation, MeanResult, OverallResult
 from labelassemble.evaluation.statistics import (
     DeLong,
     Interval,
@@ -23,32 +24,42 @@ from labelassemble.evaluation.statistics import (
     paired_delong,
     wilson,
 )
+from labelassemble.evaluation.temperature import Temperature, fit_temperature, scaled
 
 __all__ = [
     "ROW_HEADER",
     "Calibration",
+    "Choices",
+    "ClassChoice",
     "ClassResult",
     "DeLong",
     "Evaluation",
     "Interval",
     "MeanResult",
     "OperatingPoint",
+    "OverallResult",
     "PairedTest",
     "Predictions",
     "Proportion",
     "ReliabilityPoint",
     "RocCurve",
+    "Temperature",
     "auroc",
     "auroc_per_class",
     "average_precision",
     "bootstrap_auroc",
     "calibration_of",
+    "choose",
     "delong",
     "evaluate",
+    "fit_temperature",
     "paired_delong",
+    "read_choices",
     "read_predictions",
     "roc_curve",
+    "scaled",
     "sensitivity_at_specificity",
     "wilson",
+    "write_choices",
     "write_predictions",
 ]

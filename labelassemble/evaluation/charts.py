@@ -104,8 +104,14 @@ def roc(curves: Sequence[tuple[int, RocCurve]], label: str) -> Markup:
     return svg.markup()
 
 
-def reliability(calibration: Calibration, label: str) -> Markup:
-    """Return the reliability curve with Wilson's intervals, and below it how many images each point stands for."""
+def reliability(calibration: Calibration, label: str, *, scaled: Calibration | None = None) -> Markup:
+    """Return the reliability curve with Wilson's intervals, and below it how many images each point stands for.
+
+    Args:
+        calibration: of the probabilities as the model gives them.
+        label: the drawing in words.
+        scaled: after temperature scaling, drawn as a second line.
+    """
     svg = Svg(320, 360, label)
     frame = _Frame(42, 8, 268, 258, (0.0, 1.0), (0.0, 1.0))
     _square_axes(svg, frame, "", "share of positives")
@@ -115,6 +121,11 @@ def reliability(calibration: Calibration, label: str) -> Markup:
         if interval is not None:
             x = frame.x(point.mean_probability)
             svg.line((x, frame.y(interval.lower)), (x, frame.y(interval.upper)), "whisker")
+    if scaled is not None:
+        after = [frame.at(point.mean_probability, point.positives.value or 0.0) for point in scaled.points]
+        svg.path(after, "line line-1 thin")
+        for place in after:
+            svg.circle(place, 2.6, "dot-1")
     shares = [(point.mean_probability, point.positives.value or 0.0) for point in points]
     svg.path([frame.at(x, y) for x, y in shares], "line line-0 thin")
     for point, (x, y) in zip(points, shares, strict=True):

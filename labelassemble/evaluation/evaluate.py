@@ -1,5 +1,6 @@
 """Evaluation of a model's predictions: what it reaches per class and per source, and how sure that is."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,30 +11,39 @@ from labelassemble.data.text import text_codes
 from labelassemble.errors import LabelAssembleError
 from labelassemble.evaluation.bootstrap import Ranking, auroc_replicates, patient_indices, percentile_interval
 from labelassemble.evaluation.calibration import calibration_of
-from labelassemble.evaluation.metrics import (
-    at_threshold,
-    auroc_of,
-    average_precision_of,
-    threshold_at_specificity,
-)
+from labelassemble.evaluation.choices import Choices, ClassChoice, choose
+from labelassemble.evaluation.metrics import at_threshold, auroc_of, average_precision_of
 from labelassemble.evaluation.predictions import Predictions
-from labelassemble.evaluation.results import DECISION, SPECIFICITIES, ClassResult, Evaluation, MeanResult
+from labelassemble.evaluation.results import (
+    DECISION,
+    POOLED,
+    ClassResult,
+    Evaluation,
+    MeanResult,
+    OverallResult,
+)
 from labelassemble.evaluation.statistics import Proportion, delong
 
 
 def evaluate(
-    predictions: Predictions, split: str = "test", *, bootstrap: int = 1000, seed: int = 0
+    predictions: Predictions,
+    split: str = "test",
+    *,
+    chosen: Choices | None = None,
+    bootstrap: int = 1000,
+    seed: int = 0,
 ) -> Evaluation:
     """Return the evaluation of one split.
 
-    Unknown, uncertain and assumed labels are never counted. Thresholds for sensitivity are chosen on the
-    validation split and then applied to `split`, so they have not seen the images that they are measured on
+    Unknown, uncertain and assumed labels are never counted. Thresholds for sensitivity and temperatures are chosen on
+    the validation split and then applied to `split`, so they have not seen the images that they are measured on
     (with split="val" they have, and flatter). AUROC has DeLong's interval with several images of a patient summed
     (Obuchowski 1997) and the percentile interval of the bootstrap by patient.
 
     Args:
         predictions: of a model, for several splits.
         split: which one to evaluate: "train", "val" or "test".
+        chosen: thresholds and temperatures of the run; default: chosen on the predictions' own validation split.
         bootstrap: replicates; 0 leaves the bootstrap out.
         seed: of the bootstrap.
 
@@ -46,31 +56,34 @@ def evaluate(
     if not len(rows):
         held = ", ".join(sorted(set(predictions.splits.tolist()))) or "none"
         raise LabelAssembleError(f"the predictions hold no images of the split '{split}', only of: {held}")
-    chosen_on = predictions.subset_by_split("val")
-    targets, val_targets = rows.targets(), chosen_on.targets()
+    chosen = choose(predictions) if chosen is None else chosen
+    targets = rows.targets()
+    calibrated = chosen.calibrated(rows.probabilities, predictions.classes)
     patients = patient_indices(rows.groups, len(rows))
     sources, source_codes = text_codes(rows.sources)
 
+    everything = np.ones(len(rows), np.bool_)
     results: list[ClassResult] = []
     by_source: list[ClassResult] = []
     rankings: list[Ranking] = []
     for column, name in enumerate(predictions.classes):
-        cut = _Thresholds.chosen(val_targets[:, column], chosen_on.probabilities[:, column])
+        choice = chosen.of(name)
         of_class = _Column(
             name=name,
             labels=rows.labels[:, column],
             assumed=rows.assumed[:, column],
             targets=targets[:, column],
             probabilities=rows.probabilities[:, column],
+            calibrated=calibrated[:, column],
             patients=patients,
         )
-        whole = of_class.result(np.ones(len(rows), np.bool_), None, cut)
+        whole = of_class.result(everything, None, choice)
         results.append(replace(whole, source_auroc=_source_auroc(targets[:, column], source_codes)))
         rankings.append(of_class.ranking())
         for code, source in enumerate(sources):
             inside = source_codes == code
             if not np.isnan(targets[inside, column]).all():
-                by_source.append(of_class.result(inside, str(source), cut))
+                by_source.append(of_class.result(inside, str(source), choice))
 
     defined = [index for index, result in enumerate(results) if result.auroc is not None]
     mean_interval = None
@@ -81,42 +94,41 @@ def evaluate(
             for result, area in zip(results, areas, strict=True)
         ]
         mean_interval = percentile_interval(areas[defined].mean(axis=0))
-    values = [result.auroc for result in results if result.auroc is not None]
+    pool = _Column(
+        name=POOLED,
+        labels=rows.labels.ravel(),
+        assumed=rows.assumed.ravel(),
+        targets=targets.ravel(),
+        probabilities=rows.probabilities.ravel(),
+        calibrated=calibrated.ravel(),
+        patients=np.repeat(patients, len(predictions.classes)),
+    )
+    mean = MeanResult(
+        tuple(results[index].name for index in defined),
+        _mean_of(results),
+        mean_interval,
+    )
+    scaled = any(chosen.of(name).temperature is not None for name in predictions.classes)
+    overall = [OverallResult(None, mean, pool.pooled(None, None, scaled=scaled))]
+    for code, source in enumerate(sources):
+        within = [result for result in by_source if result.source == source and result.auroc is not None]
+        of_source = MeanResult(tuple(result.name for result in within), _mean_of(within), None)
+        inside = np.repeat(source_codes == code, len(predictions.classes))
+        pooled = pool.pooled(inside, str(source), scaled=scaled)
+        overall.append(OverallResult(str(source), of_source, pooled))
     return Evaluation(
         split=split,
-        threshold_split="val" if len(chosen_on) else None,
+        threshold_split=chosen.split if chosen.images else None,
         images=len(rows),
         patients=int(patients.max()) + 1,
         sources=tuple(str(source) for source in sources),
         classes=tuple(results),
         by_source=tuple(by_source),
-        mean=MeanResult(
-            tuple(results[index].name for index in defined),
-            float(np.mean(values)) if values else None,
-            mean_interval,
-        ),
+        mean=mean,
+        overall=tuple(overall),
         replicates=bootstrap,
         seed=seed,
     )
-
-
-@dataclass(frozen=True, slots=True)
-class _Thresholds:
-    """Thresholds of one class, chosen on the validation split."""
-
-    by_target: tuple[tuple[float, float], ...]  # (specificity asked for, threshold); empty without negatives
-    negatives: int  # that they were chosen by
-
-    @classmethod
-    def chosen(cls, targets: NDArray[np.float64], probabilities: NDArray[np.float64]) -> "_Thresholds":
-        negatives = probabilities[targets == 0]
-        if not len(negatives):
-            return cls((), 0)
-        known = probabilities[~np.isnan(targets)]
-        pairs = tuple(
-            (target, threshold_at_specificity(negatives, known, target)) for target in SPECIFICITIES
-        )
-        return cls(pairs, len(negatives))
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +140,7 @@ class _Column:
     assumed: NDArray[np.bool_]
     targets: NDArray[np.float64]
     probabilities: NDArray[np.float64]
+    calibrated: NDArray[np.float64]
     patients: NDArray[np.intp]
 
     def ranking(self) -> Ranking:
@@ -139,7 +152,15 @@ class _Column:
             self.patients[negative],
         )
 
-    def result(self, inside: NDArray[np.bool_], source: str | None, cut: _Thresholds) -> ClassResult:
+    def pooled(self, inside: NDArray[np.bool_] | None, source: str | None, *, scaled: bool) -> ClassResult:
+        """Return what the cases `inside` [N] give (None: all); without thresholds, since a class has its own."""
+        where = np.ones(len(self.targets), np.bool_) if inside is None else inside
+        found = self.result(where, source, ClassChoice(positives=0, negatives=0))
+        positive, negative = where & (self.targets == 1), where & (self.targets == 0)
+        after = calibration_of(self.calibrated[positive], self.calibrated[negative]) if scaled else None
+        return replace(found, calibrated=after)
+
+    def result(self, inside: NDArray[np.bool_], source: str | None, choice: ClassChoice) -> ClassResult:
         """Return what the images `inside` [N] give."""
         positive, negative = inside & (self.targets == 1), inside & (self.targets == 0)
         positives, negatives = self.probabilities[positive], self.probabilities[negative]
@@ -166,13 +187,23 @@ class _Column:
             average_precision=average_precision_of(positives, negatives),
             operating_points=tuple(
                 at_threshold(positives, negatives, threshold, target=target)
-                for target, threshold in cut.by_target
+                for target, threshold in choice.by_specificity
             ),
-            threshold_negatives=cut.negatives,
+            threshold_negatives=choice.negatives,
             accuracy=Proportion(int(right), len(positives) + len(negatives)),
             calibration=calibration_of(positives, negatives),
+            calibrated=None
+            if choice.temperature is None
+            else calibration_of(self.calibrated[positive], self.calibrated[negative]),
+            temperature=choice.temperature,
+            no_temperature=choice.no_temperature,
             source_auroc=None,
         )
+
+
+def _mean_of(results: Sequence[ClassResult]) -> float | None:
+    values = [result.auroc for result in results if result.auroc is not None]
+    return float(np.mean(values)) if values else None
 
 
 def _source_auroc(targets: NDArray[np.float64], sources: NDArray[np.int64]) -> float | None:

@@ -5,17 +5,18 @@ from dataclasses import dataclass
 from typing import Final
 
 from labelassemble.evaluation.calibration import Calibration
+from labelassemble.evaluation.choices import SPECIFICITIES
 from labelassemble.evaluation.metrics import OperatingPoint
 from labelassemble.evaluation.statistics import Interval, Proportion
-
-SPECIFICITIES: Final = (0.90, 0.95, 0.98)
-"""The specificities at which sensitivity is given."""
 
 DECISION: Final = 0.5
 """The probability from which on an image counts as called positive, for accuracy."""
 
 FEW: Final = 30
 """Fewer cases of a state than this are pointed out: one case more or less then moves the result."""
+
+POOLED: Final = "all labels pooled"
+"""What stands for the name of a class where every known label of every class is one case."""
 
 LEAK: Final = 0.7
 """From which AUROC of the source alone on a class is pointed out as perhaps learnt from the source."""
@@ -56,7 +57,10 @@ class ClassResult:
     operating_points: tuple[OperatingPoint, ...]  # thresholds from `Evaluation.threshold_split`
     threshold_negatives: int  # known negatives that the thresholds were chosen by
     accuracy: Proportion  # at probability 0.5
-    calibration: Calibration | None
+    calibration: Calibration | None  # of the probabilities as the model gives them
+    calibrated: Calibration | None  # after temperature scaling; None without a temperature
+    temperature: float | None  # fitted on `Evaluation.threshold_split`; None: see no_temperature
+    no_temperature: str
     source_auroc: float | None  # what knowing nothing but the image's source reaches; all sources only
 
     @property
@@ -118,6 +122,21 @@ class MeanResult:
 
 
 @dataclass(frozen=True, slots=True)
+class OverallResult:
+    """All classes together, over all sources or over one.
+
+    The mean takes each class as it is, so a rare one weighs as much as a common one. The pool takes every known label
+    of every class as one case of one ranking: whether the probabilities of different classes can be held against
+    one threshold. Its AUROC rises with how much the classes differ in how common they are, so it flatters; its
+    accuracy and calibration error have no such fault.
+    """
+
+    source: str | None  # None: all of them
+    mean: MeanResult
+    pooled: ClassResult  # of the class `POOLED`
+
+
+@dataclass(frozen=True, slots=True)
 class Evaluation:
     """The evaluation of one split."""
 
@@ -129,6 +148,7 @@ class Evaluation:
     classes: tuple[ClassResult, ...]  # all sources, in the order of the predictions' classes
     by_source: tuple[ClassResult, ...]  # classes that a source labels, class by class
     mean: MeanResult
+    overall: tuple[OverallResult, ...]  # all sources, then each
     replicates: int  # of the bootstrap; 0: none
     seed: int
 
@@ -146,7 +166,13 @@ class Evaluation:
             rows += [_row(r) for r in within if len(self.sources) > 1]
         mean = with_interval(self.mean.auroc, None), interval_text(self.mean.bootstrap)
         rows.append((f"mean of {len(self.mean.classes)}", "all", "", "", "", *mean, ""))
-        return rows
+        if len(self.classes) == 1:
+            return rows
+        shown = self.overall if len(self.sources) > 1 else self.overall[:1]
+        for overall in shown[1:]:
+            named = f"mean of {len(overall.mean.classes)}", overall.source or ""
+            rows.append((*named, "", "", "", number(overall.mean.auroc), "", ""))
+        return [*rows, *(_row(overall.pooled) for overall in shown)]
 
     def to_text(self) -> str:
         """Return the evaluation as plain text: a table, how to read it, and the cautions."""
@@ -160,7 +186,7 @@ class Evaluation:
         lines += [
             "  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows
         ]
-        lines += ["", *_operating_lines(self)]
+        lines += ["", *_operating_lines(self), "", *_calibration_lines(self)]
         cautions = [(result.name, caution) for result in self.classes for caution in result.cautions()]
         if cautions:
             lines += [
@@ -217,6 +243,22 @@ def _row(result: ClassResult) -> tuple[str, ...]:
         "" if result.bootstrap is None else interval_text(result.bootstrap),
         number(result.average_precision),
     )
+
+
+def _calibration_lines(evaluation: Evaluation) -> list[str]:
+    lines = ["Calibration error (ECE) of the probabilities as given, and after temperature scaling:"]
+    pooled = [overall.pooled for overall in evaluation.overall[:1] if len(evaluation.classes) > 1]
+    for result in [*evaluation.classes, *pooled]:
+        if result.calibration is None:
+            continue
+        if result.calibrated is None:
+            after = f"not scaled ({result.no_temperature})" if result.no_temperature else "not scaled"
+        else:
+            after = f"then {number(result.calibrated.error)}"
+            if result.temperature is not None:
+                after += f" with temperature {result.temperature:.2f}"
+        lines.append(f"- {result.name}: {number(result.calibration.error)}, {after}")
+    return lines if len(lines) > 1 else ["No known label, so calibration is not defined."]
 
 
 def _operating_lines(evaluation: Evaluation) -> list[str]:

@@ -16,6 +16,7 @@ from labelassemble.evaluation.predictions import Predictions, read_predictions
 
 _COLUMNS = ("epoch", "seconds", "pseudo_weight", "consistency_weight", "train_loss", "val_loss", "val_auc_mean",
             "val_auc_interest")  # fmt: skip
+_PSEUDO_POSITIVE = "pseudo_positive:"
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,15 @@ class History:
 
     epochs: tuple[int, ...]
     columns: Mapping[str, tuple[float | None, ...]]
+
+    @property
+    def pseudo_positive(self) -> Mapping[str, tuple[float | None, ...]]:
+        """By class, the share of its unknown labels that lay on the positive side; empty where not recorded."""
+        return {
+            name.removeprefix(_PSEUDO_POSITIVE): values
+            for name, values in self.columns.items()
+            if name.startswith(_PSEUDO_POSITIVE)
+        }
 
     @property
     def seconds(self) -> float | None:
@@ -99,9 +109,11 @@ def read_history(path: Path) -> History:
     with CsvFile(path) as file:
         for name in _COLUMNS:
             file.require(name, "metrics of a run")
-        values: dict[str, list[float | None]] = {name: [] for name in _COLUMNS}
-        for chunk in file.chunks(_COLUMNS):
-            for name in _COLUMNS:
+        optional = [name for name in file.header if name.startswith(_PSEUDO_POSITIVE)]
+        columns = (*_COLUMNS, *optional)
+        values: dict[str, list[float | None]] = {name: [] for name in columns}
+        for chunk in file.chunks(columns):
+            for name in columns:
                 for row, cell in enumerate(chunk.columns[name]):
                     try:
                         number = float(cell) if cell else None

@@ -1,6 +1,6 @@
 """How sure a measured AUROC or proportion is: DeLong's variance and paired test, Wilson's interval.
 
-DeLong, DeLong and Clarke-Pearson, Biometrics 1988; computed from midranks as Sun and Xu, IEEE Signal Processing
+DeLong, DeLong and Clarke-Pearson, Biometrics 1988; computed by sorting as Sun and Xu, IEEE Signal Processing
 Letters 2014. Several images of one patient are not independent: with `groups`, the components are summed within
 each patient first (Obuchowski, Biometrics 1997), which equals DeLong's where every patient has one image.
 """
@@ -11,7 +11,6 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit, logit, ndtr, ndtri
-from scipy.stats import rankdata
 
 from labelassemble.errors import LabelAssembleError
 
@@ -207,10 +206,10 @@ def _components(
     m, n = positives.shape[1], negatives.shape[1]
     if m == 0 or n == 0:
         return None
-    # Sun and Xu's identity: a case's rank among all, less its rank among its own kind, counts the other kind.
-    ranks = rankdata(np.concatenate([positives, negatives], axis=1), axis=1)
-    won = (ranks[:, :m] - rankdata(positives, axis=1)) / n  # share of negatives below each positive
-    lost = 1 - (ranks[:, m:] - rankdata(negatives, axis=1)) / m  # share of positives above each negative
+    # A case's midrank among all, less its midrank among its own kind, counts the other kind (Sun and Xu): a binary
+    # search in the other kind, sorted, gives the same count in less time than ranking all cases.
+    won = _below(positives, np.sort(negatives, axis=1)) / n  # share of negatives below each positive
+    lost = 1 - _below(negatives, np.sort(positives, axis=1)) / m  # share of positives above each negative
     area = won.mean(axis=1)
     of_positives, of_negatives = (won - area[:, None]) / m, (lost - area[:, None]) / n
     if positive_groups is None and negative_groups is None:
@@ -231,6 +230,12 @@ def _components(
         int(np.count_nonzero(np.bincount(patient[m:]))),
         shared=True,
     )
+
+
+def _below(scores: Floats, rising: Floats) -> Floats:
+    """Return how many of `rising` [S, n] each of `scores` [S, m] exceeds, a tie counting one half, [S, m]."""
+    pairs = zip(scores, rising, strict=True)
+    return np.stack([(np.searchsorted(b, a, "left") + np.searchsorted(b, a, "right")) / 2 for a, b in pairs])
 
 
 def _covariance(parts: _Components, *, alone: Floats) -> Floats:

@@ -8,6 +8,7 @@ import pytest
 from labelassemble.errors import LabelAssembleError
 from labelassemble.evaluation import (
     Predictions,
+    Proportion,
     auroc,
     average_precision,
     bootstrap_auroc,
@@ -219,7 +220,43 @@ def test_rows_have_the_shape_of_their_header(several):
 
     rows = evaluate(several).rows()
     assert {len(row) for row in rows} == {len(ROW_HEADER)}
-    assert [row[0] for row in rows] == ["class 0", "", "", "class 1", "", "", "class 2", "", "mean of 3"]
+    firsts = ["class 0", "", "", "class 1", "", "", "class 2", "", "mean of 3", "mean of 3", "mean of 2"]
+    assert [row[0] for row in rows] == [*firsts, "all labels pooled", "", ""]
+    assert [row[1] for row in rows[-6:]] == ["all", "nih", "covid", "all", "nih", "covid"]
+
+
+def test_overall_is_the_mean_of_classes_and_the_pool_of_labels(several):
+    evaluation = evaluate(several)
+    rows = several.subset_by_split("test")
+    assert [overall.source for overall in evaluation.overall] == [None, "nih", "covid"]
+    for overall in evaluation.overall:
+        inside = rows if overall.source is None else rows.select(rows.sources == overall.source)
+        targets, scores = inside.targets(), inside.probabilities
+        assert overall.pooled.auroc == pytest.approx(auroc(targets.ravel(), scores.ravel()), abs=1e-12)
+        aurocs = [auroc(targets[:, c], scores[:, c]) for c in range(3)]
+        defined = [value for value in aurocs if value is not None]
+        assert overall.mean.auroc == pytest.approx(np.mean(defined), abs=1e-12)
+        assert len(overall.mean.classes) == len(defined) == (2 if overall.source == "covid" else 3)
+        right = ((scores >= 0.5) == targets)[~np.isnan(targets)]
+        assert overall.pooled.accuracy == Proportion(right.sum(), len(right))
+    whole = evaluation.overall[0]
+    assert whole.mean == evaluation.mean
+    # A patient's labels of several classes are taken together.
+    known = ~np.isnan(rows.targets())
+    groups = np.broadcast_to(rows.groups[:, None], known.shape)
+    positive, negative = rows.targets() == 1, rows.targets() == 0
+    expected = delong(
+        rows.probabilities[positive],
+        rows.probabilities[negative],
+        positive_groups=groups[positive],
+        negative_groups=groups[negative],
+    )
+    assert whole.pooled.interval == pytest.approx(expected.interval, abs=1e-12)
+
+
+def test_one_class_has_no_overall_rows():
+    rows = evaluate(make([[1], [0]] * 4, [[0.7], [0.2]] * 4)).rows()
+    assert [row[0] for row in rows] == ["class 0", "mean of 1"]
 
 
 def test_the_same_seed_gives_the_same_evaluation(several):

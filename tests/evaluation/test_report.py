@@ -128,8 +128,8 @@ def run(tmp_path):
 def test_the_page_is_whole_and_self_contained(run):
     page = page_of(run, similarity=np.eye(3))
     assert page.ids == [
-        "result", "classes", "roc", "details", "sources", "calibration", "data", "training", "similarity", "limits",
-        "settings",
+        "result", "classes", "roc", "details", "overall", "sources", "leakage", "calibration", "data",
+        "training", "similarity", "limits", "card", "settings",
     ]  # fmt: skip
     assert page.links == ["#limits"]
     assert not page.tags & {"script", "img", "link", "iframe", "object", "i>", "b>"}

@@ -1,0 +1,132 @@
+"""Other data for a trained run: classes aligned by name, and what the run was trained on taken out."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from labelassemble.data.duplicates import find_duplicates
+from labelassemble.data.fingerprints import Progress
+from labelassemble.data.table import Table
+from labelassemble.errors import LabelAssembleError
+
+Part = Literal["all", "train", "val", "test"]
+"""Which of the other data's images are evaluated; all of them, or one of its own splits."""
+
+
+@dataclass(frozen=True)
+class External:
+    """Other data than the run's own, ready to be evaluated.
+
+    Attributes:
+        name: what it is called, in the report's title and as a folder's name.
+        folder: gets predictions.csv, table.csv and report.html.
+        table: images of the classes that it shares with the run, in the run's order, every split "test".
+        remarks: what was done to it, a sentence each.
+    """
+
+    name: str
+    folder: Path
+    table: Table
+    remarks: tuple[str, ...]
+
+
+def prepare_external(
+    table: Table,
+    trained_on: Table,
+    *,
+    classes: Sequence[str],
+    name: str,
+    folder: Path,
+    part: Part = "all",
+    workers: int = 1,
+    progress: Progress | None = None,
+) -> External:
+    """Return other data as a run can be evaluated on it.
+
+    An image that the run was trained or tuned on (its training and validation split) by path, by the content of its
+    file or by its patient would flatter the result: it is left out, and a remark names it. The run's own test images
+    are no leak.
+
+    Args:
+        table: what the other configuration assembles to.
+        trained_on: the run's table.
+        classes: of the run, in its order.
+        name: of the evaluation.
+        folder: where it is to go.
+        part: which images.
+        workers: threads that read files of equal size.
+        progress: called while files are read.
+
+    Raises:
+        LabelAssembleError: no class in common, no image in that split, or none that the run was not trained on.
+    """
+    remarks = []
+    shared = [item for item in classes if item in table.classes]
+    if not shared:
+        raise LabelAssembleError(
+            f"the data and the run have no class in common: the data labels {_few(table.classes)}, "
+            f"the run knows {_few(classes)}"
+        )
+    foreign = [item for item in table.classes if item not in shared]
+    if foreign:
+        remarks.append(
+            f"The run does not know these classes of the data, so they are left out: {_few(foreign)}."
+        )
+    missing = [item for item in classes if item not in shared]
+    if missing:
+        remarks.append(
+            f"The data does not label these classes of the run, so they are left out: {_few(missing)}."
+        )
+    rows = table.select_classes(shared)
+    if part != "all":
+        rows = rows.subset_by_split(part)
+    if not len(rows):
+        raise LabelAssembleError(
+            "the data has no image" + ("" if part == "all" else f" in its split '{part}'")
+        )
+    leaks = _leaks(rows, trained_on, workers, progress)
+    found = leaks.any(axis=1)
+    if found.all():
+        raise LabelAssembleError(
+            f"the run was trained or tuned on every image of the data, such as {rows.paths[0]}: nothing is left to test"
+        )
+    if found.any():
+        remarks.append(_leak_sentence(rows, leaks))
+    kept = rows.select(~found)
+    kept = replace(kept, splits=np.full(len(kept), "test"))
+    return External(name=name, folder=folder, table=kept, remarks=tuple(remarks))
+
+
+def _leaks(rows: Table, run: Table, workers: int, progress: Progress | None) -> NDArray[np.bool_]:
+    """Return which images [N, 3] the run has seen: by path, by content, by patient."""
+    seen = run.select(run.splits != "test")
+    ours, theirs = (
+        np.array([str(Path(path).resolve()) if "::" not in path else path for path in paths.tolist()])
+        for paths in (rows.paths, seen.paths)
+    )
+    by_path = np.isin(ours, theirs)
+    both = np.concatenate([ours, theirs])
+    image = find_duplicates(both, "content", workers=workers, progress=progress).image
+    by_content = np.isin(image[: len(ours)], image[len(ours) :]) & ~by_path
+    by_patient = np.isin(rows.groups, seen.groups[seen.groups != ""]) & ~by_path & ~by_content
+    return np.stack([by_path, by_content, by_patient], axis=1)
+
+
+def _leak_sentence(rows: Table, leaks: NDArray[np.bool_]) -> str:
+    found = leaks.any(axis=1)
+    ways = ("the same file", "a file of the same content", "an image of the same patient")
+    how = [f"{int(count)} by {way}" for way, count in zip(ways, leaks.sum(axis=0), strict=True) if count]
+    count = int(found.sum())
+    return (
+        f"The run was trained or tuned on {count} of the {len(rows)} images ({', '.join(how)}), so "
+        f"{'it is' if count == 1 else 'they are'} left out: {_few(rows.paths[found].tolist(), 3)}."
+    )
+
+
+def _few(names: Sequence[str], most: int = 8) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

@@ -1,0 +1,276 @@
+"""Source leakage: how well a model's features tell the sources apart.
+
+A model that recognises the hospital looks good for the wrong reason wherever hospitals differ in how common a finding
+is (Zech et al., PLoS Medicine 2018). The method, in full:
+
+1. Features are the pooled ones that the head sees, [N, D], of images that the model was not trained on. Sources with
+   fewer than `LEAST` patients are left out; of each of the S others at most `MOST` / S images are drawn.
+2. Patients of each source are dealt to five folds. For each fold a multinomial logistic regression of the source is
+   fitted to the other folds, on features standardised by them: the sum of -log p(source) plus half the squared norm
+   of the weights (what scikit-learn calls C = 1), minimised by L-BFGS.
+3. A source's AUC is one-vs-rest: how often an image of that source gets a higher probability of it than an image of
+   another source does. Only images of the same fold are compared, since two fits have two scales; folds are weighted by
+   their number of pairs. `auc` is the plain mean over sources.
+4. Sources that label different things, or have different shares of positives, could be told apart by the findings
+   alone. So `within` compares only images that also have the same known label of the same class, pairs weighted
+   alike, over all classes and both labels. It is not defined where no class is labelled by two sources.
+
+About 0.5: the features do not show where an image comes from. 1: they always do. Sources that differ in patients, not
+just in devices, may rightly look different, so a high figure is a reason to look within each source, not a verdict.
+
+The regression is these few lines on scipy's L-BFGS, since scikit-learn would be a dependency of everybody for one call;
+a test holds it against scikit-learn's.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+from scipy.special import log_softmax, softmax
+
+from labelassemble.data.text import text_codes
+from labelassemble.errors import LabelAssembleError
+from labelassemble.evaluation.bootstrap import patient_indices
+from labelassemble.evaluation.metrics import auroc_of
+from labelassemble.evaluation.predictions import Predictions
+
+LEAST: Final = 10
+"""Sources with fewer patients are left out: a fold of one or two patients says nothing."""
+MOST: Final = 3000
+"""Images drawn, over all sources; more would only make the same figure slower."""
+FOLDS: Final = 5
+
+Floats = NDArray[np.floating]
+Codes = NDArray[np.intp]
+
+
+@dataclass(frozen=True, slots=True)
+class SourceLeak:
+    """How well one source is told from the others."""
+
+    source: str
+    images: int
+    auc: float
+    within: float | None  # among images with the same label
+
+
+@dataclass(frozen=True, slots=True)
+class Leakage:
+    """How well the features tell the sources apart; see the head of this file for the method."""
+
+    split: str  # whose images
+    images: int
+    sources: tuple[SourceLeak, ...]
+    auc: float  # mean over sources
+    within: float | None  # mean over the sources where it is defined
+    left_out: tuple[str, ...]  # sources with too few patients
+
+    @property
+    def images_of(self) -> str:
+        """The split as a word: "test" or "validation"."""
+        return "validation" if self.split == "val" else self.split
+
+    def sentences(self) -> tuple[str, ...]:
+        """Return what it means, in plain words."""
+        found = [
+            f"From the model's features alone, a simple classifier tells the sources of "
+            f"{self.images_of} images apart with "
+            f"an AUC of {self.auc:.2f} (0.5: not at all; 1: always)"
+            + (
+                "."
+                if self.within is None
+                else f", and of {self.within:.2f} among images with the same label."
+            )
+        ]
+        figure = self.auc if self.within is None else self.within
+        if figure >= 0.8:
+            found.append(
+                "The model sees where an image comes from. Where sources differ in how common a finding is, a figure "
+                "over all sources may be earned by recognising the source: trust the figures within each source."
+            )
+        elif figure >= 0.6:
+            found.append(
+                "The model sees something of where an image comes from, so look at the figures within each source too."
+            )
+        else:
+            found.append("The features show hardly anything of where an image comes from.")
+        if self.within is None:
+            found.append(
+                "No class is labelled by two of the sources, so what the sources' findings explain of this cannot be "
+                "taken out."
+            )
+        if self.left_out:
+            found.append(f"Left out, with fewer than {LEAST} patients: {', '.join(self.left_out)}.")
+        return tuple(found)
+
+
+def leakage_of(predictions: Predictions, features: Floats, *, seed: int = 0) -> Leakage | None:
+    """Return how well features tell sources apart: on test images, or validation ones where those are of one source.
+
+    Args:
+        predictions: N images.
+        features: [N, D], a row an image.
+        seed: of the folds and of the draw.
+
+    Returns:
+        None where neither split has two sources of `LEAST` patients.
+    """
+    if len(features) != len(predictions):
+        raise LabelAssembleError(
+            f"features must have a row an image, got {len(features)} for {len(predictions)} images"
+        )
+    for split in ("test", "val"):
+        rows = np.flatnonzero(predictions.splits == split)
+        part = predictions.select(rows)
+        found = source_leakage(
+            features[rows], part.sources, part.groups, part.targets(), split=split, seed=seed
+        )
+        if found is not None:
+            return found
+    return None
+
+
+def source_leakage(
+    features: Floats,
+    sources: NDArray[np.str_],
+    groups: NDArray[np.str_],
+    targets: NDArray[np.float64],
+    *,
+    split: str = "test",
+    seed: int = 0,
+) -> Leakage | None:
+    """Return how well features tell sources apart, by the method at the head of this file.
+
+    Args:
+        features: [N, D], finite.
+        sources: text [N].
+        groups: the patient of each image, text [N]; "" is a patient of its own.
+        targets: [N, C], 1, 0 or NaN = not counted.
+        split: what the images are called in sentences.
+        seed: of the folds and of the draw.
+
+    Returns:
+        None where fewer than two sources have `LEAST` patients.
+
+    Raises:
+        LabelAssembleError: features that are not finite, or shapes that do not fit.
+    """
+    if features.ndim != 2 or len(features) != len(sources) or len(targets) != len(sources):
+        raise LabelAssembleError(
+            f"features must be [N, D] and targets [N, C] for {len(sources)} images, "
+            f"got {list(features.shape)} and {list(targets.shape)}"
+        )
+    if not np.isfinite(features).all():
+        raise LabelAssembleError("features must be finite")
+    patients = patient_indices(groups, len(sources))
+    names, codes = text_codes(sources)
+    enough = [code for code in range(len(names)) if len(np.unique(patients[codes == code])) >= LEAST]
+    if len(enough) < 2:
+        return None
+    rng = np.random.default_rng(seed)
+    drawn = np.sort(
+        np.concatenate(
+            [rng.permutation(np.flatnonzero(codes == code))[: MOST // len(enough)] for code in enough]
+        )
+    )
+    order = np.searchsorted(enough, codes[drawn])
+    folds = _folds(patients[drawn], order, rng)
+    scores = _out_of_fold(features[drawn], order, folds, len(enough))
+    known = targets[drawn]
+    leaks = []
+    for column, code in enumerate(enough):
+        mine = order == column
+        same_fold = [folds == fold for fold in range(FOLDS)]
+        same_label = [
+            fold & (known[:, c] == state)
+            for fold in same_fold
+            for c in range(known.shape[1])
+            for state in (0, 1)
+        ]
+        auc = _pairwise(scores[:, column], mine, same_fold)
+        if auc is None:  # no fold holds this source and another
+            return None
+        within = _pairwise(scores[:, column], mine, same_label)
+        leaks.append(SourceLeak(str(names[code]), int(mine.sum()), auc, within))
+    defined = [leak.within for leak in leaks if leak.within is not None]
+    return Leakage(
+        split=split,
+        images=len(drawn),
+        sources=tuple(leaks),
+        auc=float(np.mean([leak.auc for leak in leaks])),
+        within=float(np.mean(defined)) if defined else None,
+        left_out=tuple(str(name) for code, name in enumerate(names) if code not in enough),
+    )
+
+
+def _folds(patients: Codes, sources: Codes, rng: np.random.Generator) -> Codes:
+    """Return a fold [N] such that a patient's images share one and every source is in all of them."""
+    _, first, patient = np.unique(patients, return_index=True, return_inverse=True)
+    of_patient = np.empty(len(first), np.intp)
+    for code in np.unique(sources):
+        mine = rng.permutation(np.flatnonzero(sources[first] == code))
+        of_patient[mine] = np.arange(len(mine)) % FOLDS
+    folds: Codes = of_patient[patient]
+    return folds
+
+
+def _out_of_fold(features: Floats, sources: Codes, folds: Codes, count: int) -> NDArray[np.float64]:
+    """Return each source's log-probability [N, S] from a regression that has not seen the image's patient."""
+    scores = np.zeros((len(features), count))
+    for fold in range(FOLDS):
+        inside = folds == fold
+        train = features[~inside].astype(np.float64)
+        mean, spread = train.mean(axis=0), train.std(axis=0)
+        spread[spread == 0] = 1
+        weights = multinomial_regression((train - mean) / spread, sources[~inside], count)
+        held_out = (features[inside] - mean) / spread
+        # A source's log odds against the rest: rises with its probability and does not saturate at 1.
+        logits = held_out @ weights[:-1] + weights[-1]
+        for column in range(count):
+            rest = np.delete(logits, column, axis=1)
+            scores[inside, column] = logits[:, column] - np.logaddexp.reduce(rest, axis=1)
+    return scores
+
+
+def multinomial_regression(x: Floats, classes: Codes, count: int) -> NDArray[np.float64]:
+    """Return weights [D + 1, S], the intercept last, that minimise sum -log softmax + |weights|^2 / 2.
+
+    Args:
+        x: [N, D], standardised.
+        classes: [N], each in [0, S).
+        count: S.
+    """
+    size, width = x.shape
+    one_hot = np.zeros((size, count))
+    one_hot[np.arange(size), classes] = 1
+
+    def loss(flat: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        weights = flat.reshape(width + 1, count)
+        logits = x @ weights[:-1] + weights[-1]
+        value = -log_softmax(logits, axis=1)[np.arange(size), classes].sum()
+        slope = softmax(logits, axis=1) - one_hot
+        gradient = np.concatenate([x.T @ slope + weights[:-1], slope.sum(axis=0, keepdims=True)])
+        return float(value + 0.5 * (weights[:-1] ** 2).sum()), gradient.ravel()
+
+    found = minimize(
+        loss, np.zeros((width + 1) * count), jac=True, method="L-BFGS-B", options={"maxiter": 200}
+    )
+    best: NDArray[np.float64] = found.x.reshape(width + 1, count)
+    return best
+
+
+def _pairwise(
+    scores: NDArray[np.float64], mine: NDArray[np.bool_], strata: Sequence[NDArray[np.bool_]]
+) -> float | None:
+    """Return the share of (mine, other) pairs of the same stratum that are ranked right; None without a pair."""
+    won, pairs = 0.0, 0
+    for stratum in strata:
+        own, other = scores[stratum & mine], scores[stratum & ~mine]
+        area = auroc_of(own, other)
+        if area is not None:
+            won += area * len(own) * len(other)
+            pairs += len(own) * len(other)
+    return won / pairs if pairs else None

@@ -1,0 +1,216 @@
+"""The model card (Mitchell et al., FAT* 2019): what a model is, what it was made from, and what it is not for."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import numpy as np
+
+from labelassemble.data.table import Table
+from labelassemble.data.text import text_codes
+from labelassemble.evaluation.choices import Choices
+from labelassemble.evaluation.leakage import Leakage
+from labelassemble.evaluation.results import Evaluation, with_interval
+from labelassemble.evaluation.runfolder import RunFolder
+from labelassemble.evaluation.wording import count_text, duration, flat
+
+INTENDED: Final = (
+    "Research on learning from images that are labelled in part: comparing methods, and studying what a model of this "
+    "kind can and cannot do on images like those it was tested on.",
+    "Not for diagnosis, triage or any other decision about a patient, and not as a second reader. It is no medical "
+    "device and has not been assessed as one.",
+    "Not for images of another kind than its sources hold: other devices, projections, age groups or body parts.",
+)
+
+LIMITS: Final = (
+    "It knows the classes listed here and nothing else: an image with another finding still gets a probability of "
+    "each of them.",
+    "Labels that no source gave the model filled in itself while it learnt (pseudo-labels); nothing checks that.",
+    "Labels have errors, many of them read from reports by a program; figures compare the model with the labels.",
+    "Figures hold for images like the test images. Other hospitals, patients and ways of labelling need a test of "
+    "their own: labelassemble evaluate RUN --data CONFIG.",
+    "A probability is only as good as its calibration, and calibration is lost where the share of positives differs.",
+)
+
+
+@dataclass(frozen=True)
+class CardSection:
+    """A part of the card: facts by name, then sentences."""
+
+    title: str
+    facts: tuple[tuple[str, str], ...] = ()
+    sentences: tuple[str, ...] = ()
+
+
+def model_card(
+    folder: RunFolder,
+    *,
+    evaluation: Evaluation | None,
+    chosen: Choices | None,
+    leakage: Leakage | None,
+) -> tuple[CardSection, ...]:
+    """Return the card of a run, from what its folder holds.
+
+    Args:
+        folder: the run.
+        evaluation: on the run's own test images.
+        chosen: its thresholds and temperatures.
+        leakage: how well its features tell sources apart.
+    """
+    return (
+        CardSection("Model", _model(folder, chosen)),
+        CardSection("Intended use", sentences=INTENDED),
+        CardSection("Data", _data(folder.table), _data_sentences(folder.table)),
+        CardSection("Training", _training(folder)),
+        CardSection("Results", *_results(evaluation, leakage)),
+        CardSection("Limits", sentences=LIMITS),
+    )
+
+
+def card_markdown(title: str, card: tuple[CardSection, ...]) -> str:
+    """Return the card as Markdown."""
+    lines = [f"# Model card: {_plain(title)}"]
+    for section in card:
+        lines += ["", f"## {section.title}", ""]
+        lines += [f"- **{_plain(name)}**: {_plain(fact)}" for name, fact in section.facts]
+        lines += [f"- {_plain(sentence)}" for sentence in section.sentences]
+    return "\n".join(lines) + "\n"
+
+
+def _plain(text: str) -> str:
+    """Return text in which Markdown and HTML find nothing to interpret."""
+    return re.sub(r"([\\`*_\[\]<>#|])", r"\\\1", " ".join(text.split()))
+
+
+def _model(folder: RunFolder, chosen: Choices | None) -> tuple[tuple[str, str], ...]:
+    config, environment = folder.config, folder.environment or {}
+    model, views = _part(config, "model"), _part(config, "views")
+    trained = _modified(folder)
+    facts = [
+        ("version", f"labelassemble {environment.get('labelassemble', 'of unknown version')}"),
+        ("trained", trained or "date not recorded"),
+        ("backbone", _said(model.get("backbone"))),
+        ("head", _said(model.get("head"))),
+        ("starts from", _said(model.get("pretrained") or "random weights")),
+        ("input", _input(views)),
+        ("classes", f"{len(folder.classes)}: {', '.join(folder.classes)}" if folder.classes else "not recorded"),
+        ("chosen by", ", ".join(folder.interest) or "not recorded"),
+        ("temperature", _temperatures(folder, chosen)),
+        ("licence", "unknown: none is recorded for the model, and each source's own licence applies to its images"),
+    ]  # fmt: skip
+    return tuple(facts)
+
+
+def _temperatures(folder: RunFolder, chosen: Choices | None) -> str:
+    if chosen is None or not chosen.images:
+        return "none: there are no validation images to fit one on"
+    fitted = {name: chosen.of(name).temperature for name in folder.classes}
+    told = [f"{name} {value:.2f}" for name, value in fitted.items() if value is not None]
+    without = [name for name, value in fitted.items() if value is None]
+    if not told:
+        return "none could be fitted on the validation images"
+    return ", ".join(told) + (f"; none for {', '.join(without)}" if without else "")
+
+
+def _data(table: Table | None) -> tuple[tuple[str, str], ...]:
+    if table is None:
+        return ()
+    sources, codes = text_codes(table.sources)
+    facts = []
+    for code, source in enumerate(sources):
+        rows = table.select(codes == code)
+        splits = [int(np.count_nonzero(rows.splits == split)) for split in ("train", "val", "test")]
+        given = (rows.labels >= 0) & ~rows.assumed
+        labels = [
+            f"{name} {int((rows.labels[given[:, c], c] == 1).sum())}+ {int((rows.labels[given[:, c], c] == 0).sum())}-"
+            for c, name in enumerate(table.classes)
+            if given[:, c].any()
+        ]
+        share = given.mean() if given.size else 0.0
+        facts.append(
+            (
+                str(source),
+                f"{count_text(len(rows))} images (train {splits[0]}, val {splits[1]}, test {splits[2]}); "
+                f"{100 * share:.0f}% of its labels are known: {', '.join(labels) or 'none'}",
+            )
+        )
+    return tuple(facts)
+
+
+def _data_sentences(table: Table | None) -> tuple[str, ...]:
+    if table is None:
+        return ("Not recorded: there is no table.csv in the run's folder.",)
+    given = (table.labels >= 0) & ~table.assumed
+    said = [
+        f"Label coverage: {100 * (given.mean() if given.size else 0):.0f}% of {count_text(table.labels.size)} labels "
+        f"({count_text(len(table))} images of {len(table.classes)} classes) are known; the rest nobody gave."
+    ]
+    if table.assumed.any():
+        said.append(
+            f"{count_text(int(table.assumed.sum()))} labels were assumed by the configuration and given by nobody: "
+            "they were trained on, and no figure counts them."
+        )
+    said.append("Licences and consent of the sources are not recorded here: check them before any use.")
+    return tuple(said)
+
+
+def _training(folder: RunFolder) -> tuple[tuple[str, str], ...]:
+    facts = []
+    history = folder.history
+    if history is not None and history.epochs:
+        facts += [("epochs done", str(history.epochs[-1])), ("time", duration(history.seconds))]
+    for part in ("loss", "train"):
+        facts += flat(_part(folder.config, part), f"{part}.")
+    environment = folder.environment or {}
+    facts += [
+        (key, _said(environment[key]))
+        for key in ("torch", "processor", "cuda_device")
+        if environment.get(key)
+    ]
+    return tuple(facts)
+
+
+def _results(
+    evaluation: Evaluation | None, leakage: Leakage | None
+) -> tuple[tuple[tuple[str, str], ...], tuple[str, ...]]:
+    if evaluation is None:
+        return (), ("None: the run has no predictions for test images.",)
+    facts = [
+        (
+            result.name,
+            f"AUROC {with_interval(result.auroc, result.interval)} on {result.positives} positive and "
+            f"{result.negatives} negative test images",
+        )
+        for result in evaluation.classes
+    ]
+    if len(evaluation.mean.classes) > 1:
+        mean = with_interval(evaluation.mean.auroc, evaluation.mean.bootstrap)
+        facts.append((f"mean of {len(evaluation.mean.classes)}", f"AUROC {mean}"))
+    return tuple(facts), () if leakage is None else leakage.sentences()
+
+
+def _part(config: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    part = config.get(key)
+    return part if isinstance(part, Mapping) else {}
+
+
+def _said(value: object) -> str:
+    return "not recorded" if value is None else str(value)
+
+
+def _input(views: Mapping[str, Any]) -> str:
+    if "size" not in views:
+        return "not recorded"
+    channels = views.get("channels")
+    kind = {1: "grey", 3: "colour"}.get(channels) if isinstance(channels, int) else None
+    return f"{views['size']} x {views['size']} pixels" + (f", {kind}" if kind else "")
+
+
+def _modified(folder: RunFolder) -> str | None:
+    """Return the day on which the last epoch was written."""
+    metrics = folder.path / "metrics.csv"
+    if not metrics.exists():
+        return None
+    return datetime.fromtimestamp(metrics.stat().st_mtime, UTC).strftime("%Y-%m-%d")

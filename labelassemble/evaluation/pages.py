@@ -1,0 +1,42 @@
+"""The templates of the pages, and how they are filled."""
+
+from functools import cache
+
+import jinja2
+
+from labelassemble.evaluation import charts
+from labelassemble.evaluation.results import NOT_DEFINED, interval_text, number, percent, with_interval
+from labelassemble.evaluation.wording import cosine, count_text, duration, p_text, signed
+
+
+def page(template: str, **values: object) -> str:
+    """Return a page: a template of this package, filled. Every text is escaped."""
+    return _environment().get_template(template).render(**values)
+
+
+@cache
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("labelassemble.evaluation", "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        number=number,
+        percent=percent,
+        interval=interval_text,
+        count=count_text,
+        duration=duration,
+        p=p_text,
+        signed=signed,
+        cosine=cosine,
+    )
+    environment.globals.update(
+        strip=charts.strip,
+        strip_scale=charts.strip_scale,
+        with_interval=with_interval,
+        NOT_DEFINED=NOT_DEFINED,
+    )
+    return environment

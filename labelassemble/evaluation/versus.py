@@ -1,0 +1,274 @@
+"""Several runs held against each other: paired tests on the same images, and t-tests over seeds.
+
+Two kinds of question, two tables of tests, and Holm's correction (Scandinavian Journal of Statistics 1979) over all
+tests of a table:
+
+- Are these two trained models different on these images? DeLong's paired test, by patient, for each class, between
+  runs that are not of the same group; between two groups, runs of the same seed are paired.
+- Are these two ways of training different? A group is one configuration trained with several seeds. Its AUROCs are
+  compared by a two-sample t-test, as in Kang et al. (2023), who do not say whether the variances are taken to be
+  equal: both Student's and Welch's are given, and Holm's correction is of Welch's, which needs no such assumption.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from labelassemble.errors import LabelAssembleError
+from labelassemble.evaluation.comparison import ComparedClass, compare, measure
+from labelassemble.evaluation.predictions import Predictions
+from labelassemble.evaluation.runfolder import RunFolder, read_run
+from labelassemble.evaluation.statistics import PairedTest
+
+MEAN = "mean of the classes"
+"""What stands for a class in t-tests over the mean AUROC of the classes that every run has."""
+
+
+@dataclass(frozen=True)
+class ComparedRun:
+    """A run, and what it reaches on each class that it predicts."""
+
+    name: str
+    path: Path
+    seed: int | None
+    classes: Mapping[str, ComparedClass]
+
+
+@dataclass(frozen=True)
+class PairTest:
+    """Two runs on one class; the difference is first minus second."""
+
+    name: str
+    first: str
+    second: str
+    test: PairedTest | None
+    reason: str  # why there is no test, "" where there is one
+    holm: float | None = None  # p, corrected over all tests of the kind
+
+
+@dataclass(frozen=True)
+class Group:
+    """One configuration trained with several seeds."""
+
+    name: str
+    runs: tuple[str, ...]
+    aurocs: Mapping[str, tuple[float, ...]]  # a class: those of the runs where it is defined
+
+    def mean(self, name: str) -> float | None:
+        """The mean AUROC of a class, None where no run has one."""
+        values = self.aurocs[name]
+        return float(np.mean(values)) if values else None
+
+    def deviation(self, name: str) -> float | None:
+        """The standard deviation over runs (n - 1), None for fewer than two."""
+        values = self.aurocs[name]
+        return float(np.std(values, ddof=1)) if len(values) > 1 else None
+
+
+@dataclass(frozen=True)
+class GroupTest:
+    """Two groups on one class; the difference is first minus second."""
+
+    name: str
+    first: str
+    second: str
+    difference: float | None
+    student: float | None  # p; None with fewer than two runs a side, or without any spread
+    welch: float | None
+    holm: float | None = None  # Welch's, corrected over all tests of the kind
+
+
+@dataclass(frozen=True)
+class Versus:
+    """All that is compared."""
+
+    classes: tuple[str, ...]
+    runs: tuple[ComparedRun, ...]
+    pairs: tuple[PairTest, ...]
+    groups: tuple[Group, ...]
+    group_tests: tuple[GroupTest, ...]
+
+    def remarks(self) -> tuple[str, ...]:
+        """Return what a reader must know, a sentence each."""
+        found = []
+        differing = [pair for pair in self.pairs if pair.reason.startswith("other")]
+        if differing:
+            first = differing[0]
+            what = "images" if first.reason == "other test images" else "labels"
+            more = f", nor are {len(differing) - 1} more pairs" if len(differing) > 1 else ""
+            found.append(
+                f"{first.first} and {first.second} were tested on other {what} of {first.name}, so they are not tested "
+                f"against each other{more}: figures of different images cannot be paired."
+            )
+        if any(pair.test is not None for pair in self.pairs):
+            found.append(
+                "DeLong's test asks whether these two models differ on these images; another seed may differ by more."
+            )
+        if self.group_tests and min(len(group.runs) for group in self.groups) < 5:
+            found.append("A t-test over a handful of seeds sees only large differences.")
+        return tuple(found)
+
+
+def compare_runs(paths: Sequence[Path], groups: Mapping[str, Sequence[Path]] | None = None) -> Versus:
+    """Return runs compared with each other.
+
+    Args:
+        paths: folders of runs with predictions.
+        groups: more runs, by the name of their group. Runs of `paths` whose config.yaml differs in nothing but
+            train.seed become groups of their own.
+
+    Raises:
+        LabelAssembleError: fewer than two runs, a run twice, one without test predictions, or no class in common.
+    """
+    given = dict(groups or {})
+    every = [*paths, *(path for members in given.values() for path in members)]
+    if len(every) < 2:
+        raise LabelAssembleError(f"comparing takes two runs at least, got {len(every)}")
+    for name, members in given.items():
+        if not members:
+            raise LabelAssembleError(f"the group '{name}' names no run")
+    places = [path.resolve() for path in every]
+    for index, place in enumerate(places):
+        if place in places[:index]:
+            raise LabelAssembleError(f"the run {every[index]} is given twice")
+    folders = [read_run(path) for path in every]
+    predictions = [_tested(folder) for folder in folders]
+    names = _names([folder.path for folder in folders])
+    shared = [
+        name
+        for name in dict.fromkeys(name for part in predictions for name in part.classes)
+        if sum(name in part.classes for part in predictions) > 1
+    ]
+    if not shared:
+        raise LabelAssembleError("the runs have no class in common, so there is nothing to compare")
+    runs = tuple(
+        ComparedRun(
+            name, folder.path, _seed(folder), {c: measure(part, c) for c in shared if c in part.classes}
+        )
+        for name, folder, part in zip(names, folders, predictions, strict=True)
+    )
+    group_of: dict[int, str] = {}
+    place_of = {path: index for index, path in enumerate(every)}
+    for name, members in given.items():
+        group_of.update({place_of[path]: name for path in members})
+    group_of.update(_recognised(folders[: len(paths)], names))
+    pairs = [
+        _pair(shared_name, runs, predictions, a, b)
+        for shared_name in shared
+        for a, b in combinations(range(len(runs)), 2)
+        if _worth_testing(runs, group_of, a, b) and all(shared_name in predictions[i].classes for i in (a, b))
+    ]
+    corrected = holm([None if pair.test is None else pair.test.p for pair in pairs])
+    found = _groups(runs, group_of, shared)
+    tests = [
+        _group_test(name, first, second)
+        for first, second in combinations(found, 2)
+        for name in first.aurocs
+        if first.aurocs[name] and second.aurocs[name]
+    ]
+    corrected_tests = holm([test.welch for test in tests])
+    return Versus(
+        classes=tuple(shared),
+        runs=runs,
+        pairs=tuple(replace(pair, holm=p) for pair, p in zip(pairs, corrected, strict=True)),
+        groups=tuple(found),
+        group_tests=tuple(replace(test, holm=p) for test, p in zip(tests, corrected_tests, strict=True)),
+    )
+
+
+def holm(values: Sequence[float | None]) -> list[float | None]:
+    """Return p-values after Holm's step-down correction, in the same order; None stays None and does not count."""
+    made = [(p, index) for index, p in enumerate(values) if p is not None]
+    result: list[float | None] = [None] * len(values)
+    largest = 0.0
+    for rank, (p, index) in enumerate(sorted(made)):
+        largest = max(largest, min(1.0, (len(made) - rank) * p))
+        result[index] = largest
+    return result
+
+
+def _tested(folder: RunFolder) -> Predictions:
+    if folder.predictions is None or not (folder.predictions.splits == "test").any():
+        raise LabelAssembleError(f"{folder.path} holds no predictions for test images to compare")
+    return folder.predictions
+
+
+def _names(paths: Sequence[Path]) -> list[str]:
+    """Return the shortest ends of the paths that tell them apart."""
+    parts = [path.resolve().parts for path in paths]
+    for length in range(1, max(len(part) for part in parts) + 1):
+        names = ["/".join(part[-length:]) for part in parts]
+        if len(set(names)) == len(names):
+            break
+    return names
+
+
+def _seed(folder: RunFolder) -> int | None:
+    train = folder.config.get("train")
+    seed = train.get("seed") if isinstance(train, Mapping) else None
+    return seed if isinstance(seed, int) else None
+
+
+def _recognised(folders: Sequence[RunFolder], names: Sequence[str]) -> dict[int, str]:
+    """Return the group of each run whose configuration is another one's but for the seed."""
+    group_of: dict[int, str] = {}
+    configs = [_without_seed(folder.config) for folder in folders]
+    for index, config in enumerate(configs):
+        same = [other for other in range(len(folders)) if config and configs[other] == config]
+        if len(same) > 1:
+            group_of[index] = f"{names[same[0]]} and {len(same) - 1} more seed{'s' if len(same) > 2 else ''}"
+    return group_of
+
+
+def _without_seed(config: Mapping[str, Any]) -> dict[str, Any]:
+    kept = dict(config)
+    if isinstance(kept.get("train"), Mapping):
+        kept["train"] = {key: value for key, value in kept["train"].items() if key != "seed"}
+    return kept
+
+
+def _worth_testing(runs: Sequence[ComparedRun], group_of: Mapping[int, str], a: int, b: int) -> bool:
+    if a in group_of and b in group_of:
+        return group_of[a] != group_of[b] and runs[a].seed == runs[b].seed
+    return True
+
+
+def _pair(
+    name: str, runs: Sequence[ComparedRun], predictions: Sequence[Predictions], a: int, b: int
+) -> PairTest:
+    found = compare(predictions[a], predictions[b], name)
+    return PairTest(name, runs[a].name, runs[b].name, found.test, found.reason)
+
+
+def _groups(runs: Sequence[ComparedRun], group_of: Mapping[int, str], classes: Sequence[str]) -> list[Group]:
+    groups = []
+    for name in dict.fromkeys(group_of[index] for index in sorted(group_of)):
+        members = [runs[index] for index in sorted(group_of) if group_of[index] == name]
+        aurocs = {
+            c: tuple(
+                value for run in members if c in run.classes and (value := run.classes[c].auroc) is not None
+            )
+            for c in classes
+        }
+        everywhere = [
+            c for c in classes if all(c in run.classes and run.classes[c].auroc is not None for run in runs)
+        ]
+        if len(everywhere) > 1:
+            of_runs = [[run.classes[c].auroc or 0.0 for c in everywhere] for run in members]
+            aurocs[MEAN] = tuple(float(np.mean(values)) for values in of_runs)
+        groups.append(Group(name, tuple(run.name for run in members), aurocs))
+    return groups
+
+
+def _group_test(name: str, first: Group, second: Group) -> GroupTest:
+    left, right = first.aurocs[name], second.aurocs[name]
+    difference = float(np.mean(left) - np.mean(right))
+    if min(len(left), len(right)) < 2 or np.ptp(left) + np.ptp(right) == 0:
+        return GroupTest(name, first.name, second.name, difference, None, None)
+    student, welch = (float(stats.ttest_ind(left, right, equal_var=equal).pvalue) for equal in (True, False))
+    return GroupTest(name, first.name, second.name, difference, student, welch)

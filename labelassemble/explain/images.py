@@ -1,0 +1,106 @@
+"""Image files explained: a heat map of each class, as a picture beside the file's name."""
+
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from labelassemble.data.table_csv import replaced_path
+from labelassemble.errors import LabelAssembleError, did_you_mean
+from labelassemble.explain.gradcam import heat_maps
+from labelassemble.explain.overlay import Shown, heat_figure, view_pixels
+from labelassemble.views.policy import ViewOptions
+from labelassemble.views.torch_backend import evaluation_batches
+
+
+def explained(
+    net: nn.Module, paths: Sequence[str], views: ViewOptions, names: Sequence[str], columns: Sequence[int]
+) -> list[tuple[NDArray[np.uint8], list[Shown]]]:
+    """Return for each file the pixels of its evaluated view [H, W, 3], and the heat map of each class.
+
+    Args:
+        net: as for `heat_maps`, in eval mode.
+        paths: the files.
+        views: the deterministic view.
+        names: of all C classes.
+        columns: of the classes to explain.
+
+    Raises:
+        ImageError: a file that cannot be read.
+        LabelAssembleError: a network without a feature map.
+    """
+    device = next(net.parameters()).device
+    found = []
+    for batch in evaluation_batches(paths, views, batch_size=16):
+        heat = heat_maps(net, batch.images.to(device), list(columns))
+        for index in range(len(batch.images)):
+            shown = [
+                Shown(
+                    names[column], float(heat.probabilities[index, column]), heat.maps[index, place].numpy()
+                )
+                for place, column in enumerate(columns)
+            ]
+            found.append((view_pixels(batch.images[index], views.mean, views.std), shown))
+    return found
+
+
+def write_heat_maps(
+    net: nn.Module,
+    paths: Sequence[str],
+    views: ViewOptions,
+    output: Path,
+    *,
+    names: Sequence[str],
+    chosen: Sequence[str],
+    wrote: Callable[[Path], None] | None = None,
+) -> list[Path]:
+    """Write a PNG a file into `output`, named after the file, and return where they are.
+
+    Args:
+        net: in eval mode.
+        paths: the files.
+        views: the deterministic view.
+        output: the folder; made if need be.
+        names: of all C classes.
+        chosen: those to explain.
+        wrote: called after each.
+
+    Raises:
+        ImageError: a file that cannot be read.
+        LabelAssembleError: a class that the network does not know, or a picture that cannot be written.
+    """
+    for name in chosen:
+        if name not in names:
+            raise LabelAssembleError(f"the model has no class '{name}'{did_you_mean(name, names)}")
+    columns = [list(names).index(name) for name in chosen]
+    targets = _targets(paths, output)
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise LabelAssembleError(f"{output}: cannot be made ({error.strerror or error})") from None
+    with torch.no_grad():
+        for path, target in zip(paths, targets, strict=True):
+            [(pixels, shown)] = explained(net, [path], views, names, columns)
+            with replaced_path(target) as file:
+                file.write_bytes(heat_figure(Path(path).name, pixels, shown))
+            if wrote is not None:
+                wrote(target)
+    return targets
+
+
+def _targets(paths: Sequence[str], output: Path) -> list[Path]:
+    """Return a file of its own in `output` for each path, named after it."""
+    taken: set[str] = set()
+    targets = []
+    for path in paths:
+        stem = re.sub(r"[^\w.-]+", "_", Path(path).stem) or "image"
+        name, number = stem, 2
+        while name in taken:
+            name, number = f"{stem}-{number}", number + 1
+        taken.add(name)
+        targets.append(output / f"{name}.png")
+    return targets

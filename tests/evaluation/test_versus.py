@@ -1,0 +1,203 @@
+"""Runs held against each other: the tests are scipy's and DeLong's, corrected by Holm, and seeds are recognised."""
+
+import csv
+import re
+import sys
+
+import numpy as np
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+from scipy.special import expit
+
+from labelassemble.cli import main
+from labelassemble.errors import LabelAssembleError
+from labelassemble.evaluation import Predictions, auroc, paired_delong, read_predictions, write_predictions
+from labelassemble.evaluation.versus import MEAN, compare_runs, holm
+from labelassemble.evaluation.versus_output import versus_text, write_versus
+
+
+def make_run(folder, *, skill=1.0, seed=0, classes=("a", "b"), images=160, **settings):
+    """Write predictions and a configuration: the same images for every run, other scores for every seed."""
+    rng = np.random.default_rng(5)
+    labels = rng.choice(np.array([1, 0, -1], np.int8), (images, len(classes)))
+    names = np.array([f"{i}.png" for i in range(images)])
+    noise = np.random.default_rng([seed, round(100 * skill)]).normal(size=labels.shape)
+    folder.mkdir(parents=True)
+    write_predictions(
+        Predictions(
+            classes=classes,
+            labels=labels,
+            probabilities=expit(noise + skill * (labels == 1)),
+            assumed=np.zeros(labels.shape, bool),
+            names=names,
+            sources=np.full(images, "nih"),
+            groups=np.array([f"p{i // 2}" for i in range(images)]),
+            splits=np.full(images, "test"),
+            paths=names,
+        ),
+        folder / "predictions.csv",
+    )
+    config = {"train": {"seed": seed, "lr": 1e-3}, "skill": skill, **settings}
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    return folder
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
+def test_holm_agrees_with_its_definition(values):
+    order = np.argsort(values, kind="stable")
+    expected = np.empty(len(values))
+    for rank, index in enumerate(order):
+        steps = [(len(values) - k) * values[order[k]] for k in range(rank + 1)]
+        expected[index] = min(1.0, max(steps))
+    assert holm(values) == pytest.approx(expected.tolist())
+    assert holm([None, *values, None])[1:-1] == holm(values)  # what is not tested does not count
+
+
+def test_a_known_example_of_holm():
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([]) == []
+
+
+def test_pairs_are_delongs_and_corrected_over_all_of_them(tmp_path):
+    paths = [make_run(tmp_path / f"skill-{skill}", skill=skill) for skill in (0.2, 1.0, 2.0)]
+    found = compare_runs(paths)
+    assert found.groups == ()
+    assert len(found.pairs) == 6
+    rows = [read_predictions(path / "predictions.csv") for path in paths]
+    for pair in found.pairs:
+        a, b = (
+            rows[["skill-0.2", "skill-1.0", "skill-2.0"].index(name)] for name in (pair.first, pair.second)
+        )
+        column = a.column(pair.name)
+        y, scores = a.targets()[:, column], np.stack([r.probabilities[:, column] for r in (a, b)])
+        expected = paired_delong(
+            scores[:, y == 1],
+            scores[:, y == 0],
+            positive_groups=a.groups[y == 1],
+            negative_groups=a.groups[y == 0],
+        )
+        assert pair.test.p == pytest.approx(expected.p, abs=1e-12)
+        assert pair.test.difference == pytest.approx(expected.difference, abs=1e-12)
+    assert [pair.holm for pair in found.pairs] == holm([pair.test.p for pair in found.pairs])
+
+
+def test_seeds_are_recognised_and_t_tested(tmp_path):
+    paths = [
+        make_run(tmp_path / f"{name}-{seed}", skill=skill, seed=seed)
+        for name, skill in (("weak", 0.5), ("strong", 1.2))
+        for seed in range(3)
+    ]
+    found = compare_runs(paths)
+    assert [group.runs for group in found.groups] == [
+        ("weak-0", "weak-1", "weak-2"), ("strong-0", "strong-1", "strong-2"),
+    ]  # fmt: skip
+    assert found.groups[0].name == "weak-0 and 2 more seeds"
+    assert [test.name for test in found.group_tests] == ["a", "b", MEAN]
+    values = [
+        [
+            auroc(r.targets()[:, 0], r.probabilities[:, 0])
+            for r in (read_predictions(p / "predictions.csv") for p in part)
+        ]
+        for part in (paths[:3], paths[3:])
+    ]
+    test = found.group_tests[0]
+    assert test.student == pytest.approx(stats.ttest_ind(*values).pvalue, abs=1e-12)
+    assert test.welch == pytest.approx(stats.ttest_ind(*values, equal_var=False).pvalue, abs=1e-12)
+    assert found.groups[0].mean("a") == pytest.approx(np.mean(values[0]))
+    assert found.groups[0].deviation("a") == pytest.approx(np.std(values[0], ddof=1))
+    assert [t.holm for t in found.group_tests] == holm([t.welch for t in found.group_tests])
+    # Runs of a group are not tested against each other; between groups those of the same seed are.
+    assert {(p.first[-1], p.second[-1]) for p in found.pairs} == {("0", "0"), ("1", "1"), ("2", "2")}
+    assert {p.first.split("-")[0] for p in found.pairs} == {"weak"}
+
+
+def test_groups_by_hand_and_names_by_the_shortest_end(tmp_path):
+    first = [make_run(tmp_path / f"seed-{s}" / "ours", seed=s, place=s) for s in (0, 1)]
+    second = [make_run(tmp_path / f"seed-{s}" / "theirs", seed=s, skill=0.4, place=s) for s in (0, 1)]
+    assert compare_runs([*first, *second]).groups == ()  # configurations that differ in more than the seed
+    found = compare_runs([], {"ours": first, "theirs": second})
+    assert [group.name for group in found.groups] == ["ours", "theirs"]
+    assert found.groups[0].runs == ("seed-0/ours", "seed-1/ours")
+    assert found.group_tests[0].welch is not None
+    alone = compare_runs([second[0]], {"ours": first[:1]})
+    assert alone.group_tests == ()
+    assert alone.groups[0].deviation("a") is None
+
+
+def test_other_images_are_not_tested_and_said(tmp_path):
+    paths = [make_run(tmp_path / "a"), make_run(tmp_path / "b", images=150, skill=0.5)]
+    found = compare_runs(paths)
+    assert {pair.reason for pair in found.pairs} == {"other test images"}
+    assert [pair.holm for pair in found.pairs] == [None, None]
+    text = versus_text(found)
+    assert "a and b were tested on other images of a, so they are not tested against each other, nor" in text
+    assert "not tested: other test images" in text
+
+
+def test_the_page_and_the_csv_hold_the_same_figures(tmp_path):
+    paths = [make_run(tmp_path / f"<i>{s}-{k}", skill=k, seed=s) for k in (0.5, 1.5) for s in (0, 1)]
+    found = compare_runs(paths)
+    write_versus(found, tmp_path / "compare.html")
+    write_versus(found, tmp_path / "compare.csv")
+    page = (tmp_path / "compare.html").read_text(encoding="utf-8")
+    assert "&lt;i&gt;0-0.5" in page
+    assert "<i>0-0.5" not in page
+    assert not re.search(r"<(script|img|link|iframe)|url\(|@import", page)
+    with (tmp_path / "compare.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["kind"] for row in rows] == ["run"] * 8 + ["delong"] * 4 + ["group"] * 6 + ["t-test"] * 3
+    test = found.group_tests[0]
+    assert float(rows[-3]["p"]) == pytest.approx(test.welch)
+    assert float(rows[-3]["p_student"]) == pytest.approx(test.student)
+    assert float(rows[8]["p_holm"]) == pytest.approx(found.pairs[0].holm)
+    assert f"{found.pairs[0].test.difference:+.3f}".replace("-", "\N{MINUS SIGN}") in page
+    with pytest.raises(LabelAssembleError, match=r"must end in \.html or \.csv, got '.*compare\.pdf'"):
+        write_versus(found, tmp_path / "compare.pdf")
+
+
+def test_mistakes_are_named(tmp_path):
+    run = make_run(tmp_path / "run")
+    other = make_run(tmp_path / "other", classes=("x", "y"))
+    (tmp_path / "empty").mkdir()
+    for arguments, message in (
+        (([run],), "takes two runs at least, got 1"),
+        (([run, tmp_path / "." / "run"],), "run is given twice"),
+        (([run, other],), "have no class in common"),
+        (([run, tmp_path / "empty"],), "empty holds no predictions for test images"),
+        (([run, tmp_path / "nowhere"],), "nowhere: no such folder of a run"),
+        (([run, other], {"none": []}), "the group 'none' names no run"),
+    ):
+        with pytest.raises(LabelAssembleError, match=message):
+            compare_runs(*arguments)
+
+
+def test_the_command_line(tmp_path, monkeypatch, capsys):
+    runs = [make_run(tmp_path / f"r{s}", seed=s, skill=1 + s) for s in range(4)]
+
+    def cli(*words):
+        monkeypatch.setattr(sys, "argv", ["labelassemble", "compare", *map(str, words)])
+        status = 0
+        try:
+            main()
+        except SystemExit as stop:
+            status = int(stop.code or 0)
+        return (status, *capsys.readouterr())
+
+    page = tmp_path / "out.html"
+    status, out, err = cli("-o", page, "--group", "one", *runs[:2], "--group", "two", *runs[2:])
+    assert (status, err) == (0, "")
+    assert re.search(r"t-tests over seeds; Holm over all of Welch's:\n", out)
+    assert re.search(r"a +one +two +[+\N{MINUS SIGN}]0\.\d{3}", out)
+    assert page.exists()
+    for words, message in (
+        ((*runs, "--gruop", "x"), "no such option: --gruop, did you mean '--group'?"),
+        ((runs[0], "--group"), "--group must be followed by a name"),
+        (("--group", "x", runs[0], "--group", "x", runs[1]), "the group 'x' is named twice"),
+        ((*runs, "-o", "x.pdf"), "--output must end in .html or .csv, got 'x.pdf'"),
+    ):
+        status, _, err = cli(*words)
+        assert status == 2
+        assert message in err
