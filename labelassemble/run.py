@@ -25,7 +25,8 @@ from labelassemble.data.images import decode_image
 from labelassemble.errors import LabelAssembleError
 from labelassemble.evaluation import Evaluation, Predictions, auroc_per_class, evaluate, write_predictions
 from labelassemble.evaluation.report import Comparison, write_report
-from labelassemble.export.torchscript import ExportSummary, export_torchscript
+from labelassemble.export.parts import ExportSummary
+from labelassemble.export.torchscript import export_torchscript
 from labelassemble.head import ClassQueryHead
 from labelassemble.models import AssembleNet, ModelOptions
 from labelassemble.models.predict import predict

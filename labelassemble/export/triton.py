@@ -1,0 +1,77 @@
+"""A model repository as Triton and labelassemble-serve read it: NAME/config.pbtxt, NAME/labels.txt, NAME/1/model.pt."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from labelassemble.errors import LabelAssembleError
+from labelassemble.export.metadata import ModelMetadata
+
+MAX_BATCH: Final = 16
+QUEUE_DELAY_US: Final = 2000
+# What each file is called in the repository, and the line that makes Triton load it.
+BACKENDS: Final = {
+    "model.pt": 'backend: "pytorch"',
+    "model.pt2": 'platform: "torch_aoti"',
+    "model.onnx": 'backend: "onnxruntime"',
+}
+
+
+def model_config(name: str, file: str, metadata: ModelMetadata, *, max_batch: int = MAX_BATCH) -> str:
+    """Return the text of config.pbtxt (model_config.proto of Triton's common repository) for an exported file.
+
+    The images are INPUT__0, the probabilities OUTPUT__0 with labels.txt beside them. A `.pt` takes uint8 images of
+    any size, grey or colour; the other formats take float32 in 0..1 with the network's own number of channels.
+    Requests of one size are batched as they come, and two requests warm the model up before it counts as ready.
+
+    Args:
+        name: the model's folder.
+        file: "model.pt", "model.pt2" or "model.onnx".
+        metadata: of the export.
+        max_batch: images of a batch.
+    """
+    grey = metadata.input.channels
+    dtype, channels = ("TYPE_UINT8", -1) if file == "model.pt" else ("TYPE_FP32", grey)
+    size = metadata.input.size
+    lines = [
+        f"name: {_quoted(name)}",
+        BACKENDS[file],
+        f"default_model_filename: {_quoted(file)}",
+        f"max_batch_size: {max_batch}",
+        f'input [ {{ name: "INPUT__0" data_type: {dtype} dims: [ {channels}, -1, -1 ] }} ]',
+        f'output [ {{ name: "OUTPUT__0" data_type: TYPE_FP32 dims: [ {len(metadata.classes)} ] '
+        'label_filename: "labels.txt" } ]',
+        f"dynamic_batching {{ max_queue_delay_microseconds: {QUEUE_DELAY_US} }}",
+        *(_warmup(batch, dtype, (grey, size, size)) for batch in (1, max_batch)),
+    ]
+    if file == "model.pt":
+        # The profiling executor spends the first calls of every new size on compiling and gains nothing here.
+        lines += [_parameter("INFERENCE_MODE", "true"), _parameter("DISABLE_OPTIMIZED_EXECUTION", "true")]
+    return "\n".join(lines) + "\n"
+
+
+def labels_text(classes: Sequence[str]) -> str:
+    """Return labels.txt: a class a line, in the order of OUTPUT__0.
+
+    Raises:
+        LabelAssembleError: a name that is empty or holds a line end.
+    """
+    for name in classes:
+        if not name or name.splitlines() != [name]:
+            raise LabelAssembleError(f"a class must be one line of text to stand in labels.txt, got {name!r}")
+    return "".join(f"{name}\n" for name in classes)
+
+
+def _warmup(batch: int, dtype: str, dims: Sequence[int]) -> str:
+    return (
+        f'model_warmup [ {{ name: "batch of {batch}" batch_size: {batch} inputs {{ key: "INPUT__0" value {{ '
+        f"data_type: {dtype} dims: [ {', '.join(map(str, dims))} ] zero_data: true }} }} }} ]"
+    )
+
+
+def _parameter(key: str, value: str) -> str:
+    return f"parameters {{ key: {_quoted(key)} value {{ string_value: {_quoted(value)} }} }}"
+
+
+def _quoted(text: str) -> str:
+    """Return a string literal of protobuf's text format; bytes beyond ASCII stand for themselves."""
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") + '"'
