@@ -1,9 +1,10 @@
 """A model repository as Triton and labelassemble-serve read it: NAME/config.pbtxt, NAME/labels.txt, NAME/1/model.pt."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from labelassemble.errors import LabelAssembleError
+from labelassemble.export.decoder import INPUT, OUTPUT
 from labelassemble.export.metadata import ModelMetadata
 
 MAX_BATCH: Final = 16
@@ -12,7 +13,6 @@ QUEUE_DELAY_US: Final = 2000
 BACKENDS: Final = {
     "model.pt": 'backend: "pytorch"',
     "model.pt2": 'platform: "torch_aoti"',
-    "model.onnx": 'backend: "onnxruntime"',
 }
 
 
@@ -20,12 +20,12 @@ def model_config(name: str, file: str, metadata: ModelMetadata, *, max_batch: in
     """Return the text of config.pbtxt (model_config.proto of Triton's common repository) for an exported file.
 
     The images are INPUT__0, the probabilities OUTPUT__0 with labels.txt beside them. A `.pt` takes uint8 images of
-    any size, grey or colour; the other formats take float32 in 0..1 with the network's own number of channels.
+    any size, grey or colour; a `.pt2` takes float32 in 0..1 with the network's own number of channels.
     Requests of one size are batched as they come, and two requests warm the model up before it counts as ready.
 
     Args:
         name: the model's folder.
-        file: "model.pt", "model.pt2" or "model.onnx".
+        file: "model.pt" or "model.pt2".
         metadata: of the export.
         max_batch: images of a batch.
     """
@@ -47,6 +47,51 @@ def model_config(name: str, file: str, metadata: ModelMetadata, *, max_batch: in
         # The profiling executor spends the first calls of every new size on compiling and gains nothing here.
         lines += [_parameter("INFERENCE_MODE", "true"), _parameter("DISABLE_OPTIMIZED_EXECUTION", "true")]
     return "\n".join(lines) + "\n"
+
+
+def decoder_config(name: str, metadata: ModelMetadata, *, max_batch: int = MAX_BATCH) -> str:
+    """Return config.pbtxt of the DALI pipeline (`labelassemble.export.decoder`) for Triton's backend `dali`."""
+    side = metadata.input.size
+    lines = [
+        f"name: {_quoted(name)}",
+        'backend: "dali"',
+        f"max_batch_size: {max_batch}",
+        f'input [ {{ name: "{INPUT}" data_type: TYPE_UINT8 dims: [ -1 ] allow_ragged_batch: true }} ]',
+        f'output [ {{ name: "{OUTPUT}" data_type: TYPE_UINT8 dims: [ {metadata.input.channels}, {side}, {side} ] }} ]',
+        "instance_group [ { kind: KIND_CPU count: 1 } ]",
+        f"dynamic_batching {{ max_queue_delay_microseconds: {QUEUE_DELAY_US} }}",
+        'parameters [ { key: "num_threads" value { string_value: "2" } } ]',
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def ensemble_config(
+    name: str, decoder: str, network: str, metadata: ModelMetadata, *, max_batch: int = MAX_BATCH
+) -> str:
+    """Return config.pbtxt of decoder and network one after the other: bytes of an image file -> probabilities."""
+    lines = [
+        f"name: {_quoted(name)}",
+        'platform: "ensemble"',
+        f"max_batch_size: {max_batch}",
+        'input [ { name: "IMAGE" data_type: TYPE_UINT8 dims: [ -1 ] } ]',
+        f'output [ {{ name: "OUTPUT__0" data_type: TYPE_FP32 dims: [ {len(metadata.classes)} ] '
+        'label_filename: "labels.txt" } ]',
+        "ensemble_scheduling {",
+        _step(decoder, {INPUT: "IMAGE"}, {OUTPUT: "pixels"}),
+        _step(network, {"INPUT__0": "pixels"}, {"OUTPUT__0": "OUTPUT__0"}),
+        "}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _step(model: str, inputs: Mapping[str, str], outputs: Mapping[str, str]) -> str:
+    maps = [("input_map", inputs), ("output_map", outputs)]
+    entries = " ".join(
+        f"{kind} {{ key: {_quoted(key)} value: {_quoted(value)} }}"
+        for kind, pairs in maps
+        for key, value in pairs.items()
+    )
+    return f"  step [ {{ model_name: {_quoted(model)} model_version: -1 {entries} }} ]"
 
 
 def labels_text(classes: Sequence[str]) -> str:
