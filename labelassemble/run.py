@@ -27,7 +27,10 @@ from labelassemble.evaluation import Evaluation, auroc_per_class
 from labelassemble.evaluation.assess import Network, assess_external, assess_held_out
 from labelassemble.evaluation.comparison import Comparison
 from labelassemble.evaluation.external import External, Part, prepare_external
-from labelassemble.export.torchscript import ExportSummary, export_torchscript
+from labelassemble.export.calibration import read_calibration
+from labelassemble.export.formats import ExportFormat, write_export
+from labelassemble.export.parts import ExportSummary, Precision, take_apart
+from labelassemble.export.repository import RepositorySummary
 from labelassemble.models import HEADS_BY_SOURCE, AssembleNet, ModelOptions
 from labelassemble.training.checkpoint import load_checkpoint, load_newest
 from labelassemble.training.display import Display
@@ -392,28 +395,51 @@ def load_trained(run: Path) -> TrainedModel:
     )
 
 
-def export_run(run: Path, output: Path | None = None) -> ExportSummary:
-    """Export a run's best checkpoint as TorchScript, compared with eager on the run's own held-out images.
+def export_run(
+    run: Path,
+    output: Path | None = None,
+    *,
+    format: ExportFormat = "torchscript",
+    precision: Precision = "float32",
+    queries: bool = False,
+    dali: bool = False,
+    specificity: float = 0.95,
+) -> ExportSummary | RepositorySummary:
+    """Export a run's best checkpoint, compared with eager on the run's own held-out images.
+
+    A calibration.json in the run's folder gives temperatures and thresholds.
 
     Args:
         run: the folder of a run that has a best checkpoint.
-        output: the file to write; default: model.pt in the run's folder.
+        output: the file to write, or a folder; default: model.pt (.pt2, .onnx), or model_repository for "triton", in
+            the run's folder.
+        format: "torchscript", "pt2", "onnx" or "triton".
+        precision: of the backbone.
+        queries: keep them, so that a request may ask for some classes.
+        dali: with "triton", decode image files in front of the network.
+        specificity: of the thresholds.
 
     Raises:
-        LabelAssembleError: no trained model, an unreadable image, or an export that differs from eager.
+        LabelAssembleError: no trained model, an unreadable image, something missing for the format, or an export
+            that differs from eager.
     """
     trained = load_trained(run)
     table = Table.from_csv(run / "table.csv")
     held_out = table.paths[table.splits != "train"]
     sample = (held_out if len(held_out) else table.paths)[:16]
-    return export_torchscript(
+    calibration = read_calibration(run / "calibration.json", trained.net.classes, specificity=specificity)
+    parts = take_apart(
         trained.net,
-        output or run / "model.pt",
         classes=trained.net.classes,
         preprocess=trained.views.preprocess(),
         interest=trained.interest,
         images=[decode_image(str(path)) for path in sample],
+        thresholds=calibration.thresholds,
+        temperature=calibration.temperatures,
+        precision=precision,
+        queries=queries,
     )
+    return write_export(parts, output, format=format, folder=run, name=run.resolve().name, dali=dali)
 
 
 def write_probabilities(

@@ -1,5 +1,6 @@
 """The command line as a person meets it: help, exit statuses, one sentence for a mistake."""
 
+import json
 import os
 import re
 import signal
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from labelassemble.cli import main
+from labelassemble.export import load_metadata
 
 Cli = Callable[..., tuple[int, str, str]]
 
@@ -96,7 +98,40 @@ def test_train_evaluate_predict_export_on_one_run(cli: Cli, small_sources: Path)
 
     status, out, _ = cli("export", run)
     assert status == 0
-    assert (run / "model.pt").exists()
+    assert load_metadata(run / "model.pt").thresholds is None
+
+    chosen = {"temperature": 2.0, "calibrated_thresholds": {"0.95": 0.6, "0.9": 0.4}}
+    calibration = {"format": 1, "classes": {"square": chosen, "stripe": chosen}}
+    (run / "calibration.json").write_text(json.dumps(calibration))
+    models = small_sources / "models"
+    status, out, _ = cli(
+        "export",
+        run,
+        "--format",
+        "triton",
+        "--queries",
+        "--precision",
+        "bfloat16",
+        "--specificity",
+        0.9,
+        "-o",
+        models,
+    )
+    assert status == 0
+    assert str(models / "out") in out
+    metadata = load_metadata(models / "out" / "1" / "model.pt")
+    assert metadata.thresholds == {"square": 0.4, "stripe": 0.4}
+    assert metadata.temperatures == {"square": 2.0, "stripe": 2.0}
+    assert (metadata.queries, metadata.precision) == (True, "bfloat16")
+    for options, sentence in (
+        (["--format", "torch"], "unknown format 'torch', did you mean 'torchscript'?"),
+        (["--precision", "half"], "precision must be float32 or bfloat16, got 'half'"),
+        (["--dali"], "dali decodes in a model repository (triton), got the format torchscript"),
+        (["--specificity", 0.5], "no threshold for the specificity 0.5, known: 0.95, 0.9"),
+    ):
+        status, _, error = cli("export", run, *options)
+        assert status == 2
+        assert sentence in error
 
     status, out, _ = cli("train", run, "--resume")
     assert status == 0

@@ -2,35 +2,15 @@
 
 #include <ATen/Functions.h>
 #include <c10/core/InferenceMode.h>
-#include <torch/csrc/jit/api/module.h>
-#include <torch/csrc/jit/runtime/graph_executor.h>
-#include <torch/csrc/jit/serialization/import.h>
+#include <c10/util/Exception.h>
 
-#include <algorithm>
-#include <cmath>
 #include <fstream>
 #include <string_view>
-#include <utility>
+
+#include "model.h"
 
 namespace labelassemble {
 namespace {
-
-// The layout of the exported module that this file reads; labelassemble/export/torchscript.py
-// writes it.
-constexpr std::int64_t kFormat = 1;
-
-// TorchScript's messages are tracebacks: the last line says what happened.
-std::string last_line(std::string_view text) {
-  const std::size_t end = text.find_last_not_of(" \n");
-  if (end == std::string_view::npos) return "no reason given";
-  text = text.substr(0, end + 1);
-  const std::size_t start = text.rfind('\n');
-  return std::string(start == std::string_view::npos ? text : text.substr(start + 1));
-}
-
-std::string first_line(std::string_view text) {
-  return std::string(text.substr(0, text.find('\n')));
-}
 
 std::string shape(at::IntArrayRef sizes) {
   std::string text = "[";
@@ -56,7 +36,8 @@ at::Device parse_device(const std::string& device) {
   return parsed;
 }
 
-torch::jit::Module load_module(const std::filesystem::path& path, at::Device device) {
+std::unique_ptr<Model> load_model(const std::filesystem::path& path, at::Device device) {
+  const bool package = path.extension() == ".pt2";
   std::error_code error;
   const auto status = std::filesystem::status(path, error);
   if (!std::filesystem::exists(status)) throw Error(path.string() + ": no such model");
@@ -68,62 +49,10 @@ torch::jit::Module load_module(const std::filesystem::path& path, at::Device dev
   if (!file) throw Error(path.string() + ": cannot be opened");
   file.read(magic, sizeof magic);
   if (std::string_view(magic, sizeof magic) != "PK\x03\x04") {
-    throw Error(path.string() + ": not a TorchScript file");
+    throw Error(path.string() +
+                (package ? ": not an AOTInductor package" : ": not a TorchScript file"));
   }
-  try {
-    torch::jit::Module module = torch::jit::load(path.string(), device);
-    module.eval();
-    return module;
-  } catch (const c10::Error& failure) {
-    throw Error(path.string() + ": not a TorchScript file that loads on " + device.str() + " (" +
-                first_line(failure.what_without_backtrace()) + ")");
-  } catch (const std::exception& failure) {
-    throw Error(path.string() + ": not a TorchScript file that loads on " + device.str() + " (" +
-                first_line(failure.what()) + ")");
-  }
-}
-
-std::vector<std::string> strings(const torch::jit::Module& module, const char* name) {
-  std::vector<std::string> values;
-  for (const at::IValue& value : module.attr(name).toListRef())
-    values.push_back(value.toStringRef());
-  return values;
-}
-
-Description read_description(const torch::jit::Module& module, const std::filesystem::path& path) {
-  if (!module.hasattr("labelassemble_format")) {
-    throw Error(
-        path.string() +
-        ": not exported by labelassemble (it carries no class names and no input description)");
-  }
-  Description description;
-  try {
-    const std::int64_t format = module.attr("labelassemble_format").toInt();
-    if (format != kFormat) {
-      throw Error(path.string() + ": format " + std::to_string(format) +
-                  " of labelassemble's models, and this library reads format " +
-                  std::to_string(kFormat));
-    }
-    description.classes = strings(module, "classes");
-    description.interest = strings(module, "interest");
-    description.thresholds = module.attr("thresholds").toDoubleVector();
-    description.channels = module.attr("input_channels").toInt();
-    description.size = module.attr("input_size").toInt();
-    description.mean = module.attr("input_mean").toDoubleVector();
-    description.std = module.attr("input_std").toDoubleVector();
-    description.library = module.attr("library").toStringRef();
-  } catch (const c10::Error& failure) {
-    throw Error(path.string() + ": damaged description of the model (" +
-                first_line(failure.what_without_backtrace()) + ")");
-  }
-  const std::size_t thresholds = description.thresholds.size();
-  if (description.classes.empty() ||
-      (thresholds != 0 && thresholds != description.classes.size())) {
-    throw Error(path.string() + ": damaged description of the model (" +
-                std::to_string(description.classes.size()) + " classes and " +
-                std::to_string(thresholds) + " thresholds)");
-  }
-  return description;
+  return package ? load_package(path, device) : load_torchscript(path, device);
 }
 
 void check_tensor(const at::Tensor& images) {
@@ -158,27 +87,30 @@ void check_image(const Image& image, std::size_t index) {
 class Classifier::Impl {
  public:
   Impl(const std::filesystem::path& path, const std::string& device)
-      : device_(parse_device(device)),
-        module_(load_module(path, device_)),
-        description_(read_description(module_, path)) {}
+      : device_(parse_device(device)), model_(load_model(path, device_)) {}
 
   at::Device device() const { return device_; }
-  const Description& description() const { return description_; }
+  const Description& description() const { return model_->description(); }
 
-  at::Tensor prepare(const at::Tensor& images) const { return call("prepare", images.to(device_)); }
-  at::Tensor classify(const at::Tensor& prepared) const { return call("classify", prepared); }
+  at::Tensor prepare(const at::Tensor& images) const {
+    return guarded([&] { return model_->prepare(images.to(device_)); });
+  }
+
+  // `classes` is null for all.
+  at::Tensor classify(const at::Tensor& prepared, const std::vector<std::string>* classes) const {
+    return guarded([&] {
+      return classes == nullptr ? model_->classify(prepared) : model_->classify(prepared, *classes);
+    });
+  }
 
  private:
-  // Methods of a TorchScript module may be called from several threads; only looking one up is not
-  // const.
-  at::Tensor call(const char* method, const at::Tensor& input) const {
+  template <typename Function>
+  static at::Tensor guarded(Function function) {
     const c10::InferenceMode inference;
-    // TorchScript's optimizer spends the first two calls profiling, 1.3 s for DenseNet121, and
-    // gains nothing measurable afterwards on a network that was exported for inference; sizes that
-    // change make it start again.
-    const torch::jit::GraphOptimizerEnabledGuard no_optimizer(false);
     try {
-      return module_.get_method(method)({input}).toTensor();
+      return function();
+    } catch (const Error&) {
+      throw;
     } catch (const c10::Error& failure) {
       throw Error("the model failed: " + first_line(failure.what_without_backtrace()));
     } catch (const std::exception& failure) {
@@ -187,9 +119,58 @@ class Classifier::Impl {
   }
 
   at::Device device_;
-  torch::jit::Module module_;
-  Description description_;
+  std::unique_ptr<Model> model_;
 };
+
+namespace {
+
+// `Impl` is private to Classifier, hence the template.
+template <typename Impl>
+at::Tensor answer_tensor(const Impl& impl, const at::Tensor& images,
+                         const std::vector<std::string>* classes) {
+  check_tensor(images);
+  const std::vector<std::string>& names =
+      classes == nullptr ? impl.description().classes : *classes;
+  for (const std::string& name : names) column_of(impl.description(), name);
+  if (images.size(0) == 0) {
+    return at::empty({0, static_cast<std::int64_t>(names.size())},
+                     at::TensorOptions(impl.device()).dtype(at::kFloat));
+  }
+  return impl.classify(impl.prepare(images), classes);
+}
+
+template <typename Impl>
+Probabilities answer_images(const Impl& impl, std::span<const Image> images,
+                            const std::vector<std::string>* classes) {
+  const std::vector<std::string>& names =
+      classes == nullptr ? impl.description().classes : *classes;
+  for (const std::string& name : names) column_of(impl.description(), name);
+  Probabilities answer;
+  answer.images = static_cast<std::int64_t>(images.size());
+  answer.classes = static_cast<std::int64_t>(names.size());
+  if (images.empty()) return answer;
+  const c10::InferenceMode inference;
+  std::vector<at::Tensor> prepared;  // each on its own, since sizes may differ
+  for (std::size_t i = 0; i < images.size(); ++i) {
+    const Image& image = images[i];
+    check_image(image, i);
+    // from_blob has no const twin; the tensor is only read.
+    auto* pixels = const_cast<std::uint8_t*>(image.pixels.data());
+    prepared.push_back(impl.prepare(
+        at::from_blob(pixels, {1, image.channels, image.height, image.width}, at::kByte)));
+  }
+  const at::Tensor probabilities =
+      impl.classify(at::cat(prepared), classes).to(at::kCPU, at::kFloat).contiguous();
+  if (probabilities.sizes() != at::IntArrayRef({answer.images, answer.classes})) {
+    throw Error("the model must answer [" + std::to_string(answer.images) + ", " +
+                std::to_string(answer.classes) + "], got " + shape(probabilities.sizes()));
+  }
+  const float* values = probabilities.const_data_ptr<float>();
+  answer.values.assign(values, values + probabilities.numel());
+  return answer;
+}
+
+}  // namespace
 
 Classifier::Classifier(const std::filesystem::path& model, const std::string& device)
     : impl_(std::make_unique<Impl>(model, device)) {}
@@ -200,38 +181,21 @@ Classifier& Classifier::operator=(Classifier&&) noexcept = default;
 const Description& Classifier::describe() const noexcept { return impl_->description(); }
 
 at::Tensor Classifier::predict(const at::Tensor& images) const {
-  check_tensor(images);
-  if (images.size(0) == 0) {
-    const auto classes = static_cast<std::int64_t>(describe().classes.size());
-    return at::empty({0, classes}, at::TensorOptions(impl_->device()).dtype(at::kFloat));
-  }
-  return impl_->classify(impl_->prepare(images));
+  return answer_tensor(*impl_, images, nullptr);
+}
+
+at::Tensor Classifier::predict(const at::Tensor& images,
+                               const std::vector<std::string>& classes) const {
+  return answer_tensor(*impl_, images, &classes);
 }
 
 Probabilities Classifier::predict(std::span<const Image> images) const {
-  Probabilities answer;
-  answer.images = static_cast<std::int64_t>(images.size());
-  answer.classes = static_cast<std::int64_t>(describe().classes.size());
-  if (images.empty()) return answer;
-  const c10::InferenceMode inference;
-  std::vector<at::Tensor> prepared;  // each on its own, since sizes may differ
-  for (std::size_t i = 0; i < images.size(); ++i) {
-    const Image& image = images[i];
-    check_image(image, i);
-    // from_blob has no const twin; the tensor is only read.
-    auto* pixels = const_cast<std::uint8_t*>(image.pixels.data());
-    prepared.push_back(impl_->prepare(
-        at::from_blob(pixels, {1, image.channels, image.height, image.width}, at::kByte)));
-  }
-  const at::Tensor probabilities =
-      impl_->classify(at::cat(prepared)).to(at::kCPU, at::kFloat).contiguous();
-  if (probabilities.sizes() != at::IntArrayRef({answer.images, answer.classes})) {
-    throw Error("the model must answer [" + std::to_string(answer.images) + ", " +
-                std::to_string(answer.classes) + "], got " + shape(probabilities.sizes()));
-  }
-  const float* values = probabilities.const_data_ptr<float>();
-  answer.values.assign(values, values + probabilities.numel());
-  return answer;
+  return answer_images(*impl_, images, nullptr);
+}
+
+Probabilities Classifier::predict(std::span<const Image> images,
+                                  const std::vector<std::string>& classes) const {
+  return answer_images(*impl_, images, &classes);
 }
 
 }  // namespace labelassemble

@@ -1,8 +1,9 @@
 """Exporting a trained network, and running what was exported without Python."""
 
 from labelassemble.export.metadata import InputDescription, ModelMetadata, load_metadata
+from labelassemble.export.parts import ExportSummary
 from labelassemble.export.program import cmake_path, find_program, run_program
-from labelassemble.export.torchscript import ExportSummary, export_torchscript
+from labelassemble.export.torchscript import export_torchscript
 
 __all__ = [
     "ExportSummary",

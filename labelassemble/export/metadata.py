@@ -41,14 +41,16 @@ class ModelMetadata(BaseModel):
         torch: version of torch that exported it.
         classes: names, in the order of the columns of every answer.
         interest: classes that the model was chosen by.
-        thresholds: per class, positive at or above; None when none were chosen.
-        temperature: of the calibration; already inside the model.
+        thresholds: per class, positive at or above (infinity: never); None when none were chosen.
+        temperatures: per class, of the calibration, already inside the model; None when all are 1.
+        precision: of the backbone; images, head and probabilities are float32 in any case.
+        queries: whether a request may ask for some classes only.
         input: what the network takes.
         difference: largest difference from eager probabilities, seen when exporting.
         images: number of images that the difference was taken over.
     """
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, ser_json_inf_nan="strings")
 
     format: Literal[1] = 1
     library: str
@@ -56,30 +58,24 @@ class ModelMetadata(BaseModel):
     classes: tuple[str, ...]
     interest: tuple[str, ...] = ()
     thresholds: dict[str, float] | None = None
-    temperature: float = 1.0
+    temperatures: dict[str, float] | None = None
+    precision: Literal["float32", "bfloat16"] = "float32"
+    queries: bool = False
     input: InputDescription
     difference: float
     images: int
 
 
 def load_metadata(path: str | os.PathLike[str]) -> ModelMetadata:
-    """Return the metadata of an exported model; neither torch nor the weights are loaded.
+    """Return the metadata of an exported model (.pt, .pt2, .onnx); neither torch nor the weights are loaded.
 
     Raises:
-        LabelAssembleError: no such file, not a TorchScript file, or one that labelassemble did not export.
+        LabelAssembleError: no such file, no exported model, or one that labelassemble did not export.
     """
     path = Path(path)
     if not path.exists():
         raise LabelAssembleError(f"{path}: no such model")
-    try:
-        with zipfile.ZipFile(path) as archive:
-            # TorchScript puts everything under one folder, named after the file as it was first written.
-            name = next(
-                (name for name in archive.namelist() if name.endswith(f"/extra/{METADATA_FILE}")), None
-            )
-            text = None if name is None else archive.read(name)
-    except (OSError, zipfile.BadZipFile):
-        raise LabelAssembleError(f"{path}: not a TorchScript file") from None
+    text = _onnx_text(path) if path.suffix == ".onnx" else _archive_text(path)
     if text is None:
         raise LabelAssembleError(
             f"{path}: not exported by labelassemble (it carries no class names and no input description)"
@@ -90,3 +86,31 @@ def load_metadata(path: str | os.PathLike[str]) -> ModelMetadata:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or METADATA_FILE
         raise LabelAssembleError(f"{path}: damaged metadata: {where}: {first['msg']}") from None
+
+
+def _archive_text(path: Path) -> bytes | None:
+    """Return the metadata of a TorchScript file or an AOTInductor package: both are ZIP archives."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            # Everything lies under one folder, named after the file as it was first written.
+            name = next(
+                (name for name in archive.namelist() if name.endswith(f"/extra/{METADATA_FILE}")), None
+            )
+            return None if name is None else archive.read(name)
+    except (OSError, zipfile.BadZipFile):
+        what = "an AOTInductor package" if path.suffix == ".pt2" else "a TorchScript file"
+        raise LabelAssembleError(f"{path}: not {what}") from None
+
+
+def _onnx_text(path: Path) -> str | None:
+    try:
+        import onnx
+    except ImportError:
+        raise LabelAssembleError(
+            f"{path}: reading an ONNX file needs the package onnx: pip install 'labelassemble[onnx]'"
+        ) from None
+    try:
+        model = onnx.load(path, load_external_data=False)
+    except Exception:  # of protobuf, of several kinds
+        raise LabelAssembleError(f"{path}: not an ONNX file") from None
+    return next((entry.value for entry in model.metadata_props if entry.key == METADATA_FILE), None)

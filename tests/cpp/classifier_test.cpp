@@ -114,6 +114,22 @@ TEST_F(ClassifierTest, AnswersTheSameFromSeveralThreads) {
   EXPECT_EQ(wrong, std::vector<int>(4));
 }
 
+TEST_F(ClassifierTest, AnswersSomeClassesInTheOrderGiven) {
+  const std::vector<Image> images{ramp(1, 12, 12), ramp(3, 5, 40)};
+  const Probabilities all = classifier_.predict(images);
+  const Probabilities some = classifier_.predict(images, {"two, too"});
+  ASSERT_EQ(some.classes, 1);
+  ASSERT_EQ(some.values.size(), 2U);
+  const Probabilities turned = classifier_.predict(images, {"two, too", "one"});
+  for (int i = 0; i < 2; ++i) {
+    EXPECT_NEAR(some.row(i)[0], all.row(i)[1], 1e-6);
+    EXPECT_NEAR(turned.row(i)[0], all.row(i)[1], 1e-6);
+    EXPECT_NEAR(turned.row(i)[1], all.row(i)[0], 1e-6);
+  }
+  EXPECT_EQ(classifier_.predict(at::zeros({3, 1, 4, 4}), {"one"}).sizes(), (at::IntArrayRef{3, 1}));
+  EXPECT_EQ(refusal([&] { classifier_.predict(images, {"tow"}); }), "the model has no class 'tow'");
+}
+
 TEST_F(ClassifierTest, Moves) {
   Classifier other = std::move(classifier_);
   const Image image = ramp(1, 3, 3);
@@ -156,6 +172,36 @@ TEST(ClassifierLoad, RefusesWhatIsNoModel) {
   EXPECT_NE(refusal([&] { Classifier{path}; }).find("not a TorchScript file that loads on cpu"),
             std::string::npos);
   std::filesystem::remove(path);
+}
+
+TEST(ClassifierLoad, RefusesWhatIsNoPackage) {
+  const auto path = std::filesystem::temp_directory_path() /
+                    ("labelassemble-not-a-package-" + std::to_string(std::rand()) + ".pt2");
+  std::ofstream(path) << "text";
+  EXPECT_EQ(refusal([&] { Classifier{path}; }), path.string() + ": not an AOTInductor package");
+  std::ofstream(path, std::ios::binary) << "PK\x03\x04 and then nothing of an archive";
+  EXPECT_NE(refusal([&] { Classifier{path}; }).find("not an AOTInductor package that loads here ("),
+            std::string::npos);
+  std::filesystem::copy_file(model_path(), path, std::filesystem::copy_options::overwrite_existing);
+  EXPECT_NE(refusal([&] { Classifier{path}; }), "");
+  std::filesystem::remove(path);
+}
+
+TEST(ClassifierQueries, UsesTheQueriesOfTheClassesNamed) {
+  const char* queries = std::getenv("LABELASSEMBLE_TEST_QUERIES");
+  ASSERT_NE(queries, nullptr) << "LABELASSEMBLE_TEST_QUERIES is not set";
+  const Classifier classifier(queries);
+  const std::vector<std::string>& classes = classifier.describe().classes;
+  ASSERT_GT(classes.size(), 1U);
+  const std::vector<Image> images{ramp(1, 12, 12), ramp(3, 5, 40)};
+  const Probabilities all = classifier.predict(images);
+  for (std::size_t c = 0; c < classes.size(); ++c) {
+    const Probabilities one = classifier.predict(images, {classes[c]});
+    for (int i = 0; i < 2; ++i) EXPECT_NEAR(one.row(i)[0], all.row(i)[c], 1e-6);
+  }
+  EXPECT_NE(all.row(0)[0], all.row(0)[1]);
+  EXPECT_EQ(refusal([&] { classifier.predict(images, {"none"}); }),
+            "the model has no class 'none'");
 }
 
 TEST(ClassifierLoad, RefusesDevicesThatAreNotThere) {

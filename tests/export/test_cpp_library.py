@@ -11,9 +11,12 @@ from typing import NoReturn
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
-from labelassemble.export import cmake_path
+from labelassemble.export import cmake_path, export_torchscript
+from labelassemble.models import AssembleNet
+from labelassemble.views.preprocess import Preprocess
 
 ROOT = Path(__file__).parents[2]
 
@@ -36,7 +39,9 @@ def cmake(absent: Callable[[str], NoReturn]) -> Build:
 
     def build(source: Path, folder: Path, target: str, *definitions: str) -> Path:
         # Debug: these programs are compiled to be run once.
-        options = (f"-DCMAKE_PREFIX_PATH={cmake_path()}", "-DCMAKE_BUILD_TYPE=Debug", *definitions)
+        options = [f"-DCMAKE_PREFIX_PATH={cmake_path()}", "-DCMAKE_BUILD_TYPE=Debug", *definitions]
+        if not (cmake_path().parents[2] / "torch").exists():  # an environment laid over another
+            options.append(f"-DLABELASSEMBLE_TORCH={Path(torch.__file__).parent}")
         configured = run("-S", source, "-B", folder, *options)
         lacking = re.search(r'Could NOT find (\w+)|configuration file provided by "(\w+)"', configured.stderr)
         if lacking is not None:
@@ -51,11 +56,29 @@ def cmake(absent: Callable[[str], NoReturn]) -> Build:
     return build
 
 
-def test_google_tests_of_the_library(cmake: Build, tmp_path: Path, model: Path) -> None:
+@pytest.fixture
+def query_model(tmp_path: Path) -> Path:
+    """A model that keeps its queries."""
+    classes = ["Nodule", "Edema", "COVID-19"]
+    network = AssembleNet("densenet_small", classes=classes, in_channels=1)
+    path = tmp_path / "queries.pt"
+    images = [np.full((1, 16, 16), 100, np.uint8)]
+    export_torchscript(
+        network, path, classes=classes, preprocess=Preprocess(1, 16), images=images, queries=True
+    )
+    return path
+
+
+def test_google_tests_of_the_library(cmake: Build, tmp_path: Path, model: Path, query_model: Path) -> None:
     program = cmake(ROOT / "tests" / "cpp", tmp_path, "runtime_tests")
     done = subprocess.run(
         [program],
-        env={**os.environ, "LABELASSEMBLE_TEST_MODEL": str(model), "OMP_NUM_THREADS": "1"},
+        env={
+            **os.environ,
+            "LABELASSEMBLE_TEST_MODEL": str(model),
+            "LABELASSEMBLE_TEST_QUERIES": str(query_model),
+            "OMP_NUM_THREADS": "1",
+        },
         capture_output=True,
         text=True,
         check=False,

@@ -252,7 +252,8 @@ def test_no_python_in_the_process() -> None:
     assert "liblabelassemble_runtime.so" in linked
     assert "libtorch_cpu.so" in linked
     assert "not found" not in linked
-    assert "python" not in linked.replace(str(find_program().parents[2]), "")
+    assert "libpython" not in linked
+    assert "torch_python" not in linked
 
 
 def test_run_program_says_what_the_program_says(tmp_path: Path, images: Images, model: Path) -> None:

@@ -1,6 +1,7 @@
 """The exported file answers as the network does, says what it is, and is not written when it differs."""
 
 import json
+import math
 import re
 import warnings
 import zipfile
@@ -90,7 +91,7 @@ def test_attributes_that_cpp_reads_agree_with_the_json(model: Path) -> None:
 
 def test_head_is_one_linear_layer(model: Path) -> None:
     names = [name for name, _ in torch.jit.load(model).named_parameters()]
-    assert "linear.weight" in names
+    assert "head.weight" in names
     assert not any("queries" in name or "adapter" in name for name in names)
 
 
@@ -129,11 +130,57 @@ def test_temperature_divides_the_logits(
     summary = export_torchscript(
         network, tmp_path / "m.pt", classes=CLASSES, preprocess=preprocess, images=images, temperature=2.5
     )
-    assert summary.metadata.temperature == 2.5
+    assert summary.metadata.temperatures == {"one": 2.5, "two, too": 2.5}
     answer = torch.jit.load(tmp_path / "m.pt")(torch.from_numpy(images[0])[None])
     plain = eager(network, preprocess, images)[0].astype(np.float64)
     expected = 1 / (1 + np.exp(-np.log(plain / (1 - plain)) / 2.5))
     np.testing.assert_allclose(answer.numpy()[0], expected, atol=1e-6)
+
+
+def test_each_class_has_a_temperature_of_its_own(
+    tmp_path: Path, network: nn.Module, preprocess: Preprocess, images: Images, eager: Eager
+) -> None:
+    export_torchscript(
+        network,
+        tmp_path / "m.pt",
+        classes=CLASSES,
+        preprocess=preprocess,
+        images=images,
+        temperature={"two, too": 0.5, "one": 3.0},
+    )
+    answer = torch.jit.load(tmp_path / "m.pt")(torch.from_numpy(images[0])[None])
+    plain = eager(network, preprocess, images)[0].astype(np.float64)
+    expected = 1 / (1 + np.exp(-np.log(plain / (1 - plain)) / np.array([3.0, 0.5])))
+    np.testing.assert_allclose(answer.numpy()[0], expected, atol=1e-6)
+
+
+def test_a_threshold_of_infinity_travels(
+    tmp_path: Path, network: nn.Module, preprocess: Preprocess, images: Images
+) -> None:
+    thresholds = {"one": math.inf, "two, too": 0.5}
+    path = tmp_path / "m.pt"
+    export_torchscript(
+        network, path, classes=CLASSES, preprocess=preprocess, images=images, thresholds=thresholds
+    )
+    assert load_metadata(path).thresholds == thresholds
+    assert torch.jit.load(path).thresholds == [math.inf, 0.5]
+
+
+def test_bfloat16_differs_a_little_and_says_so(
+    tmp_path: Path, network: nn.Module, preprocess: Preprocess, images: Images, eager: Eager
+) -> None:
+    path = tmp_path / "m.pt"
+    summary = export_torchscript(
+        network, path, classes=CLASSES, preprocess=preprocess, images=images, precision="bfloat16"
+    )
+    assert "classes in bfloat16" in str(summary)
+    exported = torch.jit.load(path)
+    assert {p.dtype for p in exported.backbone.parameters()} == {torch.bfloat16}
+    answers = torch.cat([exported(torch.from_numpy(image)[None]) for image in images])
+    assert answers.dtype == torch.float32
+    difference = np.abs(answers.numpy() - eager(network, preprocess, images)).max()
+    assert 1e-6 < difference < 0.02
+    assert load_metadata(path).difference == pytest.approx(difference, abs=1e-4)
 
 
 def test_plain_linear_head_with_a_bias_and_colour_input(
@@ -204,6 +251,10 @@ def test_an_export_that_differs_is_not_written_and_keeps_the_old_file(
         ({"thresholds": {"One": 0.5}}, "unknown class 'One', did you mean 'one'?"),
         ({"temperature": 0.0}, "temperature must be positive and finite, got 0.0"),
         ({"temperature": float("nan")}, "temperature must be positive and finite, got nan"),
+        ({"temperature": {"one": 1.0}}, "temperatures must hold every class, got none for 'two, too'"),
+        ({"temperature": {"on": 1.0}}, "unknown class 'on', did you mean 'one'?"),
+        ({"precision": "float16"}, "precision must be float32 or bfloat16, got 'float16'"),
+        ({"queries": True}, "queries can be kept of a ClassQueryHead only, got TinyHead"),
         ({"images": []}, "images must hold at least one image"),
         ({"path": Path("no") / "such" / "m.pt"}, "the folder no/such does not exist"),
         ({"network": nn.Linear(3, 2)}, "network must have the modules backbone and head, got Linear"),

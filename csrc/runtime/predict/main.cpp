@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "labelassemble/classifier.h"
+#include "labelassemble/memory.h"
 #include "options.h"
 #include "output.h"
 
@@ -16,6 +17,7 @@ namespace {
 namespace predict = labelassemble::predict;
 
 void run(const predict::Options& options) {
+  labelassemble::keep_freed_memory();
   if (options.threads > 0) at::set_num_threads(options.threads);
   const labelassemble::Classifier classifier(options.model, options.device);
   std::vector<float> probabilities;

@@ -49,8 +49,9 @@ struct Probabilities {
 
 class Classifier {
  public:
-  // Loads what labelassemble.export wrote. `device` is "cpu", "cuda" or "cuda:N".
-  // Throws Error: no such file, not TorchScript, no model of labelassemble, no such device.
+  // Loads what labelassemble.export wrote: TorchScript, or an AOTInductor package where the name
+  // ends in .pt2 (which runs one prediction at a time). `device` is "cpu", "cuda" or "cuda:N".
+  // Throws Error: no such file, another kind of file, no model of labelassemble, no such device.
   explicit Classifier(const std::filesystem::path& model, const std::string& device = "cpu");
   ~Classifier();
   Classifier(Classifier&&) noexcept;
@@ -66,6 +67,12 @@ class Classifier {
   // The same for a tensor [B, 1 or 3, H, W], uint8 (0..255) or floating (0..1), on any device:
   // float32 [B, C] on the model's device.
   at::Tensor predict(const at::Tensor& images) const;
+
+  // Both for some classes only, in the order given: [images, classes.size()]. A model exported with
+  // its queries then uses those queries alone. Throws Error for a class that the model lacks.
+  Probabilities predict(std::span<const Image> images,
+                        const std::vector<std::string>& classes) const;
+  at::Tensor predict(const at::Tensor& images, const std::vector<std::string>& classes) const;
 
  private:
   class Impl;

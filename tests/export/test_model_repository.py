@@ -1,0 +1,124 @@
+"""The model repository, against the schema that Triton publishes, and answered through its own files."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from labelassemble.errors import LabelAssembleError
+from labelassemble.export.parts import ExportParts, take_apart
+from labelassemble.export.repository import write_repository
+from labelassemble.export.triton import labels_text, model_config
+from labelassemble.views.preprocess import Preprocess
+
+Images = list[NDArray[np.uint8]]
+CLASSES = ("one", "two, too")
+
+text_format = pytest.importorskip("google.protobuf.text_format")
+model_config_pb2 = pytest.importorskip("tritonclient.grpc.model_config_pb2")
+
+
+@pytest.fixture
+def parts(network: nn.Module, preprocess: Preprocess, images: Images) -> ExportParts:
+    return take_apart(network, classes=CLASSES, preprocess=preprocess, images=images)
+
+
+def _parsed(text: str):  # type: ignore[no-untyped-def]
+    return text_format.Parse(text, model_config_pb2.ModelConfig())
+
+
+def test_the_repository_is_what_triton_reads(tmp_path: Path, parts: ExportParts, images: Images) -> None:
+    summary = write_repository(parts, tmp_path / "models", "chest-1.b")
+    folder = tmp_path / "models" / "chest-1.b"
+    assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()) == [
+        "models/chest-1.b/1/model.pt",
+        "models/chest-1.b/config.pbtxt",
+        "models/chest-1.b/labels.txt",
+    ]
+    assert (folder / "labels.txt").read_text() == "one\ntwo, too\n"
+    config = _parsed((folder / "config.pbtxt").read_text())
+    assert (config.name, config.backend, config.default_model_filename) == (
+        "chest-1.b",
+        "pytorch",
+        "model.pt",
+    )
+    assert config.max_batch_size == 16
+    assert config.dynamic_batching.max_queue_delay_microseconds == 2000
+    (given,), (answered,) = config.input, config.output
+    assert (given.name, given.data_type, list(given.dims)) == (
+        "INPUT__0", model_config_pb2.TYPE_UINT8, [-1, -1, -1],
+    )  # fmt: skip
+    assert (answered.name, answered.data_type, list(answered.dims)) == (
+        "OUTPUT__0", model_config_pb2.TYPE_FP32, [2],
+    )  # fmt: skip
+    assert answered.label_filename == "labels.txt"
+    assert [warmup.batch_size for warmup in config.model_warmup] == [1, 16]
+    for warmup in config.model_warmup:
+        warm = warmup.inputs["INPUT__0"]
+        assert (warm.data_type, list(warm.dims), warm.zero_data) == (given.data_type, [1, 12, 12], True)
+    assert str(summary).startswith(f"{folder}: 2 classes, largest difference from eager over 7 images ")
+    assert torch.jit.load(folder / "1" / "model.pt")(torch.zeros(16, 1, 12, 12, dtype=torch.uint8)).shape == (
+        16,
+        2,
+    )
+
+
+def test_a_model_of_the_same_name_is_replaced_and_others_stay(tmp_path: Path, parts: ExportParts) -> None:
+    for name in ("a", "b", "a"):
+        write_repository(parts, tmp_path, name)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
+
+
+def test_a_package_takes_floats_of_the_networks_channels(parts: ExportParts) -> None:
+    config = _parsed(model_config('a "b"\\', "model.pt2", parts.metadata))
+    assert (config.name, config.platform) == ('a "b"\\', "torch_aoti")
+    assert (config.input[0].data_type, list(config.input[0].dims)) == (
+        model_config_pb2.TYPE_FP32,
+        [1, -1, -1],
+    )
+    assert not config.parameters
+
+
+@pytest.mark.dali
+def test_the_ensemble_decodes_in_front_of_the_network(tmp_path: Path, parts: ExportParts) -> None:
+    summary = write_repository(parts, tmp_path, "chest", dali=True)
+    assert summary.names == ("chest", "chest_images", "chest_decoder")
+    assert summary.decoded_difference is not None
+    assert 0 < summary.decoded_difference < 0.02  # whole grey values, and another filter's edges
+    assert "JPEG and PNG decoded by DALI, largest difference from eager" in str(summary)
+    ensemble = _parsed((tmp_path / "chest_images" / "config.pbtxt").read_text())
+    decoder = _parsed((tmp_path / "chest_decoder" / "config.pbtxt").read_text())
+    assert (ensemble.platform, decoder.backend) == ("ensemble", "dali")
+    assert list(ensemble.input[0].dims) == [-1]
+    first, second = ensemble.ensemble_scheduling.step
+    assert (first.model_name, second.model_name) == ("chest_decoder", "chest")
+    assert first.input_map[decoder.input[0].name] == ensemble.input[0].name
+    assert first.output_map[decoder.output[0].name] == second.input_map["INPUT__0"]
+    assert second.output_map["OUTPUT__0"] == ensemble.output[0].name
+    assert list(decoder.output[0].dims) == [1, 12, 12]
+    assert (tmp_path / "chest_decoder" / "1" / "model.dali").stat().st_size > 0
+    assert (tmp_path / "chest_images" / "1").is_dir()
+
+
+@pytest.mark.parametrize("name", ["", "../a", "a b", "-a", "a/b"])
+def test_a_name_that_is_no_folder_is_refused(tmp_path: Path, parts: ExportParts, name: str) -> None:
+    with pytest.raises(LabelAssembleError, match="a model's name must be letters, digits"):
+        write_repository(parts, tmp_path, name)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_class_of_two_lines_is_refused() -> None:
+    with pytest.raises(LabelAssembleError, match=r"a class must be one line of text to stand in labels\.txt"):
+        labels_text(["fine", "not\nfine"])
+
+
+def test_without_dali_one_sentence(
+    tmp_path: Path, parts: ExportParts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(LabelAssembleError, match=r"decoding by DALI needs the package: pip install"):
+        write_repository(parts, tmp_path / "models", "a", dali=True)
+    assert not (tmp_path / "models").exists()
