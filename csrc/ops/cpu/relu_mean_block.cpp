@@ -1,7 +1,7 @@
 // Blocks of relu_mean. Compiled once for each instruction set. A NaN stays one, as in torch's relu.
 //
-// Tried, in us for 16x1024x7x7 floats from the third-level cache (AVX-512, one thread; reading alone
-// takes 38, torch's relu and mean 169 contiguous and 187 channels_last):
+// Tried, in us for 16x1024x7x7 floats from the third-level cache (AVX-512, one thread; reading
+// alone takes 38, torch's relu and mean 169 contiguous and 187 channels_last):
 //   sums, contiguous       a row a call, reduced by itself          162
 //                          sixteen rows at once                      62  <- this
 //   sums, channels_last    a position and 64 channels a call        124
