@@ -71,13 +71,13 @@ def measure(
 ) -> tuple[float, float, float]:
     """Return the 20th, 50th and 80th percentile of the function's time in microseconds.
 
-    Runs it for a tenth of `seconds` first, then for `seconds`, but at least `least` times.
+    Runs it for a tenth of `seconds` first, at least twice, then for `seconds`, at least `least` times.
     """
     times: list[float] = []
-    for budget in (seconds / 10, seconds):
+    for budget, runs in ((seconds / 10, 2), (seconds, least)):
         times.clear()
         end = time.perf_counter() + budget
-        while time.perf_counter() < end or len(times) < least:
+        while time.perf_counter() < end or len(times) < runs:
             synchronize()
             start = time.perf_counter()
             function()

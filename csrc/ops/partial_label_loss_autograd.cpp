@@ -37,10 +37,13 @@ class PartialLabelLoss : public torch::autograd::Function<PartialLabelLoss> {
                           temperature, pseudo_weight, consistency_weight, reduction, validate);
     ctx->save_for_backward({logits_weak, logits_strong.value_or(Tensor()), targets,
                             pos_weight.value_or(Tensor()), class_weight.value_or(Tensor()), terms});
-    ctx->saved_data["options"] =
-        std::vector<double>{threshold, temperature, pseudo_weight, consistency_weight};
-    ctx->saved_data["detach_target"] = detach_target;
-    ctx->saved_data["reduction"] = reduction;
+    // One entry: each takes as long as a small batch's entries do.
+    ctx->saved_data["options"] = std::vector<double>{threshold,
+                                                     temperature,
+                                                     pseudo_weight,
+                                                     consistency_weight,
+                                                     detach_target ? 1.0 : 0.0,
+                                                     static_cast<double>(reduction)};
     ctx->mark_non_differentiable({terms});
     ctx->set_materialize_grads(false);
     return {loss, terms};
@@ -54,12 +57,11 @@ class PartialLabelLoss : public torch::autograd::Function<PartialLabelLoss> {
       return tensor.defined() ? OptionalTensor(tensor) : OptionalTensor();
     };
     const auto options = ctx->saved_data["options"].toDoubleVector();
-    std::tie(result[0], result[1]) =
-        call_loss_backward(grads[0], saved[0], optional(saved[1]), saved[2], optional(saved[3]),
-                           optional(saved[4]), saved[5], options[0], options[1], options[2],
-                           options[3], ctx->saved_data["detach_target"].toBool(),
-                           ctx->saved_data["reduction"].toInt(), ctx->needs_input_grad(0),
-                           saved[1].defined() && options[3] != 0 && ctx->needs_input_grad(1));
+    std::tie(result[0], result[1]) = call_loss_backward(
+        grads[0], saved[0], optional(saved[1]), saved[2], optional(saved[3]), optional(saved[4]),
+        saved[5], options[0], options[1], options[2], options[3], options[4] != 0,
+        static_cast<int64_t>(options[5]), ctx->needs_input_grad(0),
+        saved[1].defined() && options[3] != 0 && ctx->needs_input_grad(1));
     return result;
   }
 };
