@@ -6,8 +6,11 @@
 //   1/x as a division, not an estimate and a Newton step       18.4 + 16.9
 //   one fused product with ln2 in exp                          17.5 + 16.3
 //   two vectors side by side                                   16.6 + 15.0
-//   shorter exp, masks in mask registers                       14.7 + 12.8  <- this
+//   shorter exp, masks in mask registers                       14.7 + 12.8
 //   one division for both views                                15.3 + 13.8
+//   a logarithm of the product of a block's 1 + tail, and
+//   sums by masked products (predicted: 15% of the forward)    11.8 + 12.5  <- this; before, in the
+//                                                              same minute,   13.9 + 12.8
 //   software prefetch 1 KiB ahead                              23.2 + 28.1  (from memory)
 //   non-temporal stores                                        17.0 + 18.4  (18.0 + 17.0 without)
 // Copying as many bytes as both passes move takes 17.2: products bound this, not memory.
