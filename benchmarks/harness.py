@@ -3,6 +3,7 @@
 import csv
 import os
 import platform
+import re
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -35,7 +36,14 @@ class Row:
     peak_extra_mib: float  # most memory allocated during the run beyond what was there before
 
 
-def machine() -> str:
+def device_name(device: str) -> str:
+    """Return what the tables of a device are called by: cpu, or the name of the GPU (nvidia-h200)."""
+    if device == "cpu":
+        return "cpu"
+    return re.sub(r"[^a-z0-9]+", "-", torch.cuda.get_device_name().lower()).strip("-")
+
+
+def machine(device: str = "cpu") -> str:
     """Return one line on processor, threads, library and load: the first line of every table."""
     model = platform.processor() or "processor"
     info = Path("/proc/cpuinfo")
@@ -45,9 +53,9 @@ def machine() -> str:
         ]
         model = f"{names[0]} x {len(names)}" if names else model
     load = Path("/proc/loadavg").read_text().split()[0] if Path("/proc/loadavg").exists() else "?"
-    device = f"; {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
+    gpu = f"; {torch.cuda.get_device_name()}, CUDA {torch.version.cuda}" if device == "cuda" else ""
     return (
-        f"{model}; kernels {_extension.cpu_capability()}{device}; torch {torch.__version__}; "
+        f"{model}; kernels {_extension.cpu_capability()}{gpu}; torch {torch.__version__}; "
         f"Python {platform.python_version()}; load average at start {load}"
     )
 
@@ -63,13 +71,13 @@ def measure(
 ) -> tuple[float, float, float]:
     """Return the 20th, 50th and 80th percentile of the function's time in microseconds.
 
-    Runs it for a tenth of `seconds` first, then for `seconds`, but at least `least` times.
+    Runs it for a tenth of `seconds` first, at least twice, then for `seconds`, at least `least` times.
     """
     times: list[float] = []
-    for budget in (seconds / 10, seconds):
+    for budget, runs in ((seconds / 10, 2), (seconds, least)):
         times.clear()
         end = time.perf_counter() + budget
-        while time.perf_counter() < end or len(times) < least:
+        while time.perf_counter() < end or len(times) < runs:
             synchronize()
             start = time.perf_counter()
             function()

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from harness import Row, copy_rate, machine, measure, peak_extra_bytes, print_row, write
+from harness import Row, copy_rate, device_name, machine, measure, peak_extra_bytes, print_row, write
 from torch import Tensor
 
 from labelassemble.functional import pooled_class_query_logits
@@ -83,12 +83,12 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=2.0, help="time for each measured line")
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results")
     arguments = parser.parse_args()
-    first_line = machine()
+    first_line = machine(arguments.device)
     print(first_line)
     rows: list[Row] = []
     for memory_format in (torch.contiguous_format, torch.channels_last):
         rows += table(memory_format, 1, 0.2 if arguments.quick else arguments.seconds, arguments.device)
-    write(rows, arguments.output / f"head_{arguments.device}", first_line)
+    write(rows, arguments.output / f"head_{device_name(arguments.device)}", first_line)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,9 @@
     python benchmarks/loss.py                      # a table under benchmarks/results/
     python benchmarks/loss.py --quick --threads 1
 
+"eager" is the library's own reference, which minds infinities; "lean" the same without that care, as one
+writes it for ordinary logits. Each is timed as it is and through torch.compile.
+
 Inputs: normal logits; half of the targets unknown, at random (every vector of the kernel holds both kinds)
 or, in the rows called "planes", by whole classes of an image (as volumes from several datasets are labelled).
 """
@@ -14,10 +17,11 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from harness import Row, copy_rate, machine, measure, peak_extra_bytes, print_row, write
+from harness import Row, copy_rate, device_name, machine, measure, peak_extra_bytes, print_row, write
 from torch import Tensor
 
 from labelassemble.functional import partial_label_loss
+from labelassemble.ops import partial_label_loss as op
 
 SHAPES = [(16, 15), (4096, 15), (2, 4, 96, 96, 96)]
 GPU_SHAPES = [(64, 15), (256, 15), (1024, 15), (4096, 15), (2, 4, 96, 96, 96), (4, 16, 128, 128, 128)]
@@ -25,7 +29,12 @@ Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 def eager(weak: Tensor, strong: Tensor, targets: Tensor) -> Tensor:
-    """The formulas as one writes them in torch: leaner than our reference, which minds infinities."""
+    """The library's reference."""
+    return op.reference(weak, strong, targets)[0]
+
+
+def lean(weak: Tensor, strong: Tensor, targets: Tensor) -> Tensor:
+    """The formulas as one writes them in torch: leaner than the reference, wrong at infinite logits."""
     known = ~targets.isnan()
     unknown = ~known
     bce = F.binary_cross_entropy_with_logits(weak, targets.nan_to_num(0.0), reduction="none")
@@ -61,15 +70,16 @@ def runs(loss: Loss, weak: Tensor, strong: Tensor, targets: Tensor) -> dict[str,
 def table(
     shape: tuple[int, ...], dtype: torch.dtype, device: str, planes: bool, threads: int, seconds: float
 ) -> list[Row]:
-    """Rows of one shape: eager, torch.compile, ours."""
+    """Rows of one shape: the reference and the lean form, torch.compile of them, ours."""
     torch.set_num_threads(threads)
     tensors = inputs(shape, dtype, device, planes)
     moved = {"forward": 3, "backward": 5, "both": 8}
     size = tensors[0].numel() * tensors[0].element_size()
-    compiled = torch.compile(eager, fullgraph=True, dynamic=False)
     candidates: dict[str, Loss] = {
         "eager": eager,
-        "torch.compile": compiled,
+        "eager lean": lean,
+        "compile": torch.compile(eager, fullgraph=True, dynamic=False),
+        "compile lean": torch.compile(lean, fullgraph=True, dynamic=False),
         "labelassemble": partial_label_loss,
     }
     rows: list[Row] = []
@@ -109,7 +119,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=2.0, help="time for each measured line")
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results")
     arguments = parser.parse_args()
-    first_line = machine()
+    first_line = machine(arguments.device)
     print(first_line)
     seconds = 0.2 if arguments.quick else arguments.seconds
     measured = functools.partial(table, device=arguments.device, seconds=seconds)
@@ -125,7 +135,7 @@ def main() -> None:
             rows += measured(SHAPES[-1], torch.float32, planes=True, threads=threads)
         if not arguments.quick:
             rows += measured(SHAPES[-1], torch.bfloat16, planes=False, threads=1)
-    write(rows, arguments.output / f"loss_{arguments.device}", first_line)
+    write(rows, arguments.output / f"loss_{device_name(arguments.device)}", first_line)
 
 
 if __name__ == "__main__":

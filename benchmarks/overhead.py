@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from harness import Row, machine, measure, print_row, write
+from harness import Row, device_name, machine, measure, print_row, write
 from loss import inputs
 
 from labelassemble import _C, functional
@@ -21,13 +21,15 @@ ARGUMENTS = (0.5, 4.0, 1.0, 1.0, None, None, True, "mean", False)
 def main() -> None:
     """Measure and write the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    parser.add_argument("--seconds", type=float, default=2.0, help="time for each measured line")
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    first_line = machine()
+    first_line = machine(arguments.device)
     print(first_line)
     shape = (16, 15)
-    tensors = inputs(shape, torch.float32, "cpu", planes=False)
+    tensors = inputs(shape, torch.float32, arguments.device, planes=False)
     doors: dict[str, Callable[[], torch.Tensor]] = {
         "torch.ops": lambda: torch.ops.labelassemble.partial_label_loss(*tensors, *ARGUMENTS),
         "_C (pybind11)": lambda: _C.partial_label_loss(*tensors, *ARGUMENTS),
@@ -40,7 +42,7 @@ def main() -> None:
             "both": lambda call=call: torch.autograd.grad(call(), tensors[:2]),
         }
         for run, function in runs.items():
-            p20, p50, p80 = measure(function, seconds=2.0)
+            p20, p50, p80 = measure(function, seconds=arguments.seconds)
             first = next((row.p50_us for row in rows if row.run == run), p50)
             rows.append(
                 Row(
@@ -63,7 +65,7 @@ def main() -> None:
     remarks = [
         "Overhead of a call: speedup is over torch.ops here; bytes do not matter at this size and are 0."
     ]
-    write(rows, arguments.output / "overhead_cpu", first_line, remarks)
+    write(rows, arguments.output / f"overhead_{device_name(arguments.device)}", first_line, remarks)
 
 
 if __name__ == "__main__":

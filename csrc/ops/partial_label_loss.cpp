@@ -1,17 +1,14 @@
-// partial_label_loss: schemas, checks, Meta, Autograd and Autocast; the devices' kernels are in
-// cpu/, cuda/.
-//
-// The forward keeps five float64 numbers (terms and counts) for the backward, which computes the
-// probabilities anew: reading the inputs again is cheaper than writing and reading what could be
-// kept.
+// partial_label_loss: schemas, checks, Meta and Autocast; Autograd is in
+// partial_label_loss_autograd.cpp, the devices' kernels are in cpu/, cuda/.
 #include "ops/partial_label_loss.h"
 
 #include <ATen/ATen.h>
 #include <ATen/autocast_mode.h>
-#include <torch/csrc/autograd/custom_function.h>
 #include <torch/library.h>
 
 #include <cmath>
+
+#include "ops/partial_label_loss_passes.h"
 
 namespace labelassemble {
 
@@ -19,17 +16,6 @@ namespace {
 
 using at::Tensor;
 using OptionalTensor = std::optional<Tensor>;
-using torch::autograd::AutogradContext;
-using torch::autograd::Variable;
-using torch::autograd::variable_list;
-
-Reduction parse_reduction(std::string_view reduction) {
-  if (reduction == "mean") return Reduction::kMean;
-  if (reduction == "sum") return Reduction::kSum;
-  TORCH_CHECK(reduction == "none", "partial_label_loss: reduction must be mean, sum or none, got ",
-              reduction);
-  return Reduction::kNone;
-}
 
 void check_class_vector(const char* name, const OptionalTensor& vector, const Tensor& logits) {
   if (!vector.has_value()) return;
@@ -42,20 +28,29 @@ void check_class_vector(const char* name, const OptionalTensor& vector, const Te
               logits.device(), " as logits_weak, got ", vector->device());
 }
 
-void check_no_gradient(const char* name, const Tensor& tensor) {
-  TORCH_CHECK(!tensor.requires_grad(), "partial_label_loss: ", name,
-              " must not require a gradient: it is taken as a constant");
-}
-
 }  // namespace
 
 at::ScalarType accumulation_type(at::ScalarType logits) {
   return logits == at::kDouble ? at::kDouble : at::kFloat;
 }
 
-void check_loss_inputs(const Tensor& logits_weak, const OptionalTensor& logits_strong,
-                       const Tensor& targets, const OptionalTensor& pos_weight,
-                       const OptionalTensor& class_weight, const LossOptions& options) {
+Reduction parse_reduction(std::string_view reduction) {
+  if (reduction == "mean") return Reduction::kMean;
+  if (reduction == "sum") return Reduction::kSum;
+  TORCH_CHECK(reduction == "none", "partial_label_loss: reduction must be mean, sum or none, got ",
+              reduction);
+  return Reduction::kNone;
+}
+
+Reduction parse_terms_reduction(std::string_view reduction) {
+  const Reduction parsed = parse_reduction(reduction);
+  TORCH_CHECK(parsed != Reduction::kNone,
+              "partial_label_loss_terms: reduction must be mean or sum, got none");
+  return parsed;
+}
+
+void check_loss_inputs(const LossInputs& inputs) {
+  const auto& [logits_weak, logits_strong, targets, pos_weight, class_weight, options] = inputs;
   const at::ScalarType dtype = logits_weak.scalar_type();
   TORCH_CHECK(
       dtype == at::kFloat || dtype == at::kDouble || dtype == at::kHalf || dtype == at::kBFloat16,
@@ -98,146 +93,60 @@ void check_loss_inputs(const Tensor& logits_weak, const OptionalTensor& logits_s
               options.consistency_weight);
 }
 
-namespace {
+void check_target_values(const Tensor& targets) {
+  const bool integer = at::isIntegralType(targets.scalar_type(), /*includeBool=*/false);
+  const Tensor outside =
+      integer ? (targets < -1).logical_or_(targets > 1) : (targets < 0).logical_or_(targets > 1);
+  if (!outside.any().item<bool>()) return;
+  const Tensor first = targets.masked_select(outside)[0].to(at::kDouble);
+  TORCH_CHECK(false, "partial_label_loss: targets must lie in [0, 1] or be ",
+              integer ? "-1" : "NaN", " where unknown, got ", first.item<double>());
+}
 
-std::tuple<Tensor, Tensor> call_forward(const Tensor& logits_weak,
-                                        const OptionalTensor& logits_strong, const Tensor& targets,
-                                        const OptionalTensor& pos_weight,
-                                        const OptionalTensor& class_weight, double threshold,
-                                        double temperature, double pseudo_weight,
-                                        double consistency_weight, int64_t reduction,
-                                        bool validate) {
+Tensor along_classes(const Tensor& vector, const Tensor& logits) {
+  at::DimVector shape(logits.dim(), 1);
+  shape[1] = logits.size(1);
+  return vector.view(shape);
+}
+
+LossPair call_loss_forward(const Tensor& logits_weak, const OptionalTensor& logits_strong,
+                           const Tensor& targets, const OptionalTensor& pos_weight,
+                           const OptionalTensor& class_weight, double threshold, double temperature,
+                           double pseudo_weight, double consistency_weight, int64_t reduction,
+                           bool validate) {
   static const auto op = c10::Dispatcher::singleton()
                              .findSchemaOrThrow("labelassemble::_partial_label_loss_forward", "")
-                             .typed<decltype(call_forward)>();
+                             .typed<decltype(call_loss_forward)>();
   return op.call(logits_weak, logits_strong, targets, pos_weight, class_weight, threshold,
                  temperature, pseudo_weight, consistency_weight, reduction, validate);
 }
 
-std::tuple<Tensor, Tensor> call_backward(const Tensor& grad, const Tensor& logits_weak,
-                                         const OptionalTensor& logits_strong, const Tensor& targets,
-                                         const OptionalTensor& pos_weight,
-                                         const OptionalTensor& class_weight, const Tensor& terms,
-                                         double threshold, double temperature, double pseudo_weight,
-                                         double consistency_weight, bool detach_target,
-                                         int64_t reduction, bool need_weak, bool need_strong) {
+LossPair call_loss_backward(const Tensor& grad, const Tensor& logits_weak,
+                            const OptionalTensor& logits_strong, const Tensor& targets,
+                            const OptionalTensor& pos_weight, const OptionalTensor& class_weight,
+                            const Tensor& terms, double threshold, double temperature,
+                            double pseudo_weight, double consistency_weight, bool detach_target,
+                            int64_t reduction, bool need_weak, bool need_strong) {
   static const auto op = c10::Dispatcher::singleton()
                              .findSchemaOrThrow("labelassemble::_partial_label_loss_backward", "")
-                             .typed<decltype(call_backward)>();
+                             .typed<decltype(call_loss_backward)>();
   return op.call(grad, logits_weak, logits_strong, targets, pos_weight, class_weight, terms,
                  threshold, temperature, pseudo_weight, consistency_weight, detach_target,
                  reduction, need_weak, need_strong);
 }
 
-std::tuple<Tensor, Tensor> meta_forward(const Tensor& logits_weak,
-                                        const OptionalTensor& logits_strong, const Tensor& targets,
-                                        const OptionalTensor& pos_weight,
-                                        const OptionalTensor& class_weight, double threshold,
-                                        double temperature, double pseudo_weight,
-                                        double consistency_weight, int64_t reduction,
-                                        bool /*validate*/) {
-  const LossOptions options{threshold,          temperature, pseudo_weight,
-                            consistency_weight, true,        static_cast<Reduction>(reduction)};
-  check_loss_inputs(logits_weak, logits_strong, targets, pos_weight, class_weight, options);
-  const auto loss_options =
-      logits_weak.options().dtype(accumulation_type(logits_weak.scalar_type()));
-  Tensor loss = options.reduction == Reduction::kNone ? at::empty_like(logits_weak, loss_options)
-                                                      : at::empty({}, loss_options);
-  return {std::move(loss), at::empty({5}, logits_weak.options().dtype(at::kDouble))};
+namespace {
+
+LossPair meta_forward(const LossInputs& inputs, bool /*validate*/) {
+  const auto type = inputs.weak.options().dtype(inputs.accumulation());
+  return {inputs.per_entry() ? at::empty_like(inputs.weak, type) : at::empty({}, type),
+          at::empty({5}, type.dtype(at::kDouble))};
 }
 
-std::tuple<Tensor, Tensor> meta_backward(
-    const Tensor& /*grad*/, const Tensor& logits_weak, const OptionalTensor& logits_strong,
-    const Tensor& /*targets*/, const OptionalTensor& /*pos_weight*/,
-    const OptionalTensor& /*class_weight*/, const Tensor& /*terms*/, double /*threshold*/,
-    double /*temperature*/, double /*pseudo_weight*/, double /*consistency_weight*/,
-    bool /*detach_target*/, int64_t /*reduction*/, bool need_weak, bool need_strong) {
-  return {need_weak ? at::empty_like(logits_weak) : Tensor(),
-          need_strong ? at::empty_like(*logits_strong) : Tensor()};
-}
-
-class PartialLabelLoss : public torch::autograd::Function<PartialLabelLoss> {
- public:
-  static variable_list forward(AutogradContext* ctx, const Variable& logits_weak,
-                               const OptionalTensor& logits_strong, const Variable& targets,
-                               const OptionalTensor& pos_weight, const OptionalTensor& class_weight,
-                               double threshold, double temperature, double pseudo_weight,
-                               double consistency_weight, bool detach_target, int64_t reduction,
-                               bool validate) {
-    at::AutoDispatchBelowADInplaceOrView guard;
-    auto [loss, terms] =
-        call_forward(logits_weak, logits_strong, targets, pos_weight, class_weight, threshold,
-                     temperature, pseudo_weight, consistency_weight, reduction, validate);
-    ctx->save_for_backward({logits_weak, logits_strong.value_or(Tensor()), targets,
-                            pos_weight.value_or(Tensor()), class_weight.value_or(Tensor()), terms});
-    ctx->saved_data["options"] =
-        std::vector<double>{threshold, temperature, pseudo_weight, consistency_weight};
-    ctx->saved_data["detach_target"] = detach_target;
-    ctx->saved_data["reduction"] = reduction;
-    ctx->mark_non_differentiable({terms});
-    ctx->set_materialize_grads(false);
-    return {loss, terms};
-  }
-
-  static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
-    variable_list result(12);
-    if (!grads[0].defined()) return result;
-    const auto saved = ctx->get_saved_variables();
-    const auto optional = [](const Tensor& tensor) {
-      return tensor.defined() ? OptionalTensor(tensor) : OptionalTensor();
-    };
-    const auto options = ctx->saved_data["options"].toDoubleVector();
-    std::tie(result[0], result[1]) =
-        call_backward(grads[0], saved[0], optional(saved[1]), saved[2], optional(saved[3]),
-                      optional(saved[4]), saved[5], options[0], options[1], options[2], options[3],
-                      ctx->saved_data["detach_target"].toBool(),
-                      ctx->saved_data["reduction"].toInt(), ctx->needs_input_grad(0),
-                      saved[1].defined() && options[3] != 0 && ctx->needs_input_grad(1));
-    return result;
-  }
-};
-
-std::tuple<Tensor, Tensor> autograd_loss(const Tensor& logits_weak,
-                                         const OptionalTensor& logits_strong, const Tensor& targets,
-                                         double threshold, double temperature, double pseudo_weight,
-                                         double consistency_weight,
-                                         const OptionalTensor& pos_weight,
-                                         const OptionalTensor& class_weight, bool detach_target,
-                                         Reduction reduction, bool validate) {
-  check_no_gradient("targets", targets);
-  if (pos_weight.has_value()) check_no_gradient("pos_weight", *pos_weight);
-  if (class_weight.has_value()) check_no_gradient("class_weight", *class_weight);
-  auto result = PartialLabelLoss::apply(
-      logits_weak, logits_strong, targets, pos_weight, class_weight, threshold, temperature,
-      pseudo_weight, consistency_weight, detach_target, static_cast<int64_t>(reduction), validate);
-  return {std::move(result[0]), std::move(result[1])};
-}
-
-Tensor loss_autograd(const Tensor& logits_weak, const OptionalTensor& logits_strong,
-                     const Tensor& targets, double threshold, double temperature,
-                     double pseudo_weight, double consistency_weight,
-                     const OptionalTensor& pos_weight, const OptionalTensor& class_weight,
-                     bool detach_target, std::string_view reduction, bool validate) {
-  return std::get<0>(autograd_loss(logits_weak, logits_strong, targets, threshold, temperature,
-                                   pseudo_weight, consistency_weight, pos_weight, class_weight,
-                                   detach_target, parse_reduction(reduction), validate));
-}
-
-Reduction parse_terms_reduction(std::string_view reduction) {
-  const Reduction parsed = parse_reduction(reduction);
-  TORCH_CHECK(parsed != Reduction::kNone,
-              "partial_label_loss_terms: reduction must be mean or sum, got none");
-  return parsed;
-}
-
-std::tuple<Tensor, Tensor> terms_autograd(
-    const Tensor& logits_weak, const OptionalTensor& logits_strong, const Tensor& targets,
-    double threshold, double temperature, double pseudo_weight, double consistency_weight,
-    const OptionalTensor& pos_weight, const OptionalTensor& class_weight, bool detach_target,
-    std::string_view reduction, bool validate) {
-  return autograd_loss(logits_weak, logits_strong, targets, threshold, temperature, pseudo_weight,
-                       consistency_weight, pos_weight, class_weight, detach_target,
-                       parse_terms_reduction(reduction), validate);
+LossPair meta_backward(const LossInputs& inputs, const Tensor& /*grad*/, const Tensor& /*terms*/,
+                       bool need_weak, bool need_strong) {
+  return {need_weak ? at::empty_like(inputs.weak) : Tensor(),
+          need_strong ? at::empty_like(*inputs.strong) : Tensor()};
 }
 
 // Below autograd (inference_mode): no graph, the forward alone. Meta comes here too.
@@ -246,20 +155,20 @@ Tensor loss_below(const Tensor& logits_weak, const OptionalTensor& logits_strong
                   double consistency_weight, const OptionalTensor& pos_weight,
                   const OptionalTensor& class_weight, bool /*detach_target*/,
                   std::string_view reduction, bool validate) {
-  return std::get<0>(call_forward(logits_weak, logits_strong, targets, pos_weight, class_weight,
-                                  threshold, temperature, pseudo_weight, consistency_weight,
-                                  static_cast<int64_t>(parse_reduction(reduction)), validate));
+  return std::get<0>(call_loss_forward(logits_weak, logits_strong, targets, pos_weight,
+                                       class_weight, threshold, temperature, pseudo_weight,
+                                       consistency_weight,
+                                       static_cast<int64_t>(parse_reduction(reduction)), validate));
 }
 
-std::tuple<Tensor, Tensor> terms_below(const Tensor& logits_weak,
-                                       const OptionalTensor& logits_strong, const Tensor& targets,
-                                       double threshold, double temperature, double pseudo_weight,
-                                       double consistency_weight, const OptionalTensor& pos_weight,
-                                       const OptionalTensor& class_weight, bool /*detach_target*/,
-                                       std::string_view reduction, bool validate) {
-  return call_forward(logits_weak, logits_strong, targets, pos_weight, class_weight, threshold,
-                      temperature, pseudo_weight, consistency_weight,
-                      static_cast<int64_t>(parse_terms_reduction(reduction)), validate);
+LossPair terms_below(const Tensor& logits_weak, const OptionalTensor& logits_strong,
+                     const Tensor& targets, double threshold, double temperature,
+                     double pseudo_weight, double consistency_weight,
+                     const OptionalTensor& pos_weight, const OptionalTensor& class_weight,
+                     bool /*detach_target*/, std::string_view reduction, bool validate) {
+  return call_loss_forward(logits_weak, logits_strong, targets, pos_weight, class_weight, threshold,
+                           temperature, pseudo_weight, consistency_weight,
+                           static_cast<int64_t>(parse_terms_reduction(reduction)), validate);
 }
 
 // The kernels compute in float whatever the logits are, so autocast only makes the two views'
@@ -291,34 +200,17 @@ Tensor loss_autocast(const Tensor& logits_weak, const OptionalTensor& logits_str
 }
 
 template <at::DeviceType device>
-std::tuple<Tensor, Tensor> terms_autocast(
-    const Tensor& logits_weak, const OptionalTensor& logits_strong, const Tensor& targets,
-    double threshold, double temperature, double pseudo_weight, double consistency_weight,
-    const OptionalTensor& pos_weight, const OptionalTensor& class_weight, bool detach_target,
-    std::string_view reduction, bool validate) {
+LossPair terms_autocast(const Tensor& logits_weak, const OptionalTensor& logits_strong,
+                        const Tensor& targets, double threshold, double temperature,
+                        double pseudo_weight, double consistency_weight,
+                        const OptionalTensor& pos_weight, const OptionalTensor& class_weight,
+                        bool detach_target, std::string_view reduction, bool validate) {
   c10::impl::ExcludeDispatchKeyGuard guard(
       c10::DispatchKeySet(at::autocast::get_autocast_dispatch_key_from_device_type(device)));
   const Tensor weak = with_dtype_of(logits_weak, logits_strong);
   return partial_label_loss_terms(weak, with_dtype_of(logits_strong, weak), targets, threshold,
                                   temperature, pseudo_weight, consistency_weight, pos_weight,
                                   class_weight, detach_target, reduction, validate);
-}
-
-std::tuple<Tensor, Tensor> refuse_double_backward(
-    const Tensor& grad, const Tensor& logits_weak, const OptionalTensor& logits_strong,
-    const Tensor& targets, const OptionalTensor& pos_weight, const OptionalTensor& class_weight,
-    const Tensor& terms, double threshold, double temperature, double pseudo_weight,
-    double consistency_weight, bool detach_target, int64_t reduction, bool need_weak,
-    bool need_strong) {
-  const bool differentiable = grad.requires_grad() || logits_weak.requires_grad() ||
-                              (logits_strong.has_value() && logits_strong->requires_grad());
-  TORCH_CHECK(!at::GradMode::is_enabled() || !differentiable,
-              "partial_label_loss: second derivatives are not supported (backward was called with "
-              "create_graph=True); labelassemble.ops.partial_label_loss.reference has them");
-  at::AutoDispatchBelowADInplaceOrView guard;
-  return call_backward(grad, logits_weak, logits_strong, targets, pos_weight, class_weight, terms,
-                       threshold, temperature, pseudo_weight, consistency_weight, detach_target,
-                       reduction, need_weak, need_strong);
 }
 
 Tensor masked_bce_composite(const Tensor& logits, const Tensor& targets,
@@ -342,11 +234,12 @@ Tensor partial_label_loss(const Tensor& logits_weak, const OptionalTensor& logit
                  consistency_weight, pos_weight, class_weight, detach_target, reduction, validate);
 }
 
-std::tuple<Tensor, Tensor> partial_label_loss_terms(
-    const Tensor& logits_weak, const OptionalTensor& logits_strong, const Tensor& targets,
-    double threshold, double temperature, double pseudo_weight, double consistency_weight,
-    const OptionalTensor& pos_weight, const OptionalTensor& class_weight, bool detach_target,
-    std::string_view reduction, bool validate) {
+LossPair partial_label_loss_terms(const Tensor& logits_weak, const OptionalTensor& logits_strong,
+                                  const Tensor& targets, double threshold, double temperature,
+                                  double pseudo_weight, double consistency_weight,
+                                  const OptionalTensor& pos_weight,
+                                  const OptionalTensor& class_weight, bool detach_target,
+                                  std::string_view reduction, bool validate) {
   static const auto op = c10::Dispatcher::singleton()
                              .findSchemaOrThrow("labelassemble::partial_label_loss_terms", "")
                              .typed<decltype(partial_label_loss_terms)>();
@@ -398,12 +291,6 @@ TORCH_LIBRARY_FRAGMENT(labelassemble, m) {
       "bool need_strong) -> (Tensor, Tensor)");
 }
 
-TORCH_LIBRARY_IMPL(labelassemble, Autograd, m) {
-  m.impl("partial_label_loss", loss_autograd);
-  m.impl("partial_label_loss_terms", terms_autograd);
-  m.impl("_partial_label_loss_backward", refuse_double_backward);
-}
-
 TORCH_LIBRARY_IMPL(labelassemble, CompositeExplicitAutograd, m) {
   m.impl("partial_label_loss", loss_below);
   m.impl("partial_label_loss_terms", terms_below);
@@ -420,8 +307,8 @@ TORCH_LIBRARY_IMPL(labelassemble, AutocastCUDA, m) {
 }
 
 TORCH_LIBRARY_IMPL(labelassemble, Meta, m) {
-  m.impl("_partial_label_loss_forward", meta_forward);
-  m.impl("_partial_label_loss_backward", meta_backward);
+  m.impl("_partial_label_loss_forward", loss_forward_op<meta_forward>);
+  m.impl("_partial_label_loss_backward", loss_backward_op<meta_backward>);
 }
 
 }  // namespace labelassemble

@@ -51,12 +51,6 @@ struct LossOptions {
   Reduction reduction;
 };
 
-// Called by every kernel, as the dispatcher can reach a kernel without passing any other.
-void check_loss_inputs(const at::Tensor& logits_weak,
-                       const std::optional<at::Tensor>& logits_strong, const at::Tensor& targets,
-                       const std::optional<at::Tensor>& pos_weight,
-                       const std::optional<at::Tensor>& class_weight, const LossOptions& options);
-
 // The dtype of sums and of the loss: float for half-precision logits.
 at::ScalarType accumulation_type(at::ScalarType logits);
 

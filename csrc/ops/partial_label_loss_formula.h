@@ -12,21 +12,28 @@ struct Probability {
   V tail;        // exp(-|z|), what the stable forms are made of
   V value;       // a = sigmoid(z)
   V complement;  // 1 - a, without cancellation
+  V slope;       // da/dz = a (1 - a)
 };
 
 template <typename V>
 LABELASSEMBLE_SHARED Probability<V> probability(V z) {
   const V tail = exp_nonpositive(minus_magnitude(z));
-  const V larger = V(1) / (V(1) + tail);
+  const V larger = reciprocal(V(1) + tail);
   const V smaller = tail * larger;
-  return {tail, select(z < V(0), smaller, larger), select(z < V(0), larger, smaller)};
+  return {tail, select(z < V(0), smaller, larger), select(z < V(0), larger, smaller),
+          larger * smaller};
 }
 
 // -(w+ y log a + (1 - y) log(1 - a)) = w+ y softplus(-z) + (1 - y) softplus(z). A weight of 0 takes
 // its term away even where that is infinite: with y = 1 the loss at z = +inf is 0, not 0 * inf.
+// Without w+ it is factor * z + log(1 + tail).
+template <typename V>
+LABELASSEMBLE_SHARED V bce_factor(V z, V y) {
+  return select(z < V(0), -y, V(1) - y);
+}
 template <typename V>
 LABELASSEMBLE_SHARED V bce(V z, V tail, V y) {
-  const V factor = select(z < V(0), -y, V(1) - y);
+  const V factor = bce_factor(z, y);
   return select(factor == V(0), V(0), factor * z) + log1p_unit(tail);
 }
 template <typename V>
@@ -57,21 +64,21 @@ LABELASSEMBLE_SHARED V sharpening(Probability<V> a, V threshold, V inverse_tempe
 
 // With move = a - s(a), k = ds/da (0 where s is taken as a constant) and gap = a_s - s(a):
 // d(move^2)/dz = 2 move (1 - k) da/dz,  d(gap^2)/dz = -2 gap k da/dz,  d(gap^2)/dzs = 2 gap
-// da_s/dzs, where da/dz = a (1 - a).
+// da_s/dzs.
 template <typename V>
 LABELASSEMBLE_SHARED V unknown_slope_weak(Probability<V> a, V move, V pseudo_weight) {
-  return V(2) * pseudo_weight * move * (a.value * a.complement);
+  return V(2) * pseudo_weight * move * a.slope;
 }
 template <typename V>
 LABELASSEMBLE_SHARED V unknown_slope_weak(Probability<V> a, V move, V gap, V target_slope,
                                           V pseudo_weight, V consistency_weight) {
   const V descent =
       pseudo_weight * move * (V(1) - target_slope) - consistency_weight * gap * target_slope;
-  return V(2) * descent * (a.value * a.complement);
+  return V(2) * descent * a.slope;
 }
 template <typename V>
 LABELASSEMBLE_SHARED V unknown_slope_strong(Probability<V> a_strong, V gap, V consistency_weight) {
-  return V(2) * consistency_weight * gap * (a_strong.value * a_strong.complement);
+  return V(2) * consistency_weight * gap * a_strong.slope;
 }
 
 }  // namespace labelassemble

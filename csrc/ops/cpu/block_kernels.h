@@ -69,9 +69,15 @@ struct BlockKernelsOf {
   void (*load_target)(T* to, const char* from, Element element, std::int64_t stride,
                       std::int64_t count);
   void (*store)(char* to, Element element, std::int64_t stride, const T* from, std::int64_t count);
+  // Sums of relu: of one run, of each of `rows` rows that lie one after the other, of columns.
   T (*relu_sum)(const T* values, std::int64_t count);
-  void (*relu_add)(T* sums, const T* values, std::int64_t count);
+  void (*relu_sum_rows)(T* sums, const T* values, std::int64_t rows, std::int64_t length);
+  void (*relu_add_rows)(T* sums, const T* values, std::int64_t rows, std::int64_t stride,
+                        std::int64_t count);
+  // The gradient of values that are not negative or 0: of each value its own, or one for each row.
   void (*relu_spread)(T* to, const T* values, const T* grads, std::int64_t count);
+  void (*relu_spread_rows)(T* to, const T* values, const T* grads, std::int64_t rows,
+                           std::int64_t length);
 };
 
 struct BlockKernels {

@@ -11,8 +11,8 @@ namespace {
 
 template <typename T>
 constexpr BlockKernelsOf<T> kernels_of() {
-  return {loss_forward<T>, loss_backward<T>, load<T>,     load_target<T>,
-          store<T>,        relu_sum<T>,      relu_add<T>, relu_spread<T>};
+  return {loss_forward<T>, loss_backward<T>, load<T>,          load_target<T>, store<T>,
+          relu_sum<T>,     relu_sum_rows<T>, relu_add_rows<T>, relu_spread<T>, relu_spread_rows<T>};
 }
 
 constexpr BlockKernels kKernels{LABELASSEMBLE_TEXT(LABELASSEMBLE_CAPABILITY), kernels_of<float>(),

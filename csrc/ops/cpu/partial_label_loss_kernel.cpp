@@ -7,13 +7,12 @@
 #include <array>
 
 #include "ops/cpu/entry_loop.h"
-#include "ops/partial_label_loss.h"
+#include "ops/partial_label_loss_passes.h"
 
 namespace labelassemble::cpu {
 namespace {
 
 using at::Tensor;
-using OptionalTensor = std::optional<Tensor>;
 
 template <typename T>
 struct Buffers {
@@ -28,7 +27,7 @@ struct Buffers {
 };
 
 // Places in the loop of the inputs that both passes read; -1: absent.
-struct Inputs {
+struct Places {
   int weak;
   int targets;
   int strong = -1;
@@ -36,50 +35,30 @@ struct Inputs {
   int class_weight = -1;
 };
 
-// [C] as a view that goes along with [B, C, *spatial]
-Tensor along_classes(const Tensor& vector, const Tensor& logits) {
-  at::DimVector shape(logits.dim(), 1);
-  shape[1] = logits.size(1);
-  return vector.view(shape);
+Places add_inputs(EntryLoop& loop, const LossInputs& inputs, bool strong) {
+  Places places{loop.add_input(inputs.weak), loop.add_input(inputs.targets)};
+  if (strong) places.strong = loop.add_input(*inputs.strong);
+  if (inputs.pos_weight.has_value())
+    places.pos_weight = loop.add_input(along_classes(*inputs.pos_weight, inputs.weak));
+  if (inputs.class_weight.has_value())
+    places.class_weight = loop.add_input(along_classes(*inputs.class_weight, inputs.weak));
+  return places;
 }
 
-Inputs add_inputs(EntryLoop& loop, const Tensor& weak, const Tensor& targets,
-                  const OptionalTensor& strong, const OptionalTensor& pos_weight,
-                  const OptionalTensor& class_weight) {
-  Inputs inputs{loop.add_input(weak), loop.add_input(targets)};
-  if (strong.has_value()) inputs.strong = loop.add_input(*strong);
-  if (pos_weight.has_value()) inputs.pos_weight = loop.add_input(along_classes(*pos_weight, weak));
-  if (class_weight.has_value())
-    inputs.class_weight = loop.add_input(along_classes(*class_weight, weak));
-  return inputs;
-}
-
-// The terms that have a weight. A strong view whose term has none is not read.
-Terms terms_of(const LossOptions& options, bool has_strong) {
-  if (has_strong && options.consistency_weight != 0) return Terms::kAll;
-  return options.pseudo_weight != 0 ? Terms::kWeak : Terms::kKnownOnly;
-}
-
-void check_targets(const Tensor& targets) {
-  const bool integer = at::isIntegralType(targets.scalar_type(), /*includeBool=*/false);
-  const Tensor outside =
-      integer ? (targets < -1).logical_or_(targets > 1) : (targets < 0).logical_or_(targets > 1);
-  if (!outside.any().item<bool>()) return;
-  const Tensor first = targets.masked_select(outside)[0].to(at::kDouble);
-  TORCH_CHECK(false, "partial_label_loss: targets must lie in [0, 1] or be ",
-              integer ? "-1" : "NaN", " where unknown, got ", first.item<double>());
+// The terms that have a weight.
+Terms terms_of(const LossInputs& inputs) {
+  if (inputs.reads_strong()) return Terms::kAll;
+  return inputs.options.pseudo_weight != 0 ? Terms::kWeak : Terms::kKnownOnly;
 }
 
 template <typename T>
-LossSums forward_sums(const Tensor& weak, const OptionalTensor& strong, const Tensor& targets,
-                      const OptionalTensor& pos_weight, const OptionalTensor& class_weight,
-                      const LossOptions& options, const Tensor& entries) {
-  const Terms terms = terms_of(options, strong.has_value());
+LossSums forward_sums(const LossInputs& inputs, const Tensor& entries) {
+  const auto& [weak, strong, targets, pos_weight, class_weight, options] = inputs;
+  const Terms terms = terms_of(inputs);
   const bool weighted = pos_weight.has_value() || class_weight.has_value();
   EntryLoop loop;
   const int output = entries.defined() ? loop.add_output(entries) : -1;
-  const Inputs inputs = add_inputs(
-      loop, weak, targets, terms == Terms::kAll ? strong : std::nullopt, pos_weight, class_weight);
+  const Places places = add_inputs(loop, inputs, terms == Terms::kAll);
   const BlockKernelsOf<T>& kernels = block_kernels().of<T>();
   const LossConstants<T> constants{
       static_cast<T>(options.threshold), static_cast<T>(1 / options.temperature),
@@ -90,7 +69,7 @@ LossSums forward_sums(const Tensor& weak, const OptionalTensor& strong, const Te
     Buffers<T> buffers;
     std::fill_n(buffers.pos_weight, weighted ? kBlock : 0, T(1));
     std::fill_n(buffers.scale, weighted ? kBlock : 0, T(1));
-    const std::int64_t size = rectangles[inputs.weak].columns * rectangles[inputs.weak].rows;
+    const std::int64_t size = rectangles[places.weak].columns * rectangles[places.weak].rows;
     for (std::int64_t begin = 0; begin < size; begin += kBlock) {
       const std::int64_t count = std::min(kBlock, size - begin);
       const auto read = [&](int place, const Tensor& tensor, bool target, T* buffer) {
@@ -99,15 +78,15 @@ LossSums forward_sums(const Tensor& weak, const OptionalTensor& strong, const Te
       };
       LossForwardBlock<T> block{terms,   constants, nullptr, nullptr, nullptr,
                                 nullptr, nullptr,   nullptr, count};
-      block.weak = read(inputs.weak, weak, false, buffers.weak);
-      block.targets = read(inputs.targets, targets, true, buffers.targets);
-      if (inputs.strong >= 0) block.strong = read(inputs.strong, *strong, false, buffers.strong);
+      block.weak = read(places.weak, weak, false, buffers.weak);
+      block.targets = read(places.targets, targets, true, buffers.targets);
+      if (places.strong >= 0) block.strong = read(places.strong, *strong, false, buffers.strong);
       if (weighted) {
-        block.pos_weight = inputs.pos_weight >= 0
-                               ? read(inputs.pos_weight, *pos_weight, false, buffers.pos_weight)
+        block.pos_weight = places.pos_weight >= 0
+                               ? read(places.pos_weight, *pos_weight, false, buffers.pos_weight)
                                : buffers.pos_weight;
-        block.class_weight = inputs.class_weight >= 0
-                                 ? read(inputs.class_weight, *class_weight, false, buffers.scale)
+        block.class_weight = places.class_weight >= 0
+                                 ? read(places.class_weight, *class_weight, false, buffers.scale)
                                  : buffers.scale;
       }
       if (output >= 0) {
@@ -132,35 +111,27 @@ LossSums forward_sums(const Tensor& weak, const OptionalTensor& strong, const Te
   return all;
 }
 
-std::tuple<Tensor, Tensor> forward(const Tensor& logits_weak, const OptionalTensor& logits_strong,
-                                   const Tensor& targets, const OptionalTensor& pos_weight,
-                                   const OptionalTensor& class_weight, double threshold,
-                                   double temperature, double pseudo_weight,
-                                   double consistency_weight, int64_t reduction, bool validate) {
-  const LossOptions options{threshold,          temperature, pseudo_weight,
-                            consistency_weight, true,        static_cast<Reduction>(reduction)};
-  check_loss_inputs(logits_weak, logits_strong, targets, pos_weight, class_weight, options);
-  if (validate) check_targets(targets);
-  const at::ScalarType type = accumulation_type(logits_weak.scalar_type());
+LossPair forward(const LossInputs& inputs, bool validate) {
+  if (validate) check_target_values(inputs.targets);
+  const at::ScalarType type = inputs.accumulation();
+  const auto [threshold, temperature, pseudo_weight, consistency_weight, detach, reduction] =
+      inputs.options;
   Tensor entries;
-  if (options.reduction == Reduction::kNone) entries = at::empty_like(logits_weak, type);
-  LossSums sums = type == at::kDouble
-                      ? forward_sums<double>(logits_weak, logits_strong, targets, pos_weight,
-                                             class_weight, options, entries)
-                      : forward_sums<float>(logits_weak, logits_strong, targets, pos_weight,
-                                            class_weight, options, entries);
+  if (inputs.per_entry()) entries = at::empty_like(inputs.weak, type);
+  LossSums sums = type == at::kDouble ? forward_sums<double>(inputs, entries)
+                                      : forward_sums<float>(inputs, entries);
   const auto known = static_cast<double>(sums.known);
-  const auto unknown = static_cast<double>(logits_weak.numel() - sums.known);
-  const bool mean = options.reduction == Reduction::kMean;
+  const auto unknown = static_cast<double>(inputs.weak.numel() - sums.known);
+  const bool mean = reduction == Reduction::kMean;
   const double bce = mean && known > 0 ? sums.bce / known : sums.bce;
   if (pseudo_weight == 0) sums.pseudo = 0;  // skipped, as where no strong view is read
   const double pseudo = mean && unknown > 0 ? sums.pseudo / unknown : sums.pseudo;
   const double consistency = mean && unknown > 0 ? sums.consistency / unknown : sums.consistency;
-  Tensor terms = at::empty({5}, logits_weak.options().dtype(at::kDouble));
+  Tensor terms = at::empty({5}, inputs.weak.options().dtype(at::kDouble));
   const std::array<double, 5> values{bce, pseudo, consistency, known, unknown};
   std::copy(values.begin(), values.end(), terms.mutable_data_ptr<double>());
   if (entries.defined()) return {entries, terms};
-  Tensor loss = at::empty({}, logits_weak.options().dtype(type));
+  Tensor loss = at::empty({}, inputs.weak.options().dtype(type));
   const double total = bce + pseudo_weight * pseudo + consistency_weight * consistency;
   if (type == at::kDouble) {
     *loss.mutable_data_ptr<double>() = total;
@@ -171,15 +142,14 @@ std::tuple<Tensor, Tensor> forward(const Tensor& logits_weak, const OptionalTens
 }
 
 template <typename T>
-void backward_into(const Tensor& grad_weak, const Tensor& grad_strong, const Tensor& grad,
-                   const Tensor& weak, const OptionalTensor& strong, const Tensor& targets,
-                   const OptionalTensor& pos_weight, const OptionalTensor& class_weight,
-                   const Tensor& terms, const LossOptions& options) {
+void backward_into(const LossInputs& inputs, const Tensor& grad, const Tensor& terms,
+                   const Tensor& grad_weak, const Tensor& grad_strong) {
+  const auto& [weak, strong, targets, pos_weight, class_weight, options] = inputs;
   const double target_slope = options.detach_target ? 0 : 1 - 1 / options.temperature;
-  Terms which = terms_of(options, strong.has_value());
+  Terms which = terms_of(inputs);
   // The strong view matters to its own gradient and, through the target, to the weak one's.
   if (which == Terms::kAll && target_slope == 0 && !grad_strong.defined()) which = Terms::kWeak;
-  const bool per_entry = options.reduction == Reduction::kNone;
+  const bool per_entry = inputs.per_entry();
   const bool weighted = per_entry || pos_weight.has_value() || class_weight.has_value();
   const double* numbers = terms.const_data_ptr<double>();
   const bool mean = options.reduction == Reduction::kMean;
@@ -194,15 +164,14 @@ void backward_into(const Tensor& grad_weak, const Tensor& grad_strong, const Ten
   EntryLoop loop;
   const int weak_output = grad_weak.defined() ? loop.add_output(grad_weak) : -1;
   const int strong_output = grad_strong.defined() ? loop.add_output(grad_strong) : -1;
-  const Inputs inputs = add_inputs(
-      loop, weak, targets, which == Terms::kAll ? strong : std::nullopt, pos_weight, class_weight);
+  const Places places = add_inputs(loop, inputs, which == Terms::kAll);
   const int incoming_grad = per_entry ? loop.add_input(grad) : -1;
   const BlockKernelsOf<T>& kernels = block_kernels().of<T>();
   const auto body = [&](std::int64_t /*chunk*/, const Rectangle* rectangles) {
     Buffers<T> buffers;
     std::fill_n(buffers.pos_weight, weighted ? kBlock : 0, T(1));
     std::fill_n(buffers.scale, weighted ? kBlock : 0, T(1));
-    const std::int64_t size = rectangles[inputs.weak].columns * rectangles[inputs.weak].rows;
+    const std::int64_t size = rectangles[places.weak].columns * rectangles[places.weak].rows;
     for (std::int64_t begin = 0; begin < size; begin += kBlock) {
       const std::int64_t count = std::min(kBlock, size - begin);
       const auto read = [&](int place, const Tensor& tensor, bool target, T* buffer) {
@@ -215,15 +184,15 @@ void backward_into(const Tensor& grad_weak, const Tensor& grad_strong, const Ten
       block.bce_weight = static_cast<T>(known);
       block.target_slope = static_cast<T>(target_slope);
       block.count = count;
-      block.weak = read(inputs.weak, weak, false, buffers.weak);
-      block.targets = read(inputs.targets, targets, true, buffers.targets);
-      if (inputs.strong >= 0) block.strong = read(inputs.strong, *strong, false, buffers.strong);
+      block.weak = read(places.weak, weak, false, buffers.weak);
+      block.targets = read(places.targets, targets, true, buffers.targets);
+      if (places.strong >= 0) block.strong = read(places.strong, *strong, false, buffers.strong);
       if (weighted) {
-        block.pos_weight = inputs.pos_weight >= 0
-                               ? read(inputs.pos_weight, *pos_weight, false, buffers.pos_weight)
+        block.pos_weight = places.pos_weight >= 0
+                               ? read(places.pos_weight, *pos_weight, false, buffers.pos_weight)
                                : buffers.pos_weight;
-        block.scale = inputs.class_weight >= 0
-                          ? read(inputs.class_weight, *class_weight, false, buffers.scale)
+        block.scale = places.class_weight >= 0
+                          ? read(places.class_weight, *class_weight, false, buffers.scale)
                           : buffers.scale;
         if (incoming_grad >= 0) {
           const T* grads = read(incoming_grad, grad, false, buffers.grad);
@@ -253,36 +222,21 @@ void backward_into(const Tensor& grad_weak, const Tensor& grad_strong, const Ten
   loop.run(weak.numel(), body);
 }
 
-std::tuple<Tensor, Tensor> backward(const Tensor& grad, const Tensor& logits_weak,
-                                    const OptionalTensor& logits_strong, const Tensor& targets,
-                                    const OptionalTensor& pos_weight,
-                                    const OptionalTensor& class_weight, const Tensor& terms,
-                                    double threshold, double temperature, double pseudo_weight,
-                                    double consistency_weight, bool detach_target,
-                                    int64_t reduction, bool need_weak, bool need_strong) {
-  const LossOptions options{threshold,          temperature,   pseudo_weight,
-                            consistency_weight, detach_target, static_cast<Reduction>(reduction)};
-  check_loss_inputs(logits_weak, logits_strong, targets, pos_weight, class_weight, options);
-  const at::ScalarType type = accumulation_type(logits_weak.scalar_type());
-  TORCH_CHECK(grad.scalar_type() == type, "partial_label_loss: grad must be ", type, ", got ",
-              grad.scalar_type());
-  const Tensor grad_weak = need_weak ? at::empty_like(logits_weak) : Tensor();
-  const Tensor grad_strong = need_strong ? at::empty_like(*logits_strong) : Tensor();
-  if (type == at::kDouble) {
-    backward_into<double>(grad_weak, grad_strong, grad, logits_weak, logits_strong, targets,
-                          pos_weight, class_weight, terms, options);
-  } else {
-    backward_into<float>(grad_weak, grad_strong, grad, logits_weak, logits_strong, targets,
-                         pos_weight, class_weight, terms, options);
-  }
+LossPair backward(const LossInputs& inputs, const Tensor& grad, const Tensor& terms, bool need_weak,
+                  bool need_strong) {
+  const Tensor grad_weak = need_weak ? at::empty_like(inputs.weak) : Tensor();
+  const Tensor grad_strong = need_strong ? at::empty_like(*inputs.strong) : Tensor();
+  inputs.accumulation() == at::kDouble
+      ? backward_into<double>(inputs, grad, terms, grad_weak, grad_strong)
+      : backward_into<float>(inputs, grad, terms, grad_weak, grad_strong);
   return {grad_weak, grad_strong};
 }
 
 }  // namespace
 
 TORCH_LIBRARY_IMPL(labelassemble, CPU, m) {
-  m.impl("_partial_label_loss_forward", forward);
-  m.impl("_partial_label_loss_backward", backward);
+  m.impl("_partial_label_loss_forward", loss_forward_op<forward>);
+  m.impl("_partial_label_loss_backward", loss_backward_op<backward>);
 }
 
 }  // namespace labelassemble::cpu

@@ -45,6 +45,12 @@ struct Registers<float> {
     return _mm512_mask_blend_ps(mask, b, a);
   }
   LABELASSEMBLE_INLINE static Lanes larger(Lanes a, Lanes b) { return _mm512_max_ps(a, b); }
+  LABELASSEMBLE_INLINE static Lanes add_where(Mask mask, Lanes sum, Lanes x) {
+    return _mm512_mask_add_ps(sum, mask, sum, x);
+  }
+  LABELASSEMBLE_INLINE static Lanes add_product_where(Mask mask, Lanes sum, Lanes a, Lanes b) {
+    return _mm512_mask3_fmadd_ps(a, b, sum, mask);
+  }
 #else
   using Mask = Bits;
 #endif
@@ -63,6 +69,12 @@ struct Registers<double> {
     return _mm512_mask_blend_pd(mask, b, a);
   }
   LABELASSEMBLE_INLINE static Lanes larger(Lanes a, Lanes b) { return _mm512_max_pd(a, b); }
+  LABELASSEMBLE_INLINE static Lanes add_where(Mask mask, Lanes sum, Lanes x) {
+    return _mm512_mask_add_pd(sum, mask, sum, x);
+  }
+  LABELASSEMBLE_INLINE static Lanes add_product_where(Mask mask, Lanes sum, Lanes a, Lanes b) {
+    return _mm512_mask3_fmadd_pd(a, b, sum, mask);
+  }
 #else
   using Mask = Bits;
 #endif
@@ -111,6 +123,12 @@ struct Vector {
   LABELASSEMBLE_INLINE friend Vector larger(Vector a, Vector b) {
     return {Registers<T>::larger(a.lanes, b.lanes)};
   }
+  LABELASSEMBLE_INLINE friend Vector add_where(Mask mask, Vector sum, Vector x) {
+    return {Registers<T>::add_where(mask, sum.lanes, x.lanes)};
+  }
+  LABELASSEMBLE_INLINE friend Vector add_product_where(Mask mask, Vector sum, Vector a, Vector b) {
+    return {Registers<T>::add_product_where(mask, sum.lanes, a.lanes, b.lanes)};
+  }
 #else
   LABELASSEMBLE_INLINE friend Mask operator<(Vector a, Vector b) { return a.lanes < b.lanes; }
   LABELASSEMBLE_INLINE friend Mask operator<=(Vector a, Vector b) { return a.lanes <= b.lanes; }
@@ -121,6 +139,12 @@ struct Vector {
   }
   LABELASSEMBLE_INLINE friend Vector larger(Vector a, Vector b) {
     return {a.lanes > b.lanes ? a.lanes : b.lanes};
+  }
+  LABELASSEMBLE_INLINE friend Vector add_where(Mask mask, Vector sum, Vector x) {
+    return {sum.lanes + (mask ? x.lanes : Lanes{})};
+  }
+  LABELASSEMBLE_INLINE friend Vector add_product_where(Mask mask, Vector sum, Vector a, Vector b) {
+    return add_where(mask, sum, a * b);
   }
 #endif
 
@@ -142,8 +166,33 @@ struct Vector {
   }
 };
 
-// How many of a mask's conditions hold.
+// Masks of a number, a vector, two vectors: how many conditions hold, the contrary, the first and
+// not the second.
 LABELASSEMBLE_INLINE inline std::int64_t count(bool condition) { return condition; }
+LABELASSEMBLE_INLINE inline bool negated(bool mask) { return !mask; }
+LABELASSEMBLE_INLINE inline bool without(bool mask, bool other) { return mask && !other; }
+LABELASSEMBLE_INLINE inline float add_where(bool mask, float sum, float x) {
+  return mask ? sum + x : sum;
+}
+LABELASSEMBLE_INLINE inline double add_where(bool mask, double sum, double x) {
+  return mask ? sum + x : sum;
+}
+template <typename T>
+LABELASSEMBLE_INLINE inline T add_product_where(bool mask, T sum, T a, T b) {
+  return add_where(mask, sum, a * b);
+}
+template <typename Mask>
+LABELASSEMBLE_INLINE inline Mask negated(Mask mask)
+  requires(!std::is_class_v<Mask>)
+{
+  return static_cast<Mask>(~mask);
+}
+template <typename Mask>
+LABELASSEMBLE_INLINE inline Mask without(Mask mask, Mask other)
+  requires(!std::is_class_v<Mask>)
+{
+  return static_cast<Mask>(mask & ~other);
+}
 #if defined(__AVX512F__)
 LABELASSEMBLE_INLINE inline std::int64_t count(__mmask16 mask) { return __builtin_popcount(mask); }
 LABELASSEMBLE_INLINE inline std::int64_t count(__mmask8 mask) { return __builtin_popcount(mask); }
@@ -168,15 +217,28 @@ LABELASSEMBLE_INLINE inline std::int64_t count(Registers<double>::Bits mask) {
 }
 #endif
 
+// Lanes by halves: fewer steps that wait for each other than one lane after the other.
 template <typename T>
 LABELASSEMBLE_INLINE inline T sum_of(Vector<T> vector) {
-  T total = 0;
-  for (std::int64_t i = 0; i < Vector<T>::kSize; ++i) total += vector.lanes[i];
-  return total;
+  constexpr std::int64_t kSize = Vector<T>::kSize;
+  T lanes[kSize];
+  vector.store(lanes);
+  for (std::int64_t half = kSize / 2; half > 0; half /= 2) {
+    for (std::int64_t i = 0; i < half; ++i) lanes[i] += lanes[i + half];
+  }
+  return lanes[0];
 }
+
+// The product of 1 + lane, less 1. In double, as the product of a block's lanes is beyond float.
 template <typename T>
-LABELASSEMBLE_INLINE inline T sum_of(T number) {
-  return number;
+LABELASSEMBLE_INLINE inline double product_of(Vector<T> vector) {
+  constexpr std::int64_t kSize = Vector<T>::kSize;
+  double lanes[kSize];
+  for (std::int64_t i = 0; i < kSize; ++i) lanes[i] = static_cast<double>(vector.lanes[i]);
+  for (std::int64_t half = kSize / 2; half > 0; half /= 2) {
+    for (std::int64_t i = 0; i < half; ++i) lanes[i] = times_one_plus(lanes[i], lanes[i + half]);
+  }
+  return lanes[0];
 }
 
 // Two vectors side by side. The formulas are long chains of dependent operations, and a processor
@@ -237,7 +299,24 @@ struct Twice {
   LABELASSEMBLE_INLINE friend std::int64_t count(Mask mask) {
     return count(mask.first) + count(mask.second);
   }
+  LABELASSEMBLE_INLINE friend Mask negated(Mask mask) {
+    return {negated(mask.first), negated(mask.second)};
+  }
+  LABELASSEMBLE_INLINE friend Mask without(Mask mask, Mask other) {
+    return {without(mask.first, other.first), without(mask.second, other.second)};
+  }
+  LABELASSEMBLE_INLINE friend Twice add_where(Mask mask, Twice sum, Twice x) {
+    return {add_where(mask.first, sum.first, x.first),
+            add_where(mask.second, sum.second, x.second)};
+  }
+  LABELASSEMBLE_INLINE friend Twice add_product_where(Mask mask, Twice sum, Twice a, Twice b) {
+    return {add_product_where(mask.first, sum.first, a.first, b.first),
+            add_product_where(mask.second, sum.second, a.second, b.second)};
+  }
   LABELASSEMBLE_INLINE friend Scalar sum_of(Twice x) { return sum_of(x.first + x.second); }
+  LABELASSEMBLE_INLINE friend double product_of(Twice x) {
+    return product_of(times_one_plus(x.first, x.second));
+  }
 };
 
 template <typename V>

@@ -46,11 +46,10 @@ struct LossArguments {
 
 struct LossForward {
   LossArguments arguments;
-  Operand losses;                    // reduction none
-  void* loss = nullptr;              // else: one float or double
-  double* terms = nullptr;           // [5]
-  double* partials = nullptr;        // [4 * loss_blocks()]
-  unsigned int* finished = nullptr;  // 0; needed where loss_blocks() > 1
+  Operand losses;              // reduction none
+  void* loss = nullptr;        // else: one float or double
+  double* terms = nullptr;     // [5]
+  double* partials = nullptr;  // [loss_partials()]
 };
 
 struct LossBackward {
@@ -62,8 +61,8 @@ struct LossBackward {
   Operand grad_strong;
 };
 
-// Blocks of the forward: one for small batches, which then needs no second stage.
-int loss_blocks(std::int64_t total);
+// How many doubles the blocks of the forward leave to the last of them; 0 where there is one block.
+std::int64_t loss_partials(std::int64_t total);
 cudaError_t launch_loss_forward(const LossForward& forward, cudaStream_t stream);
 cudaError_t launch_loss_backward(const LossBackward& backward, cudaStream_t stream);
 

@@ -10,16 +10,27 @@
 
 namespace labelassemble::cuda {
 
-// Byte offset of entry `index` in an operand of these strides.
-__device__ __forceinline__ std::int64_t offset_of(const std::int64_t* sizes, int axes,
-                                                  const std::int64_t* strides, std::int64_t index) {
-  std::int64_t offset = 0;
+// Byte offsets of entry `index` in operands of the same sizes: one division for each axis but the
+// last, of 32 bits where the indices are.
+template <int kOperands>
+__device__ __forceinline__ void offsets_of(const std::int64_t* sizes, int axes, std::int64_t index,
+                                           const std::int64_t* const (&strides)[kOperands],
+                                           std::int64_t (&offsets)[kOperands]) {
+#pragma unroll
+  for (int i = 0; i < kOperands; ++i) offsets[i] = 0;
   for (int axis = 0; axis < axes; ++axis) {
-    const std::int64_t rest = index / sizes[axis];
-    offset += (index - rest * sizes[axis]) * strides[axis];
-    index = rest;
+    std::int64_t coordinate = index;
+    if (axis + 1 < axes) {
+      const std::int64_t size = sizes[axis];
+      const std::int64_t rest = (index | size) <= 0xffffffff ? static_cast<std::uint32_t>(index) /
+                                                                   static_cast<std::uint32_t>(size)
+                                                             : index / size;
+      coordinate = index - rest * size;
+      index = rest;
+    }
+#pragma unroll
+    for (int i = 0; i < kOperands; ++i) offsets[i] += coordinate * strides[i][axis];
   }
-  return offset;
 }
 
 __device__ __forceinline__ float widen(__half value) { return __half2float(value); }

@@ -5,183 +5,72 @@
 // Sums are deterministic: a thread adds its entries in a fixed order, a block its threads' in a
 // fixed tree, and the block that ends last adds the blocks' partial sums by their number. Nothing
 // is read back to the host, so a CUDA graph can hold both. Flat operands go by 16 bytes a thread;
-// other layouts and dtypes entry by entry, in place. Not measured: written and compiled without a
-// GPU (benchmarks/gpu.sh measures).
-#include "ops/cuda/operand.cuh"
-#include "ops/partial_label_loss_formula.h"
+// other layouts and dtypes, and those with weights by class, entry by entry, in place. Not
+// measured: written and compiled without a GPU (benchmarks/gpu.sh measures).
+#include "ops/cuda/partial_label_loss_entry.cuh"
 
 namespace labelassemble::cuda {
 namespace {
 
 constexpr int kThreads = 256;
-constexpr std::int64_t kEntriesOfOneBlock = 1 << 12;
+// A small batch is one block of more threads: one launch, and no second stage of the sums.
+constexpr int kThreadsOfOneBlock = 1024;
+constexpr std::int64_t kEntriesOfOneBlock = 1 << 14;
 constexpr int kMaxBlocks = 2048;
-
-struct Sums {
-  double bce = 0;
-  double pseudo = 0;
-  double consistency = 0;
-  double known = 0;
-
-  __device__ void add(const Sums& other) {
-    bce += other.bce;
-    pseudo += other.pseudo;
-    consistency += other.consistency;
-    known += other.known;
-  }
-};
 
 // Adds the threads' sums in a fixed tree; the result is thread 0's.
 __device__ Sums sum_of_block(Sums sums) {
-  __shared__ Sums shared[kThreads / 32];
+  __shared__ Sums shared[32];
   for (int step = 16; step > 0; step /= 2) {
-    Sums other;
-    other.bce = __shfl_down_sync(0xffffffffu, sums.bce, step);
-    other.pseudo = __shfl_down_sync(0xffffffffu, sums.pseudo, step);
-    other.consistency = __shfl_down_sync(0xffffffffu, sums.consistency, step);
-    other.known = __shfl_down_sync(0xffffffffu, sums.known, step);
+    const Sums other{__shfl_down_sync(0xffffffffu, sums.bce, step),
+                     __shfl_down_sync(0xffffffffu, sums.pseudo, step),
+                     __shfl_down_sync(0xffffffffu, sums.consistency, step),
+                     __shfl_down_sync(0xffffffffu, sums.known, step)};
     sums.add(other);
   }
   if (threadIdx.x % 32 == 0) shared[threadIdx.x / 32] = sums;
   __syncthreads();
   if (threadIdx.x == 0) {
-    for (int warp = 1; warp < kThreads / 32; ++warp) sums.add(shared[warp]);
+    for (unsigned int warp = 1; warp < blockDim.x / 32; ++warp) sums.add(shared[warp]);
   }
   return sums;
-}
-
-template <typename T>
-struct Weights {
-  T pos_weight = 1;
-  T class_weight = 1;
-};
-
-template <typename T>
-__device__ __forceinline__ T forward_entry(const LossArguments& arguments, T z, T zs, T target,
-                                           const Weights<T>& weights, Sums& sums) {
-  const Probability<T> a = probability(z);
-  if (target == target) {
-    const T term = weights.class_weight * bce(z, a.tail, target, weights.pos_weight);
-    sums.bce += term;
-    sums.known += 1;
-    return term;
-  }
-  if (arguments.pseudo_weight == 0 && arguments.strong.data == nullptr) return T(0);
-  const T move = sharpening(a, static_cast<T>(arguments.threshold),
-                            static_cast<T>(arguments.inverse_temperature));
-  const T pseudo = weights.class_weight * move * move;
-  sums.pseudo += pseudo;
-  T total = static_cast<T>(arguments.pseudo_weight) * pseudo;
-  if (arguments.strong.data != nullptr) {
-    const T gap = probability(zs).value - (a.value - move);
-    const T consistency = weights.class_weight * gap * gap;
-    sums.consistency += consistency;
-    total += static_cast<T>(arguments.consistency_weight) * consistency;
-  }
-  return total;
-}
-
-template <typename T>
-struct Scales {
-  T known;
-  T pseudo;
-  T consistency;
-  T target_slope;
-};
-
-template <typename T>
-struct Gradients {
-  T weak = 0;
-  T strong = 0;
-};
-
-template <typename T>
-__device__ __forceinline__ Gradients<T> backward_entry(const LossArguments& arguments,
-                                                       const Scales<T>& scales, T z, T zs, T target,
-                                                       const Weights<T>& weights) {
-  const Probability<T> a = probability(z);
-  if (target == target)
-    return {weights.class_weight * scales.known * bce_slope(a, target, weights.pos_weight), T(0)};
-  if (arguments.pseudo_weight == 0 && arguments.strong.data == nullptr) return {};
-  const T move = sharpening(a, static_cast<T>(arguments.threshold),
-                            static_cast<T>(arguments.inverse_temperature));
-  T gap = 0;
-  T strong = 0;
-  if (arguments.strong.data != nullptr) {
-    const Probability<T> a_strong = probability(zs);
-    gap = a_strong.value - (a.value - move);
-    strong = unknown_slope_strong(a_strong, gap, scales.consistency);
-  }
-  const T weak = scales.target_slope == T(0)
-                     ? unknown_slope_weak(a, move, scales.pseudo)
-                     : unknown_slope_weak(a, move, gap, scales.target_slope, scales.pseudo,
-                                          scales.consistency);
-  return {weights.class_weight * weak, weights.class_weight * strong};
-}
-
-template <typename T>
-__device__ __forceinline__ Weights<T> weights_at(const LossArguments& arguments,
-                                                 std::int64_t index) {
-  const Entries& entries = arguments.entries;
-  const auto read = [&](const Operand& operand) {
-    return operand.data == nullptr ? T(1)
-                                   : load<T>(operand.data + offset_of(entries.sizes, entries.axes,
-                                                                      operand.strides, index),
-                                             operand.element);
-  };
-  return {read(arguments.pos_weight), read(arguments.class_weight)};
-}
-
-template <typename T, bool kTarget = false>
-__device__ __forceinline__ T read_at(const Entries& entries, const Operand& operand,
-                                     std::int64_t index) {
-  return load<T, kTarget>(
-      operand.data + offset_of(entries.sizes, entries.axes, operand.strides, index),
-      operand.element);
-}
-
-template <typename T>
-__device__ __forceinline__ void write_at(const Entries& entries, const Operand& operand,
-                                         std::int64_t index, T value) {
-  store(operand.data + offset_of(entries.sizes, entries.axes, operand.strides, index),
-        operand.element, value);
 }
 
 // T: computed in; L: the logits' dtype where flat, Y: the targets'.
 template <typename T, typename L, typename Y, bool kFlat>
 __device__ Sums forward_entries(const LossForward& forward) {
   const LossArguments& arguments = forward.arguments;
-  const Entries& entries = arguments.entries;
-  constexpr int kCount = kFlat ? 16 / sizeof(L) : 1;
-  const std::int64_t packs = entries.total / kCount;
-  const std::int64_t stride = static_cast<std::int64_t>(gridDim.x) * kThreads;
-  const std::int64_t thread = static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x;
-  Sums sums;
+  const Options<T> options(arguments);
+  const std::int64_t total = arguments.entries.total;
+  const std::int64_t stride = static_cast<std::int64_t>(gridDim.x) * blockDim.x;
+  const std::int64_t thread = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
+  Sums sums{};
+  std::int64_t rest = 0;
   if constexpr (kFlat) {
+    constexpr int kCount = 16 / sizeof(L);
+    const std::int64_t packs = total / kCount;
     for (std::int64_t pack = thread; pack < packs; pack += stride) {
-      T z[kCount];
-      T zs[kCount] = {};
-      T target[kCount];
+      const Packs<T, L, Y, kCount> inputs(arguments, pack * kCount);
       T loss[kCount];
-      load_pack<L, kCount>(arguments.weak.data, pack * kCount, z);
-      if (arguments.strong.data != nullptr)
-        load_pack<L, kCount>(arguments.strong.data, pack * kCount, zs);
-      load_pack<Y, kCount>(arguments.targets.data, pack * kCount, target);
+      SumsOf<T> of_pack{};
 #pragma unroll
-      for (int i = 0; i < kCount; ++i)
-        loss[i] = forward_entry<T>(arguments, z[i], zs[i], target[i], {}, sums);
+      for (int i = 0; i < kCount; ++i) loss[i] = forward_entry<T>(options, inputs[i], of_pack);
+      sums.add(of_pack);
       if (forward.losses.data != nullptr)
         store_pack<T, kCount>(forward.losses.data, pack * kCount, loss);
     }
+    rest = packs * kCount;
   }
-  const std::int64_t rest = kFlat ? packs * kCount : 0;
-  for (std::int64_t index = rest + thread; index < entries.total; index += stride) {
-    const T zs =
-        arguments.strong.data != nullptr ? read_at<T>(entries, arguments.strong, index) : T(0);
-    const T loss = forward_entry<T>(arguments, read_at<T>(entries, arguments.weak, index), zs,
-                                    read_at<T, true>(entries, arguments.targets, index),
-                                    weights_at<T>(arguments, index), sums);
-    if (forward.losses.data != nullptr) write_at(entries, forward.losses, index, loss);
+  for (std::int64_t index = rest + thread; index < total; index += stride) {
+    std::int64_t offset;
+    std::int64_t unused;
+    const Entry<T> entry =
+        entry_at<T>(arguments, index, forward.losses, forward.losses, offset, unused);
+    SumsOf<T> of_entry{};
+    const T loss = forward_entry<T>(options, entry, of_entry);
+    sums.add(of_entry);
+    if (forward.losses.data != nullptr)
+      store(forward.losses.data + offset, forward.losses.element, loss);
   }
   return sums;
 }
@@ -208,37 +97,39 @@ __device__ void write_result(const LossForward& forward, Sums sums) {
   }
 }
 
-template <typename T, typename L, typename Y, bool kFlat>
-__global__ void __launch_bounds__(kThreads)
+template <typename T, typename L, typename Y, bool kFlat, int kSize>
+__global__ void __launch_bounds__(kSize)
     forward_kernel(const __grid_constant__ LossForward forward) {
   const Sums sums = sum_of_block(forward_entries<T, L, Y, kFlat>(forward));
-  if (gridDim.x == 1) {
+  if constexpr (kSize == kThreadsOfOneBlock) {
     if (threadIdx.x == 0) write_result<T>(forward, sums);
-    return;
-  }
-  __shared__ bool last;
-  auto* partials = reinterpret_cast<Sums*>(forward.partials);
-  if (threadIdx.x == 0) {
-    partials[blockIdx.x] = sums;
+  } else {
+    __shared__ bool last;
+    auto* partials = reinterpret_cast<Sums*>(forward.partials);
+    // After the sums the number of blocks that are done, set to 0 before the launch.
+    auto* finished = reinterpret_cast<unsigned int*>(partials + gridDim.x);
+    if (threadIdx.x == 0) {
+      partials[blockIdx.x] = sums;
+      __threadfence();
+      last = atomicAdd(finished, 1u) == gridDim.x - 1;
+    }
+    __syncthreads();
+    if (!last) return;
     __threadfence();
-    last = atomicAdd(forward.finished, 1u) == gridDim.x - 1;
+    Sums all{};
+    for (unsigned int block = threadIdx.x; block < gridDim.x; block += kSize)
+      all.add(partials[block]);
+    all = sum_of_block(all);
+    if (threadIdx.x == 0) write_result<T>(forward, all);
   }
-  __syncthreads();
-  if (!last) return;
-  __threadfence();
-  Sums all;
-  for (unsigned int block = threadIdx.x; block < gridDim.x; block += kThreads)
-    all.add(partials[block]);
-  __syncthreads();
-  all = sum_of_block(all);
-  if (threadIdx.x == 0) write_result<T>(forward, all);
 }
 
 template <typename T, typename L, typename Y, bool kFlat>
 __global__ void __launch_bounds__(kThreads)
     backward_kernel(const __grid_constant__ LossBackward backward) {
   const LossArguments& arguments = backward.arguments;
-  const Entries& entries = arguments.entries;
+  const Options<T> options(arguments);
+  const std::int64_t total = arguments.entries.total;
   const bool per_entry = arguments.reduction == LossReduction::kNone;
   const bool mean = arguments.reduction == LossReduction::kMean;
   const double incoming = per_entry ? 1 : load<T>(backward.grad.data, backward.grad.element);
@@ -250,47 +141,49 @@ __global__ void __launch_bounds__(kThreads)
                          static_cast<T>(arguments.pseudo_weight * of_unknown),
                          static_cast<T>(arguments.consistency_weight * of_unknown),
                          static_cast<T>(backward.target_slope)};
-  constexpr int kCount = kFlat ? 16 / sizeof(L) : 1;
-  const std::int64_t packs = kFlat && !per_entry ? entries.total / kCount : 0;
   const std::int64_t stride = static_cast<std::int64_t>(gridDim.x) * kThreads;
   const std::int64_t thread = static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x;
+  std::int64_t rest = 0;
   if constexpr (kFlat) {
+    constexpr int kCount = 16 / sizeof(L);
+    const std::int64_t packs = total / kCount;
     for (std::int64_t pack = thread; pack < packs; pack += stride) {
-      T z[kCount];
-      T zs[kCount] = {};
-      T target[kCount];
+      const Packs<T, L, Y, kCount> inputs(arguments, pack * kCount);
+      T factor[kCount];
+      if (per_entry) load_pack<T, kCount>(backward.grad.data, pack * kCount, factor);
       T weak[kCount];
       T strong[kCount];
-      load_pack<L, kCount>(arguments.weak.data, pack * kCount, z);
-      if (arguments.strong.data != nullptr)
-        load_pack<L, kCount>(arguments.strong.data, pack * kCount, zs);
-      load_pack<Y, kCount>(arguments.targets.data, pack * kCount, target);
 #pragma unroll
       for (int i = 0; i < kCount; ++i) {
-        const Gradients<T> gradients =
-            backward_entry<T>(arguments, scales, z[i], zs[i], target[i], {});
-        weak[i] = gradients.weak;
-        strong[i] = gradients.strong;
+        const Gradients<T> gradients = backward_entry<T>(options, scales, inputs[i]);
+        weak[i] = per_entry ? factor[i] * gradients.weak : gradients.weak;
+        strong[i] = per_entry ? factor[i] * gradients.strong : gradients.strong;
       }
       if (backward.grad_weak.data != nullptr)
         store_pack<L, kCount>(backward.grad_weak.data, pack * kCount, weak);
-      if (backward.grad_strong.data != nullptr) {
+      if (backward.grad_strong.data != nullptr)
         store_pack<L, kCount>(backward.grad_strong.data, pack * kCount, strong);
-      }
     }
+    rest = packs * kCount;
   }
-  for (std::int64_t index = packs * kCount + thread; index < entries.total; index += stride) {
-    const T zs =
-        arguments.strong.data != nullptr ? read_at<T>(entries, arguments.strong, index) : T(0);
-    Gradients<T> gradients = backward_entry<T>(
-        arguments, scales, read_at<T>(entries, arguments.weak, index), zs,
-        read_at<T, true>(entries, arguments.targets, index), weights_at<T>(arguments, index));
-    const T factor = per_entry ? read_at<T>(entries, backward.grad, index) : T(1);
-    if (backward.grad_weak.data != nullptr)
-      write_at(entries, backward.grad_weak, index, factor * gradients.weak);
-    if (backward.grad_strong.data != nullptr) {
-      write_at(entries, backward.grad_strong, index, factor * gradients.strong);
+  for (std::int64_t index = rest + thread; index < total; index += stride) {
+    std::int64_t weak;
+    std::int64_t strong;
+    const Entry<T> entry =
+        entry_at<T>(arguments, index, backward.grad_weak, backward.grad_strong, weak, strong);
+    const Gradients<T> gradients = backward_entry<T>(options, scales, entry);
+    T factor = 1;
+    if (per_entry) {
+      const std::int64_t* const strides[] = {backward.grad.strides};
+      std::int64_t offsets[1];
+      offsets_of(arguments.entries.sizes, arguments.entries.axes, index, strides, offsets);
+      factor = load<T>(backward.grad.data + offsets[0], backward.grad.element);
     }
+    if (backward.grad_weak.data != nullptr)
+      store(backward.grad_weak.data + weak, backward.grad_weak.element, factor * gradients.weak);
+    if (backward.grad_strong.data != nullptr)
+      store(backward.grad_strong.data + strong, backward.grad_strong.element,
+            factor * gradients.strong);
   }
 }
 
@@ -326,19 +219,37 @@ void with_types(const LossArguments& arguments, const Run& run) {
   }
 }
 
-}  // namespace
-
 int loss_blocks(std::int64_t total) {
-  if (total <= kEntriesOfOneBlock) return 1;
   const std::int64_t blocks = (total + kThreads * 8 - 1) / (kThreads * 8);
   return static_cast<int>(blocks < kMaxBlocks ? blocks : kMaxBlocks);
 }
 
+}  // namespace
+
+std::int64_t loss_partials(std::int64_t total) {
+  return total <= kEntriesOfOneBlock ? 0 : 4 * loss_blocks(total) + 1;  // 1 for `finished`
+}
+
 cudaError_t launch_loss_forward(const LossForward& forward, cudaStream_t stream) {
+  const std::int64_t total = forward.arguments.entries.total;
+  const bool one_block = total <= kEntriesOfOneBlock;
+  const int blocks = one_block ? 1 : loss_blocks(total);
+  if (!one_block) {
+    const cudaError_t error =
+        cudaMemsetAsync(forward.partials + 4 * blocks, 0, sizeof(double), stream);
+    if (error != cudaSuccess) return error;
+  }
   with_types(forward.arguments, [&](auto t, auto l, auto y, auto flat) {
-    forward_kernel<typename decltype(t)::type, typename decltype(l)::type,
-                   typename decltype(y)::type, decltype(flat)::value>
-        <<<loss_blocks(forward.arguments.entries.total), kThreads, 0, stream>>>(forward);
+    using T = typename decltype(t)::type;
+    using L = typename decltype(l)::type;
+    using Y = typename decltype(y)::type;
+    constexpr bool kFlat = decltype(flat)::value;
+    if (one_block) {
+      forward_kernel<T, L, Y, kFlat, kThreadsOfOneBlock>
+          <<<1, kThreadsOfOneBlock, 0, stream>>>(forward);
+    } else {
+      forward_kernel<T, L, Y, kFlat, kThreads><<<blocks, kThreads, 0, stream>>>(forward);
+    }
   });
   return cudaGetLastError();
 }

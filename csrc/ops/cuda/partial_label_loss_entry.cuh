@@ -1,0 +1,164 @@
+// An entry of the loss on CUDA: how it is read, in any layout or in packs, and what it adds to the
+// sums and to the gradients. The formulas are those of the CPU.
+#pragma once
+
+#include "ops/cuda/operand.cuh"
+#include "ops/partial_label_loss_formula.h"
+
+namespace labelassemble::cuda {
+
+// A thread adds the entries of a pack in T, packs and threads in double.
+template <typename T>
+struct SumsOf {
+  T bce;
+  T pseudo;
+  T consistency;
+  T known;
+
+  template <typename Other>
+  __device__ __forceinline__ void add(const SumsOf<Other>& other) {
+    bce += static_cast<T>(other.bce);
+    pseudo += static_cast<T>(other.pseudo);
+    consistency += static_cast<T>(other.consistency);
+    known += static_cast<T>(other.known);
+  }
+};
+using Sums = SumsOf<double>;
+
+// The options as the entries need them: converted once a thread, not once an entry.
+template <typename T>
+struct Options {
+  bool strong;   // the consistency term is there
+  bool unknown;  // any term of unknown entries is
+  T threshold;
+  T inverse_temperature;
+  T pseudo_weight;
+  T consistency_weight;
+
+  __device__ explicit Options(const LossArguments& arguments)
+      : strong(arguments.strong.data != nullptr),
+        unknown(arguments.pseudo_weight != 0 || strong),
+        threshold(static_cast<T>(arguments.threshold)),
+        inverse_temperature(static_cast<T>(arguments.inverse_temperature)),
+        pseudo_weight(static_cast<T>(arguments.pseudo_weight)),
+        consistency_weight(static_cast<T>(arguments.consistency_weight)) {}
+};
+
+// What an entry is computed of; zs is 0 where there is no strong view.
+template <typename T>
+struct Entry {
+  T z;
+  T zs;
+  T target;
+  T pos_weight;
+  T class_weight;
+};
+
+template <typename T>
+__device__ __forceinline__ T forward_entry(const Options<T>& options, const Entry<T>& entry,
+                                           SumsOf<T>& sums) {
+  const Probability<T> a = probability(entry.z);
+  if (entry.target == entry.target) {
+    const T term = entry.class_weight * bce(entry.z, a.tail, entry.target, entry.pos_weight);
+    sums.bce += term;
+    sums.known += 1;
+    return term;
+  }
+  if (!options.unknown) return T(0);
+  const T move = sharpening(a, options.threshold, options.inverse_temperature);
+  const T pseudo = entry.class_weight * move * move;
+  sums.pseudo += pseudo;
+  T total = options.pseudo_weight * pseudo;
+  if (options.strong) {
+    const T gap = probability(entry.zs).value - (a.value - move);
+    const T consistency = entry.class_weight * gap * gap;
+    sums.consistency += consistency;
+    total += options.consistency_weight * consistency;
+  }
+  return total;
+}
+
+template <typename T>
+struct Scales {
+  T known;
+  T pseudo;
+  T consistency;
+  T target_slope;
+};
+
+template <typename T>
+struct Gradients {
+  T weak = 0;
+  T strong = 0;
+};
+
+template <typename T>
+__device__ __forceinline__ Gradients<T> backward_entry(const Options<T>& options,
+                                                       const Scales<T>& scales,
+                                                       const Entry<T>& entry) {
+  const Probability<T> a = probability(entry.z);
+  if (entry.target == entry.target)
+    return {entry.class_weight * scales.known * bce_slope(a, entry.target, entry.pos_weight), T(0)};
+  if (!options.unknown) return {};
+  const T move = sharpening(a, options.threshold, options.inverse_temperature);
+  T gap = 0;
+  T strong = 0;
+  if (options.strong) {
+    const Probability<T> a_strong = probability(entry.zs);
+    gap = a_strong.value - (a.value - move);
+    strong = unknown_slope_strong(a_strong, gap, scales.consistency);
+  }
+  const T weak = scales.target_slope == T(0)
+                     ? unknown_slope_weak(a, move, scales.pseudo)
+                     : unknown_slope_weak(a, move, gap, scales.target_slope, scales.pseudo,
+                                          scales.consistency);
+  return {entry.class_weight * weak, entry.class_weight * strong};
+}
+
+// The inputs of entry `index` in any layout, and its offsets in two more operands, which the pass
+// writes or reads.
+template <typename T>
+__device__ __forceinline__ Entry<T> entry_at(const LossArguments& arguments, std::int64_t index,
+                                             const Operand& first, const Operand& second,
+                                             std::int64_t& first_offset,
+                                             std::int64_t& second_offset) {
+  const Entries& entries = arguments.entries;
+  const std::int64_t* const strides[] = {arguments.weak.strides,
+                                         arguments.strong.strides,
+                                         arguments.targets.strides,
+                                         arguments.pos_weight.strides,
+                                         arguments.class_weight.strides,
+                                         first.strides,
+                                         second.strides};
+  std::int64_t offsets[7];
+  offsets_of(entries.sizes, entries.axes, index, strides, offsets);
+  first_offset = offsets[5];
+  second_offset = offsets[6];
+  const auto read = [&](const Operand& operand, std::int64_t offset, T absent) {
+    return operand.data == nullptr ? absent : load<T>(operand.data + offset, operand.element);
+  };
+  return {load<T>(arguments.weak.data + offsets[0], arguments.weak.element),
+          read(arguments.strong, offsets[1], T(0)),
+          load<T, true>(arguments.targets.data + offsets[2], arguments.targets.element),
+          read(arguments.pos_weight, offsets[3], T(1)),
+          read(arguments.class_weight, offsets[4], T(1))};
+}
+
+// A pack of flat operands.
+template <typename T, typename L, typename Y, int kCount>
+struct Packs {
+  T z[kCount];
+  T zs[kCount] = {};
+  T target[kCount];
+
+  __device__ __forceinline__ Packs(const LossArguments& arguments, std::int64_t first) {
+    load_pack<L, kCount>(arguments.weak.data, first, z);
+    if (arguments.strong.data != nullptr) load_pack<L, kCount>(arguments.strong.data, first, zs);
+    load_pack<Y, kCount>(arguments.targets.data, first, target);
+  }
+  __device__ __forceinline__ Entry<T> operator[](int i) const {
+    return {z[i], zs[i], target[i], T(1), T(1)};
+  }
+};
+
+}  // namespace labelassemble::cuda
