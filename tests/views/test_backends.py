@@ -138,13 +138,13 @@ def test_processes_together_have_the_batches_and_the_views_of_one(
     for epoch in (0, 1):
         for whole, *several in zip(alone[epoch], *(part[epoch] for part in parts), strict=True):
             assert {part.step for part in several} == {whole.step}
-            for joined, expected in zip(_joined(several), whole[1:], strict=True):
+            for joined, expected in zip(_joined(several), whole[1:5], strict=True):
                 assert expected is not None
                 assert torch.equal(joined.nan_to_num(9.0), expected.nan_to_num(9.0))
 
 
 def _joined(several: list[Batch]) -> list[Tensor]:
-    return [torch.cat(tensors) for tensors in zip(*(part[1:] for part in several), strict=True)]
+    return [torch.cat(tensors) for tensors in zip(*(part[1:5] for part in several), strict=True)]
 
 
 def test_processes_share_an_epoch_and_their_views_are_those_of_one(backend: Choice, paths: list[str]) -> None:
