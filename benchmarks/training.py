@@ -96,13 +96,13 @@ def variants(compiled: bool) -> list[Variant]:
         Variant("fused loss, channels_last", "fused", channels_last=True),
         Variant("fused loss, bf16", "fused", "bfloat16"),
     ]
+    name = "fused loss, bf16, channels_last"
     if compiled:
-        rows.append(Variant("fused loss, bf16, channels_last", "fused", "bfloat16", channels_last=True))
-        return [
-            *rows,
-            Variant("c: fused loss, bf16, channels_last, compile", "fused", "bfloat16", True, True),
-        ]
-    return [*rows, Variant("c: fused loss, bf16, channels_last", "fused", "bfloat16", True)]
+        rows.append(Variant(name, "fused", "bfloat16", True))
+        name += ", compile"
+    rows.append(Variant(f"c: {name}", "fused", "bfloat16", True, compiled))
+    rows.append(Variant(f"{name}, Adam fused", "fused", "bfloat16", True, compiled, fused_adam=True))
+    return [*rows, Variant(f"{name}, backbone frozen", "fused", "bfloat16", True, compiled, frozen=True)]
 
 
 def make_step(variant: Variant, device: str, pixels: int, batch: int) -> Callable[[], None]:

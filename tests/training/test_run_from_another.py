@@ -95,7 +95,8 @@ def test_the_command_line_says_what_is_kept_and_added(
     arguments = ["train", small_sources / "run.yaml", *NEW, "train.epochs=1", "train.freeze_backbone=true"]
     arguments += ["--from", learnt, "-o", small_sources / "new"]
     monkeypatch.setattr(sys, "argv", ["labelassemble", *map(str, arguments)])
-    main()
+    with pytest.raises(SystemExit, match=r"^0$"):
+        main()
     said = (
         f"Goes on from {learnt.resolve()} after epoch {load_trained(learnt).epoch}: keeps square; adds stripe"
     )
