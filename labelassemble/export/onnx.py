@@ -5,6 +5,7 @@ import importlib.util
 import io
 import logging
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -71,7 +72,7 @@ def write_onnx(parts: ExportParts, path: Path) -> ExportSummary:
 
 
 @contextlib.contextmanager
-def _quiet_logs():  # type: ignore[no-untyped-def]
+def _quiet_logs() -> Iterator[None]:
     """Silence what the exporter logs of its own insides."""
     logging.disable(logging.WARNING)
     try:
