@@ -98,7 +98,7 @@ def test_train_evaluate_predict_export_on_one_run(cli: Cli, small_sources: Path)
 
     status, out, _ = cli("export", run)
     assert status == 0
-    assert load_metadata(run / "model.pt").thresholds is None
+    assert set(load_metadata(run / "model.pt").thresholds or ()) == {"square", "stripe"}
 
     chosen = {"temperature": 2.0, "calibrated_thresholds": {"0.95": 0.6, "0.9": 0.4}}
     calibration = {"format": 1, "classes": {"square": chosen, "stripe": chosen}}

@@ -12,9 +12,9 @@ import pytest
 import torch
 from rich.console import Console
 
-from labelassemble import run as run_module
 from labelassemble.config import load_config
 from labelassemble.run import train_run
+from labelassemble.run import training as run_module
 from labelassemble.training import checkpoint, loop
 from labelassemble.training.checkpoint import load_checkpoint
 from labelassemble.training.display import Display

@@ -81,7 +81,7 @@ def test_a_run_stopped_before_its_first_checkpoint_begins_from_there_again(
     config = load_config(small_sources / "run.yaml", [*NEW, "train.freeze_known=true", "train.epochs=1"])
     run = small_sources / "new"
     with monkeypatch.context() as patch:
-        patch.setattr("labelassemble.run.fit", stop)
+        patch.setattr("labelassemble.run.training.fit", stop)
         with pytest.raises(TrainingInterrupted):
             train_run(config, run, resume=False, console=QUIET, start_from=learnt)
     train_run(config, run, resume=True, console=QUIET)

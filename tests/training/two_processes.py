@@ -20,11 +20,11 @@ import torch
 from rich.console import Console
 from torch import Tensor, nn
 
-from labelassemble import run as run_module
 from labelassemble.config import load_config
 from labelassemble.errors import LabelAssembleError
 from labelassemble.loss import PartialLabelLoss
 from labelassemble.run import assemble_config, train_run
+from labelassemble.run import training as run_module
 from labelassemble.training.accumulate import Counts, count, part_terms, split
 from labelassemble.training.batch_norm import GlobalBatchNorm, synchronised
 from labelassemble.training.checkpoint import load_checkpoint

@@ -1,13 +1,7 @@
-"""A run: from a configuration to a folder that holds everything a later command needs."""
+"""From a configuration to a folder that holds everything a later command needs."""
 
-import csv
-import io
 import json
-import os
-import platform
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,56 +10,23 @@ from typing import Any
 import numpy as np
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from labelassemble import _extension
 from labelassemble.config import Config, load_config
-from labelassemble.data import Assembly, Table, assemble, missing_files
-from labelassemble.data.images import decode_image
+from labelassemble.data import Assembly, Table, missing_files
 from labelassemble.errors import LabelAssembleError
 from labelassemble.evaluation import Evaluation, auroc_per_class
-from labelassemble.evaluation.assess import Network, assess_external, assess_held_out
-from labelassemble.evaluation.comparison import Comparison
-from labelassemble.evaluation.external import External, Part, prepare_external
-from labelassemble.export.calibration import read_calibration
-from labelassemble.export.formats import ExportFormat, write_export
-from labelassemble.export.parts import ExportSummary, Precision, take_apart
-from labelassemble.export.repository import RepositorySummary
-from labelassemble.models import HEADS_BY_SOURCE, AssembleNet, ModelOptions
-from labelassemble.training.checkpoint import load_checkpoint, load_newest
+from labelassemble.models import HEADS_BY_SOURCE, AssembleNet
+from labelassemble.run.evaluation import evaluate_run
+from labelassemble.run.folder import assemble_config, bad_files_of, environment, load_trained, write_text
+from labelassemble.training.checkpoint import load_newest
 from labelassemble.training.display import Display
 from labelassemble.training.distributed import ALONE, Processes
 from labelassemble.training.loop import Outcome, Validation, fit
 from labelassemble.training.sources import SourceLabels, ViewsWithSources, labels_by_source
 from labelassemble.training.start import Origin, freeze, read_origin, start_network
 from labelassemble.version import __version__
-from labelassemble.views.bad_files import BadFiles
 from labelassemble.views.batch import Views
 from labelassemble.views.choice import choose_backend, open_views
-from labelassemble.views.policy import ViewOptions
-
-
-@dataclass(frozen=True)
-class TrainedModel:
-    """A network from a checkpoint, with what is needed to feed it.
-
-    Attributes:
-        net: in eval mode, on the CPU.
-        model: backbone and head.
-        views: size, channels and normalisation that it was trained with.
-        interest: classes by which the checkpoint was chosen.
-        epoch: epochs that it was trained for.
-    """
-
-    net: AssembleNet
-    model: ModelOptions
-    views: ViewOptions
-    interest: tuple[str, ...]
-    epoch: int
-
-    def network(self) -> Network:
-        """Return what evaluation takes of it."""
-        return Network(self.net, self.net.classes, self.views, self.interest)
 
 
 @dataclass(frozen=True)
@@ -137,6 +98,11 @@ def train_run(
     """
     if not processes.first:
         console = Console(quiet=True)
+    if processes.count > 1 and config.model.head == "multi_network":
+        raise LabelAssembleError(
+            "model.head multi_network trains in one process: a network whose source a process has no image of would "
+            "wait for the others' norms for ever"
+        )
     device = processes.together(lambda: _device(config.train.device, processes))
     start = processes.from_first(
         lambda: _prepare(config, run, resume=resume, console=console, start_from=start_from)
@@ -177,7 +143,7 @@ def train_run(
         views=view_options,
         auroc=partial(auroc_per_class, classes=table.classes),
         interest=[table.classes.index(name) for name in start.interest],
-        bad_files=_bad_files(len(rows["val"]), config.views),
+        bad_files=bad_files_of(len(rows["val"]), config.views),
     )
     done = 0 if checkpoint is None else checkpoint["epoch"] * views.steps + checkpoint["step"]
     with Display(console, run.name, epochs=options.epochs, steps=views.steps, done=done) as display:
@@ -257,231 +223,10 @@ def _write_start(config: Config, run: Path, start: _Start) -> None:
         start.hidden.to_csv(run / "hidden.csv")
     about = environment()
     if start.origin is not None:
-        _write_text(run / "from.json", start.origin.model_dump_json(indent=2) + "\n")
+        write_text(run / "from.json", start.origin.model_dump_json(indent=2) + "\n")
         about["from"] = start.origin.model_dump(mode="json")
-    _write_text(run / "environment.json", json.dumps(about, indent=2) + "\n")
-    _write_text(run / "config.yaml", config.to_yaml())
-
-
-def assemble_config(config: Config, console: Console) -> Assembly:
-    """Return the assembly of a configuration's sources; looking for duplicates shows its progress on a terminal.
-
-    Raises:
-        LabelAssembleError: what `assemble` raises.
-    """
-    with image_progress(console, "looking for duplicates") as advance:
-        return assemble(
-            config.sources,
-            classes=config.classes,
-            split=config.split,
-            taxonomy=config.load_taxonomy(),
-            duplicates=config.duplicates,
-            workers=config.views.decoders(),
-            progress=advance,
-        )
-
-
-@contextmanager
-def image_progress(console: Console, what: str) -> Iterator[Callable[[int, int], None]]:
-    """Give a function (images done, images in all) that moves a bar on a terminal and does nothing elsewhere."""
-    columns = (
-        TextColumn(what),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("images, left"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
-        task = progress.add_task(what, total=None)
-        yield lambda done, total: progress.update(task, completed=done, total=total)
-
-
-def evaluate_run(run: Path, *, comparisons: Sequence[Comparison] = ()) -> Evaluation | None:
-    """Predict the validation and test images with the best checkpoint, evaluate, and write the report anew.
-
-    Args:
-        run: the folder of a run that has a best checkpoint.
-        comparisons: other runs to show beside this one in the report.
-
-    Returns:
-        The evaluation on the test images; None if the run has none.
-
-    Raises:
-        LabelAssembleError: the folder holds no finished epoch, or an image is gone.
-    """
-    trained = load_trained(run)
-    return assess_held_out(run, trained.network(), comparisons=comparisons)
-
-
-def evaluate_on(
-    run: Path, config: Config, *, name: str, part: Part, output: Path | None, console: Console
-) -> tuple[Evaluation, External]:
-    """Evaluate a run on another configuration's images; the run's own report stays as it is.
-
-    Thresholds and temperatures are those of the run's validation images. Classes are aligned by name, through the
-    configuration's taxonomy or else the run's.
-
-    Args:
-        run: the folder of a run that has a best checkpoint.
-        config: its sources are the data.
-        name: of the evaluation.
-        part: "all" images, or those of one of the data's own splits.
-        output: the folder to fill; default: evaluations/NAME in the run's.
-        console: shows progress.
-
-    Returns:
-        The evaluation, and the data as it was used.
-
-    Raises:
-        LabelAssembleError: no class in common, only images that the run was trained on, a folder that holds something
-            else, ...
-    """
-    trained = load_trained(run)
-    folder = output or run / "evaluations" / name
-    if (folder / "checkpoints").exists() or (folder.exists() and folder.samefile(run)):
-        raise LabelAssembleError(f"{folder} is the folder of a run: choose another one with --output")
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / "data.yaml").exists():
-        raise LabelAssembleError(f"{folder} holds something else than an evaluation: choose another --output")
-    if config.taxonomy is None and (run / "config.yaml").exists():
-        config = config.model_copy(update={"taxonomy": load_config(run / "config.yaml").taxonomy})
-    assembly = assemble_config(config, console)
-    missing = missing_files(assembly.table.paths)
-    if missing:
-        raise LabelAssembleError(f"an image of the data does not exist: {missing[0]}")
-    with image_progress(console, "looking for images that the run has seen") as advance:
-        external = prepare_external(
-            assembly.table,
-            Table.from_csv(run / "table.csv"),
-            classes=trained.net.classes,
-            name=name,
-            folder=folder,
-            part=part,
-            workers=config.views.decoders(),
-            progress=advance,
-        )
-    folder.mkdir(parents=True, exist_ok=True)
-    _write_text(folder / "data.yaml", config.to_yaml())
-    with image_progress(console, "predicting") as advance:
-        return assess_external(run, trained.network(), external, progress=advance), external
-
-
-def load_trained(run: Path) -> TrainedModel:
-    """Return the network of a run's best checkpoint.
-
-    Raises:
-        LabelAssembleError: no such run, or no epoch of it is finished.
-    """
-    path = run / "checkpoints" / "best.pt"
-    if not path.exists():
-        raise LabelAssembleError(f"{run} holds no trained model: {path} does not exist")
-    checkpoint = load_checkpoint(path)
-    description = checkpoint["description"]
-    views = ViewOptions.model_validate_json(description["views"])
-    model = ModelOptions.model_validate_json(description["model"])
-    net = AssembleNet(
-        model.backbone,
-        classes=json.loads(description["classes"]),
-        head=model.head,
-        in_channels=views.channels,
-        sources=json.loads(description.get("sources", "{}")),
-    )
-    net.load_state_dict(checkpoint["model"])
-    return TrainedModel(
-        net=net.eval(),
-        model=model,
-        views=views,
-        interest=tuple(json.loads(description["interest"])),
-        epoch=checkpoint["epoch"],
-    )
-
-
-def export_run(
-    run: Path,
-    output: Path | None = None,
-    *,
-    format: ExportFormat = "torchscript",
-    precision: Precision = "float32",
-    queries: bool = False,
-    dali: bool = False,
-    specificity: float = 0.95,
-) -> ExportSummary | RepositorySummary:
-    """Export a run's best checkpoint, compared with eager on the run's own held-out images.
-
-    A calibration.json in the run's folder gives temperatures and thresholds.
-
-    Args:
-        run: the folder of a run that has a best checkpoint.
-        output: the file to write, or a folder; default: model.pt (.pt2, .onnx), or model_repository for "triton", in
-            the run's folder.
-        format: "torchscript", "pt2", "onnx" or "triton".
-        precision: of the backbone.
-        queries: keep them, so that a request may ask for some classes.
-        dali: with "triton", decode image files in front of the network.
-        specificity: of the thresholds.
-
-    Raises:
-        LabelAssembleError: no trained model, an unreadable image, something missing for the format, or an export
-            that differs from eager.
-    """
-    trained = load_trained(run)
-    table = Table.from_csv(run / "table.csv")
-    held_out = table.paths[table.splits != "train"]
-    sample = (held_out if len(held_out) else table.paths)[:16]
-    calibration = read_calibration(run / "calibration.json", trained.net.classes, specificity=specificity)
-    parts = take_apart(
-        trained.net,
-        classes=trained.net.classes,
-        preprocess=trained.views.preprocess(),
-        interest=trained.interest,
-        images=[decode_image(str(path)) for path in sample],
-        thresholds=calibration.thresholds,
-        temperature=calibration.temperatures,
-        precision=precision,
-        queries=queries,
-    )
-    return write_export(parts, output, format=format, folder=run, name=run.resolve().name, dali=dali)
-
-
-def write_probabilities(
-    path: Path | None, classes: Sequence[str], images: Sequence[str], probabilities: np.ndarray
-) -> None:
-    """Write ``path,probability:<class>,...`` as CSV, a row an image, to a file or (None) to standard output."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(["path", *(f"probability:{name}" for name in classes)])
-    for image, row in zip(images, probabilities, strict=True):
-        writer.writerow([image, *(f"{value:.9g}" for value in row)])
-    if path is None:
-        sys.stdout.write(buffer.getvalue())
-    else:
-        _write_text(path, buffer.getvalue())
-
-
-def environment() -> dict[str, Any]:
-    """Return versions and machine, as kept in a run's environment.json."""
-    return {
-        "labelassemble": __version__,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "numpy": np.__version__,
-        "platform": platform.platform(),
-        "processor": processor_name(),
-        "threads": torch.get_num_threads(),
-        "cpu_capability": _extension.cpu_capability(),
-        "native": _extension.NATIVE,
-        "cuda_device": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-    }
-
-
-def processor_name() -> str:
-    """Return the processor's name as the system gives it."""
-    try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
+    write_text(run / "environment.json", json.dumps(about, indent=2) + "\n")
+    write_text(run / "config.yaml", config.to_yaml())
 
 
 def _check_same(config: Config, run: Path) -> None:
@@ -505,10 +250,6 @@ def _interest(config: Config, table: Table) -> tuple[str, ...]:
                 f"interest names '{name}', which is none of the classes: {', '.join(table.classes)}"
             )
     return config.interest or table.classes
-
-
-def _bad_files(total: int, views: ViewOptions) -> BadFiles:
-    return BadFiles(total, policy=views.bad_files, limit=views.bad_files_limit)
 
 
 def _origin(
@@ -578,9 +319,3 @@ def _device(name: str, processes: Processes = ALONE) -> torch.device:
             "or set train.device=cpu"
         )
     return torch.device("cuda", processes.local_rank)
-
-
-def _write_text(path: Path, text: str) -> None:
-    unfinished = path.with_name(f".{path.name}.new")
-    unfinished.write_text(text, encoding="utf-8")
-    os.replace(unfinished, path)

@@ -1,0 +1,58 @@
+"""A run exported for serving."""
+
+from pathlib import Path
+
+from labelassemble.data import Table
+from labelassemble.data.images import decode_image
+from labelassemble.export.calibration import read_calibration
+from labelassemble.export.formats import ExportFormat, write_export
+from labelassemble.export.parts import ExportSummary, Precision, take_apart
+from labelassemble.export.repository import RepositorySummary
+from labelassemble.run.folder import load_trained
+
+
+def export_run(
+    run: Path,
+    output: Path | None = None,
+    *,
+    format: ExportFormat = "torchscript",
+    precision: Precision = "float32",
+    queries: bool = False,
+    dali: bool = False,
+    specificity: float = 0.95,
+) -> ExportSummary | RepositorySummary:
+    """Export a run's best checkpoint, compared with eager on the run's own held-out images.
+
+    A calibration.json in the run's folder gives temperatures and thresholds.
+
+    Args:
+        run: the folder of a run that has a best checkpoint.
+        output: the file to write, or a folder; default: model.pt (.pt2, .onnx), or model_repository for "triton", in
+            the run's folder.
+        format: "torchscript", "pt2", "onnx" or "triton".
+        precision: of the backbone.
+        queries: keep them, so that a request may ask for some classes.
+        dali: with "triton", decode image files in front of the network.
+        specificity: of the thresholds.
+
+    Raises:
+        LabelAssembleError: no trained model, an unreadable image, something missing for the format, or an export
+            that differs from eager.
+    """
+    trained = load_trained(run)
+    table = Table.from_csv(run / "table.csv")
+    held_out = table.paths[table.splits != "train"]
+    sample = (held_out if len(held_out) else table.paths)[:16]
+    calibration = read_calibration(run / "calibration.json", trained.net.classes, specificity=specificity)
+    parts = take_apart(
+        trained.net,
+        classes=trained.net.classes,
+        preprocess=trained.views.preprocess(),
+        interest=trained.interest,
+        images=[decode_image(str(path)) for path in sample],
+        thresholds=calibration.thresholds,
+        temperature=calibration.temperatures,
+        precision=precision,
+        queries=queries,
+    )
+    return write_export(parts, output, format=format, folder=run, name=run.resolve().name, dali=dali)

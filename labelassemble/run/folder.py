@@ -1,0 +1,167 @@
+"""What every command on a run's folder uses: the trained network in it, the assembly, the environment."""
+
+import csv
+import io
+import json
+import os
+import platform
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from labelassemble import _extension
+from labelassemble.config import Config
+from labelassemble.data import Assembly, assemble
+from labelassemble.errors import LabelAssembleError
+from labelassemble.evaluation.assess import Network
+from labelassemble.models import AssembleNet, ModelOptions
+from labelassemble.training.checkpoint import load_checkpoint
+from labelassemble.version import __version__
+from labelassemble.views.bad_files import BadFiles
+from labelassemble.views.policy import ViewOptions
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A network from a checkpoint, with what is needed to feed it.
+
+    Attributes:
+        net: in eval mode, on the CPU.
+        model: backbone and head.
+        views: size, channels and normalisation that it was trained with.
+        interest: classes by which the checkpoint was chosen.
+        epoch: epochs that it was trained for.
+    """
+
+    net: AssembleNet
+    model: ModelOptions
+    views: ViewOptions
+    interest: tuple[str, ...]
+    epoch: int
+
+    def network(self) -> Network:
+        """Return what evaluation takes of it."""
+        return Network(self.net, self.net.classes, self.views, self.interest)
+
+
+def load_trained(run: Path) -> TrainedModel:
+    """Return the network of a run's best checkpoint.
+
+    Raises:
+        LabelAssembleError: no such run, or no epoch of it is finished.
+    """
+    path = run / "checkpoints" / "best.pt"
+    if not path.exists():
+        raise LabelAssembleError(f"{run} holds no trained model: {path} does not exist")
+    checkpoint = load_checkpoint(path)
+    description = checkpoint["description"]
+    views = ViewOptions.model_validate_json(description["views"])
+    model = ModelOptions.model_validate_json(description["model"])
+    net = AssembleNet(
+        model.backbone,
+        classes=json.loads(description["classes"]),
+        head=model.head,
+        in_channels=views.channels,
+        sources=json.loads(description.get("sources", "{}")),
+    )
+    net.load_state_dict(checkpoint["model"])
+    return TrainedModel(
+        net=net.eval(),
+        model=model,
+        views=views,
+        interest=tuple(json.loads(description["interest"])),
+        epoch=checkpoint["epoch"],
+    )
+
+
+def assemble_config(config: Config, console: Console) -> Assembly:
+    """Return the assembly of a configuration's sources; looking for duplicates shows its progress on a terminal.
+
+    Raises:
+        LabelAssembleError: what `assemble` raises.
+    """
+    with image_progress(console, "looking for duplicates") as advance:
+        return assemble(
+            config.sources,
+            classes=config.classes,
+            split=config.split,
+            taxonomy=config.load_taxonomy(),
+            duplicates=config.duplicates,
+            workers=config.views.decoders(),
+            progress=advance,
+        )
+
+
+@contextmanager
+def image_progress(console: Console, what: str) -> Iterator[Callable[[int, int], None]]:
+    """Give a function (images done, images in all) that moves a bar on a terminal and does nothing elsewhere."""
+    columns = (
+        TextColumn(what),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("images, left"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
+        task = progress.add_task(what, total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
+
+
+def write_probabilities(
+    path: Path | None, classes: Sequence[str], images: Sequence[str], probabilities: np.ndarray
+) -> None:
+    """Write ``path,probability:<class>,...`` as CSV, a row an image, to a file or (None) to standard output."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(["path", *(f"probability:{name}" for name in classes)])
+    for image, row in zip(images, probabilities, strict=True):
+        writer.writerow([image, *(f"{value:.9g}" for value in row)])
+    if path is None:
+        sys.stdout.write(buffer.getvalue())
+    else:
+        write_text(path, buffer.getvalue())
+
+
+def environment() -> dict[str, Any]:
+    """Return versions and machine, as kept in a run's environment.json."""
+    return {
+        "labelassemble": __version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "platform": platform.platform(),
+        "processor": processor_name(),
+        "threads": torch.get_num_threads(),
+        "cpu_capability": _extension.cpu_capability(),
+        "native": _extension.NATIVE,
+        "cuda_device": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+    }
+
+
+def processor_name() -> str:
+    """Return the processor's name as the system gives it."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def bad_files_of(total: int, views: ViewOptions) -> BadFiles:
+    return BadFiles(total, policy=views.bad_files, limit=views.bad_files_limit)
+
+
+def write_text(path: Path, text: str) -> None:
+    unfinished = path.with_name(f".{path.name}.new")
+    unfinished.write_text(text, encoding="utf-8")
+    os.replace(unfinished, path)
