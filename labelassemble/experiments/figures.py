@@ -138,11 +138,21 @@ def _style(axes: Axes, title: str) -> None:
 def _finish(figure: Figure, title: str, note: str, handles: Sequence[Artist], labels: Sequence[str]) -> None:
     columns = int(figure.get_figwidth() * 15)
     figure.suptitle(fill(title, columns - 8), x=0.01, ha="left", fontsize=10, color=INK)
-    if handles:
-        figure.legend(
-            handles, labels, loc="outside lower left", ncols=len(labels), frameon=False, fontsize=8.5
-        )
-    figure.supxlabel(fill(note, columns), x=0.01, ha="left", fontsize=7.5, color=MUTED)
+    if not handles:
+        figure.supxlabel(fill(note, columns), x=0.01, ha="left", fontsize=7.5, color=MUTED)
+        return
+    legend = figure.legend(  # the note is its title, since constrained layout lays the two over each other
+        handles,
+        labels,
+        loc="outside lower left",
+        ncols=2 if len(labels) > 2 else len(labels),
+        frameon=False,
+        fontsize=8.5,
+        title=fill(note, columns),
+        title_fontsize=7.5,
+        alignment="left",
+    )
+    legend.get_title().set_color(MUTED)
 
 
 def _title(experiment: Experiment, setting: Setting) -> str:
