@@ -1,7 +1,9 @@
 """Images a second from 1024x1024 files to two 224x224 views, decoding included, and the memory that it takes.
 
-    python benchmarks/views.py                  the table, into benchmarks/results/views.csv and views.md (6 minutes)
-    python benchmarks/views.py --training       a training step fed by the views over one fed with a tensor
+    python benchmarks/views.py                     all cases (5 minutes), into benchmarks/results/views_cpu.csv and .md
+    python benchmarks/views.py --case "PNG grey"   one of them (80 seconds), merged into the same table
+    python benchmarks/views.py --case memory       memory over 50 epochs alone (40 seconds), merged likewise
+    python benchmarks/views.py --training          a training step fed by the views over the same fed with a tensor
 
 Side by side: our backends; what people write by hand (DataLoader, Pillow, torch); DALI as its documentation writes it;
 and the transforms alone, on images in memory. Each is a process of its own; they take turns, so that a
@@ -18,12 +20,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor
 from views_compared import (
     BATCH,
     FILES,
@@ -32,24 +34,23 @@ from views_compared import (
     SIDE,
     WORKERS,
     epochs,
+    implementations,
     make_files,
-    open_ours,
 )
 
-from labelassemble.models import AssembleNet
-from labelassemble.views.choice import choose_backend
-from labelassemble.views.policy import ViewOptions
-
 RESULTS = Path(__file__).parent / "results"
-EPOCH = 384  # images: each file eight times
-SECONDS = 3.0
+EPOCH = 384  # images: each file sixteen times
+SECONDS = 2.0
+WARM_SECONDS = 0.5
 ROUNDS = 5
 GROWTH_EPOCHS = 50
+GROWTH_KIND = "PNG grey"
+AFTER = (5, 25, 50)  # epochs
 
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table."""
+    """Speed of one implementation on one kind of files."""
 
     format: str
     implementation: str
@@ -59,6 +60,17 @@ class Row:
     of_hand: float  # images_s over that of "hand"
     process_mib: float  # most memory of the main process, libraries included
     worker_mib: float  # most memory of one of its worker processes, 0 without any
+    load: float  # load average when the case began
+
+
+@dataclass(frozen=True)
+class Growth:
+    """Memory of one backend, in MiB, after so many epochs."""
+
+    backend: str
+    after_5: float
+    after_25: float
+    after_50: float
 
 
 # --- measuring ---------------------------------------------------------------------------------------------------
@@ -73,11 +85,11 @@ def serve(name: str, kind: str, folder: Path) -> None:
         for _ in epoch():  # fills the cache
             pass
     batches = epoch()
-    for _ in sys.stdin:
+    for line in sys.stdin:
         for _ in range(4):  # what was made while nobody measured
             batches = _next(batches, epoch)[1]
         images, start = 0, time.perf_counter()
-        while time.perf_counter() < start + SECONDS:
+        while time.perf_counter() < start + float(line):
             count, batches = _next(batches, epoch)
             images += count
         seconds = time.perf_counter() - start
@@ -130,159 +142,141 @@ def _begin(*arguments: str) -> subprocess.Popen[str]:
     )
 
 
-def _ask(process: subprocess.Popen[str]) -> dict[str, float]:
+def _ask(process: subprocess.Popen[str], seconds: float) -> dict[str, float]:
     assert process.stdin is not None
     assert process.stdout is not None
-    process.stdin.write("measure\n")
+    process.stdin.write(f"{seconds}\n")
     process.stdin.flush()
     return json.loads(process.stdout.readline())  # type: ignore[no-any-return]
 
 
 def machine() -> str:
-    """Return one line on the processor, the libraries and how busy the machine is."""
+    """Return one line on the processor and the libraries."""
     names = [
         line.split(":", 1)[1].strip()
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         if line.startswith("model name")
     ]
-    return (
-        f"{names[0]} x {len(names)}, torch {torch.__version__}, Python {platform.python_version()}, "
-        f"load average {os.getloadavg()[0]:.1f} at the start"
-    )
+    return f"{names[0]} x {len(names)}, torch {torch.__version__}, Python {platform.python_version()}"
 
 
-def table() -> None:
-    """Measure everything and write the table."""
-    first_line = machine()
-    print(first_line)
-    rows: list[Row] = []
-    growth: dict[str, list[float]] = {}
-    with tempfile.TemporaryDirectory() as top:
-        folders = {kind: Path(top) / kind.replace(" ", "-") for kind in FORMATS}
-        for kind, folder in folders.items():
-            folder.mkdir()
-            make_files(folder, kind)
-            processes = {name: _begin("--serve", name, kind, str(folder)) for name in IMPLEMENTATIONS}
-            for process in processes.values():  # until all stand ready
-                _ask(process)
-            found: dict[str, list[dict[str, float]]] = {name: [] for name in IMPLEMENTATIONS}
-            for _ in range(ROUNDS):
-                for name, process in processes.items():
-                    found[name].append(_ask(process))
-            for process in processes.values():
-                process.communicate()
-            hand = statistics.median(one["images_s"] for one in found["hand"])
-            for name, several in found.items():
-                speeds = [one["images_s"] for one in several]
-                row = Row(
-                    format=kind,
-                    implementation=name,
-                    images_s=statistics.median(speeds),
-                    slowest=min(speeds),
-                    fastest=max(speeds),
-                    of_hand=statistics.median(speeds) / hand,
-                    process_mib=max(one["process"] for one in several),
-                    worker_mib=max(one["worker"] for one in several),
-                )
-                rows.append(row)
-                print(
-                    f"{kind:12} {name:13} {row.images_s:6.0f} images/s ({row.slowest:.0f} to {row.fastest:.0f}), "
-                    f"{row.of_hand:.2f}x by hand, {row.process_mib:.0f} + {row.worker_mib:.0f} MiB",
-                    flush=True,
-                )
+def measure(kind: str) -> list[Row]:
+    """Return the rows of one kind of files."""
+    load = os.getloadavg()[0]
+    names, rows = implementations(kind), []
+    with tempfile.TemporaryDirectory() as folder:
+        make_files(Path(folder), kind)
+        processes = {name: _begin("--serve", name, kind, folder) for name in names}
+        for process in processes.values():  # until all stand ready
+            _ask(process, WARM_SECONDS)
+        found: dict[str, list[dict[str, float]]] = {name: [] for name in names}
+        for _ in range(ROUNDS):
+            for name, process in processes.items():
+                found[name].append(_ask(process, SECONDS))
+        for process in processes.values():
+            process.communicate()
+    hand = statistics.median(one["images_s"] for one in found["hand"])
+    for name, several in found.items():
+        speeds = [one["images_s"] for one in several]
+        row = Row(
+            format=kind,
+            implementation=name,
+            images_s=statistics.median(speeds),
+            slowest=min(speeds),
+            fastest=max(speeds),
+            of_hand=statistics.median(speeds) / hand,
+            process_mib=max(one["process"] for one in several),
+            worker_mib=max(one["worker"] for one in several),
+            load=load,
+        )
+        rows.append(row)
+        print(
+            f"{kind:12} {name:13} {row.images_s:6.0f} images/s ({row.slowest:.0f} to {row.fastest:.0f}), "
+            f"{row.of_hand:.2f}x by hand, {row.process_mib:.0f} + {row.worker_mib:.0f} MiB",
+            flush=True,
+        )
+    return rows
+
+
+def measure_growth() -> list[Growth]:
+    """Return the memory of both backends over 50 epochs."""
+    found = []
+    with tempfile.TemporaryDirectory() as folder:
+        make_files(Path(folder), GROWTH_KIND)
         for name in ("torch", "dali"):
-            output, _ = _begin("--grow", name, "PNG grey", str(folders["PNG grey"])).communicate()
-            growth[name] = json.loads(output)
+            output, _ = _begin("--grow", name, GROWTH_KIND, folder).communicate()
+            memory = json.loads(output)
+            row = Growth(name, *(memory[after - 1] for after in AFTER))
             print(
-                f"{name}: {growth[name][4]:.0f} MiB after 5 epochs, {growth[name][-1]:.0f} after 50",
+                f"{name}: {row.after_5:.0f} MiB after 5 epochs, {row.after_50:.0f} after {GROWTH_EPOCHS}",
                 flush=True,
             )
-    write(rows, growth, first_line)
+            found.append(row)
+    return found
 
 
-def write(rows: list[Row], growth: dict[str, list[float]], first_line: str) -> None:
-    """Write views.csv and views.md."""
+# --- the table ---------------------------------------------------------------------------------------------------
+
+
+def merge(rows: Sequence[Any], path: Path, key: int) -> list[dict[str, str]]:
+    """Write `rows` into a table on this machine, in place of those with the same first `key` columns; return all.
+
+    A table from another machine is begun anew.
+    """
+    names = [field.name for field in fields(rows[0])]
+    new = [{name: _short(value) for name, value in asdict(row).items()} for row in rows]
+    first_line = f"# {machine()}"
+    old: list[dict[str, str]] = []
+    if path.exists():
+        lines = path.read_text(encoding="utf-8").splitlines()
+        if lines[0] == first_line and lines[1].split(",") == names:
+            old = list(csv.DictReader(lines[1:]))
+    replaced = {tuple(row[name] for name in names[:key]) for row in new}
+    together = [row for row in old if tuple(row[name] for name in names[:key]) not in replaced] + new
     RESULTS.mkdir(exist_ok=True)
-    names = [field.name for field in fields(Row)]
-    with (RESULTS / "views.csv").open("w", newline="", encoding="utf-8") as file:
-        file.write(f"# {first_line}\n")
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(names)
-        writer.writerows([_short(value) for value in asdict(row).values()] for row in rows)
+    with path.open("w", newline="", encoding="utf-8") as file:
+        file.write(f"{first_line}\n")
+        writer = csv.DictWriter(file, names, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(together)
+    return together
+
+
+def write(rows: Sequence[Row], growth: Sequence[Growth]) -> None:
+    """Merge what was measured into views_cpu.csv and views_cpu_memory.csv, and write views_cpu.md from both."""
+    speeds, memory = (RESULTS / f"views_cpu{part}.csv" for part in ("", "_memory"))
+    if rows:
+        merge(rows, speeds, key=1)
+    if growth:
+        merge(growth, memory, key=1)
     lines = [
-        f"{first_line}; {SIDE}x{SIDE} files to two 224x224 views, batches of {BATCH}, {WORKERS} workers, "
-        f"{ROUNDS} rounds of {SECONDS:g} s, files in the page cache.",
+        f"{machine()}; {SIDE}x{SIDE} files to two 224x224 views, batches of {BATCH}, {WORKERS} workers, "
+        f"{ROUNDS} rounds of {SECONDS:g} s in turns, files in the page cache.",
         "",
         *(f"- `{name}`: {what}" for name, what in IMPLEMENTATIONS.items()),
         "",
-        "| " + " | ".join(names) + " |",
-        "|" + "---|" * len(names),
-        *("| " + " | ".join(str(_short(value)) for value in asdict(row).values()) + " |" for row in rows),
+        *_markdown(speeds, order=FORMATS),
         "",
-        *(
-            f"Memory of backend `{name}` over {GROWTH_EPOCHS} epochs of {FILES} files (PNG grey): "
-            f"{memory[4]:.0f} MiB after 5, {memory[24]:.0f} after 25, {memory[-1]:.0f} after {GROWTH_EPOCHS}."
-            for name, memory in growth.items()
-        ),
+        "`load`: load average over the minute before the case began; `of_hand`: `images_s` over that of `hand`.",
+        "",
+        f"Resident memory in MiB after so many epochs of {FILES} files ({GROWTH_KIND}), libraries included:",
+        "",
+        *_markdown(memory),
     ]
-    (RESULTS / "views.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    (RESULTS / "views_cpu.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def _short(value: object) -> object:
-    return float(f"{value:.3g}") if isinstance(value, float) else value
+def _markdown(path: Path, order: Sequence[str] = ()) -> list[str]:
+    """Return a table of merge() as Markdown, with the values of the first column in `order`."""
+    if not path.exists():
+        return ["Not measured."]
+    names, *rows = csv.reader(path.read_text(encoding="utf-8").splitlines()[1:])
+    rows.sort(key=lambda row: order.index(row[0]) if row[0] in order else 0)
+    return [f"| {' | '.join(row)} |" for row in (names, ["---"] * len(names), *rows)]
 
 
-# --- a training step ---------------------------------------------------------------------------------------------
-
-
-def training(backbone: str, kind: str) -> None:
-    """Print how many images a second a training step takes, fed with one tensor and fed by the views."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    net = AssembleNet(backbone, classes=["a", "b"], head="linear", in_channels=1).to(
-        device, memory_format=torch.channels_last
-    )
-    optimizer = torch.optim.Adam(net.parameters())
-
-    def step(images: Tensor) -> None:
-        with torch.autocast(device, dtype=torch.bfloat16, enabled=device == "cuda"):
-            loss = net(images.to(device, memory_format=torch.channels_last)).square().mean()
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
-
-    def rate(batches: Iterator[Tensor]) -> float:
-        for _ in range(3):
-            step(next(batches))
-        images, start = 0, time.perf_counter()
-        while time.perf_counter() < start + 5 * SECONDS:
-            views = next(batches)
-            step(views)
-            images += len(views) // 2
-        if device == "cuda":
-            torch.cuda.synchronize()
-        return images / (time.perf_counter() - start)
-
-    with tempfile.TemporaryDirectory() as top:
-        paths = make_files(Path(top), kind) * (EPOCH // FILES)
-        options = ViewOptions(cache_mb=0, threads=os.cpu_count() or 1)
-        choice = choose_backend(options, torch.device(device))
-        views = open_ours(choice, paths, options, device)
-
-        def fed() -> Iterator[Tensor]:
-            for epoch in range(10**9):
-                for batch in views.epoch(epoch, strong=True):
-                    assert batch.strong is not None
-                    yield torch.cat([batch.weak, batch.strong])
-
-        def synthetic() -> Iterator[Tensor]:
-            images = torch.rand(2 * BATCH, 1, 224, 224, device=device)
-            while True:
-                yield images
-
-        ceiling, reached = rate(synthetic()), rate(fed())
-    where = torch.cuda.get_device_name() if device == "cuda" else "CPU"
-    print(f"{machine()}, {where}: {backbone}, {kind}, views by {choice.name} ({choice.reason}):")
-    print(f"{ceiling:.1f} images/s from a tensor, {reached:.1f} from the views: {reached / ceiling:.0%}")
+def _short(value: object) -> str:
+    return f"{float(f'{value:.3g}'):g}" if isinstance(value, float) else str(value)
 
 
 def main() -> None:
@@ -290,9 +284,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--training", action="store_true")
-    parser.add_argument("--backbone", default="densenet121")
-    parser.add_argument("--kind", default="JPEG grey", choices=FORMATS)
+    parser.add_argument("--case", choices=(*FORMATS, "memory"), help="one case alone; default: all")
+    parser.add_argument("--training", action="store_true", help="a training step fed by the views")
+    parser.add_argument("--backbone", default="densenet121", help="of --training")
+    parser.add_argument("--kind", default="JPEG grey", choices=FORMATS, help="files of --training")
+    parser.add_argument("--size", type=int, default=224, help="of the views of --training")
+    parser.add_argument(
+        "--batch", type=int, default=64, help="images of a step of --training, two views each"
+    )
+    parser.add_argument("--seconds", type=float, default=10.0, help="of a round of --training")
     parser.add_argument("--serve", nargs=3, help=argparse.SUPPRESS)
     parser.add_argument("--grow", nargs=3, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -303,9 +303,23 @@ def main() -> None:
         name, kind, folder = arguments.grow
         grow(name, kind, Path(folder))
     elif arguments.training:
-        training(arguments.backbone, arguments.kind)
+        from views_training import training
+
+        row = training(
+            arguments.backbone,
+            arguments.kind,
+            size=arguments.size,
+            batch=arguments.batch,
+            seconds=arguments.seconds,
+        )
+        merge([row], RESULTS / f"views_training_{row.device}.csv", key=6)
     else:
-        table()
+        print(machine())
+        for kind in FORMATS:
+            if arguments.case in (None, kind):
+                write(measure(kind), [])
+        if arguments.case in (None, "memory"):
+            write([], measure_growth())
 
 
 if __name__ == "__main__":

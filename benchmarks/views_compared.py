@@ -18,17 +18,22 @@ from labelassemble.views.policy import ViewOptions
 SIDE = 1024
 BATCH = 16
 WORKERS = 2
-FILES = 48
+FILES = 24
 
 FORMATS = ("PNG grey", "PNG colour", "JPEG grey", "JPEG colour")
 IMPLEMENTATIONS = {
     "torch": "labelassemble, backend torch, PNG by kornia_rs",
-    "torch-pillow": "labelassemble, backend torch, without kornia_rs",
+    "torch-pillow": "labelassemble, backend torch, without kornia_rs (PNG alone differs)",
     "dali": "labelassemble, backend dali, on the CPU",
     "hand": "by hand: DataLoader with 2 workers, Pillow, torch",
     "dali-docs": "DALI as its documentation writes it, on the CPU",
     "memory": "labelassemble, backend torch, images in memory (no decoding)",
 }
+
+
+def implementations(kind: str) -> list[str]:
+    """Return what is compared on files of this kind."""
+    return [name for name in IMPLEMENTATIONS if name != "torch-pillow" or kind.startswith("PNG")]
 
 
 def epochs(name: str, paths: list[str], kind: str) -> Callable[[], Iterator[int]]:
@@ -178,6 +183,9 @@ def _ours(name: str, paths: list[str], channels: int) -> Callable[[], Iterator[i
     return lambda: (len(batch.rows) for batch in views.epoch(next(epochs), strong=True))
 
 
-def open_ours(choice: Choice, paths: list[str], options: ViewOptions, device: str) -> Views:
+def open_ours(
+    choice: Choice, paths: list[str], options: ViewOptions, device: str, *, batch: int = BATCH
+) -> Views:
+    """Return views of unlabelled files."""
     targets = np.zeros((len(paths), 2), np.float32)
-    return open_views(choice, paths, targets, options, batch_size=BATCH, seed=0, device=device)
+    return open_views(choice, paths, targets, options, batch_size=batch, seed=0, device=device)

@@ -1,5 +1,6 @@
 """The command line."""
 
+import errno
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +22,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+# What a disk says that takes no more.
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
+
 Run = Annotated[
     Path, typer.Argument(metavar="RUN", help="Folder of a run, as `labelassemble train` leaves it.")
 ]
@@ -39,6 +43,14 @@ def main() -> None:
     except BrokenPipeError:  # the reader of our output has gone, as `head` does
         sys.stderr.close()
         sys.exit(141)
+    except OSError as error:
+        if error.errno not in _DISK:
+            raise
+        print(
+            f"labelassemble: {error.filename or 'a file'}: cannot be written ({error.strerror})",
+            file=sys.stderr,
+        )
+        sys.exit(2)
 
 
 @app.command()
@@ -101,9 +113,14 @@ def train(
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's last checkpoint.")] = False,
 ) -> None:
-    """Assemble the sources, train, evaluate, and leave a run's folder with a report."""
+    """Assemble the sources, train, evaluate, and leave a run's folder with a report.
+
+    On several processes or GPUs: torchrun --nproc-per-node N -m labelassemble train CONFIG. They share the images of
+    train.batch_size, so the learning curve is that of one process.
+    """
     from labelassemble.config import load_config
     from labelassemble.run import train_run
+    from labelassemble.training.distributed import joined
 
     run = output
     if config.is_dir():
@@ -118,8 +135,11 @@ def train(
     run = run or Path("runs") / config.stem
     settings = load_config(config, overrides or [])
     console = Console()
-    with _interruptible(f"go on with: labelassemble train {run} --resume"):
-        result = train_run(settings, run, resume=resume, console=console)
+    how = f"go on with: labelassemble train {run} --resume"
+    with joined() as processes, _interruptible(how, say=processes.first):
+        result = train_run(settings, run, resume=resume, console=console, processes=processes)
+    if not processes.first:
+        return
     if result.evaluation is not None:
         console.print(result.evaluation.to_text(), highlight=False, soft_wrap=True, markup=False)
     outcome = result.outcome
@@ -296,14 +316,18 @@ def experiment(
 
 
 @contextmanager
-def _interruptible(how: str) -> Iterator[None]:
+def _interruptible(how: str, *, say: bool = True) -> Iterator[None]:
     """Turn a Ctrl-C into a sentence that says how to go on, and exit status 130."""
+    from labelassemble.training.distributed import OtherProcessFailed
     from labelassemble.training.interrupt import TrainingInterrupted
 
     try:
         yield
+    except OtherProcessFailed:  # which says what went wrong
+        raise typer.Exit(2) from None
     except TrainingInterrupted as stop:
-        print(f"\nStopped in epoch {stop.epoch + 1} after step {stop.step}; {how}", file=sys.stderr)
+        if say:
+            print(f"\nStopped in epoch {stop.epoch + 1} after step {stop.step}; {how}", file=sys.stderr)
         raise typer.Exit(130) from None
     except KeyboardInterrupt:
         print(f"\nStopped at once; {how}", file=sys.stderr)

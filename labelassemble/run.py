@@ -29,8 +29,9 @@ from labelassemble.export.torchscript import ExportSummary, export_torchscript
 from labelassemble.head import ClassQueryHead
 from labelassemble.models import AssembleNet, ModelOptions
 from labelassemble.models.predict import predict
-from labelassemble.training.checkpoint import load_checkpoint
+from labelassemble.training.checkpoint import load_checkpoint, load_newest
 from labelassemble.training.display import Display
+from labelassemble.training.distributed import ALONE, Processes
 from labelassemble.training.loop import Outcome, Validation, fit
 from labelassemble.version import __version__
 from labelassemble.views.bad_files import BadFiles
@@ -70,7 +71,9 @@ class Result:
     evaluation: Evaluation | None
 
 
-def train_run(config: Config, run: Path, *, resume: bool, console: Console) -> Result:
+def train_run(
+    config: Config, run: Path, *, resume: bool, console: Console, processes: Processes = ALONE
+) -> Result:
     """Assemble, train, predict, evaluate and report; the run's folder gets all of it.
 
     Args:
@@ -78,40 +81,19 @@ def train_run(config: Config, run: Path, *, resume: bool, console: Console) -> R
         run: the folder; made if need be.
         resume: go on from the folder's last checkpoint; without one, begin.
         console: shows what is assembled, and progress.
+        processes: that train together; the first alone reads tables and writes, and evaluates in the end.
 
     Raises:
         LabelAssembleError: the folder holds another run, no training image, a class that no source labels, ...
         TrainingInterrupted: on Ctrl-C; the last checkpoint is in the folder.
+        OtherProcessFailed: another process raised one of these.
     """
-    if resume:
-        _check_same(config, run)
-    elif (run / "config.yaml").exists():
-        raise LabelAssembleError(
-            f"{run} holds a run already: go on with it by --resume, or choose another folder with --output"
-        )
-    assembly = assemble_config(config, console)
-    table = assembly.table
+    if not processes.first:
+        console = Console(quiet=True)
+    assembly = processes.from_first(lambda: _begin(config, run, resume=resume, console=console))
+    table, targets, options = assembly.table, assembly.targets(), config.train
     interest = _interest(config, table)
-    rows = {split: np.flatnonzero(table.splits == split) for split in ("train", "val", "test")}
-    if not len(rows["train"]):
-        raise LabelAssembleError(
-            "no image is in the training split: check the sources' split columns and split.val, split.test"
-        )
-    console.print(assembly.report.to_text(), highlight=False, markup=False, soft_wrap=True)
-    missing = missing_files(table.paths)
-    if missing:
-        more = f", and {len(missing) - 1} more" if len(missing) > 1 else ""
-        raise LabelAssembleError(f"an image of the table does not exist: {missing[0]}{more}")
-
-    run.mkdir(parents=True, exist_ok=True)
-    table.to_csv(run / "table.csv")
-    if assembly.hidden is not None:  # labels taken away by `hide`, for evaluation alone
-        assembly.hidden.to_csv(run / "hidden.csv")
-    _write_text(run / "environment.json", json.dumps(environment(), indent=2) + "\n")
-    _write_text(run / "config.yaml", config.to_yaml())
-
-    targets = assembly.targets()
-    options = config.train
+    rows = {split: np.flatnonzero(table.splits == split) for split in ("train", "val")}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(options.seed)
         net = AssembleNet(
@@ -121,30 +103,39 @@ def train_run(config: Config, run: Path, *, resume: bool, console: Console) -> R
             in_channels=config.views.channels,
             pretrained=config.model.pretrained,
         )
-    device = _device(options.device)
+    device = processes.together(lambda: _device(options.device, processes))
     net.to(device)
     choice = choose_backend(config.views, device)
     console.print(f"Views are made by {choice.name}: {choice.reason}", highlight=False, soft_wrap=True)
+    train_paths: list[str] = table.paths[rows["train"]].tolist()
+    view_options = config.views
+    if processes.local_count > 1:  # the processes of a machine share its processors
+        threads = max(1, config.views.decoders() // processes.local_count)
+        view_options = config.views.model_copy(update={"threads": threads})
     views = open_views(
         choice,
-        table.paths[rows["train"]].tolist(),
+        train_paths,
         targets[rows["train"]],
-        config.views,
+        view_options,
         batch_size=options.batch_size,
         seed=options.seed,
         steps_per_epoch=options.steps_per_epoch,
+        shard=processes.rank,
+        shards=processes.count,
+        parts=options.accumulate,
+        sources=table.sources[rows["train"]].tolist() if options.sampling == "balanced" else None,
         device=device,
     )
     validation = Validation(
         paths=table.paths[rows["val"]].tolist(),
         targets=targets[rows["val"]],
-        views=config.views,
+        views=view_options,
         auroc=partial(auroc_per_class, classes=table.classes),
         interest=[table.classes.index(name) for name in interest],
         bad_files=_bad_files(len(rows["val"]), config.views),
     )
     last = run / "checkpoints" / "last.pt"
-    checkpoint = load_checkpoint(last) if resume and last.exists() else None
+    checkpoint = processes.from_first(lambda: load_newest(last) if resume and last.exists() else None)
     done = 0 if checkpoint is None else checkpoint["epoch"] * views.steps + checkpoint["step"]
     with Display(console, run.name, epochs=options.epochs, steps=views.steps, done=done) as display:
         outcome = fit(
@@ -155,12 +146,46 @@ def train_run(config: Config, run: Path, *, resume: bool, console: Console) -> R
             loss=config.loss,
             options=options,
             run=run,
+            train_paths=train_paths,
             train_targets=targets[rows["train"]],
             description=_description(config, table.classes, interest),
             resume=checkpoint,
             display=display,
+            processes=processes,
         )
-    return Result(run, outcome, evaluate_run(run))
+    return Result(run, outcome, evaluate_run(run) if processes.first else None)
+
+
+def _begin(config: Config, run: Path, *, resume: bool, console: Console) -> Assembly:
+    """Assemble, and write what a run's folder holds before training; nothing is written if something is wrong."""
+    if resume:
+        _check_same(config, run)
+    elif (run / "config.yaml").exists():
+        raise LabelAssembleError(
+            f"{run} holds a run already: go on with it by --resume, or choose another folder with --output"
+        )
+    assembly = assemble_config(config, console)
+    table = assembly.table
+    _interest(config, table)
+    if not (table.splits == "train").any():
+        raise LabelAssembleError(
+            "no image is in the training split: check the sources' split columns and split.val, split.test"
+        )
+    console.print(assembly.report.to_text(), highlight=False, markup=False, soft_wrap=True)
+    missing = missing_files(table.paths)  # few of them are left out as they are met, like other bad files
+    if missing and (
+        config.views.bad_files == "stop" or len(missing) > config.views.bad_files_limit * len(table.paths)
+    ):
+        more = f", and {len(missing) - 1} more" if len(missing) > 1 else ""
+        raise LabelAssembleError(f"an image of the table does not exist: {missing[0]}{more}")
+
+    run.mkdir(parents=True, exist_ok=True)
+    table.to_csv(run / "table.csv")
+    if assembly.hidden is not None:  # labels taken away by `hide`, for evaluation alone
+        assembly.hidden.to_csv(run / "hidden.csv")
+    _write_text(run / "environment.json", json.dumps(environment(), indent=2) + "\n")
+    _write_text(run / "config.yaml", config.to_yaml())
+    return assembly
 
 
 def assemble_config(config: Config, console: Console) -> Assembly:
@@ -377,12 +402,20 @@ def _description(config: Config, classes: Sequence[str], interest: Sequence[str]
     }
 
 
-def _device(name: str) -> torch.device:
-    if name == "cuda" and not torch.cuda.is_available():
+def _device(name: str, processes: Processes = ALONE) -> torch.device:
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if name == "cuda" and not gpus:
         raise LabelAssembleError("train.device is cuda, but torch sees no CUDA device here")
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(name)
+    if name == "cpu" or not gpus:
+        return torch.device("cpu")
+    if processes.count == 1:
+        return torch.device("cuda")
+    if processes.local_rank >= gpus:
+        raise LabelAssembleError(
+            f"process {processes.local_rank} of this machine has no GPU: there are {gpus}, so start as many processes "
+            "or set train.device=cpu"
+        )
+    return torch.device("cuda", processes.local_rank)
 
 
 def _write_text(path: Path, text: str) -> None:

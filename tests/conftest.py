@@ -3,7 +3,7 @@
 import importlib.util
 import os
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -49,8 +49,18 @@ def _is_installed(*modules: str) -> bool:
 @pytest.fixture
 def small_sources(tmp_path: Path) -> Path:
     """A folder with 48 images of two shapes from two sources that label one each, and run.yaml over them."""
+    return _small_sources(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def write_small_sources() -> Callable[[Path], Path]:
+    """What makes the folder `small_sources` elsewhere, for fixtures of a wider scope."""
+    return _small_sources
+
+
+def _small_sources(folder: Path) -> Path:
     rng = np.random.default_rng(0)
-    (tmp_path / "images").mkdir()
+    (folder / "images").mkdir(parents=True)
     for source, finding in (("north", "square"), ("south", "stripe")):
         lines = [f"path,patient,split,{finding}"]
         for index in range(24):
@@ -61,11 +71,11 @@ def small_sources(tmp_path: Path) -> Path:
             elif present:
                 pixels[:, 7:9] += 150
             name = f"images/{source}-{index}.png"
-            Image.fromarray(pixels).save(tmp_path / name)
+            Image.fromarray(pixels).save(folder / name)
             split = ("train", "train", "val", "test")[index // 2 % 4]
             lines.append(f"{name},{source}-{index},{split},{present}")
-        (tmp_path / f"{source}.csv").write_text("\n".join(lines) + "\n")
-    (tmp_path / "run.yaml").write_text(
+        (folder / f"{source}.csv").write_text("\n".join(lines) + "\n")
+    (folder / "run.yaml").write_text(
         """\
 sources:
   - {name: north, reader: csv, path: north.csv}
@@ -77,4 +87,4 @@ loss: {warmup_epochs: 1}
 train: {epochs: 2, batch_size: 8, lr: 1.0e-3, early_stop: null}
 """
     )
-    return tmp_path
+    return folder

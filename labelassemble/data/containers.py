@@ -7,7 +7,8 @@
 | CIFAR-10's python batch | `data_batch_1::17` |
 | tar shard | `shard-000000.tar::a/000017.png` |
 
-A process opens each container once and keeps the last few; any number of threads may ask at the same time.
+A process opens each container once and keeps the last few, of tar shards what lies where in each of the last thousands:
+a shuffled pass takes its images from all shards in turn. Any number of threads may ask at the same time.
 """
 
 import os
@@ -57,8 +58,10 @@ class _Cache:
 
 
 _cache: Final = _Cache(size=8)
-# a worker forked while another thread held the lock would wait for that thread for ever
-os.register_at_fork(after_in_child=_cache.forget_lock)
+_shards: Final = _Cache(size=4096)
+for _one in (_cache, _shards):
+    # a worker forked while another thread held the lock would wait for that thread for ever
+    os.register_at_fork(after_in_child=_one.forget_lock)
 
 
 def is_reference(name: str) -> bool:
@@ -78,8 +81,8 @@ def read_member(reference: str) -> NDArray[np.uint8] | bytes:
     container, _, member = reference.partition(SEPARATOR)
     try:
         if container.endswith(".tar"):
-            index = _cache.get((container, ""), lambda: TarIndex(Path(container)))
-            assert isinstance(index, TarIndex)
+            index = _shards.get(container, lambda: TarIndex(Path(container)))
+            assert not isinstance(index, np.ndarray)
             return index.read(member)
         array, _, number = member.rpartition(SEPARATOR)
         stack = _cache.get((container, array), lambda: _stack(Path(container), array))

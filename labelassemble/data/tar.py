@@ -11,7 +11,7 @@ _BLOCK = 512
 
 
 class TarIndex:
-    """The members of an uncompressed tar file, read by position, so that threads and forked workers do not disturb.
+    """The members of an uncompressed tar file, each read by its position.
 
     Attributes:
         path: The file.
@@ -45,11 +45,6 @@ class TarIndex:
                 f"{path}: cannot be read as an uncompressed tar file ({reason})"
             ) from None
         self.members: Mapping[str, tuple[int, int]] = members
-        self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-
-    def __del__(self) -> None:
-        if hasattr(self, "_file"):
-            os.close(self._file)
 
     def _check_end(self, end: int) -> None:
         """A tar file ends with blocks of zeros; tarfile stops without a word at a damaged header, too."""
@@ -68,7 +63,11 @@ class TarIndex:
         if member not in self.members:
             raise LabelAssembleError(f"{self.path}: the tar file has no member '{member}'")
         offset, size = self.members[member]
-        data = os.pread(self._file, size, offset)
+        try:  # opened for each read: a set may have more shards than a process may have open files
+            with self.path.open("rb", buffering=0) as file:
+                data = os.pread(file.fileno(), size, offset)
+        except OSError as error:
+            raise LabelAssembleError(f"{self.path}: cannot be read ({error.strerror or error})") from None
         if len(data) != size:
             raise LabelAssembleError(f"{self.path}: the tar file is cut off in '{member}'")
         return data

@@ -1,36 +1,58 @@
-"""Checkpoints: written whole or not at all, read without executing anything."""
+"""Checkpoints: written whole or not at all, verified when read, read without executing anything.
 
+A file is what torch.save writes, followed by `_MARK` and the SHA-256 of all before it. torch.load reads it too.
+"""
+
+import hashlib
+import io
+import logging
 import os
-import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 import torch
 
 from labelassemble.errors import LabelAssembleError
 
-_FORMAT = 1
+_FORMAT = 2
+_MARK = b"labelassemble sha256:"
+_FOOT = len(_MARK) + hashlib.sha256().digest_size
+
+_log = logging.getLogger(__name__)
 
 
-def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
+def save_checkpoint(path: Path, state: dict[str, Any], *, keep_previous: bool = False) -> None:
     """Write `state` (tensors, numbers, strings, lists and dicts of them) so that `path` is the old file or the new.
+
+    Args:
+        path: the file.
+        state: what `load_checkpoint` is to give.
+        keep_previous: leave the old file beside the new one, see `previous`.
 
     Raises:
         LabelAssembleError: the file cannot be written (a full disk, say); the old one is untouched.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    unfinished = path.with_name(f".{path.name}.new")  # one name: what a killed process left is overwritten
     try:
-        with os.fdopen(handle, "wb") as file:
-            torch.save({"format": _FORMAT, **state}, file)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with unfinished.open("wb") as file:
+            hashing = _Hashing(file)
+            torch.save({"format": _FORMAT, **state}, cast(BinaryIO, hashing))
+            file.write(_MARK + hashing.sha256.digest())
             file.flush()
             os.fsync(file.fileno())
-        os.replace(name, path)
+        if keep_previous and path.exists():
+            aside = path.with_name(f".{path.name}.old")
+            aside.unlink(missing_ok=True)
+            os.link(path, aside)  # so that `path` is there at every moment
+            os.replace(aside, previous(path))
+        os.replace(unfinished, path)
+        _sync_folder(path.parent)
     except (OSError, RuntimeError) as error:
-        Path(name).unlink(missing_ok=True)
-        raise LabelAssembleError(f"{path}: cannot write the checkpoint ({error})") from error
+        unfinished.unlink(missing_ok=True)
+        raise LabelAssembleError(f"{path}: cannot write the checkpoint ({_reason(error)})") from error
     except BaseException:
-        Path(name).unlink(missing_ok=True)
+        unfinished.unlink(missing_ok=True)
         raise
 
 
@@ -38,16 +60,77 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     """Return what `save_checkpoint` wrote, on the CPU.
 
     Raises:
-        LabelAssembleError: no such file, a damaged one, or one of another format.
+        LabelAssembleError: no such file, one that is damaged or cut off, or one of another format.
     """
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        data = path.read_bytes()
     except FileNotFoundError:
         raise LabelAssembleError(f"{path}: no such checkpoint") from None
+    except OSError as error:
+        raise LabelAssembleError(f"{path}: cannot be read ({error.strerror})") from error
+    content, foot = data[:-_FOOT], data[-_FOOT:]
+    if not foot.startswith(_MARK):
+        raise LabelAssembleError(f"{path}: not a whole checkpoint (no checksum at its end)")
+    if hashlib.sha256(content).digest() != foot[len(_MARK) :]:
+        raise LabelAssembleError(f"{path}: the checkpoint is damaged (its checksum is another)")
+    try:
+        state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:
-        first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise LabelAssembleError(f"{path}: not a readable checkpoint ({first_line})") from error
+        raise LabelAssembleError(f"{path}: not a readable checkpoint ({_reason(error)})") from error
     if not isinstance(state, dict) or state.get("format") != _FORMAT:
         found = state.get("format") if isinstance(state, dict) else type(state).__name__
         raise LabelAssembleError(f"{path}: a checkpoint of format {_FORMAT} was expected, got {found}")
     return state
+
+
+def load_newest(path: Path) -> dict[str, Any]:
+    """Return what `path` holds, or with a warning what the one before it holds, if `path` is damaged.
+
+    Raises:
+        LabelAssembleError: neither can be read.
+    """
+    try:
+        return load_checkpoint(path)
+    except LabelAssembleError as error:
+        try:
+            state = load_checkpoint(previous(path))
+        except LabelAssembleError as other:
+            raise LabelAssembleError(f"{error}, and there is no other to go on from: {other}") from error
+        _log.warning("%s; going on from the one before it, %s", error, previous(path).name)
+        return state
+
+
+def previous(path: Path) -> Path:
+    """Return where the checkpoint before `path` is kept: ``last.pt`` has ``last.previous.pt``."""
+    return path.with_name(f"{path.stem}.previous{path.suffix}")
+
+
+class _Hashing:
+    """A file to write to that hashes what it is given."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.sha256 = hashlib.sha256()
+
+    def write(self, data: bytes) -> int:
+        self.sha256.update(data)
+        return self._file.write(data)
+
+    def flush(self) -> None:
+        self._file.flush()
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _reason(error: BaseException) -> str:
+    """Return the first line of what an error says, of the system's own error beneath it if there is one."""
+    beneath = error.__context__ if isinstance(error, RuntimeError) else None
+    error = beneath if isinstance(beneath, OSError) else error
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

@@ -1,6 +1,8 @@
-"""What a person sees of a training: a bar on a terminal, a line an epoch elsewhere."""
+"""What a person sees of a training: a bar on a terminal, plain lines elsewhere."""
 
 import time
+from collections import deque
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
@@ -9,9 +11,12 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 
 from labelassemble.training.history import EpochRow
 
+_LINE_EVERY = 30.0  # seconds between lines within an epoch, where there is no bar
+_RATE_OVER = 50  # readings that images a second are taken over
+
 
 class Display:
-    """Epoch, loss and time left of one training.
+    """Epoch, step, losses, images a second and time left of one training.
 
     Args:
         console: where to write.
@@ -25,23 +30,25 @@ class Display:
         self._console = console
         self._name = name
         self._epochs = epochs
-        self._started = time.monotonic()
+        self._steps = steps
+        self._started = self._last_line = time.monotonic()
         self._total = epochs * steps
         self._first = done
+        self._seen: deque[tuple[float, int]] = deque([(self._started, 0)], maxlen=_RATE_OVER)
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=None),
             TextColumn("{task.percentage:>3.0f}%"),
-            TextColumn("loss {task.fields[loss]}"),
-            TextColumn("{task.fields[score]}"),
+            TextColumn("{task.fields[state]}"),
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
             console=console,
             disable=not console.is_terminal,
         )
+        self._score = ""
         self._task = self._progress.add_task(
-            self._describe(0), total=self._total, completed=done, loss="  ...", score=""
+            self._describe(done // steps, done), total=self._total, completed=done, state="..."
         )
 
     def __enter__(self) -> Self:
@@ -53,28 +60,52 @@ class Display:
     ) -> None:
         self._progress.stop()
 
-    def step(self, epoch: int, done: int, loss: float) -> None:
-        """Show that `done` steps are done in all, the last one in `epoch` (from 0) with this loss."""
-        self._progress.update(
-            self._task, description=self._describe(epoch), completed=done, loss=f"{loss:.4f}"
+    def step(self, epoch: int, done: int, terms: Sequence[float], *, images: int, known_share: float) -> None:
+        """Show where training stands.
+
+        Args:
+            epoch: from 0.
+            done: steps done in all.
+            terms: total, bce, pseudo and consistency of the last step.
+            images: images seen since the last call.
+            known_share: share of the labels seen in this epoch that are known.
+        """
+        now = time.monotonic()
+        self._seen.append((now, self._seen[-1][1] + images))
+        (then, before), (_, seen) = self._seen[0], self._seen[-1]
+        state = (
+            f"loss {terms[0]:.4f} (bce {terms[1]:.4f}, pseudo {terms[2]:.4f}, consistency {terms[3]:.4f})  "
+            f"{(seen - before) / max(now - then, 1e-9):.0f} images/s  {known_share:.0%} known{self._score}"
         )
+        self._progress.update(
+            self._task, description=self._describe(epoch, done), completed=done, state=state
+        )
+        if not self._console.is_terminal and now - self._last_line >= _LINE_EVERY:
+            self._line(f"{self._describe(epoch, done)}, {state}, {self._left(done)}")
 
     def epoch(self, row: EpochRow) -> None:
         """Show what an epoch came to."""
         auc = row.val_auc_interest if row.val_auc_interest is not None else row.val_auc_mean
-        score = "" if auc is None else f"val AUC {auc:.3f}"
-        self._progress.update(self._task, score=score)
-        if not self._console.is_terminal:
-            spent = time.monotonic() - self._started
-            left = spent / max(row.step - self._first, 1) * (self._total - row.step)
-            val = "" if row.val_loss is None else f", val loss {row.val_loss:.4f}"
-            known = row.train_known / max(row.train_known + row.train_unknown, 1)
-            self._console.print(
-                f"{self._name}: epoch {row.epoch}/{self._epochs}, loss {row.train_loss:.4f}{val}, "
-                f"{score + ', ' if score else ''}{known:.0%} of labels known, {left:.0f} s left",
-                highlight=False,
-                soft_wrap=True,
-            )
+        self._score = "" if auc is None else f"  val AUC {auc:.3f}"
+        if self._console.is_terminal:
+            return
+        val = "" if row.val_loss is None else f", val loss {row.val_loss:.4f}"
+        score = "" if auc is None else f", val AUC {auc:.3f}"
+        known = row.train_known / max(row.train_known + row.train_unknown, 1)
+        self._line(
+            f"{self._name}: epoch {row.epoch}/{self._epochs}, loss {row.train_loss:.4f} (bce {row.train_bce:.4f}, "
+            f"pseudo {row.train_pseudo:.4f}, consistency {row.train_consistency:.4f}){val}{score}, "
+            f"{row.images_per_second:.0f} images/s, {known:.0%} of labels known, {self._left(row.step)}"
+        )
 
-    def _describe(self, epoch: int) -> str:
-        return f"{self._name}  epoch {min(epoch + 1, self._epochs)}/{self._epochs}"
+    def _line(self, text: str) -> None:
+        self._last_line = time.monotonic()
+        self._console.print(" ".join(text.split()), highlight=False, soft_wrap=True, markup=False)
+
+    def _left(self, done: int) -> str:
+        spent = time.monotonic() - self._started
+        return f"{spent / max(done - self._first, 1) * (self._total - done):.0f} s left"
+
+    def _describe(self, epoch: int, done: int) -> str:
+        step = min(max(done - epoch * self._steps, 0), self._steps)
+        return f"{self._name}: epoch {min(epoch + 1, self._epochs)}/{self._epochs}, step {step}/{self._steps}"

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from labelassemble.errors import LabelAssembleError
+
 _COLUMNS = (
     "epoch",
     "step",
@@ -46,7 +48,10 @@ class EpochRow:
         val_loss: binary cross-entropy over the known validation labels; None without any.
         val_auc_mean: mean AUROC over the classes that have one on validation; None if none has.
         val_auc_interest: likewise, over the classes of interest.
+        images_per_second: training images seen a second of training, validation left out; not in the file.
         val_auc: AUROC a class; None = not defined (one state only).
+        pseudo_positive: share of a class's unknown labels that the pseudo-labels put on the positive side, the others
+            on the negative one; None in warm-up, and for a class without unknown labels.
     """
 
     epoch: int
@@ -64,7 +69,9 @@ class EpochRow:
     val_loss: float | None
     val_auc_mean: float | None
     val_auc_interest: float | None
+    images_per_second: float
     val_auc: tuple[float | None, ...]
+    pseudo_positive: tuple[float | None, ...]
 
 
 class History:
@@ -78,21 +85,29 @@ class History:
 
     def __init__(self, path: Path, classes: Sequence[str], *, epochs: int = 0) -> None:
         self._path = path
-        self._rows: list[list[str]] = [[*_COLUMNS, *(f"val_auc:{name}" for name in classes)]]
+        by_class = [f"{column}:{name}" for column in ("val_auc", "pseudo_positive") for name in classes]
+        self._rows: list[list[str]] = [[*_COLUMNS, *by_class]]
         if epochs > 0 and path.exists():
             with path.open(newline="", encoding="utf-8") as file:
                 rows = list(csv.reader(file))[1:]
             self._rows += [row for row in rows if int(row[0]) <= epochs]
 
     def add(self, row: EpochRow) -> None:
-        """Write `row` after the others."""
-        values = [getattr(row, name) for name in _COLUMNS] + list(row.val_auc)
+        """Write `row` after the others.
+
+        Raises:
+            LabelAssembleError: the file cannot be written (a full disk, say); the old one is untouched.
+        """
+        values = [*(getattr(row, name) for name in _COLUMNS), *row.val_auc, *row.pseudo_positive]
         self._rows.append(["" if value is None else _text(value) for value in values])
         buffer = io.StringIO()
         csv.writer(buffer, lineterminator="\n").writerows(self._rows)
         unfinished = self._path.with_name(f".{self._path.name}.new")
-        unfinished.write_text(buffer.getvalue(), encoding="utf-8")
-        os.replace(unfinished, self._path)
+        try:
+            unfinished.write_text(buffer.getvalue(), encoding="utf-8")
+            os.replace(unfinished, self._path)
+        except OSError as error:
+            raise LabelAssembleError(f"{self._path}: cannot be written ({error.strerror})") from error
 
 
 def _text(value: float | int) -> str:

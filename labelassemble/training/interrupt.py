@@ -21,10 +21,15 @@ class StopRequest:
     """Within this context the first Ctrl-C or SIGTERM sets `requested`; a second one interrupts at once.
 
     Outside the main thread, where Python takes no signals, it does nothing.
+
+    Args:
+        patient: let further signals pass: torchrun hands on a Ctrl-C that its processes had from the terminal already,
+            and ends those that do not end by themselves.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, patient: bool = False) -> None:
         self.requested = False
+        self._patient = patient
         self._previous: dict[signal.Signals, object] = {}
 
     def __enter__(self) -> Self:
@@ -39,6 +44,6 @@ class StopRequest:
             signal.signal(number, handler)  # type: ignore[arg-type]
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        if self.requested:
+        if self.requested and not self._patient:
             raise KeyboardInterrupt
         self.requested = True

@@ -1,50 +1,42 @@
 """The training loop."""
 
-import math
+import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from labelassemble.errors import LabelAssembleError, did_you_mean
-from labelassemble.loss import LossOptions, LossTerms, PartialLabelLoss
-from labelassemble.models.predict import predict
+from labelassemble.errors import LabelAssembleError
+from labelassemble.loss import LossOptions, PartialLabelLoss
+from labelassemble.training.accumulate import count, part_terms, split
+from labelassemble.training.batch_norm import synchronised
 from labelassemble.training.checkpoint import save_checkpoint
+from labelassemble.training.collapse import CollapseWatch
 from labelassemble.training.display import Display
+from labelassemble.training.distributed import ALONE, Processes
+from labelassemble.training.ema import Ema
+from labelassemble.training.events import Events
 from labelassemble.training.history import EpochRow, History
 from labelassemble.training.interrupt import StopRequest, TrainingInterrupted
 from labelassemble.training.options import TrainOptions
 from labelassemble.training.schedule import Best, TermWeights, term_weights
-from labelassemble.views.bad_files import BadFiles
+from labelassemble.training.steps import seed_step, steps_together
+from labelassemble.training.tally import Tally, step_record
+from labelassemble.training.validation import Validation, validate
+from labelassemble.training.weights import class_weights
 from labelassemble.views.batch import Views
-from labelassemble.views.policy import ViewOptions
 
+__all__ = ["Outcome", "Validation", "fit"]
 
-@dataclass(frozen=True)
-class Validation:
-    """The validation images, and how they are scored.
+_READ_EVERY = 20  # steps between readings of the losses on a GPU: each reading waits for it
 
-    Attributes:
-        paths: the files.
-        targets: float32 [N, C], NaN = unknown.
-        views: options of the deterministic view.
-        auroc: gives the AUROC of each class from probabilities and targets, both [N, C]; None = not defined.
-        interest: columns of the classes by which the best checkpoint is chosen.
-        bad_files: the files that cannot be read; they are left out.
-    """
-
-    paths: Sequence[str]
-    targets: np.ndarray
-    views: ViewOptions
-    auroc: Callable[[np.ndarray, np.ndarray], Sequence[float | None]]
-    interest: Sequence[int]
-    bad_files: BadFiles
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -75,103 +67,187 @@ def fit(
     loss: LossOptions,
     options: TrainOptions,
     run: Path,
+    train_paths: Sequence[str],
     train_targets: np.ndarray,
     description: dict[str, str],
     resume: dict[str, Any] | None,
     display: Display,
+    processes: Processes = ALONE,
 ) -> Outcome:
     """Train `net` and leave metrics.csv, checkpoints/last.pt and checkpoints/best.pt in `run`.
 
     Both views of a batch go through the network together, so that BatchNorm sees the same mixture for both. All
     random choices come from (seed, epoch, step), so a resumed run repeats the losses of one that never stopped.
 
+    With several processes each takes its part of every batch; losses, gradients and BatchNorm's statistics are those
+    of the whole batch, so that the learning curve is that of one process. The first process alone writes.
+
     Args:
         net: on the device where it is to be trained; logits [B, C].
-        views: training batches.
+        views: training batches, of each this process's part.
         validation: validation images.
         classes: names of the C classes.
         loss: weights, threshold, temperature and warm-up.
         options: epochs, learning rate and so on.
         run: the run's folder.
+        train_paths: files of the training images.
         train_targets: float32 [N, C] of the training images, from which a balanced pos_weight is counted.
         description: texts stored in every checkpoint, with which the network can be built again.
         resume: what `load_checkpoint` gave for last.pt; None starts anew.
         display: shows progress.
+        processes: that train together, each calling this with the same arguments but its own views.
 
     Raises:
         TrainingInterrupted: on Ctrl-C or SIGTERM, after last.pt was written.
-        LabelAssembleError: a loss that is not finite, an unreadable image, a checkpoint that cannot be written.
+        LabelAssembleError: a loss that is not finite, an unreadable image, a checkpoint that cannot be written, a
+            process that is gone.
+        OtherProcessFailed: another process raised one of these.
     """
     device = next(net.parameters()).device
-    optimizer = torch.optim.Adam(net.parameters(), lr=options.lr, weight_decay=options.weight_decay)
+    if options.channels_last:
+        net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if processes.count > 1:
+        net = synchronised(net, device)
+        processes.same_start(net)
+    network: nn.Module = cast(nn.Module, torch.compile(net)) if options.compile else net
+    parameters = [parameter for parameter in net.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.Adam(
+        parameters, lr=options.lr, weight_decay=options.weight_decay, fused=device.type == "cuda" or None
+    )
     plateau = ReduceLROnPlateau(optimizer, factor=options.plateau.factor, patience=options.plateau.patience)
-    class_weights = _weights(loss, classes, train_targets)
-    best, sums, epoch, first_step, seconds = Best(), _no_sums(), 0, 0, 0.0
+    precision = getattr(torch, options.precision)
+    scaler = torch.amp.GradScaler(device.type, enabled=precision == torch.float16)
+    ema = None if options.ema is None else Ema(net, options.ema)
+    pos_weight, class_weight = class_weights(loss, classes, train_targets)
+    tally, watch = Tally(classes, train_paths, processes), CollapseWatch(classes)
+    best, epoch, first_step, seconds = Best(), 0, 0, 0.0
     if resume is not None:
         net.load_state_dict(resume["model"])
         optimizer.load_state_dict(resume["optimizer"])
         plateau.load_state_dict(resume["plateau"])
-        best, sums = Best(**resume["best"]), resume["sums"]
-        epoch, first_step, seconds = resume["epoch"], resume["step"], resume["seconds"]
+        scaler.load_state_dict(resume["scaler"])
+        if ema is not None:
+            ema.load_state_dict(resume["ema"])
+        tally.begin(resume["sums"])
+        watch.runs = resume["one_sided"]
+        best, epoch, first_step = Best(**resume["best"]), resume["epoch"], resume["step"]
+        seconds = resume["seconds"]
+        _tell_of_other_processes(resume["processes"], processes)
     history = History(run / "metrics.csv", classes, epochs=epoch)
     started = time.monotonic() - seconds
 
-    def save(name: str, *, at_epoch: int, at_step: int) -> None:
-        save_checkpoint(
-            run / "checkpoints" / name,
-            {
+    def save_last(*, at_epoch: int, at_step: int) -> None:
+        def write() -> None:
+            if not processes.first:
+                return
+            _check_finite(net)
+            state = {
                 "description": description,
                 "model": net.state_dict(),
+                "ema": None if ema is None else ema.state_dict(),
                 "optimizer": optimizer.state_dict(),
                 "plateau": plateau.state_dict(),
+                "scaler": scaler.state_dict(),
                 "best": asdict(best),
-                "sums": sums,
+                "sums": tally.state_dict(),
+                "one_sided": watch.runs,
                 "epoch": at_epoch,
                 "step": at_step,
                 "seconds": time.monotonic() - started,
-            },
-        )
+                "processes": processes.count,
+            }
+            save_checkpoint(run / "checkpoints" / "last.pt", state, keep_previous=True)
 
+        processes.together(write)
+
+    def save_best(*, at_epoch: int) -> None:
+        def write() -> None:
+            if not processes.first:
+                return
+            chosen = net if ema is None else ema.net
+            _check_finite(chosen)
+            state = {"description": description, "model": chosen.state_dict(), "epoch": at_epoch}
+            save_checkpoint(run / "checkpoints" / "best.pt", state)
+
+        processes.together(write)
+
+    read_every = 1 if device.type == "cpu" else _READ_EVERY
     early = _ends_early(best, options)
-    with StopRequest() as stop:
+    done = epoch * views.steps + first_step
+    with (
+        StopRequest(patient=processes.count > 1) as stop,
+        torch.random.fork_rng([device] if device.type == "cuda" else []),
+        Events(run, classes, wanted=options.tensorboard and processes.first, done=done) as events,
+    ):
         while epoch < options.epochs and not early:
             weights = term_weights(epoch, loss)
-            criterion = _criterion(loss, weights, class_weights).to(device)
+            criterion = _criterion(loss, weights, pos_weight, class_weight).to(device)
             net.train()
-            batches = views.epoch(epoch, strong=weights.consistency > 0.0, first_step=first_step)
-            for batch in batches:
-                step = batch.step  # one whose files are all bad is missing
-                targets = batch.targets.to(device)
-                logits_weak, logits_strong = _forward(net, batch.weak, batch.strong, device)
-                terms = criterion.terms(logits_weak, logits_strong, targets)
-                values = [float(term.detach()) for term in terms]  # total first, in the order of LossTerms
-                if not math.isfinite(values[0]):
-                    raise LabelAssembleError(
-                        f"the loss is {values[0]} in epoch {epoch + 1}, step {step + 1}: lower train.lr; "
-                        f"the last good state is in {run / 'checkpoints'}"
-                    )
+            began, seen_before = time.monotonic(), tally.sums.images
+            for batch, counts, stopping in steps_together(
+                views,
+                processes,
+                epoch=epoch,
+                strong=weights.consistency > 0.0,
+                first_step=first_step,
+                stop=lambda: stop.requested,
+            ):
+                if stopping:
+                    tally.read(epoch)
+                    save_last(at_epoch=epoch, at_step=batch.step)
+                    raise TrainingInterrupted(epoch, batch.step)
+                if counts.images == 0:  # all its files are bad
+                    continue
+                seed_step(options.seed, epoch, batch.step, processes.rank)
                 optimizer.zero_grad(set_to_none=True)
-                terms.total.backward()  # type: ignore[no-untyped-call]
-                optimizer.step()
-                sums = [a + b for a, b in zip(sums, values, strict=True)]
-                display.step(epoch, epoch * views.steps + step + 1, values[0])
-                if stop.requested and step + 1 < views.steps:
-                    save("last.pt", at_epoch=epoch, at_step=step + 1)
-                    raise TrainingInterrupted(epoch, step + 1)
+                record = torch.zeros(4 + 3 * len(classes), dtype=torch.float64, device=device)
+                for part in split(batch, options.accumulate, keep_empty=processes.count > 1):
+                    targets = part.targets.to(device)
+                    with torch.autocast(device.type, precision, enabled=precision != torch.float32):
+                        logits_weak, logits_strong = _forward(network, part.weak, part.strong, device)
+                    logits_weak = logits_weak.float()
+                    logits_strong = None if logits_strong is None else logits_strong.float()
+                    terms = part_terms(
+                        criterion, logits_weak, logits_strong, targets, part=count(part.targets), whole=counts
+                    )
+                    scaler.scale(terms.total).backward()  # type: ignore[no-untyped-call]
+                    record += step_record(terms, logits_weak, targets, loss.threshold)
+                processes.sum_gradients(parameters)
+                if options.clip_norm is not None:
+                    scaler.unscale_(optimizer)
+                    nn.utils.clip_grad_norm_(parameters, options.clip_norm)
+                scaler.step(optimizer)
+                scaler.update()
+                if ema is not None:
+                    ema.update()
+                tally.add(batch.step, batch.rows, record, counts)
+                done = epoch * views.steps + batch.step + 1
+                checkpoint = options.checkpoint_every is not None and done % options.checkpoint_every == 0
+                if checkpoint or len(tally) >= read_every or batch.step + 1 == views.steps:
+                    images = tally.sums.images
+                    tally.read(epoch)
+                    sums = tally.sums
+                    known_share = sums.known / max(sums.known + sums.unknown, 1)
+                    display.step(
+                        epoch, done, tally.last, images=sums.images - images, known_share=known_share
+                    )
+                    events.step(done, tally.last)
+                if checkpoint and batch.step + 1 < views.steps:
+                    save_last(at_epoch=epoch, at_step=batch.step + 1)
 
+            tally.read(epoch)
+            sums, trained_for = tally.sums, time.monotonic() - began
             learning_rate = optimizer.param_groups[0]["lr"]
-            probabilities = (
-                predict(net, validation.paths, validation.views, bad_files=validation.bad_files)
-                if len(validation.paths)
-                else None
-            )
-            val_loss, aucs = _validate(probabilities, validation, len(classes))
-            interest = _mean([aucs[column] for column in validation.interest])
-            if val_loss is not None:
-                plateau.step(val_loss)
-                best = best.update(epoch, interest, val_loss, counting=epoch >= loss.warmup_epochs)
+            for found in processes.gather(dict(views.bad_files.errors)):
+                processes.together(lambda: views.bad_files.merge(found))  # noqa: B023
+            scores = validate(net if ema is None else ema.net, validation, processes)
+            if scores.loss is not None:
+                plateau.step(scores.loss)
+                counting = epoch >= loss.warmup_epochs
+                best = best.update(epoch, scores.auc_interest, scores.loss, counting=counting)
             else:  # nothing to choose by: the last epoch is the best
                 best = best.update(epoch, None, -float(epoch), counting=False)
+            pseudo_labelled = weights.pseudo > 0.0 or weights.consistency > 0.0
             row = EpochRow(
                 epoch=epoch + 1,
                 step=(epoch + 1) * views.steps,
@@ -179,25 +255,33 @@ def fit(
                 learning_rate=learning_rate,
                 pseudo_weight=weights.pseudo,
                 consistency_weight=weights.consistency,
-                train_loss=sums[0] / views.steps,
-                train_bce=sums[1] / views.steps,
-                train_pseudo=sums[2] / views.steps,
-                train_consistency=sums[3] / views.steps,
-                train_known=int(sums[4]),
-                train_unknown=int(sums[5]),
-                val_loss=val_loss,
-                val_auc_mean=_mean(aucs),
-                val_auc_interest=interest,
-                val_auc=tuple(aucs),
+                train_loss=sums.mean(0),
+                train_bce=sums.mean(1),
+                train_pseudo=sums.mean(2),
+                train_consistency=sums.mean(3),
+                train_known=sums.known,
+                train_unknown=sums.unknown,
+                val_loss=scores.loss,
+                val_auc_mean=scores.auc_mean,
+                val_auc_interest=scores.auc_interest,
+                images_per_second=(sums.images - seen_before) / max(trained_for, 1e-9),
+                val_auc=scores.auc,
+                pseudo_positive=sums.positive_shares() if pseudo_labelled else (None,) * len(classes),
             )
-            history.add(row)
+            warnings = watch.update(row.pseudo_positive)
+            if processes.first:
+                for warning in warnings:
+                    _log.warning("epoch %d: %s", epoch + 1, warning)
+            processes.together(lambda: history.add(row) if processes.first else None)  # noqa: B023
             display.epoch(row)
-            epoch, first_step, sums = epoch + 1, 0, _no_sums()
+            events.epoch(row)
+            epoch, first_step = epoch + 1, 0
+            tally.begin()
             if best.epoch == epoch - 1:
-                save("best.pt", at_epoch=epoch, at_step=0)
-            save("last.pt", at_epoch=epoch, at_step=0)
+                save_best(at_epoch=epoch)
+            save_last(at_epoch=epoch, at_step=0)
             early = _ends_early(best, options)
-            if stop.requested and epoch < options.epochs and not early:
+            if processes.any(stop.requested) and epoch < options.epochs and not early:
                 raise TrainingInterrupted(epoch - 1, views.steps)
     return Outcome(epoch, epoch * views.steps, best.epoch + 1, time.monotonic() - started, early)
 
@@ -212,11 +296,8 @@ def _forward(
 
 
 def _criterion(
-    loss: LossOptions,
-    weights: TermWeights,
-    class_weights: tuple[Tensor | None, Tensor | None],
+    loss: LossOptions, weights: TermWeights, pos_weight: Tensor | None, class_weight: Tensor | None
 ) -> PartialLabelLoss:
-    pos_weight, class_weight = class_weights
     return PartialLabelLoss(
         threshold=loss.threshold,
         temperature=loss.temperature,
@@ -228,56 +309,24 @@ def _criterion(
     )
 
 
-def _weights(
-    loss: LossOptions, classes: Sequence[str], targets: np.ndarray
-) -> tuple[Tensor | None, Tensor | None]:
-    """Return pos_weight [C] and class_weight [C], or None where the options ask for none."""
-    pos_weight = None
-    if loss.pos_weight == "balanced":
-        positive = np.nansum(targets, axis=0)
-        negative = np.nansum(1.0 - targets, axis=0)
-        ratio = np.where(positive > 0, negative / np.maximum(positive, 1e-12), 1.0)
-        pos_weight = torch.tensor(np.where(negative > 0, ratio, 1.0), dtype=torch.float32)
-    elif loss.pos_weight is not None:
-        pos_weight = _by_name(loss.pos_weight, classes, "loss.pos_weight")
-    class_weight = (
-        None if loss.class_weight is None else _by_name(loss.class_weight, classes, "loss.class_weight")
-    )
-    return pos_weight, class_weight
+def _check_finite(net: nn.Module) -> None:
+    """Raise before ruined weights replace a good checkpoint: a finite loss may have had an infinite gradient."""
+    for name, value in net.state_dict().items():
+        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+            raise LabelAssembleError(
+                f"the weights '{name}' are no longer finite: lower train.lr or set train.clip_norm; "
+                "the checkpoints hold the state before it"
+            )
 
 
-def _by_name(values: dict[str, float], classes: Sequence[str], key: str) -> Tensor:
-    for name in values:
-        if name not in classes:
-            raise LabelAssembleError(f"{key} names the unknown class '{name}'{did_you_mean(name, classes)}")
-    return torch.tensor([values.get(name, 1.0) for name in classes], dtype=torch.float32)
-
-
-def _validate(
-    probabilities: np.ndarray | None, validation: Validation, classes: int
-) -> tuple[float | None, Sequence[float | None]]:
-    if probabilities is None:
-        return None, [None] * classes
-    targets = np.where(np.isnan(probabilities), np.nan, validation.targets)  # without the files that are bad
-    known = ~np.isnan(targets)
-    if not known.any():
-        return None, [None] * classes
-    y = targets[known].astype(np.float64)
-    # The smallest step below 1 in float64 keeps the logarithm of a certain wrong answer finite.
-    p = np.clip(probabilities[known], 1e-15, 1.0 - 1e-15)
-    bce = float(-(y * np.log(p) + (1.0 - y) * np.log1p(-p)).mean())
-    read = ~np.isnan(probabilities).any(axis=1)
-    return bce, validation.auroc(probabilities[read], targets[read])
+def _tell_of_other_processes(before: int, processes: Processes) -> None:
+    if before != processes.count and processes.first:
+        _log.warning(
+            "the checkpoint is of %d process(es), going on with %d: the same learning curve, but for rounding",
+            before,
+            processes.count,
+        )
 
 
 def _ends_early(best: Best, options: TrainOptions) -> bool:
     return options.early_stop is not None and best.epochs_without_fall >= options.early_stop
-
-
-def _no_sums() -> list[float]:
-    return [0.0] * len(LossTerms._fields)
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    defined = [value for value in values if value is not None]
-    return sum(defined) / len(defined) if defined else None

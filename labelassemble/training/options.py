@@ -1,8 +1,8 @@
 """The `train` part of a configuration; the defaults are the paper's (section 3)."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class PlateauOptions(BaseModel):
@@ -20,11 +20,23 @@ class TrainOptions(BaseModel):
     Attributes:
         epochs: at most this many.
         steps_per_epoch: steps that are called an epoch; None for one pass over the training images.
-        batch_size: images a step.
+        batch_size: images a step in all: of all processes and all parts together.
+        accumulate: parts in which a process's images of a step go through the network, one after the other, their
+            gradients added; a step takes less memory and means the same (BatchNorm sees a part at a time).
+        sampling: "shuffle" sees every image once a pass; "balanced" gives every source an even share of each batch, so
+            that an epoch, of as many steps, sees the small sources several times and the large ones in part.
         lr: Adam's learning rate at the start.
         weight_decay: Adam's L2 penalty.
+        clip_norm: largest norm of the gradient of a step, all parameters together; None leaves it as it is.
         plateau: when the learning rate falls.
         early_stop: epochs without a lower validation loss (after warm-up) until training ends; None never ends early.
+        ema: decay a step of an exponential moving average of the weights, which then is what is validated and kept as
+            best; None for the weights themselves.
+        precision: of the network in training; the loss, the weights and validation stay in float32.
+        channels_last: keep images and convolutions in channels-last order.
+        compile: let torch.compile translate the network for training.
+        checkpoint_every: steps after which last.pt is written within an epoch too; None for the end of epochs alone.
+        tensorboard: write event files for TensorBoard too.
         seed: of initial weights, of the order of images and of every random view.
         device: "auto" takes CUDA where there is one.
     """
@@ -34,9 +46,26 @@ class TrainOptions(BaseModel):
     epochs: Annotated[int, Field(ge=1)] = 64
     steps_per_epoch: Annotated[int, Field(ge=1)] | None = None
     batch_size: Annotated[int, Field(ge=1)] = 16
+    accumulate: Annotated[int, Field(ge=1)] = 1
+    sampling: Literal["shuffle", "balanced"] = "shuffle"
     lr: Annotated[float, Field(gt=0.0)] = 2e-4
     weight_decay: Annotated[float, Field(ge=0.0)] = 0.0
+    clip_norm: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] | None = None
     plateau: PlateauOptions = PlateauOptions()
     early_stop: Annotated[int, Field(ge=1)] | None = 10
+    ema: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    channels_last: bool = False
+    compile: bool = False
+    checkpoint_every: Annotated[int, Field(ge=1)] | None = None
+    tensorboard: bool = False
     seed: Annotated[int, Field(ge=0)] = 0
     device: Literal["auto", "cpu", "cuda"] = "auto"
+
+    @model_validator(mode="after")
+    def _parts_hold_images(self) -> Self:
+        if self.accumulate > self.batch_size:
+            raise ValueError(
+                f"accumulate must be at most batch_size, got {self.accumulate} parts of {self.batch_size} images"
+            )
+        return self

@@ -2,6 +2,7 @@
 
 import logging
 import threading
+from collections.abc import Mapping
 from typing import Literal
 
 from labelassemble.data.errors import ImageError
@@ -44,19 +45,41 @@ class BadFiles:
             ImageError: under the policy "stop".
             LabelAssembleError: more than the allowed share is bad; names them.
         """
+        if self._take({row: error}):
+            _log.warning("left out, %d so far: %s", len(self), error)
+
+    def merge(self, errors: Mapping[int, ImageError]) -> None:
+        """Record what other processes found in the same table (their `errors`), of which they have warned.
+
+        A process meets only its own part of an epoch's files. Where all merge what all found, after each epoch, they
+        leave out the same files from then on, and more than the allowed share ends them together, as it ends one.
+
+        Raises:
+            ImageError: under the policy "stop".
+            LabelAssembleError: more than the allowed share is bad; names them.
+        """
+        self._take(errors)
+
+    def _take(self, errors: Mapping[int, ImageError]) -> bool:
+        """Record errors and return whether any is new."""
         with self._lock:
-            if row in self.errors:
-                return
-            self.errors[row] = error
+            new = {row: error for row, error in errors.items() if row not in self.errors}
+            self.errors.update(new)
             count = len(self.errors)
+        if not new:
+            return False
         if self._policy == "stop":
-            raise error
+            raise next(iter(new.values()))
+        self.check(count)
+        return True
+
+    def check(self, count: int) -> None:
+        """Raise LabelAssembleError if `count` bad files, those that other processes found included, are too many."""
         if count > self._limit * self._total:
             raise LabelAssembleError(
                 f"{count} of {self._total} images cannot be read, more than views.bad_files_limit = {self._limit:g} "
                 f"allows:{self._listed()}"
             )
-        _log.warning("left out, %d so far: %s", count, error)
 
     def to_text(self) -> str:
         """Return a line for each file, the first 20 of them."""

@@ -3,13 +3,19 @@
 from collections.abc import Iterator
 from typing import NamedTuple, Protocol
 
+import torch
 from torch import Tensor
 
 from labelassemble.views.bad_files import BadFiles
+from labelassemble.views.policy import ViewOptions
 
 
 class Batch(NamedTuple):
     """What a training step takes.
+
+    B is 0 where none of the step's files can be read, or where a step has fewer images than there are processes: every
+    process takes the same number of steps, or those that exchange gradients would wait for ever. Such a batch goes
+    through network and loss like any other and gives a loss and gradients of zero.
 
     Attributes:
         step: the step of the epoch.
@@ -50,8 +56,17 @@ class Views(Protocol):
     bad_files: BadFiles
 
     def epoch(self, epoch: int, *, strong: bool, first_step: int = 0) -> Iterator[Batch]:
-        """Yield the batches of an epoch from `first_step` on; without `strong` the strong view is not computed.
+        """Yield the batch of each step of an epoch from `first_step` on; without `strong` there is no strong view.
 
-        A batch lacks the files that cannot be read; one that has nothing else is left out.
+        A batch lacks the files that cannot be read, and may be left without any.
         """
         ...
+
+
+def empty_batch(
+    step: int, options: ViewOptions, targets: Tensor, *, strong: bool, device: torch.device
+) -> Batch:
+    """Return the batch of a step without images; `targets` is the whole table's, [N, C]."""
+    views = torch.empty((0, options.channels, options.size, options.size), device=device)
+    rows = torch.empty(0, dtype=torch.int64)
+    return Batch(step, rows, views, views.clone() if strong else None, targets[rows])

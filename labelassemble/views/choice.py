@@ -57,6 +57,8 @@ def open_views(
     steps_per_epoch: int | None = None,
     shard: int = 0,
     shards: int = 1,
+    parts: int = 1,
+    sources: Sequence[str] | None = None,
     device: torch.device | str = "cpu",
 ) -> Views:
     """Return the views of the chosen backend; the arguments are those of `TorchViews` and `DaliViews`."""
@@ -75,6 +77,8 @@ def open_views(
         steps_per_epoch=steps_per_epoch,
         shard=shard,
         shards=shards,
+        parts=parts,
+        sources=sources,
         device=device,
     )
 

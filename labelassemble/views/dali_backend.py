@@ -11,7 +11,7 @@ from torch import Tensor
 from labelassemble.data.errors import ImageError
 from labelassemble.data.images import read_image
 from labelassemble.views.bad_files import BadFiles
-from labelassemble.views.batch import Batch
+from labelassemble.views.batch import Batch, empty_batch
 from labelassemble.views.dali_pipeline import ViewPipeline, decodes
 from labelassemble.views.decode import decode_encoded
 from labelassemble.views.draws import draw_views
@@ -49,11 +49,13 @@ class DaliViews:
         paths: the files, N of them.
         targets: float32 [N, C], NaN = unknown.
         options: policy, size and channels of the views.
-        batch_size: images a step and process, at most.
+        batch_size: images a step, of all processes together, at most.
         seed: of the order and of every transform.
         steps_per_epoch: steps that are called an epoch; None for one pass over the table (see `Order`).
         shard: which process this is, from 0.
         shards: how many processes there are.
+        parts: in how many parts a batch goes through the network (see `Order`).
+        sources: the source of each image, where batches are to mix them evenly.
         device: "cpu", or the GPU on which all is done after the files are read.
 
     Attributes:
@@ -72,13 +74,15 @@ class DaliViews:
         steps_per_epoch: int | None = None,
         shard: int = 0,
         shards: int = 1,
+        parts: int = 1,
+        sources: Sequence[str] | None = None,
         device: torch.device | str = "cpu",
     ) -> None:
         self.bad_files = BadFiles(len(paths), policy=options.bad_files, limit=options.bad_files_limit)
         self._paths = paths
         self._targets = torch.from_numpy(np.ascontiguousarray(targets, dtype=np.float32))
         self._options = options
-        self._batch_size = batch_size
+        self._batch_size = min(batch_size, -(-batch_size // shards) + parts)  # a process's share, rounded up
         self._device = torch.device(device)
         self._bank = NoiseBank(seed, options.channels * options.size**2, self._device)
         self._seed = seed
@@ -89,6 +93,8 @@ class DaliViews:
             steps_per_epoch=steps_per_epoch,
             shard=shard,
             shards=shards,
+            parts=parts,
+            sources=sources,
         )
         self.steps: int = self._order.steps
         self._pipelines: dict[bool, ViewPipeline] = {}  # with and without a strong view
@@ -96,22 +102,20 @@ class DaliViews:
         self._readers = image_threads(options.decoders(), "read")
 
     def epoch(self, epoch: int, *, strong: bool, first_step: int = 0) -> Iterator[Batch]:
-        """Yield the batches of an epoch from `first_step` on; without `strong` the strong view is not computed.
+        """Yield the batch of each step of an epoch from `first_step` on; without `strong` there is no strong view.
 
-        A batch lacks the files that cannot be read; one that has nothing else is left out.
+        A batch lacks the files that cannot be read, and may be left without any.
         """
         chosen = self._order.epoch(epoch)
 
         def prepare(step: int) -> _Prepared:
             return self._prepare(step, chosen[step])
 
-        def make(prepared: _Prepared) -> Batch | None:
+        def make(prepared: _Prepared) -> Batch:
             return self._batch(prepared, strong)
 
         # Files are read ahead of the pipeline, and views made ahead of the training.
-        for batch in made_ahead(make, made_ahead(prepare, range(first_step, self.steps))):
-            if batch is not None:
-                yield batch
+        yield from made_ahead(make, made_ahead(prepare, range(first_step, self.steps)))
 
     def _prepare(self, step: int, chosen: Chosen) -> _Prepared:
         """Read the files of a batch; those that cannot be read are recorded and left out."""
@@ -120,9 +124,9 @@ class DaliViews:
         encoded = [encoded for encoded in read if encoded is not None]
         return _Prepared(step, chosen.rows[good], chosen.passes[good], encoded)
 
-    def _batch(self, prepared: _Prepared, strong: bool) -> Batch | None:
+    def _batch(self, prepared: _Prepared, strong: bool) -> Batch:
         if not prepared.encoded:
-            return None
+            return self._empty(prepared.step, strong)
         try:
             views = self._views(prepared, strong)
         except RuntimeError:
@@ -130,10 +134,13 @@ class DaliViews:
             self._refused.update(self._undecodable(prepared))
             prepared = self._prepare(prepared.step, Chosen(prepared.rows, prepared.passes))
             if not prepared.encoded:
-                return None
+                return self._empty(prepared.step, strong)
             views = self._views(prepared, strong)
         index = torch.from_numpy(prepared.rows)
         return Batch(prepared.step, index, views[0], views[1] if strong else None, self._targets[index])
+
+    def _empty(self, step: int, strong: bool) -> Batch:
+        return empty_batch(step, self._options, self._targets, strong=strong, device=self._device)
 
     def _views(self, prepared: _Prepared, strong: bool) -> list[Tensor]:
         pipeline = self._pipelines.pop(strong, None) or self._new_pipeline(strong)

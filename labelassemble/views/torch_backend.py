@@ -9,7 +9,7 @@ from torch import Tensor
 from labelassemble.data.errors import ImageError
 from labelassemble.views.augment import strong_view, weak_view
 from labelassemble.views.bad_files import BadFiles
-from labelassemble.views.batch import Batch, EvaluationBatch
+from labelassemble.views.batch import Batch, EvaluationBatch, empty_batch
 from labelassemble.views.decode import decode
 from labelassemble.views.draws import draw_views
 from labelassemble.views.noise import NoiseBank
@@ -85,11 +85,13 @@ class TorchViews:
         paths: the files, N of them.
         targets: float32 [N, C], NaN = unknown.
         options: policy, size and channels of the views.
-        batch_size: images a step and process, at most.
+        batch_size: images a step, of all processes together, at most.
         seed: of the order and of every transform.
         steps_per_epoch: steps that are called an epoch; None for one pass over the table (see `Order`).
         shard: which process this is, from 0.
         shards: how many processes there are.
+        parts: in how many parts a batch goes through the network (see `Order`).
+        sources: the source of each image, where batches are to mix them evenly.
         device: where the transforms run and the views end up.
 
     Attributes:
@@ -108,6 +110,8 @@ class TorchViews:
         steps_per_epoch: int | None = None,
         shard: int = 0,
         shards: int = 1,
+        parts: int = 1,
+        sources: Sequence[str] | None = None,
         device: torch.device | str = "cpu",
     ) -> None:
         self.bad_files = BadFiles(len(paths), policy=options.bad_files, limit=options.bad_files_limit)
@@ -125,30 +129,32 @@ class TorchViews:
             steps_per_epoch=steps_per_epoch,
             shard=shard,
             shards=shards,
+            parts=parts,
+            sources=sources,
         )
         self.steps: int = self._order.steps
 
     def epoch(self, epoch: int, *, strong: bool, first_step: int = 0) -> Iterator[Batch]:
-        """Yield the batches of an epoch from `first_step` on; without `strong` the strong view is not computed.
+        """Yield the batch of each step of an epoch from `first_step` on; without `strong` there is no strong view.
 
-        A batch lacks the files that cannot be read; one that has nothing else is left out.
+        A batch lacks the files that cannot be read, and may be left without any.
         """
         chosen = self._order.epoch(epoch)
 
         def read(step: int) -> tuple[int, list[int], list[Tensor]]:
             return step, *self._images.get(chosen[step].rows.tolist())
 
-        def make(found: tuple[int, list[int], list[Tensor]]) -> Batch | None:
+        def make(found: tuple[int, list[int], list[Tensor]]) -> Batch:
             step, good, images = found
-            return self._batch(step, chosen[step], good, images, strong) if good else None
+            return self._batch(step, chosen[step], good, images, strong)
 
         # Files are read ahead of the transforms, and views made ahead of the training.
-        for batch in made_ahead(make, made_ahead(read, range(first_step, self.steps))):
-            if batch is not None:
-                yield batch
+        yield from made_ahead(make, made_ahead(read, range(first_step, self.steps)))
 
     def _batch(self, step: int, chosen: Chosen, good: list[int], images: list[Tensor], strong: bool) -> Batch:
         options, rows = self._options, chosen.rows[good]
+        if not good:
+            return empty_batch(step, options, self._targets, strong=strong, device=self._device)
         weak_draws, strong_draws = draw_views(
             options, seed=self._seed, passes=chosen.passes[good].tolist(), rows=rows.tolist()
         )

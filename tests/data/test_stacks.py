@@ -250,6 +250,25 @@ def test_members_of_a_tar_file(tmp_path: Path) -> None:
         np.testing.assert_array_equal(pixels[0], expected)
 
 
+def test_each_of_many_shards_is_gone_through_once_however_their_images_are_mixed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[str] = []
+
+    def index(path: Path) -> TarIndex:
+        opened.append(path.name)
+        return TarIndex(path)
+
+    monkeypatch.setattr("labelassemble.data.containers.TarIndex", index)
+    shards = [save_tar(tmp_path / f"{number}.tar", 2) for number in range(30)]
+    for member in list(shards[0]) * 2:
+        for number, images in enumerate(shards):
+            np.testing.assert_array_equal(
+                decode_image(f"{tmp_path}/{number}.tar::{member}")[0], images[member]
+            )
+    assert opened == [f"{number}.tar" for number in range(30)]
+
+
 @pytest.mark.parametrize(
     ("reference", "reason"),
     [

@@ -1,8 +1,14 @@
 import io
+import sys
+from pathlib import Path
 
+import pytest
 from rich.console import Console
 
+from labelassemble.errors import LabelAssembleError
+from labelassemble.training import display as display_module
 from labelassemble.training.display import Display
+from labelassemble.training.events import Events
 from labelassemble.training.history import EpochRow
 
 
@@ -15,42 +21,101 @@ def _row(epoch: int, step: int) -> EpochRow:
         pseudo_weight=0.0,
         consistency_weight=0.0,
         train_loss=0.25,
-        train_bce=0.25,
-        train_pseudo=0.0,
-        train_consistency=0.0,
+        train_bce=0.125,
+        train_pseudo=0.0625,
+        train_consistency=0.03125,
         train_known=30,
         train_unknown=90,
         val_loss=0.5,
         val_auc_mean=0.8,
         val_auc_interest=None,
+        images_per_second=40.0,
         val_auc=(0.8, None),
+        pseudo_positive=(None, 0.25),
     )
 
 
-def _shown(*, terminal: bool) -> str:
+class _Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+def _shown(monkeypatch: pytest.MonkeyPatch, *, terminal: bool, seconds_a_step: float = 2.0) -> str:
+    clock = _Clock()
+    monkeypatch.setattr(display_module, "time", clock)
     output = io.StringIO()
-    console = Console(file=output, force_terminal=terminal, width=100)
+    console = Console(file=output, force_terminal=terminal, width=200)
     with Display(console, "run", epochs=2, steps=3) as display:
-        display.step(0, 3, 0.25)
-        display.epoch(_row(1, 3))
-        display.step(1, 6, 0.125)
-        display.epoch(_row(2, 6))
+        for step in range(1, 7):
+            clock.now += seconds_a_step
+            epoch = (step - 1) // 3
+            display.step(epoch, step, [0.25 / step, 0.2, 0.04, 0.01], images=16, known_share=0.25)
+            if step % 3 == 0:
+                display.epoch(_row(epoch + 1, step))
     return output.getvalue()
 
 
-def test_elsewhere_than_on_a_terminal_it_is_a_line_an_epoch() -> None:
-    lines = _shown(terminal=False).strip().splitlines()
-    assert len(lines) == 2
-    assert lines[0].startswith(
-        "run: epoch 1/2, loss 0.2500, val loss 0.5000, val AUC 0.800, 25% of labels known, "
+def test_elsewhere_than_on_a_terminal_it_is_a_line_an_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = _shown(monkeypatch, terminal=False).strip().splitlines()
+    assert lines == [
+        "run: epoch 1/2, loss 0.2500 (bce 0.1250, pseudo 0.0625, consistency 0.0312), val loss 0.5000, val AUC 0.800, "
+        "40 images/s, 25% of labels known, 6 s left",
+        "run: epoch 2/2, loss 0.2500 (bce 0.1250, pseudo 0.0625, consistency 0.0312), val loss 0.5000, val AUC 0.800, "
+        "40 images/s, 25% of labels known, 0 s left",
+    ]
+
+
+def test_in_a_long_epoch_there_is_a_line_every_half_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = _shown(monkeypatch, terminal=False, seconds_a_step=16.0).strip().splitlines()
+    assert len(lines) == 4
+    assert lines[0] == (
+        "run: epoch 1/2, step 2/3, loss 0.1250 (bce 0.2000, pseudo 0.0400, consistency 0.0100) "
+        "1 images/s 25% known, 64 s left"
     )
-    assert lines[1].endswith("0 s left")
+    assert "step" not in lines[1]
+    assert lines[2].startswith("run: epoch 2/2, step 2/3, ")
 
 
-def test_on_a_terminal_it_is_a_bar_with_epoch_loss_and_time_left() -> None:
-    shown = _shown(terminal=True)
-    assert "epoch 2/2" in shown
-    assert "0.1250" in shown
-    assert "val AUC 0.800" in shown
-    assert "left" in shown
-    assert "100%" in shown
+def test_on_a_terminal_it_is_a_bar_with_all_there_is_to_know(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = _shown(monkeypatch, terminal=True)
+    for part in ("epoch 2/2, step 3/3", "loss 0.0417 (bce 0.2000, pseudo 0.0400, consistency 0.0100)", "8 images/s",
+                 "25% known", "val AUC 0.800", "left", "100%"):  # fmt: skip
+        assert part in shown, part
+
+
+def test_event_files_hold_epochs_and_steps(tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    with Events(tmp_path, ["Edema", "Nodule"], wanted=True) as events:
+        events.step(1, [0.5, 0.4, 0.06, 0.04])
+        events.epoch(_row(1, 3))
+    found = EventAccumulator(str(tmp_path / "tensorboard"))
+    found.Reload()
+    tags = found.Tags()["scalars"]
+    assert {
+        "step/total",
+        "step/consistency",
+        "epoch/val_loss",
+        "val_auc/Edema",
+        "pseudo_positive/Nodule",
+    } <= set(tags)
+    assert "val_auc/Nodule" not in tags
+    (event,) = found.Scalars("epoch/train_bce")
+    assert (event.step, event.value) == (3, 0.125)
+
+
+def test_event_files_need_tensorboard_and_are_an_extra(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with pytest.raises(
+        LabelAssembleError, match=r"needs the package tensorboard: pip install 'labelassemble\[tensorb"
+    ):
+        Events(tmp_path, ["Edema"], wanted=True)
+    with Events(tmp_path, ["Edema"], wanted=False) as events:
+        events.step(1, [0.5, 0.4, 0.06, 0.04])
+        events.epoch(_row(1, 3))
+    assert not list(tmp_path.iterdir())

@@ -4,6 +4,7 @@ import csv
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -98,8 +99,8 @@ def test_a_resumed_run_has_the_losses_of_one_that_never_stopped(
 
     step = Display.step
 
-    def stopping(self: Display, epoch: int, done: int, loss: float) -> None:
-        step(self, epoch, done, loss)
+    def stopping(self: Display, epoch: int, done: int, *terms: Any, **others: Any) -> None:
+        step(self, epoch, done, *terms, **others)
         if done == stop_at:
             os.kill(os.getpid(), signal.SIGINT)
 

@@ -10,6 +10,8 @@ from rich.console import Console
 from labelassemble.config import load_config
 from labelassemble.errors import LabelAssembleError
 from labelassemble.run import train_run
+from labelassemble.training.checkpoint import load_checkpoint
+from labelassemble.training.history import EpochRow, History
 
 QUIET = Console(quiet=True)
 BAD = ("north-0.png", "north-4.png", "north-6.png")  # one of train, val and test
@@ -27,6 +29,7 @@ def damaged(small_sources: Path) -> Path:
 def test_bad_files_are_named_and_left_out_of_training_and_evaluation(
     damaged: Path, backend: str, caplog: pytest.LogCaptureFixture
 ) -> None:
+    (damaged / "images" / BAD[0]).unlink()
     config = load_config(
         damaged / "run.yaml", [f"views.backend={backend}", "views.bad_files_limit=0.1", "train.epochs=1"]
     )
@@ -57,3 +60,41 @@ def test_too_many_bad_files_stop_a_run_with_a_list(damaged: Path) -> None:
         LabelAssembleError, match=r"1 of 24 images cannot be read, .* allows: .*north-0\.png: damaged"
     ):
         train_run(config, damaged / "out", resume=False, console=QUIET)
+
+
+def _vanishing(monkeypatch: pytest.MonkeyPatch, path: Path) -> None:
+    """Remove a file after the first epoch."""
+    add = History.add
+
+    def removing(self: History, row: EpochRow) -> None:
+        add(self, row)
+        path.unlink(missing_ok=True)
+
+    monkeypatch.setattr(History, "add", removing)
+
+
+def test_a_file_that_vanishes_in_training_is_left_out(
+    small_sources: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    _vanishing(monkeypatch, small_sources / "images" / "north-0.png")
+    config = load_config(
+        small_sources / "run.yaml", ["views.cache_mb=0", "views.bad_files_limit=0.1", "train.epochs=3"]
+    )
+    train_run(config, small_sources / "out", resume=False, console=QUIET)
+    with (small_sources / "out" / "metrics.csv").open(newline="") as file:
+        known = [row["train_known"] for row in csv.DictReader(file)]
+    # Batches are made two ahead, within an epoch alone: the first epoch has the file, the others lack it.
+    assert known == ["24", "23", "23"]
+    assert any("north-0.png: " in record.getMessage() for record in caplog.records)
+
+
+def test_a_file_that_vanishes_stops_training_where_it_is_to(
+    small_sources: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _vanishing(monkeypatch, small_sources / "images" / "north-0.png")
+    config = load_config(
+        small_sources / "run.yaml", ["views.cache_mb=0", "views.bad_files=stop", "train.epochs=3"]
+    )
+    with pytest.raises(LabelAssembleError, match=r"north-0\.png: "):
+        train_run(config, small_sources / "out", resume=False, console=QUIET)
+    assert load_checkpoint(small_sources / "out" / "checkpoints" / "last.pt")["epoch"] == 1

@@ -8,9 +8,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import Tensor
 
+from labelassemble import PartialLabelLoss
 from labelassemble.data.errors import ImageError
 from labelassemble.errors import LabelAssembleError
+from labelassemble.models import AssembleNet
 from labelassemble.views.batch import Batch, Views
 from labelassemble.views.choice import Choice, open_views
 from labelassemble.views.policy import ViewOptions
@@ -118,6 +121,32 @@ def test_an_epoch_goes_on_from_any_step(
             _assert_same(a, b)
 
 
+@pytest.mark.parametrize("steps_per_epoch", [None, 4])
+@pytest.mark.parametrize("shards", [2, 3])
+def test_processes_together_have_the_batches_and_the_views_of_one(
+    backend: Choice, paths: list[str], shards: int, steps_per_epoch: int | None
+) -> None:
+    Path(paths[3]).unlink()
+    options = OPTIONS.model_copy(update={"bad_files_limit": 1.0})
+
+    def batches(**others: int) -> list[list[Batch]]:
+        views = _views(backend, paths, options, steps_per_epoch=steps_per_epoch, **others)
+        return [list(views.epoch(epoch, strong=True)) for epoch in (0, 1)]
+
+    alone = batches(batch_size=2 * shards)
+    parts = [batches(batch_size=2 * shards, shard=shard, shards=shards) for shard in range(shards)]
+    for epoch in (0, 1):
+        for whole, *several in zip(alone[epoch], *(part[epoch] for part in parts), strict=True):
+            assert {part.step for part in several} == {whole.step}
+            for joined, expected in zip(_joined(several), whole[1:], strict=True):
+                assert expected is not None
+                assert torch.equal(joined.nan_to_num(9.0), expected.nan_to_num(9.0))
+
+
+def _joined(several: list[Batch]) -> list[Tensor]:
+    return [torch.cat(tensors) for tensors in zip(*(part[1:] for part in several), strict=True)]
+
+
 def test_processes_share_an_epoch_and_their_views_are_those_of_one(backend: Choice, paths: list[str]) -> None:
     alone = {
         row: view
@@ -126,7 +155,7 @@ def test_processes_share_an_epoch_and_their_views_are_those_of_one(backend: Choi
     }
     seen = []
     for shard in (0, 1):
-        views = _views(backend, paths, batch_size=2, shard=shard, shards=2)
+        views = _views(backend, paths, shard=shard, shards=2)
         assert views.steps == 3
         for batch in views.epoch(0, strong=False):
             seen += batch.rows.tolist()
@@ -196,14 +225,63 @@ def test_bad_files_are_named_counted_and_left_out(
         assert sum(f"{paths[row]}: " in record.getMessage() for record in caplog.records) == 1
 
 
-def test_a_batch_of_nothing_but_bad_files_is_left_out(backend: Choice, paths: list[str]) -> None:
+@pytest.mark.parametrize("strong", [True, False])
+def test_a_step_of_nothing_but_bad_files_has_an_empty_batch(
+    backend: Choice, paths: list[str], strong: bool
+) -> None:
     options = OPTIONS.model_copy(update={"bad_files_limit": 1.0})
-    whole = [batch.rows.tolist() for batch in _views(backend, paths, options).epoch(0, strong=True)]
+    whole = [batch.rows.tolist() for batch in _views(backend, paths, options).epoch(0, strong=strong)]
     for row in whole[1]:
         Path(paths[row]).write_bytes(b"rubbish")
-    batches = list(_views(backend, paths, options).epoch(0, strong=True))
-    assert [batch.step for batch in batches] == [0, 2]
-    assert [batch.rows.tolist() for batch in batches] == [whole[0], whole[2]]
+    views = _views(backend, paths, options)
+    for _ in range(2):  # found, then known
+        batches = list(views.epoch(0, strong=strong))
+        assert [batch.step for batch in batches] == [0, 1, 2]
+        assert [batch.rows.tolist() for batch in batches] == [whole[0], [], whole[2]]
+        empty = batches[1]
+        assert empty.weak.shape == (0, 1, 16, 16)
+        assert empty.strong is None or empty.strong.shape == (0, 1, 16, 16)
+        assert (empty.strong is not None) == strong
+        assert empty.targets.shape == (0, 2)
+        assert (empty.rows.dtype, empty.weak.dtype) == (torch.int64, torch.float32)
+
+
+def test_every_process_takes_every_step_whatever_is_bad(backend: Choice, paths: list[str]) -> None:
+    options = OPTIONS.model_copy(update={"bad_files_limit": 1.0})
+    shards = [_views(backend, paths, options, batch_size=4, shard=shard, shards=2) for shard in (0, 1)]
+    bad = next(shards[1].epoch(0, strong=False)).rows.tolist()
+    for row in bad:
+        Path(paths[row]).unlink()
+    views = _views(backend, paths, options, batch_size=4, shard=1, shards=2)
+    sizes = [[len(batch.rows) for batch in one.epoch(0, strong=False)] for one in (shards[0], views)]
+    assert sizes == [[2, 2, 2], [0, 2, 1]]
+
+
+def test_more_processes_than_images_leave_some_without(backend: Choice, paths: list[str]) -> None:
+    sizes = [
+        [len(batch.rows) for batch in _views(backend, paths[:2], shard=shard, shards=3).epoch(0, strong=True)]
+        for shard in range(3)
+    ]
+    assert sizes == [[1], [1], [0]]
+
+
+def test_network_and_loss_take_an_empty_batch(paths: list[str]) -> None:
+    options = ViewOptions(size=32, bad_files_limit=1.0)
+    for path in paths:
+        Path(path).unlink()
+    batch = next(_views(Choice("torch", ""), paths, options).epoch(0, strong=True))
+    assert batch.strong is not None
+    net = AssembleNet("densenet121", classes=["a", "b"], in_channels=1).train()
+    before = {name: value.clone() for name, value in net.named_buffers() if "num_batches" not in name}
+    logits = net(torch.cat([batch.weak, batch.strong]))
+    loss = PartialLabelLoss()(logits[:0], logits[0:], batch.targets)
+    loss.backward()
+    assert float(loss.detach()) == 0.0
+    for name, parameter in net.named_parameters():
+        assert parameter.grad is not None, name
+        assert not bool(parameter.grad.any()), name
+    for name, value in before.items():  # nothing was seen, so BatchNorm's statistics stay
+        assert torch.equal(net.get_buffer(name), value), name
 
 
 def test_too_many_bad_files_stop_with_a_list(backend: Choice, paths: list[str]) -> None:

@@ -39,3 +39,18 @@ def test_stop_ends_at_the_first() -> None:
     bad = BadFiles(1000, policy="stop", limit=1.0)
     with pytest.raises(ImageError, match=r"a\.png: damaged"):
         bad.add(0, ImageError("a.png", "damaged"))
+
+
+def test_what_other_processes_found_counts_as_well(caplog: pytest.LogCaptureFixture) -> None:
+    bad = BadFiles(1000, policy="skip", limit=0.002)
+    bad.add(7, ImageError("7.png", "damaged"))
+    caplog.clear()
+    bad.merge({7: ImageError("7.png", "damaged"), 8: ImageError("8.png", "missing")})
+    assert set(bad.errors) == {7, 8}
+    assert not caplog.records  # the process that found it has warned
+    with pytest.raises(
+        LabelAssembleError, match=r"(?s)3 of 1000 images cannot be read, .*\n  9\.png: damaged"
+    ):
+        bad.merge({9: ImageError("9.png", "damaged")})
+    with pytest.raises(ImageError, match=r"9\.png: damaged"):
+        BadFiles(1000, policy="stop", limit=1.0).merge({9: ImageError("9.png", "damaged")})

@@ -7,23 +7,39 @@ from labelassemble.views.order import Order
 
 
 @given(
-    count=st.integers(1, 60), batch_size=st.integers(1, 9), shards=st.integers(1, 4), seed=st.integers(0, 5)
+    count=st.integers(1, 60),
+    batch_size=st.integers(1, 9),
+    shards=st.integers(1, 4),
+    parts=st.integers(1, 3),
+    seed=st.integers(0, 5),
 )
-def test_a_pass_sees_every_image_and_every_process_takes_as_many_steps(
-    count: int, batch_size: int, shards: int, seed: int
+def test_processes_divide_the_batches_of_one_and_a_pass_sees_every_image_once(
+    count: int, batch_size: int, shards: int, parts: int, seed: int
 ) -> None:
+    alone = Order(count, batch_size=batch_size, seed=seed)
     orders = [
-        Order(count, batch_size=batch_size, seed=seed, shard=shard, shards=shards) for shard in range(shards)
+        Order(count, batch_size=batch_size, seed=seed, shard=shard, shards=shards, parts=parts)
+        for shard in range(shards)
     ]
-    batches = [order.epoch(3) for order in orders]
-    assert {len(part) for part in batches} == {orders[0].steps}
-    rows = np.concatenate([chosen.rows for part in batches for chosen in part])
-    parts = orders[0].steps * shards
-    assert set(rows.tolist()) == set(range(count))
-    assert len(rows) == max(count, parts)  # once each, unless a process would be left without
-    sizes = [len(chosen.rows) for part in batches for chosen in part]
+    whole, divided = alone.epoch(3), [order.epoch(3) for order in orders]
+    assert {order.steps for order in orders} == {alone.steps} == {len(whole)}
+    assert sorted(row for chosen in whole for row in chosen.rows.tolist()) == list(range(count))
+    for step, chosen in enumerate(whole):
+        together = [row for part in divided for row in part[step].rows.tolist()]
+        assert sorted(together) == sorted(chosen.rows.tolist())
+        sizes = [len(part[step].rows) for part in divided]
+        assert max(sizes) - min(sizes) <= parts  # an image more for each part, at most
+    sizes = [len(chosen.rows) for chosen in whole]
     assert min(sizes) >= 1
     assert max(sizes) <= min(batch_size, min(sizes) + 1)
+
+
+def test_a_part_of_a_batch_is_made_of_the_same_images_whatever_the_number_of_processes() -> None:
+    whole = Order(32, batch_size=16, seed=0).epoch(0)[1].rows
+    shares = [Order(32, batch_size=16, seed=0, shard=s, shards=2, parts=2).epoch(0)[1].rows for s in (0, 1)]
+    for part in (0, 1):
+        together = np.concatenate([share[4 * part : 4 * part + 4] for share in shares])
+        assert np.array_equal(together, whole[8 * part : 8 * part + 8])
 
 
 def test_epochs_are_shuffled_anew_and_repeat_by_their_number() -> None:
@@ -46,7 +62,7 @@ def test_epochs_of_a_number_of_steps_follow_one_another_over_the_table() -> None
 
 def test_processes_divide_each_step_of_an_epoch_of_a_number_of_steps() -> None:
     whole = Order(11, batch_size=4, seed=0, steps_per_epoch=3).epoch(1)
-    halves = [Order(11, batch_size=2, seed=0, steps_per_epoch=3, shard=s, shards=2).epoch(1) for s in (0, 1)]
+    halves = [Order(11, batch_size=4, seed=0, steps_per_epoch=3, shard=s, shards=2).epoch(1) for s in (0, 1)]
     for step in range(3):
         together = np.concatenate([halves[0][step].rows, halves[1][step].rows])
         assert np.array_equal(together, whole[step].rows)
@@ -56,6 +72,11 @@ def test_processes_divide_each_step_of_an_epoch_of_a_number_of_steps() -> None:
 def test_a_shard_that_does_not_exist_is_refused(shard: int) -> None:
     with pytest.raises(ValueError, match=f"shard must be from 0 to shards - 1, got {shard} of 2"):
         Order(5, batch_size=2, seed=0, shard=shard, shards=2)
+
+
+def test_sources_must_be_as_many_as_images() -> None:
+    with pytest.raises(ValueError, match="sources must name one for each image, got 2 for 3"):
+        Order(3, batch_size=2, seed=0, sources=["a", "b"])
 
 
 def test_no_image_is_refused() -> None:

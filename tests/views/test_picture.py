@@ -3,11 +3,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from labelassemble.data.errors import ImageError
 from labelassemble.errors import LabelAssembleError
-from labelassemble.views.picture import picture_of_views, write_picture_of_views
+from labelassemble.views.draws import WeakDraws
+from labelassemble.views.picture import picture_of_views, placings, write_picture_of_views
 from labelassemble.views.policy import StrongOptions, ViewOptions, WeakOptions
 
 
@@ -26,9 +28,9 @@ def _pixels(picture: bytes) -> np.ndarray:
 @pytest.mark.parametrize("channels", [1, 3])
 def test_the_picture_grows_with_its_views_and_repeats(ramp: str, channels: int) -> None:
     options = ViewOptions(size=32, channels=channels)
-    two, five = (_pixels(picture_of_views(ramp, options, count=count)) for count in (2, 5))
-    assert two.shape[0] == five.shape[0]
-    assert two.shape[1] < five.shape[1]
+    one, two, five = (_pixels(picture_of_views(ramp, options, count=count)) for count in (1, 2, 5))
+    assert one.shape[1] < two.shape[1] < five.shape[1]
+    assert one.shape[0] > two.shape[0] > five.shape[0]  # the policy's numbers take more lines
     assert np.array_equal(two, _pixels(picture_of_views(ramp, options, count=2)))
     assert not np.array_equal(two, _pixels(picture_of_views(ramp, options, count=2, seed=1)))
 
@@ -50,6 +52,15 @@ def test_a_forbidden_flip_is_seen_in_no_view(ramp: str) -> None:
     # A ramp rises to the right in all four cells of a row, or falls in all but the evaluated view.
     assert rises(0.0) > 50
     assert rises(1.0) < 0
+
+
+def test_how_a_view_lies_is_said_in_words() -> None:
+    draws = WeakDraws(
+        mirrored=torch.tensor([True, False, False, True]),
+        radians=torch.tensor([4.0, -7.4, 0.2, 0.0]).deg2rad(),
+        noise_at=torch.zeros(4),
+    )
+    assert placings(draws) == ["mirrored, ↺ 4°", "↻ 7°", "", "mirrored"]
 
 
 def test_mistakes_are_named(ramp: str, tmp_path: Path) -> None:

@@ -1,0 +1,66 @@
+"""The steps of an epoch, which all processes take alike."""
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from labelassemble.errors import LabelAssembleError
+from labelassemble.training.accumulate import Counts, count
+from labelassemble.training.distributed import Processes
+from labelassemble.views.batch import Batch, Views
+
+
+class Step(NamedTuple):
+    """A step as all processes know it.
+
+    Attributes:
+        batch: this process's images, maybe none.
+        counts: what the batch holds over all processes; without an image there is nothing to learn from.
+        stop: whether any process was asked to stop before this step.
+    """
+
+    batch: Batch
+    counts: Counts
+    stop: bool
+
+
+def steps_together(
+    views: Views,
+    processes: Processes,
+    *,
+    epoch: int,
+    strong: bool,
+    first_step: int,
+    stop: Callable[[], bool],
+) -> Iterator[Step]:
+    """Yield the steps of an epoch from `first_step` on, those without an image too.
+
+    One exchange a step tells every process what the others hold, and whether one of them failed or was asked to stop.
+
+    Raises:
+        LabelAssembleError: in the first process whose images cannot be read.
+        OtherProcessFailed: in the others.
+    """
+    batches = views.epoch(epoch, strong=strong, first_step=first_step)
+    for _ in range(first_step, views.steps):
+        batch: Batch | None = None
+        error: LabelAssembleError | None = None
+        try:
+            batch = next(batches)  # every step comes, an empty one where no file can be read
+        except LabelAssembleError as caught:
+            error = caught
+        mine = Counts(0, 0, 0) if batch is None else count(batch.targets)
+        *held, failed, stopped = processes.sum([*mine, error is not None, stop()])
+        if failed:
+            processes.raise_first(error)
+        if error is not None:
+            raise error
+        assert batch is not None
+        yield Step(batch, Counts(*(int(value) for value in held)), stopped > 0)
+
+
+def seed_step(seed: int, epoch: int, step: int, rank: int) -> None:
+    """Seed what the network itself draws (dropout, say), so that a resumed run draws the same."""
+    torch.manual_seed(int(np.random.SeedSequence([seed, epoch, step, rank]).generate_state(1, np.uint64)[0]))

@@ -1,0 +1,146 @@
+"""What the steps of an epoch add up to, read from the device every few steps alone."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from labelassemble.errors import LabelAssembleError
+from labelassemble.loss import LossTerms
+from labelassemble.training.accumulate import Counts
+from labelassemble.training.distributed import OtherProcessFailed, Processes
+
+_TERMS = ("bce", "pseudo", "consistency")
+_NAMED = 64  # files named in an error
+
+
+@dataclass
+class Sums:
+    """Sums over the steps of an epoch, of all processes.
+
+    Attributes:
+        steps: steps done.
+        images: images seen.
+        terms: total, bce, pseudo and consistency (the latter two without their weights).
+        known: known labels.
+        unknown: unknown labels.
+        positive: unknown labels that the pseudo-labels put on the positive side, by class.
+        open: unknown labels, by class.
+    """
+
+    steps: int = 0
+    images: int = 0
+    terms: list[float] = field(default_factory=lambda: [0.0] * 4)
+    known: int = 0
+    unknown: int = 0
+    positive: list[float] = field(default_factory=list)
+    open: list[float] = field(default_factory=list)
+
+    def mean(self, term: int) -> float:
+        """Return a term's mean over the steps."""
+        return self.terms[term] / max(self.steps, 1)
+
+    def positive_shares(self) -> tuple[float | None, ...]:
+        """Return the share of a class's unknown labels on the positive side; None for a class that has none."""
+        return tuple(p / n if n else None for p, n in zip(self.positive, self.open, strict=True))
+
+
+def step_record(terms: LossTerms, logits: Tensor, targets: Tensor, threshold: float) -> Tensor:
+    """Return what a step or a part of one comes to, float64 [4 + 3 C], on the device: parts and processes add up.
+
+    The four terms, then by class: unknown labels that the pseudo-labels put on the positive side (a > tau), unknown
+    labels, and logits that are not finite.
+    """
+    values = torch.stack([terms.total.detach().double(), terms.bce, terms.pseudo, terms.consistency])
+    unknown = torch.isnan(targets)
+    logits = logits.detach()
+    by_class = torch.stack(
+        [unknown & (torch.sigmoid(logits) > threshold), unknown, ~torch.isfinite(logits)]
+    ).sum(dim=1, dtype=torch.float64)
+    return torch.cat([values, by_class.flatten()])
+
+
+class Tally:
+    """Adds up an epoch and finds the first step whose loss is not finite.
+
+    Args:
+        classes: names of the C classes.
+        paths: files of the training images, to name those of a bad step.
+        processes: whose records are added.
+    """
+
+    def __init__(self, classes: Sequence[str], paths: Sequence[str], processes: Processes) -> None:
+        self._classes = classes
+        self._paths = paths
+        self._processes = processes
+        self._pending: list[tuple[int, Tensor, Tensor, Counts]] = []
+        self.last: list[float] = [0.0] * 4  # the terms of the step read last
+        self.begin()
+
+    def __len__(self) -> int:
+        """Return how many steps are not read yet."""
+        return len(self._pending)
+
+    def begin(self, sums: dict[str, Any] | None = None) -> None:
+        """Begin an epoch, or go on with one whose sums a checkpoint kept."""
+        none = [0.0] * len(self._classes)
+        self.sums = Sums(positive=list(none), open=list(none)) if sums is None else Sums(**sums)
+
+    def add(self, step: int, rows: Tensor, record: Tensor, counts: Counts) -> None:
+        """Note a step: its images on this process, what `step_record` gave, and the counts of all processes."""
+        self._pending.append((step, rows, record, counts))
+
+    def read(self, epoch: int) -> None:
+        """Fetch what was noted and add it up; all processes must call it at the same step.
+
+        Raises:
+            LabelAssembleError: a loss is not finite; names the step, the terms, the classes and the files.
+        """
+        if not self._pending:
+            return
+        records = torch.stack([record for _, _, record, _ in self._pending]).tolist()
+        width = len(records[0])
+        flat = self._processes.sum([value for record in records for value in record])
+        classes = len(self._classes)
+        for index, (step, rows, _, counts) in enumerate(self._pending):
+            record = flat[index * width : (index + 1) * width]
+            if not math.isfinite(record[0]):
+                self._stop(epoch, step, record, [self._paths[row] for row in rows.tolist()])
+            self.last = record[:4]
+            sums = self.sums
+            sums.steps += 1
+            sums.images += counts.images
+            sums.known += counts.known
+            sums.unknown += counts.unknown
+            sums.terms = [a + b for a, b in zip(sums.terms, self.last, strict=True)]
+            sums.positive = [a + b for a, b in zip(sums.positive, record[4 : 4 + classes], strict=True)]
+            sums.open = [a + b for a, b in zip(sums.open, record[4 + classes : 4 + 2 * classes], strict=True)]
+        self._pending.clear()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a checkpoint keeps; everything must have been read."""
+        assert not self._pending
+        return asdict(self.sums)
+
+    def _stop(self, epoch: int, step: int, record: Sequence[float], files: list[str]) -> None:
+        """Raise in the first process, with the files of all."""
+        files = [file for part in self._processes.gather(files) for file in part]
+        if not self._processes.first:
+            raise OtherProcessFailed
+        terms = [name for name, value in zip(_TERMS, record[1:4], strict=True) if not math.isfinite(value)]
+        bad = [
+            name
+            for name, count in zip(self._classes, record[-len(self._classes) :], strict=True)
+            if count > 0
+        ]
+        more = f" and {len(files) - _NAMED} more" if len(files) > _NAMED else ""
+        raise LabelAssembleError(
+            f"the loss is {record[0]} in epoch {epoch + 1}, step {step + 1}: lower train.lr or set train.clip_norm; "
+            f"not finite: {', '.join(terms) or 'the sum of the terms'}"
+            + (f", logits of {', '.join(bad)}" if bad else "")
+            + f"; images of the batch: {', '.join(files[:_NAMED])}{more}; "
+            "the checkpoints hold the state before it"
+        )

@@ -1,0 +1,97 @@
+"""The validation images, scored after every epoch."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from torch import nn
+
+from labelassemble.models.predict import predict
+from labelassemble.training.distributed import Processes
+from labelassemble.views.bad_files import BadFiles
+from labelassemble.views.policy import ViewOptions
+
+
+@dataclass(frozen=True)
+class Validation:
+    """The validation images, and how they are scored.
+
+    Attributes:
+        paths: the files.
+        targets: float32 [N, C], NaN = unknown.
+        views: options of the deterministic view.
+        auroc: gives the AUROC of each class from probabilities and targets, both [N, C]; None = not defined.
+        interest: columns of the classes by which the best checkpoint is chosen.
+        bad_files: the files that cannot be read; they are left out.
+    """
+
+    paths: Sequence[str]
+    targets: np.ndarray
+    views: ViewOptions
+    auroc: Callable[[np.ndarray, np.ndarray], Sequence[float | None]]
+    interest: Sequence[int]
+    bad_files: BadFiles
+
+
+class Scores(NamedTuple):
+    """What validation came to; None where something is not defined.
+
+    Attributes:
+        loss: binary cross-entropy over the known labels.
+        auc: AUROC of each class.
+        auc_mean: mean over the classes that have one.
+        auc_interest: mean over the classes of interest that have one.
+    """
+
+    loss: float | None
+    auc: tuple[float | None, ...]
+    auc_mean: float | None
+    auc_interest: float | None
+
+
+def validate(net: nn.Module, validation: Validation, processes: Processes) -> Scores:
+    """Return the scores of `net`, in float32 and eval mode; each process predicts its share of the images.
+
+    Raises:
+        LabelAssembleError: too many images that cannot be read.
+        OtherProcessFailed: another process cannot read its images.
+    """
+    shares = processes.gather(processes.together(lambda: _predict_share(net, validation, processes)))
+    bad = sum(processes.gather(len(validation.bad_files)))
+    processes.together(lambda: validation.bad_files.check(bad))
+
+    def score() -> Scores:
+        classes = validation.targets.shape[1]
+        probabilities = np.full((len(validation.paths), classes), np.nan)
+        for rank, share in enumerate(shares):
+            probabilities[rank :: processes.count] = share
+        return _score(probabilities, validation)
+
+    return processes.from_first(score)  # computed once, so that no two processes can come to differ
+
+
+def _predict_share(net: nn.Module, validation: Validation, processes: Processes) -> np.ndarray:
+    paths = validation.paths[processes.rank :: processes.count]
+    if not paths:
+        return np.empty((0, validation.targets.shape[1]))
+    return predict(net, paths, validation.views, bad_files=validation.bad_files)
+
+
+def _score(probabilities: np.ndarray, validation: Validation) -> Scores:
+    targets = np.where(np.isnan(probabilities), np.nan, validation.targets)  # without the files that are bad
+    known = ~np.isnan(targets)
+    if not known.any():
+        return Scores(None, (None,) * targets.shape[1], None, None)
+    y = targets[known].astype(np.float64)
+    # The smallest step below 1 in float64 keeps the logarithm of a certain wrong answer finite.
+    p = np.clip(probabilities[known], 1e-15, 1.0 - 1e-15)
+    bce = float(-(y * np.log(p) + (1.0 - y) * np.log1p(-p)).mean())
+    read = ~np.isnan(probabilities).any(axis=1)
+    aucs = tuple(validation.auroc(probabilities[read], targets[read]))
+    return Scores(bce, aucs, _mean(aucs), _mean([aucs[column] for column in validation.interest]))
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    defined = [value for value in values if value is not None]
+    return sum(defined) / len(defined) if defined else None

@@ -1,0 +1,69 @@
+"""Several processes train as one does; started by torchrun, as a user would."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from labelassemble.errors import LabelAssembleError
+from labelassemble.training.distributed import ALONE, joined
+
+HERE = Path(__file__).parent
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+
+
+def _names() -> list[str]:
+    lines = (HERE / "two_processes.py").read_text().splitlines()
+    return [
+        line.removeprefix("def check_").partition("(")[0] for line in lines if line.startswith("def check_")
+    ]
+
+
+def _environment() -> dict[str, str]:
+    return {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+@pytest.fixture(scope="module")
+def results(
+    tmp_path_factory: pytest.TempPathFactory, write_small_sources: Callable[[Path], Path]
+) -> list[dict[str, str]]:
+    """What went wrong in each process, by check."""
+    folder = tmp_path_factory.mktemp("two")
+    write_small_sources(folder)
+    bad = write_small_sources(folder / "damaged") / "images" / "north-0.png"
+    bad.write_bytes(bad.read_bytes()[:60])
+    done = subprocess.run(
+        [*TORCHRUN, str(HERE / "two_processes.py"), str(folder)],
+        env=_environment(),
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    return [json.loads((folder / f"{rank}.json").read_text()) for rank in (0, 1)]
+
+
+@pytest.mark.parametrize("name", _names())
+def test_two_processes(results: list[dict[str, str]], name: str) -> None:
+    for rank, found in enumerate(results):
+        assert found.get(name, "not reached") == "", f"process {rank}: {found.get(name)}"
+
+
+def test_without_torchrun_a_process_is_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    with joined() as processes:
+        assert processes is ALONE
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.delenv("RANK", raising=False)
+    with (
+        pytest.raises(
+            LabelAssembleError, match=r"WORLD_SIZE is 2, but .* \('RANK'\): start them with torchrun"
+        ),
+        joined(),
+    ):
+        pass

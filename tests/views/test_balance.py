@@ -1,0 +1,95 @@
+"""Batches that mix sources evenly."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from labelassemble.views.balance import BalancedOrder
+from labelassemble.views.order import Order
+
+
+def _sources(counts: list[int]) -> list[str]:
+    names = [f"source {index}" for index, count in enumerate(counts) for _ in range(count)]
+    return np.random.default_rng(0).permutation(names).tolist()
+
+
+@given(
+    counts=st.lists(st.integers(1, 30), min_size=1, max_size=5),
+    batch_size=st.integers(1, 20),
+    start=st.integers(0, 50),
+)
+def test_shares_are_as_even_as_the_counts_allow(counts: list[int], batch_size: int, start: int) -> None:
+    sources = _sources(counts)
+    size_of = Counter(sources)
+    order = BalancedOrder(sources, batch_size=batch_size, seed=0)
+    for step in range(start, start + 3):
+        rows, passes = order.batch(step)
+        assert len(rows) == len(passes) == min(batch_size, len(sources))
+        shares = Counter(sources[row] for row in rows)
+        most = max(shares.values())
+        for name, size in size_of.items():  # whoever has less than the most has all its images, or one fewer
+            assert shares[name] >= min(size, most - 1)
+            assert shares[name] <= size
+
+
+def test_spare_places_go_round_the_sources() -> None:
+    sources = _sources([40, 50, 60])
+    order = BalancedOrder(sources, batch_size=8, seed=0)
+    seen = Counter(sources[row] for step in range(30) for row in order.batch(step)[0])
+    assert set(seen.values()) == {80}
+
+
+def test_a_source_is_seen_pass_after_pass_each_shuffled_anew() -> None:
+    sources = _sources([6, 90])
+    small = [row for row, name in enumerate(sources) if name == "source 0"]
+    order = BalancedOrder(sources, batch_size=8, seed=0)
+    seen = [
+        (int(one_pass), int(row))
+        for step in range(6)
+        for row, one_pass in zip(*order.batch(step), strict=True)
+        if row in small
+    ]
+    assert len(seen) == 24
+    passes = [[row for one, row in seen if one == number] for number in range(4)]
+    assert all(sorted(one) == small for one in passes)
+    assert len({tuple(one) for one in passes}) > 1
+
+
+def test_it_is_a_function_of_seed_epoch_and_step_and_divided_among_processes() -> None:
+    sources = _sources([5, 40, 15])
+
+    def epoch(number: int, seed: int = 0, shard: int = 0, shards: int = 1) -> list[list[int]]:
+        order = Order(60, batch_size=12, seed=seed, shard=shard, shards=shards, sources=sources)
+        assert order.steps == 5  # as many as a pass over the table
+        return [chosen.rows.tolist() for chosen in order.epoch(number)]
+
+    assert epoch(2) == epoch(2)
+    assert epoch(2) != epoch(3)
+    assert epoch(2) != epoch(2, seed=1)
+    halves = [epoch(2, shard=shard, shards=2) for shard in (0, 1)]
+    assert [a + b for a, b in zip(*halves, strict=True)] == epoch(2)
+    for half in halves:  # each process's part is mixed as well
+        for rows in half:
+            assert Counter(sources[row] for row in rows) == {f"source {index}": 2 for index in range(3)}
+
+
+def test_where_a_batch_holds_more_than_the_table_each_image_comes_once() -> None:
+    rows, _ = BalancedOrder(_sources([2, 3]), batch_size=50, seed=0).batch(7)
+    assert sorted(rows.tolist()) == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("steps", [None, 7])
+def test_an_epoch_goes_on_where_the_last_one_ended(steps: int | None) -> None:
+    sources = _sources([10, 30])
+    order = Order(40, batch_size=8, seed=0, steps_per_epoch=steps, sources=sources)
+    large = [
+        row
+        for epoch in range(3)
+        for chosen in order.epoch(epoch)
+        for row in chosen.rows.tolist()
+        if sources[row] == "source 1"
+    ]
+    assert len(set(large[:30])) == 30
