@@ -19,11 +19,13 @@ class Dealt:
         rows: rows of the stack, int64 [N].
         targets: float32 [N, C] over all classes of the stack, NaN = unknown.
         truth: likewise, with nothing hidden.
+        parts: name of the part of each, text [N].
     """
 
     rows: NDArray[np.int64]
     targets: NDArray[np.float32]
     truth: NDArray[np.float32]
+    parts: NDArray[np.str_]
 
 
 def deal(
@@ -62,7 +64,7 @@ def deal(
         places = _take(part, free, shows, size)
         free[places] = False
         taken[part.name] = order[places]
-    rows, targets = [], []
+    rows, targets, names = [], [], []
     for part in parts:
         if chosen is not None and part.name not in chosen:
             continue
@@ -71,8 +73,9 @@ def deal(
         mine[:, [name not in labelled for name in stack.classes]] = np.nan
         rows.append(taken[part.name])
         targets.append(mine)
+        names.append(np.full(len(mine), part.name))
     joined = np.concatenate(rows)
-    return Dealt(joined, np.concatenate(targets), stack.targets[joined])
+    return Dealt(joined, np.concatenate(targets), stack.targets[joined], np.concatenate(names))
 
 
 def labelled_classes(part: Part, classes: Sequence[str], interest: str, other: str | None) -> tuple[str, ...]:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
+
 from labelassemble.errors import LabelAssembleError, did_you_mean
 from labelassemble.experiments.settings import Arm, Checkpoint, Experiment, NetOptions, Setting, overlaid
 from labelassemble.experiments.stack import Stack
@@ -28,7 +30,8 @@ class Job:
         classes: outputs of its network; the class of interest is the first.
         views, model, loss, train: the options, everything overlaid.
         checkpoint: which one is measured.
-        fingerprint: of all that decides the result.
+        settings: all that decides the result, as JSON has it.
+        fingerprint: of those settings that are not at their defaults.
     """
 
     setting: Setting
@@ -42,6 +45,7 @@ class Job:
     loss: LossOptions
     train: TrainOptions
     checkpoint: Checkpoint
+    settings: dict[str, Any]
     fingerprint: str
 
     @property
@@ -104,26 +108,25 @@ def _job(
     loss = overlaid(experiment.loss, arm.loss)
     train = overlaid(overlaid(overlaid(experiment.train, setting.train), arm.train), {"seed": seed})
     chosen = [p for p in experiment.parts if arm.parts is None or p.name in arm.parts]
+    decides: list[BaseModel] = [views, model, loss, train, *experiment.parts]
     # Dealing depends on the order and numbers of all parts, so all of them count.
-    decides: dict[str, Any] = {
+    settings = {
         "format": _FORMAT,
         "data": stack.fingerprint,
         "held_out": [int((stack.splits == split).sum()) for split in ("val", "test")],
-        "all_classes": stack.classes,
-        "classes": classes,
+        "all_classes": list(stack.classes),
+        "classes": list(classes),
         "other": other,
         "size": size,
-        "parts": [part.model_dump() for part in experiment.parts],
         "chosen": [part.name for part in chosen],
-        "views": views.model_dump(exclude={"cache_mb", "threads", "backend"}),
-        "model": model.model_dump(mode="json"),
-        "loss": loss.model_dump(),
-        "train": train.model_dump(),
+        "checkpoint": experiment.checkpoint,
     }
-    if experiment.checkpoint != "best":
-        decides["checkpoint"] = experiment.checkpoint
-    text = json.dumps(decides, sort_keys=True)
-    fingerprint = hashlib.sha256(text.encode()).hexdigest()[:16]
+    left_out = {"cache_mb", "threads", "backend"}  # how quickly, not what
+    brief = settings | {
+        "options": [o.model_dump(mode="json", exclude=left_out, exclude_defaults=True) for o in decides]
+    }
+    whole = settings | {"options": [o.model_dump(mode="json", exclude=left_out) for o in decides]}
+    fingerprint = hashlib.sha256(json.dumps(brief, sort_keys=True).encode()).hexdigest()[:16]
     return Job(
         setting,
         arm,
@@ -136,6 +139,7 @@ def _job(
         loss,
         train,
         experiment.checkpoint,
+        json.loads(json.dumps(whole)),
         fingerprint,
     )
 
@@ -187,10 +191,14 @@ class Results:
         self._folder = folder
 
     def load(self, job: Job) -> JobResult | None:
-        """Return the result of exactly this job, None where there is none: one of other settings does not count."""
+        """Return the result of exactly this job, None where there is none: one of other settings does not count.
+
+        An option that the library has got since counts as it was before, at its default; one whose default has changed
+        since does not.
+        """
         try:
             values = json.loads((self._folder / f"{job.name}.json").read_text(encoding="utf-8"))
-            if values.pop("fingerprint") != job.fingerprint:
+            if values["fingerprint"] != job.fingerprint or not _same(values["settings"], job.settings):
                 return None
             return JobResult(**values["result"])
         except (OSError, ValueError, KeyError, TypeError):  # absent, or cut off by something that is not us
@@ -206,6 +214,7 @@ class Results:
         unfinished = path.with_name(f".{os.getpid()}-{path.name}")
         values = {
             "fingerprint": job.fingerprint,
+            "settings": job.settings,
             "job": {
                 "setting": job.setting.name,
                 "arm": job.arm.name,
@@ -226,3 +235,15 @@ class Results:
         """Return how many results in the folder are of other jobs or settings than these."""
         names = {f"{job.name}.json" for job in jobs}
         return sum(path.name not in names for path in self._folder.glob("[!.]*.json"))
+
+
+def _same(stored: Any, now: Any) -> bool:
+    """Return whether every stored value is the same now; options that are new now are at their defaults.
+
+    That they are, the fingerprint says.
+    """
+    if isinstance(stored, dict) and isinstance(now, dict):
+        return all(key in now and _same(value, now[key]) for key, value in stored.items())
+    if isinstance(stored, list) and isinstance(now, list):
+        return len(stored) == len(now) and all(map(_same, stored, now))
+    return bool(stored == now)

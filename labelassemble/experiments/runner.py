@@ -116,7 +116,11 @@ def run_experiment(
     aside = results.left_aside(jobs)
     console.print(
         f"{len(jobs)} runs, {len(found)} done before"
-        + (f"; {aside} results of other settings in {output / 'jobs'} are left aside" if aside else ""),
+        + (
+            f"; {aside} results of other runs or settings in {output / 'jobs'} are left aside"
+            if aside
+            else ""
+        ),
         highlight=False,
         soft_wrap=True,
     )

@@ -21,7 +21,8 @@ from labelassemble.models import AssembleNet
 from labelassemble.models.predict import predict
 from labelassemble.training.checkpoint import load_checkpoint
 from labelassemble.training.display import Display
-from labelassemble.training.loop import Validation, fit
+from labelassemble.training.loop import fit
+from labelassemble.training.validation import Validation
 from labelassemble.views.bad_files import BadFiles
 from labelassemble.views.choice import choose_backend, open_views
 from labelassemble.views.policy import ViewOptions
@@ -115,6 +116,7 @@ def train_job(job: Job, stack: Stack, dealt: Dealt, run: Path, *, console: Conso
         batch_size=min(job.train.batch_size, len(dealt.rows)),
         seed=job.seed,
         steps_per_epoch=job.train.steps_per_epoch,
+        sources=dealt.parts.tolist() if job.train.sampling == "balanced" else None,
         device=device,
     )
     validation = Validation(
@@ -139,6 +141,7 @@ def train_job(job: Job, stack: Stack, dealt: Dealt, run: Path, *, console: Conso
             loss=job.loss,
             options=job.train,
             run=run,
+            train_paths=stack.paths(dealt.rows),
             train_targets=targets,
             description={},
             resume=checkpoint,

@@ -91,14 +91,32 @@ def test_a_result_of_other_settings_does_not_count(
     first, _ = _run(tiny, tmp_path / "out", shapes, seeds=1)
     tiny["train"]["lr"] = 2e-3
     second, text = _run(tiny, tmp_path / "out", shapes, seeds=1)
-    assert "2 runs, 0 done before; 2 results of other settings" in text
+    assert "2 runs, 0 done before; 2 results of other runs or settings" in text
     assert {job.fingerprint for job, _ in first.done}.isdisjoint(job.fingerprint for job, _ in second.done)
-    # A file that was renamed or edited by hand is recognised by what it says inside.
     for path in (tmp_path / "out" / "jobs").glob("*.json"):
         values = json.loads(path.read_text())
         path.write_text(json.dumps(values | {"fingerprint": "0" * 16}))
     _, text = _run(tiny, tmp_path / "out", shapes, seeds=1)
     assert "2 runs, 0 done before" in text
+
+
+def test_a_default_that_has_changed_counts_and_an_option_that_is_new_does_not(
+    tiny: dict[str, Any], shapes: Path, tmp_path: Path
+) -> None:
+    tiny["arms"] = tiny["arms"][:1]
+    tiny["comparisons"] = []
+    _run(tiny, tmp_path / "out", shapes, seeds=1)
+    (path,) = (tmp_path / "out" / "jobs").glob("*.json")
+    values = json.loads(path.read_text())
+    options = values["settings"]["options"][3]
+    assert options.pop("weight_decay") == 0.0  # as if the option had not been there then
+    path.write_text(json.dumps(values))
+    _, text = _run(tiny, tmp_path / "out", shapes, seeds=1)
+    assert "1 runs, 1 done before" in text
+    options["plateau"]["factor"] = 0.1  # as if this had been the default then
+    path.write_text(json.dumps(values))
+    _, text = _run(tiny, tmp_path / "out", shapes, seeds=1)
+    assert "1 runs, 0 done before" in text
 
 
 def test_another_seed_or_size_is_another_job_and_more_seeds_keep_the_first(
