@@ -189,7 +189,9 @@ def _open(
                 cache=output / "cache",
             )
         except NotAtHand as error:
-            absent[setting.data] = str(error)
+            # Without where it was sought: the table may be published.
+            download = experiment.datasets[setting.data].download
+            absent[setting.data] = f"dataset '{setting.data}' is not at hand: {download}"
             console.print(f"Left out: {error}", highlight=False, soft_wrap=True, markup=False)
     if not stacks:
         raise LabelAssembleError(
