@@ -449,6 +449,59 @@ def export(
     print(summary)
 
 
+@app.command()
+def experiment(
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME", help="figure-1a, figure-1c or pseudo-labels, or a YAML file of one's own."
+        ),
+    ],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="KEY=VALUE", help="e.g. train.epochs=64 views.size=224")
+    ] = None,
+    data: Annotated[Path, typer.Option("--data", help="Folder with the datasets.", file_okay=False)] = Path(
+        "data"
+    ),
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Folder of the results; default: runs/experiments/NAME."),
+    ] = None,
+    seeds: Annotated[
+        int | None, typer.Option(min=1, help="How many seeds, instead of the experiment's.")
+    ] = None,
+    budget: Annotated[
+        float | None,
+        typer.Option(min=0.0, metavar="MINUTES", help="Start no run that would not end in time."),
+    ] = None,
+    only: Annotated[
+        list[str] | None, typer.Option("--only", metavar="SETTING", help="Run this setting; may be repeated.")
+    ] = None,
+) -> None:
+    """Run one of the paper's experiments: every seed is saved when it is done, and the same command goes on."""
+    from labelassemble.experiments.runner import missing_text, run_experiment
+    from labelassemble.experiments.settings import load_experiment
+
+    settings = load_experiment(name, overrides or [])
+    folder = output or Path("runs") / "experiments" / Path(name).stem
+    console = Console()
+    with _interruptible("the same command goes on from there"):
+        report = run_experiment(
+            settings,
+            folder,
+            data=data,
+            console=console,
+            seeds=seeds,
+            budget=budget,
+            only=only or (),
+        )
+    if report.missing:
+        print(f"The budget ended before {len(report.missing)} runs:\n{missing_text(report.missing)}")
+    for file in report.files:
+        if file.name in ("table.md", "figure.svg"):
+            print(f"{'Table' if file.suffix == '.md' else 'Figure'}: {file}")
+
+
 @contextmanager
 def _interruptible(how: str, *, say: bool = True) -> Iterator[None]:
     """Turn a Ctrl-C into a sentence that says how to go on, and exit status 130."""

@@ -69,6 +69,16 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
     Raises:
         LabelAssembleError: no such file, not YAML, a key that is unknown, missing or wrong: named in one sentence.
     """
+    values = read_mapping(path, overrides)
+    return make_config(values, base=path.parent, where=str(path))
+
+
+def read_mapping(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """Return the mapping in a YAML file, with ``key.key=value`` overrides put in.
+
+    Raises:
+        LabelAssembleError: no such file, not YAML, a key given twice, not a mapping, or a wrong override.
+    """
     try:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
@@ -83,7 +93,7 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
         raise LabelAssembleError(f"{path}: a configuration is a mapping of keys, got {_kind(values)}")
     for override in overrides:
         _override(values, override)
-    return make_config(values, base=path.parent, where=str(path))
+    return values
 
 
 def make_config(values: Mapping[str, Any], *, base: Path, where: str = "configuration") -> Config:

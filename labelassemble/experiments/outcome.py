@@ -1,0 +1,193 @@
+"""What an experiment leaves: runs.csv, means and tests as CSV and Markdown, a figure, and its own settings."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import astuple
+from datetime import UTC, datetime
+from pathlib import Path
+
+import yaml
+
+from labelassemble.experiments.figures import similarity_figure, sizes_figure
+from labelassemble.experiments.settings import Experiment, Setting
+from labelassemble.experiments.summary import (
+    ArmRow,
+    DifferenceRow,
+    Done,
+    Gain,
+    arm_rows,
+    correlation,
+    difference_rows,
+    gains,
+    runs_csv,
+    to_csv,
+)
+from labelassemble.run import processor_name
+from labelassemble.version import __version__
+
+TEST_NAMES = {
+    "two-sample-t": "two-sample t-test (Student's, equal variances)",
+    "welch-t": "Welch's t-test",
+    "paired-t": "paired t-test (seed by seed)",
+}
+
+
+def write_outcome(
+    experiment: Experiment, done: Done, output: Path, *, settings: Sequence[Setting], absent: Sequence[str]
+) -> list[Path]:
+    """Write everything that `done` shows into `output`, each file whole or not at all; return the files."""
+    arms = arm_rows(done)
+    differences = difference_rows(done, experiment.comparisons)
+    gained = gains(done, experiment.comparisons)
+    texts = {
+        "runs.csv": runs_csv(done),
+        "means.csv": to_csv(
+            ("setting", "size", "arm", "other", "seeds", "auc_mean", "auc_sd", "auc_low", "auc_high"),
+            [(row.setting, row.size, row.arm, row.other, *astuple(row.auc)) for row in arms],
+        ),
+        "differences.csv": to_csv(
+            (
+                "setting",
+                "size",
+                "other",
+                "first",
+                "second",
+                "seeds",
+                "test",
+                "difference",
+                "low",
+                "high",
+                "p",
+            ),
+            [
+                (d.setting, d.size, d.other, d.first, d.second, d.seeds, d.test, *d.difference)
+                for d in differences
+            ],
+        ),
+        "table.md": table_text(experiment, arms, differences, gained, absent, len(done)),
+        "experiment.yaml": yaml.safe_dump(
+            experiment.model_dump(mode="json"), sort_keys=False, allow_unicode=True
+        ),
+    }
+    if gained:
+        texts["gains.csv"] = to_csv(
+            (
+                "setting",
+                "size",
+                "arm",
+                "other",
+                "cosine",
+                "seeds",
+                "gain",
+                "gain_sd",
+                "gain_low",
+                "gain_high",
+            ),
+            [(g.setting, g.size, g.arm, g.other, g.cosine, *astuple(g.gain)) for g in gained],
+        )
+    output.mkdir(parents=True, exist_ok=True)
+    files = []
+    for name, text in texts.items():
+        files.append(_write(output / name, text.encode()))
+    for kind in ("svg", "png"):
+        if experiment.figure == "similarity":
+            if not gained:
+                continue
+            picture = similarity_figure(experiment, gained, settings, kind)
+        else:
+            picture = sizes_figure(experiment, arms, settings, kind)
+        files.append(_write(output / f"figure.{kind}", picture))
+    return files
+
+
+def table_text(
+    experiment: Experiment,
+    arms: Sequence[ArmRow],
+    differences: Sequence[DifferenceRow],
+    gained: Sequence[Gain],
+    absent: Sequence[str],
+    runs: int,
+) -> str:
+    """Return the tables as Markdown, with what was run, on which machine and when."""
+    lines = [
+        f"# {experiment.title}",
+        "",
+        f"Paper: {experiment.paper}.",
+        "",
+        f"{runs} runs, {processor_name()}, labelassemble {__version__}, "
+        f"{datetime.now(UTC):%Y-%m-%d}. AUC of the class of interest on the test images; mean over "
+        "seeds with Student's 95% interval; p-values are two-sided and not corrected for their number.",
+        "",
+        *_table(
+            ("setting", "n", "arm", "with", "seeds", "AUC", "95% interval", "sd"),
+            [
+                (
+                    *(r.setting, str(r.size), r.arm, r.other or "", str(r.auc.count), f"{r.auc.mean:.4f}"),
+                    _interval(r.auc.low, r.auc.high),
+                    "" if r.auc.deviation is None else f"{r.auc.deviation:.4f}",
+                )
+                for r in arms
+            ],
+        ),
+    ]
+    if differences:
+        lines += [
+            "",
+            *_table(
+                ("setting", "n", "with", "difference", "AUC", "95% interval", "p", "test", "seeds"),
+                [
+                    (
+                        *(d.setting, str(d.size), d.other or "", f"{d.first} - {d.second}"),
+                        f"{d.difference.value:+.4f}",
+                        _interval(d.difference.low, d.difference.high, "+"),
+                        *(_p(d.difference.p), TEST_NAMES[d.test], str(d.seeds)),
+                    )
+                    for d in differences
+                ],
+            ),
+        ]
+    if gained:
+        lines += [
+            "",
+            *_table(("setting", "n", "arm", "classes", "Pearson r", "95% interval", "p"), _fits(gained)),
+        ]
+    if absent:
+        lines += ["", "Not run:", "", *(f"- {sentence}" for sentence in absent)]
+    return "\n".join(lines) + "\n"
+
+
+def _fits(gained: Sequence[Gain]) -> list[tuple[str, ...]]:
+    rows: list[tuple[str, ...]] = []
+    for setting, size, arm in dict.fromkeys((g.setting, g.size, g.arm) for g in gained):
+        points = [g for g in gained if (g.setting, g.size, g.arm) == (setting, size, arm)]
+        fit = correlation([g.cosine for g in points], [g.gain.mean for g in points])
+        found = ("not defined", "", "")
+        if fit is not None:
+            found = (f"{fit.r:+.2f}", _interval(fit.low, fit.high, "+"), _p(fit.p))
+        rows.append((setting, str(size), arm, str(len(points)), *found))
+    return rows
+
+
+def _interval(low: float | None, high: float | None, sign: str = "") -> str:
+    return "" if low is None or high is None else f"{low:{sign}.4f} to {high:{sign}.4f}"
+
+
+def _p(p: float | None) -> str:
+    if p is None:
+        return ""
+    return f"{p:.3f}" if p >= 0.001 else f"{p:.1e}"
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    return [
+        "| " + " | ".join(header) + " |",
+        "|" + " --- |" * len(header),
+        *("| " + " | ".join(row) + " |" for row in rows),
+    ]
+
+
+def _write(path: Path, content: bytes) -> Path:
+    unfinished = path.with_name(f".{path.name}.new")
+    unfinished.write_bytes(content)
+    os.replace(unfinished, path)
+    return path

@@ -1,0 +1,296 @@
+"""An experiment's file: data, what is varied, sizes, seeds, model, training, and the tests to be made."""
+
+from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
+from types import UnionType
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from labelassemble.config import read_mapping
+from labelassemble.data import Source
+from labelassemble.errors import LabelAssembleError, did_you_mean
+from labelassemble.experiments.packed import PackedSource
+from labelassemble.loss import LossOptions
+from labelassemble.training.options import TrainOptions
+from labelassemble.views.policy import ViewOptions
+
+Test = Literal["two-sample-t", "welch-t", "paired-t"]
+Checkpoint = Literal["best", "last"]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+OptionsT = TypeVar("OptionsT", bound=BaseModel)
+SHIPPED = ("figure-1a", "figure-1c", "pseudo-labels")
+
+
+class _Options(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+Candidate = Annotated[Source | PackedSource, Field(discriminator="reader")]
+
+
+class Dataset(_Options):
+    """Where images come from.
+
+    Attributes:
+        places: sources as a training configuration names them, paths relative to the data folder; the first that is at
+            hand is taken.
+        download: what to do when none is, a sentence.
+        shown: how tables call it; default: its key.
+        classes: the classes that take part; default: all.
+        validation: at most so many validation images, chosen once for all seeds; None for all.
+        test: at most so many test images, likewise.
+    """
+
+    places: Annotated[tuple[Candidate, ...], Field(min_length=1)]
+    download: str
+    shown: str | None = None
+    classes: tuple[str, ...] | None = None
+    validation: Annotated[int, Field(ge=1)] | None = None
+    test: Annotated[int, Field(ge=1)] | None = None
+
+
+class Part(_Options):
+    """Training images that one place labels.
+
+    Attributes:
+        name: what arms call it.
+        images: how many; "size" for the size in hand, "all" for what the others leave.
+        positives: how many of them show the class of interest; "size" for the size in hand, None as they come.
+        times: with `positives: size` and `images: size`, images are this many times the size.
+        labels: the classes that the place labels: "interest", "others" (all the others), "all", "other" (the one that
+            is assembled in this job), or names.
+    """
+
+    name: Name
+    images: Annotated[int, Field(ge=1)] | Literal["size", "all"] = "size"
+    positives: Annotated[int, Field(ge=1)] | Literal["size"] | None = None
+    times: Annotated[int, Field(ge=1)] = 1
+    labels: Literal["interest", "others", "all", "other"] | tuple[str, ...] = "all"
+
+
+class Arm(_Options):
+    """One of the ways to train that are compared.
+
+    Attributes:
+        name: in file names and tables.
+        title: in figures; default: the name.
+        parts: the parts that it trains on; default: all.
+        classes: the outputs of its network: "interest" alone, "all", or "pair" (interest and the one that is
+            assembled).
+        model, loss, train: what differs from the experiment's.
+    """
+
+    name: Name
+    title: str | None = None
+    parts: tuple[str, ...] | None = None
+    classes: Literal["interest", "all", "pair"] = "all"
+    model: dict[str, Any] = {}
+    loss: dict[str, Any] = {}
+    train: dict[str, Any] = {}
+
+
+class NetOptions(_Options):
+    """The `model` part: a backbone of the library, or "cnn_small" (for 28 to 64 pixels, quick on a CPU)."""
+
+    backbone: Literal["cnn_small", "densenet_small", "densenet121"] = "cnn_small"
+    head: Literal["class_query", "linear"] = "class_query"
+    pretrained: Path | None = None
+
+
+class Setting(_Options):
+    """One class of interest on one dataset.
+
+    Attributes:
+        name: in file names and tables.
+        data: key of the dataset.
+        interest: the class of interest.
+        others: classes that are assembled one at a time: names, or "each" of the rest; None for none.
+        sizes: training sizes.
+        views, train: what differs from the experiment's.
+    """
+
+    name: Name
+    data: str
+    interest: str
+    others: Literal["each"] | tuple[str, ...] | None = None
+    sizes: Annotated[tuple[Annotated[int, Field(ge=1)] | Literal["all"], ...], Field(min_length=1)]
+    views: dict[str, Any] = {}
+    train: dict[str, Any] = {}
+
+
+class Comparison(_Options):
+    """Two arms, the first minus the second, and the tests of their difference over seeds."""
+
+    arms: tuple[str, str]
+    tests: Annotated[tuple[Test, ...], Field(min_length=1)] = ("two-sample-t", "paired-t")
+
+
+class Experiment(_Options):
+    """A whole experiment.
+
+    Attributes:
+        title: what is asked.
+        paper: what the paper reports, with where.
+        figure: "sizes" (AUC over training sizes, a panel a setting) or "similarity" (gain over the queries' cosine).
+        size_axis: what the sizes count, for figures.
+        metric: what is measured on the test images.
+        checkpoint: of which epoch: "best" by the validation AUC of the class of interest, or "last".
+        seeds: how many; each deals the images anew.
+    """
+
+    title: str
+    paper: str
+    figure: Literal["sizes", "similarity"] = "sizes"
+    size_axis: str = "training images"
+    metric: Literal["auc"] = "auc"
+    checkpoint: Checkpoint = "best"
+    seeds: Annotated[int, Field(ge=1)] = 5
+    datasets: dict[str, Dataset]
+    settings: Annotated[tuple[Setting, ...], Field(min_length=1)]
+    parts: Annotated[tuple[Part, ...], Field(min_length=1)]
+    arms: Annotated[tuple[Arm, ...], Field(min_length=1)]
+    comparisons: tuple[Comparison, ...] = ()
+    views: ViewOptions = ViewOptions()
+    model: NetOptions = NetOptions()
+    loss: LossOptions = LossOptions()
+    train: TrainOptions = TrainOptions()
+
+    def arm(self, name: str) -> Arm:
+        """Return the arm of that name."""
+        return next(arm for arm in self.arms if arm.name == name)
+
+
+def load_experiment(name: str, overrides: Sequence[str] = ()) -> Experiment:
+    """Return a shipped experiment by its name, or the one in a YAML file.
+
+    Args:
+        name: one of `SHIPPED`, or a path that ends in .yaml or .yml.
+        overrides: ``key.key=value`` each; they win over the file.
+
+    Raises:
+        LabelAssembleError: no such experiment, or a key that is unknown, missing or wrong, in one sentence.
+    """
+    if name.endswith((".yaml", ".yml")):
+        values = read_mapping(Path(name), overrides)
+    elif name in SHIPPED:
+        path = files("labelassemble.experiments").joinpath(f"{name}.yaml")
+        values = read_mapping(Path(str(path)), overrides)
+    else:
+        raise LabelAssembleError(
+            f"no experiment is called '{name}'{did_you_mean(name, SHIPPED)} (or give a YAML file)"
+        )
+    return make_experiment(values, where=name)
+
+
+def make_experiment(values: dict[str, Any], *, where: str = "experiment") -> Experiment:
+    """Return the validated experiment of plain values.
+
+    Raises:
+        LabelAssembleError: the first thing that is wrong, in one sentence.
+    """
+    try:
+        experiment = Experiment.model_validate(values)
+        for setting in experiment.settings:  # what differs from the experiment's must be right as well
+            overlaid(experiment.views, setting.views)
+            overlaid(experiment.train, setting.train)
+        for arm in experiment.arms:
+            overlaid(experiment.model, arm.model)
+            overlaid(experiment.loss, arm.loss)
+            overlaid(experiment.train, arm.train)
+    except ValidationError as error:
+        raise LabelAssembleError(f"{where}: {_sentence(error)}") from None
+    _check_names(experiment, where)
+    return experiment
+
+
+def overlaid(options: OptionsT, changes: dict[str, Any]) -> OptionsT:
+    """Return the options with some values changed, validated; a value that is a mapping changes single keys.
+
+    Raises:
+        ValidationError: an unknown key or a wrong value.
+    """
+    values = options.model_dump()
+    for key, value in changes.items():
+        inner = isinstance(value, dict) and isinstance(values.get(key), dict)
+        values[key] = values[key] | value if inner else value
+    return type(options).model_validate(values)
+
+
+def _check_names(experiment: Experiment, where: str) -> None:
+    parts = [part.name for part in experiment.parts]
+    arms = [arm.name for arm in experiment.arms]
+    for what, names in (
+        ("parts", parts),
+        ("arms", arms),
+        ("settings", [setting.name for setting in experiment.settings]),
+    ):
+        for name in names:
+            if names.count(name) > 1:
+                raise LabelAssembleError(f"{where}: the name '{name}' stands twice in '{what}'")
+    for setting in experiment.settings:
+        if setting.data not in experiment.datasets:
+            near = did_you_mean(setting.data, experiment.datasets)
+            raise LabelAssembleError(
+                f"{where}: setting '{setting.name}' names no dataset: '{setting.data}'{near}"
+            )
+    for arm in experiment.arms:
+        for name in arm.parts or ():
+            if name not in parts:
+                raise LabelAssembleError(
+                    f"{where}: arm '{arm.name}' names no part: '{name}'{did_you_mean(name, parts)}"
+                )
+    for comparison in experiment.comparisons:
+        for name in comparison.arms:
+            if name not in arms:
+                raise LabelAssembleError(
+                    f"{where}: a comparison names no arm: '{name}'{did_you_mean(name, arms)}"
+                )
+
+
+def _sentence(error: ValidationError) -> str:
+    first = min(error.errors(include_url=False), key=lambda e: e["type"] != "extra_forbidden")
+    location = [part for part in first["loc"] if isinstance(part, (str, int))]
+    shown = ".".join(map(str, location))
+    if first["type"] == "extra_forbidden":
+        # An overlay's error starts at the overlaid options, whose title pydantic gives.
+        roots: dict[str, type[BaseModel]] = {
+            model.__name__: model
+            for model in (Experiment, ViewOptions, NetOptions, LossOptions, TrainOptions)
+        }
+        known = _known(roots.get(error.title, Experiment), location[:-1])
+        place = "" if error.title == "Experiment" else f" of {error.title}"
+        return f"unknown key '{shown}'{place}{did_you_mean(str(location[-1]), known)}"
+    if first["type"] == "missing":
+        return f"the key '{shown}' is missing"
+    message = first["msg"].removeprefix("Value error, ")
+    value = first.get("input")
+    came = "" if isinstance(value, (dict, list, tuple)) else f", got {value!r}"
+    return f"'{shown}': {message[0].lower() + message[1:]}{came}"
+
+
+def _known(model: Any, location: Sequence[str | int]) -> list[str]:
+    """Return the keys that stand at `location` in the model; nothing where a union hides them."""
+    for part in location:
+        model = _bare(model)
+        if isinstance(model, type) and issubclass(model, BaseModel):
+            field = model.model_fields.get(str(part))
+            model = None if field is None else field.annotation
+        elif get_origin(model) is dict:
+            model = get_args(model)[1]
+        elif get_origin(model) is tuple:
+            model = get_args(model)[0]
+        else:
+            return []
+    model = _bare(model)
+    return list(model.model_fields) if isinstance(model, type) and issubclass(model, BaseModel) else []
+
+
+def _bare(annotation: Any) -> Any:
+    while get_origin(annotation) in (Annotated, Union, UnionType):
+        inner = [a for a in get_args(annotation) if a is not type(None)]
+        if get_origin(annotation) is not Annotated and len(inner) != 1:
+            return annotation
+        annotation = inner[0]
+    return annotation

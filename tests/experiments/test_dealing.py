@@ -1,0 +1,75 @@
+"""Dealing: nested sizes, disjoint parts, the same images for every arm, labels only where a part gives them."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from labelassemble.errors import LabelAssembleError
+from labelassemble.experiments.dealing import Dealt, deal
+from labelassemble.experiments.settings import Part
+from labelassemble.experiments.stack import Stack
+
+CLASSES = ("eight", "one", "two")
+
+
+@pytest.fixture
+def stack() -> Stack:
+    targets = np.eye(3, dtype=np.float32)[np.arange(90) % 3]
+    splits = np.where(np.arange(90) < 60, "train", "test")
+    return Stack(Path("x.npz"), CLASSES, targets, splits, np.arange(90).astype("U"), "f")
+
+
+def _deal(
+    stack: Stack, parts: list[Part], size: int | str = 5, seed: int = 0, chosen: list[str] | None = None
+) -> Dealt:
+    return deal(stack, parts, chosen=chosen, interest="eight", other="two", size=size, seed=seed)
+
+
+def test_labels_are_those_of_the_part(stack: Stack) -> None:
+    parts = [
+        Part(name="clinic", images="size", labels="interest"),
+        Part(name="archive", images=10, labels="others"),
+        Part(name="pair", images=4, labels="other"),
+        Part(name="named", images=3, labels=("one",)),
+    ]
+    dealt = _deal(stack, parts)
+    known = ~np.isnan(dealt.targets)
+    assert known[:5].tolist() == [[True, False, False]] * 5
+    assert known[5:15].tolist() == [[False, True, True]] * 10
+    assert known[15:19].tolist() == [[False, False, True]] * 4
+    assert known[19:].tolist() == [[False, True, False]] * 3
+    assert (dealt.targets[known] == dealt.truth[known]).all()
+    assert len(set(dealt.rows.tolist())) == 22
+    assert dealt.rows.max() < 60  # training images alone
+    assert not np.isnan(dealt.truth).any()
+
+
+def test_greater_sizes_hold_lesser_ones_and_fixed_parts_stay(stack: Stack) -> None:
+    parts = [Part(name="clinic", images="size"), Part(name="archive", images=10)]
+    small, large = _deal(stack, parts, 5), _deal(stack, parts, 20)
+    assert large.rows[:5].tolist() == small.rows[:5].tolist()
+    assert large.rows[20:].tolist() == small.rows[5:].tolist()
+    assert _deal(stack, parts, 5, chosen=["clinic"]).rows.tolist() == small.rows[:5].tolist()
+    assert _deal(stack, parts, 5, seed=1).rows.tolist() != small.rows.tolist()
+
+
+def test_positives_are_counted(stack: Stack) -> None:
+    parts = [Part(name="clinic", images="size", times=3, positives="size", labels="interest")]
+    dealt = _deal(stack, parts, 4)
+    assert len(dealt.rows) == 12
+    assert dealt.targets[:, 0].tolist() == [1.0] * 4 + [0.0] * 8
+    grown = _deal(stack, parts, 6)
+    assert set(dealt.rows.tolist()) <= set(grown.rows.tolist())
+
+
+def test_all_takes_what_is_left(stack: Stack) -> None:
+    parts = [Part(name="rest", images="size"), Part(name="few", images=10)]
+    assert len(_deal(stack, parts, "all").rows) == 60
+
+
+def test_more_than_there_is(stack: Stack) -> None:
+    with pytest.raises(LabelAssembleError, match="part 'a' takes 61 training images, but 60 are left"):
+        _deal(stack, [Part(name="a", images=61)])
+    with pytest.raises(LabelAssembleError, match="takes 25 positives among 30 images, but 20 positives"):
+        _deal(stack, [Part(name="a", images=30, positives=25)])

@@ -1,0 +1,232 @@
+"""An experiment goes on where it was, takes no other settings' results for its own, and keeps to its budget."""
+
+import csv
+import json
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+from typer.testing import CliRunner
+
+from labelassemble import cli
+from labelassemble.errors import LabelAssembleError
+from labelassemble.experiments import runner
+from labelassemble.experiments.runner import Clock, Report, missing_text, run_experiment
+from labelassemble.experiments.settings import make_experiment
+
+
+class _Stopped(Exception):
+    pass
+
+
+def _run(values: dict[str, Any], output: Path, data: Path, **options: Any) -> tuple[Report, str]:
+    text = StringIO()
+    console = Console(file=text, width=200)
+    report = run_experiment(make_experiment(values), output, data=data, console=console, **options)
+    return report, text.getvalue()
+
+
+def test_an_experiment_from_end_to_end(tiny: dict[str, Any], shapes: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    report, text = _run(tiny, output, shapes)
+    assert len(report.done) == 4
+    assert not report.missing
+    assert "Left out: dataset 'elsewhere' is not at hand: fetch the idx files" in text
+    assert "4/4  squares, multi-class, n = 12, seed 1  AUC " in text
+    with (output / "runs.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["arm"], row["seed"]) for row in rows] == [
+        ("binary", "0"),
+        ("multi-class", "0"),
+        ("binary", "1"),
+        ("multi-class", "1"),
+    ]
+    assert all(
+        0.0 <= float(row["auc_low"]) <= float(row["auc"]) <= float(row["auc_high"]) <= 1.0 for row in rows
+    )
+    assert {(row["test_positives"], row["test_negatives"], row["train_images"]) for row in rows} == {
+        ("10", "20", "12")
+    }
+    table = (output / "table.md").read_text()
+    assert "| squares | 12 |  | multi-class - binary |" in table
+    assert "two-sample t-test (Student's, equal variances)" in table
+    assert "- dataset 'elsewhere' is not at hand" in table
+    assert (output / "figure.svg").read_text().startswith("<?xml")
+    assert (output / "figure.png").read_bytes().startswith(b"\x89PNG")
+    assert not list(output.glob("work/*/checkpoints"))
+
+
+def test_it_goes_on_where_it_was_interrupted(
+    tiny: dict[str, Any], shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, trained = runner.train_job, []
+
+    def stops_at_the_third(job: Any, *args: Any, **options: Any) -> Any:
+        if len(trained) == 2:
+            raise _Stopped
+        trained.append(job.name)
+        return real(job, *args, **options)
+
+    monkeypatch.setattr(runner, "train_job", stops_at_the_third)
+    with pytest.raises(_Stopped):
+        _run(tiny, tmp_path / "out", shapes)
+
+    def counted(job: Any, *args: Any, **options: Any) -> Any:
+        trained.append(job.name)
+        return real(job, *args, **options)
+
+    monkeypatch.setattr(runner, "train_job", counted)
+    report, text = _run(tiny, tmp_path / "out", shapes)
+    assert "4 runs, 2 done before" in text
+    assert trained == [job.name for job, _ in report.done]  # each once
+    whole, _ = _run(tiny, tmp_path / "whole", shapes)
+    assert [result.auc for _, result in report.done] == [result.auc for _, result in whole.done]
+
+
+def test_a_result_of_other_settings_does_not_count(
+    tiny: dict[str, Any], shapes: Path, tmp_path: Path
+) -> None:
+    first, _ = _run(tiny, tmp_path / "out", shapes, seeds=1)
+    tiny["train"]["lr"] = 2e-3
+    second, text = _run(tiny, tmp_path / "out", shapes, seeds=1)
+    assert "2 runs, 0 done before; 2 results of other runs or settings" in text
+    assert {job.fingerprint for job, _ in first.done}.isdisjoint(job.fingerprint for job, _ in second.done)
+    for path in (tmp_path / "out" / "jobs").glob("*.json"):
+        values = json.loads(path.read_text())
+        path.write_text(json.dumps(values | {"fingerprint": "0" * 16}))
+    _, text = _run(tiny, tmp_path / "out", shapes, seeds=1)
+    assert "2 runs, 0 done before" in text
+
+
+def test_a_default_that_has_changed_counts_and_an_option_that_is_new_does_not(
+    tiny: dict[str, Any], shapes: Path, tmp_path: Path
+) -> None:
+    tiny["arms"] = tiny["arms"][:1]
+    tiny["comparisons"] = []
+    _run(tiny, tmp_path / "out", shapes, seeds=1)
+    (path,) = (tmp_path / "out" / "jobs").glob("*.json")
+    values = json.loads(path.read_text())
+    options = values["settings"]["options"][3]
+    assert options.pop("weight_decay") == 0.0  # as if the option had not been there then
+    path.write_text(json.dumps(values))
+    _, text = _run(tiny, tmp_path / "out", shapes, seeds=1)
+    assert "1 runs, 1 done before" in text
+    options["plateau"]["factor"] = 0.1  # as if this had been the default then
+    path.write_text(json.dumps(values))
+    _, text = _run(tiny, tmp_path / "out", shapes, seeds=1)
+    assert "1 runs, 0 done before" in text
+
+
+def test_another_seed_or_size_is_another_job_and_more_seeds_keep_the_first(
+    tiny: dict[str, Any], shapes: Path, tmp_path: Path
+) -> None:
+    _run(tiny, tmp_path / "out", shapes, seeds=1)
+    report, text = _run(tiny, tmp_path / "out", shapes, seeds=2)
+    assert "4 runs, 2 done before" in text
+    assert len({job.fingerprint for job, _ in report.done}) == 4
+
+
+def test_a_budget_that_is_spent_starts_nothing_and_says_what_is_missing(
+    tiny: dict[str, Any], shapes: Path, tmp_path: Path
+) -> None:
+    report, _ = _run(tiny, tmp_path / "out", shapes, budget=0.0)
+    assert not report.done
+    assert missing_text(report.missing) == (
+        "  squares, binary, n = 12: 2 runs\n  squares, multi-class, n = 12: 2 runs"
+    )
+    assert not list((tmp_path / "out").glob("runs.csv"))
+
+
+def test_a_job_that_would_not_fit_is_not_started(
+    tiny: dict[str, Any], shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(runner.time, "monotonic", lambda: now[0])
+    report, _ = _run(tiny, tmp_path / "out", shapes, seeds=1)
+    clock = Clock(100.0)
+    binary, multi = (job for job, _ in report.done)
+    assert clock.fits(binary)
+    clock.add(binary, 60.0)
+    now[0] = 39.0
+    assert clock.fits(binary)
+    assert clock.fits(multi)  # as the longest of its setting, of which it knows
+    assert clock.left([binary, multi]) == 120.0
+    now[0] = 41.0
+    assert not clock.fits(binary)
+    clock.add(multi, 10.0)
+    assert clock.fits(multi)
+
+
+def test_no_dataset_at_hand(tiny: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(LabelAssembleError, match="none of the experiment's datasets is at hand"):
+        _run(tiny, tmp_path / "out", tmp_path / "nowhere")
+
+
+def test_a_class_that_the_data_lack(tiny: dict[str, Any], shapes: Path, tmp_path: Path) -> None:
+    tiny["settings"][0]["interest"] = "sqare"
+    with pytest.raises(LabelAssembleError, match="has no class 'sqare', did you mean 'square'"):
+        _run(tiny, tmp_path / "out", shapes)
+
+
+def test_a_setting_that_is_not_there(tiny: dict[str, Any], shapes: Path, tmp_path: Path) -> None:
+    with pytest.raises(LabelAssembleError, match="no setting is called 'sqares', did you mean 'squares'"):
+        _run(tiny, tmp_path / "out", shapes, only=["sqares"])
+
+
+def test_pairs_pseudo_labels_and_the_last_epoch(tiny: dict[str, Any], shapes: Path, tmp_path: Path) -> None:
+    tiny |= {
+        "figure": "similarity",
+        "checkpoint": "last",
+        "settings": [{**tiny["settings"][0], "others": "each"}],
+        "parts": [
+            {"name": "a", "images": "size", "labels": "interest"},
+            {"name": "b", "images": 20, "labels": "other"},
+        ],
+        "arms": [
+            {"name": "alone", "classes": "interest", "parts": ["a"]},
+            {"name": "pseudo", "classes": "pair", "loss": {"pseudo_weight": 1.0, "consistency_weight": 1.0}},
+        ],
+        "comparisons": [{"arms": ["pseudo", "alone"], "tests": ["paired-t"]}],
+    }
+    report, _ = _run(tiny, tmp_path / "out", shapes)
+    assert [(job.arm.name, job.other) for job, _ in report.done][:3] == [
+        ("alone", None),
+        ("pseudo", "stripe"),
+        ("pseudo", "dot"),
+    ]
+    alone, pair = report.done[0][1], report.done[1][1]
+    assert (alone.unknown, alone.cosine, alone.unknown_above) == (0, None, None)
+    assert pair.unknown == 20
+    assert pair.cosine is not None
+    assert pair.unknown_above is not None
+    assert pair.auc_best is not None
+    gains = list(csv.DictReader(StringIO((tmp_path / "out" / "gains.csv").read_text())))
+    assert [row["other"] for row in gains] == ["stripe", "dot"]
+    assert (tmp_path / "out" / "figure.svg").exists()
+
+
+def test_the_command(shapes: Path, tmp_path: Path, tiny: dict[str, Any]) -> None:
+    import yaml
+
+    file = tmp_path / "tiny.yaml"
+    file.write_text(yaml.safe_dump(tiny))
+    out = tmp_path / "out"
+    arguments = [
+        "experiment",
+        str(file),
+        "train.lr=2e-3",
+        "--data",
+        str(shapes),
+        "-o",
+        str(out),
+        "--seeds",
+        "1",
+    ]
+    result = CliRunner().invoke(cli.app, arguments)
+    assert result.exit_code == 0, result.output
+    assert f"Table: {out / 'table.md'}" in result.output
+    assert "lr: 0.002" in (out / "experiment.yaml").read_text()
+    result = CliRunner().invoke(cli.app, [*arguments[:-1], "2", "--budget", "0"])
+    assert "The budget ended before 2 runs:\n  squares, binary, n = 12: 1 runs" in result.output

@@ -1,0 +1,73 @@
+"""Experiment files: what is wrong is one sentence, and every shipped file is right."""
+
+from typing import Any
+
+import pytest
+
+from labelassemble.errors import LabelAssembleError
+from labelassemble.experiments.settings import SHIPPED, load_experiment, make_experiment, overlaid
+from labelassemble.training.options import TrainOptions
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_shipped_experiments_are_right(name: str) -> None:
+    experiment = load_experiment(name)
+    assert experiment.seeds >= 5
+    assert experiment.comparisons
+
+
+def test_the_papers_setting_is_the_same_file_with_other_numbers() -> None:
+    experiment = load_experiment(
+        "figure-1a", ["model.backbone=densenet121", "views.size=224", "train.epochs=64"]
+    )
+    assert (experiment.model.backbone, experiment.views.size, experiment.train.epochs) == (
+        "densenet121",
+        224,
+        64,
+    )
+
+
+def test_an_experiment_that_is_not_there() -> None:
+    with pytest.raises(
+        LabelAssembleError, match="no experiment is called 'figure-1b', did you mean 'figure-1"
+    ):
+        load_experiment("figure-1b")
+    with pytest.raises(LabelAssembleError, match=r"mine\.yaml: no such configuration file"):
+        load_experiment("mine.yaml")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"seed": 3}, "unknown key 'seed', did you mean 'seeds'"),
+        ({"views": {"sise": 3}}, "unknown key 'views.sise', did you mean 'size'"),
+        ({"seeds": 0}, "'seeds': input should be greater than or equal to 1, got 0"),
+        ({"arms": []}, "'arms': tuple should have at least 1 item"),
+        ({"arms": [{"name": "a", "clases": "all"}]}, "unknown key 'arms.0.clases', did you mean 'classes'"),
+        ({"arms": [{"name": "a", "loss": {"tau": 1}}]}, "unknown key 'tau' of LossOptions"),
+        ({"arms": [{"name": "a"}, {"name": "a"}]}, "the name 'a' stands twice in 'arms'"),
+        ({"arms": [{"name": "a", "parts": ["imges"]}]}, "names no part: 'imges', did you mean 'images'"),
+        ({"comparisons": [{"arms": ["binary", "multi"]}]}, "a comparison names no arm: 'multi'"),
+        (
+            {"settings": [{"name": "a", "data": "shape", "interest": "x", "sizes": [3]}]},
+            "setting 'a' names no dataset: 'shape', did you mean 'shapes'",
+        ),
+        ({"title": None}, "'title': input should be a valid string, got None"),
+    ],
+)
+def test_mistakes(tiny: dict[str, Any], change: dict[str, Any], message: str) -> None:
+    with pytest.raises(LabelAssembleError) as raised:
+        make_experiment(tiny | change)
+    assert message in str(raised.value)
+
+
+def test_a_missing_key(tiny: dict[str, Any]) -> None:
+    del tiny["paper"]
+    with pytest.raises(LabelAssembleError, match="the key 'paper' is missing"):
+        make_experiment(tiny)
+
+
+def test_overlays_change_single_keys() -> None:
+    options = TrainOptions.model_validate({"plateau": {"patience": 3}, "epochs": 7})
+    changed = overlaid(options, {"plateau": {"factor": 0.1}, "lr": 1.0})
+    assert (changed.plateau.patience, changed.plateau.factor, changed.lr, changed.epochs) == (3, 0.1, 1.0, 7)
