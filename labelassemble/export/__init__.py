@@ -1,7 +1,7 @@
 """Exporting a trained network, and running what was exported without Python."""
 
 from labelassemble.export.metadata import InputDescription, ModelMetadata, load_metadata
-from labelassemble.export.program import cmake_path, find_program, run_program
+from labelassemble.export.program import cmake_path, find_program, run_program, run_server
 from labelassemble.export.torchscript import ExportSummary, export_torchscript
 
 __all__ = [
@@ -13,4 +13,5 @@ __all__ = [
     "find_program",
     "load_metadata",
     "run_program",
+    "run_server",
 ]
