@@ -34,6 +34,7 @@ std::vector<std::uint8_t> decompress(const std::vector<std::uint8_t>& body,
     stream.next_out = part.data();
     stream.avail_out = part.size();
     const int status = inflate(&stream, Z_NO_FLUSH);
+    if (status == Z_BUF_ERROR) throw HttpError(400, "the " + encoding + " data ends early");
     if (status != Z_OK && status != Z_STREAM_END) {
       throw HttpError(400, "the body is not valid " + encoding + " data");
     }
@@ -44,8 +45,6 @@ std::vector<std::uint8_t> decompress(const std::vector<std::uint8_t>& body,
     }
     out.insert(out.end(), part.begin(), part.begin() + static_cast<std::ptrdiff_t>(count));
     if (status == Z_STREAM_END) break;
-    if (count == 0 && stream.avail_in == 0)
-      throw HttpError(400, "the " + encoding + " data ends early");
   }
   if (stream.avail_in != 0) throw HttpError(400, "bytes follow the " + encoding + " data");
   return out;

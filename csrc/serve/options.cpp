@@ -133,8 +133,9 @@ Limits (sizes such as 65536, 64K, 64M, 1G; times in seconds):
   --max-memory SIZE           bodies and decoded images, all requests together (default 1G);
                               beyond: 503 with Retry-After
   --idle-timeout S            a connection may be silent, or busy with one header (default 60)
-  --read-timeout S            a body may take to arrive (default 30); beyond: 408
+  --read-timeout S            a body may take to arrive (default 30)
   --write-timeout S           a client may take to read its answer (default 30)
+                              beyond these three the connection is closed
   --request-timeout S         a request may wait for its turn (default 30); beyond: 504. A request's
                               own parameter "timeout", in microseconds, may shorten it
   --drain-timeout S           after SIGTERM, to finish what was begun (default 30)
@@ -142,7 +143,7 @@ Limits (sizes such as 65536, 64K, 64M, 1G; times in seconds):
 Other:
   --access-log FILE           one line of JSON a request to FILE, - for the standard output
                               (default), or none
-  --version                   print the version and the image formats that this build reads, and exit
+  --version                   print the version and the image formats that are read, and exit
   --help                      print this and exit
 
 Metrics for Prometheus are at /metrics, under Triton's names.

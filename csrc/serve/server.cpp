@@ -70,8 +70,7 @@ void Server::accept() {
     if (open >= context_.options.max_connections) open = living().size();
     const bool refuse = open >= context_.options.max_connections;
     const auto session = std::make_shared<Session>(std::move(socket), context_, refuse);
-    sessions_.push_back(session);
-    // The list is rid of the dead whenever it reaches the limit, or has doubled.
+    sessions_.push_back(session);  // the dead are removed when the list reaches the limit
     session->start();
     accept();
   });

@@ -158,6 +158,7 @@ def test_drains_at_sigterm(tmp_path, slow_model, serving, infer_body, read_answe
         thread = threading.Thread(target=lambda: status.append(server.stop()))
         thread.start()
         assert idle.recv(10) == b""
+        idle.close()
         with pytest.raises(OSError, match="refused"):
             server.connect()
         halfway.sendall(body[100:])
