@@ -85,11 +85,12 @@ def infer_request(name: str, image: NDArray[np.uint8]) -> bytes:
     )
 
 
-def forward_loop(folder: Path) -> Path:
-    """Build the ceiling's program."""
+def forward_loop() -> Path:
+    """Build the ceiling's program, which is then kept under build/."""
     cmake = Path(sys.executable).with_name("cmake")
-    build = folder / "forward_loop"
-    configure = [cmake, "-S", HERE / "forward_loop", "-B", build, f"-DCMAKE_PREFIX_PATH={cmake_path()}"]
+    build = HERE.parent / "build" / "forward_loop"
+    configure = [cmake, "-S", HERE / "forward_loop", "-B", build, f"-DCMAKE_PREFIX_PATH={cmake_path()}",
+                 f"-DTORCH_DIR={Path(torch.__file__).parent}"]  # fmt: skip
     for command in (configure, [cmake, "--build", build]):
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     return build / "forward_loop"
@@ -194,7 +195,7 @@ def compare(arguments: argparse.Namespace, model: Path, images: NDArray[np.uint8
     answers = expected(model, images)
     raw = folder / "images.raw"
     raw.write_bytes(images[:16].tobytes())
-    loop = forward_loop(folder)
+    loop = forward_loop()
     rows: list[dict[str, Any]] = []
     ceilings: dict[int, float] = {}
 
@@ -204,15 +205,15 @@ def compare(arguments: argparse.Namespace, model: Path, images: NDArray[np.uint8
         rows.append(row)
         show(row)
 
-    for concurrency in concurrencies:
-        batch = min(concurrency, arguments.max_batch)
+    for batch in sorted({min(concurrency, arguments.max_batch) for concurrency in concurrencies}):
         command = [loop, model, raw, images.shape[1], images.shape[2], batch, seconds, arguments.threads]
         done = subprocess.run(
             list(map(str, command)), capture_output=True, text=True, check=True, env=program_environment()
         )
         said = json.loads(done.stdout)
-        ceilings[concurrency] = said["images_s"]
-        add({"system": "forward loop", "concurrency": concurrency, "requests_s": said["images_s"],
+        ceilings[batch] = said["images_s"]
+        ceilings.update((c, said["images_s"]) for c in concurrencies if min(c, arguments.max_batch) == batch)
+        add({"system": "forward loop", "concurrency": batch, "requests_s": said["images_s"],
              "p50_ms": said["p50_ms"], "p95_ms": said["p95_ms"], "mean_batch": float(batch)})  # fmt: skip
     options = [
         *arguments.server_options,

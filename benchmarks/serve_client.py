@@ -46,8 +46,8 @@ class Client(asyncio.Protocol):
         if end < 0:
             return
         head = bytes(self.buffer[:end])
-        start = head.lower().find(b"content-length:")
-        length = int(head[start + 15 :].split(b"\r\n", 1)[0]) if start >= 0 else 0
+        start = head.lower().find(b"\r\ncontent-length:")  # and not Inference-Header-Content-Length
+        length = int(head[start + 17 :].split(b"\r\n", 1)[0]) if start >= 0 else 0
         if len(self.buffer) >= end + 4 + length and self.waiter is not None and not self.waiter.done():
             body = bytes(self.buffer[end + 4 : end + 4 + length])
             del self.buffer[: end + 4 + length]
