@@ -260,11 +260,12 @@ def soak(arguments: argparse.Namespace, model: Path, images: NDArray[np.uint8], 
             memory.append((time.monotonic() - start, resident_mib(process)))
             time.sleep(min(5.0, arguments.soak / 20))
         result = finish(client)
-    settled = [mib for at, mib in memory if at >= min(60.0, arguments.soak / 3)]
+    settling = min(60.0, arguments.soak / 3)
+    settled = [mib for at, mib in memory if at >= settling]
     growth = float(np.mean(settled[-5:]) - np.mean(settled[:5]))
     print(f"# {machine()}")
     print(
-        f"memory after the first minute: {min(settled):.1f} to {max(settled):.1f} MiB, growth {growth:+.1f} MiB"
+        f"memory after the first {settling:.0f} s: {min(settled):.1f} to {max(settled):.1f} MiB, growth {growth:+.1f} MiB"
     )
     print("  ".join(f"{key} {_short(value)}" for key, value in result.items()))
     bad = result["wrong"] + result["lost"]
