@@ -264,9 +264,8 @@ def soak(arguments: argparse.Namespace, model: Path, images: NDArray[np.uint8], 
     settled = [mib for at, mib in memory if at >= settling]
     growth = float(np.mean(settled[-5:]) - np.mean(settled[:5]))
     print(f"# {machine()}")
-    print(
-        f"memory after the first {settling:.0f} s: {min(settled):.1f} to {max(settled):.1f} MiB, growth {growth:+.1f} MiB"
-    )
+    spread = f"{min(settled):.1f} to {max(settled):.1f} MiB"
+    print(f"memory after the first {settling:.0f} s: {spread}, growth {growth:+.1f} MiB")
     print("  ".join(f"{key} {_short(value)}" for key, value in result.items()))
     bad = result["wrong"] + result["lost"]
     if bad or growth > 16:
