@@ -104,14 +104,17 @@ void Batcher::work() {
     }
     lost.clear();
     const Clock::time_point start = Clock::now();
-    if (!batch.empty()) run_(batch);
+    const auto computed = [&] {
+      const std::lock_guard relock(mutex_);
+      expected_images_ = images + queued_images_;
+    };
+    if (!batch.empty()) run_(batch, computed);
     batch.clear();
     lock.lock();
 
     if (images > 0) {
       last_end_ = Clock::now();
       last_run_ = last_end_ - start;
-      expected_images_ = images + queued_images_;
     }
   }
 }

@@ -45,8 +45,10 @@ class Batcher {
     std::size_t max_queue = 256;          // jobs that wait
   };
   using Batch = std::vector<std::unique_ptr<Job>>;
-  // Answers every job of the batch; must not throw.
-  using Run = std::function<void(Batch&)>;
+  // Answers every job of the batch; must not throw. Calls `computed` before the first answer
+  // leaves, since a client may send its next request before this returns, and would be counted
+  // twice.
+  using Run = std::function<void(Batch&, const std::function<void()>& computed)>;
 
   Batcher(Limits limits, Run run);
   ~Batcher();  // finishes what is queued

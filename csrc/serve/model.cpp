@@ -101,7 +101,7 @@ Model::Model(ModelConfig config, std::string version, const std::filesystem::pat
                                                        shared.options.max_queue)
                                : shared.options.max_queue,
           },
-          [this](Batcher::Batch& batch) { run(batch); }) {
+          [this](Batcher::Batch& batch, const auto& computed) { run(batch, computed); }) {
   check(config_, network_.describe(), read_labels(config_, folder));
   network_.warm_up(1, config_.input.type);
   if (config_.max_batch_size > 1) network_.warm_up(config_.max_batch_size, config_.input.type);
@@ -145,7 +145,7 @@ void Model::infer(InferCall call, Done done) {
   }
 }
 
-void Model::run(Batcher::Batch& batch) {
+void Model::run(Batcher::Batch& batch, const std::function<void()>& computed) {
   shared_.compute.acquire();
   const Clock::time_point start = Clock::now();
   std::vector<Pixels> pixels;
@@ -165,13 +165,14 @@ void Model::run(Batcher::Batch& batch) {
   }
   const Clock::duration infer = Clock::now() - start;
   shared_.compute.release();
+  computed();
 
   if (!failure.empty() && batch.size() > 1) {
     // One of them is to blame; each alone, so that it spoils only its own answer.
     for (auto& job : batch) {
       Batcher::Batch alone;
       alone.push_back(std::move(job));
-      run(alone);
+      run(alone, [] {});
     }
     batch.clear();
     return;

@@ -78,7 +78,7 @@ class Model {
  private:
   class InferJob;
 
-  void run(Batcher::Batch& batch);
+  void run(Batcher::Batch& batch, const std::function<void()>& computed);
   void answer(InferJob& job, std::span<const float> rows);
   std::vector<OutputTensor> outputs_of(const InferRequest& request, std::int64_t images,
                                        std::span<const float> rows) const;
