@@ -21,6 +21,8 @@ PYBIND11_MODULE(_C, m) {
         info["torch"] = labelassemble::kTorchVersion;
         info["cuda"] = std::string(labelassemble::kCudaBuilt) == "ON";
         info["cuda_reason"] = labelassemble::kCudaReason;
+        info["serve"] = std::string(labelassemble::kServeBuilt) == "ON";
+        info["serve_reason"] = labelassemble::kServeReason;
         info["compiler"] = labelassemble::kCompiler;
         return info;
       },

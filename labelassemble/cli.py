@@ -502,6 +502,17 @@ def experiment(
             print(f"{'Table' if file.suffix == '.md' else 'Figure'}: {file}")
 
 
+@app.command(
+    add_help_option=False,  # --help is the server's own
+    context_settings={"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []},
+)
+def serve(context: typer.Context) -> None:
+    """Serve exported models over HTTP, without Python: labelassemble serve --model-repository DIR."""
+    from labelassemble.export.program import run_server
+
+    run_server(context.args)
+
+
 @contextmanager
 def _interruptible(how: str, *, say: bool = True) -> Iterator[None]:
     """Turn a Ctrl-C into a sentence that says how to go on, and exit status 130."""

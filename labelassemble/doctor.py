@@ -42,6 +42,11 @@ def examine() -> list[Finding]:
                 None,
                 ("built: " if info["cuda"] else "not built: ") + str(info["cuda_reason"]),
             ),
+            Finding(
+                "labelassemble-serve",
+                None,
+                ("built: " if info["serve"] else "not built: ") + str(info["serve_reason"]),
+            ),
         ]
     else:
         findings.append(

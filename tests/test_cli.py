@@ -68,6 +68,7 @@ def test_doctor_finds_everything_in_order(cli: Cli) -> None:
         "CUDA kernels",
         "DALI",
         "labelassemble-predict",
+        "labelassemble-serve",
     ):
         assert word in out
     assert "no " not in out.splitlines()[0]

@@ -2,7 +2,7 @@
 
 from labelassemble.export.metadata import InputDescription, ModelMetadata, load_metadata
 from labelassemble.export.parts import ExportSummary
-from labelassemble.export.program import cmake_path, find_program, run_program
+from labelassemble.export.program import cmake_path, find_program, run_program, run_server
 from labelassemble.export.torchscript import export_torchscript
 
 __all__ = [
@@ -14,4 +14,5 @@ __all__ = [
     "find_program",
     "load_metadata",
     "run_program",
+    "run_server",
 ]

@@ -4,10 +4,11 @@ import importlib.util
 import json
 import os
 import subprocess
+import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, NoReturn
 
 import numpy as np
 import torch
@@ -17,17 +18,18 @@ from labelassemble.errors import LabelAssembleError
 from labelassemble.views.encoding import as_pnm
 
 PROGRAM: Final = "labelassemble-predict"
+SERVER: Final = "labelassemble-serve"
 
 
-def find_program() -> Path:
-    """Return the path of the installed labelassemble-predict.
+def find_program(name: str = PROGRAM) -> Path:
+    """Return the path of an installed program: labelassemble-predict, or labelassemble-serve.
 
     Raises:
-        LabelAssembleError: the native part of labelassemble was not built.
+        LabelAssembleError: the native part of labelassemble, or this program, was not built.
     """
-    program = _native_folder() / "bin" / PROGRAM
+    program = _native_folder() / "bin" / name
     if not os.access(program, os.X_OK):
-        raise LabelAssembleError(f"{PROGRAM} was not built: {program} does not exist; {_HOW_TO_BUILD}")
+        raise LabelAssembleError(f"{name} was not built: {program} does not exist; {_HOW_TO_BUILD}")
     return program
 
 
@@ -78,7 +80,12 @@ def run_program(
         if threads is not None:
             command += ["--threads", str(threads)]
         done = subprocess.run(
-            command, env=_environment(), capture_output=True, encoding="utf-8", errors="replace", check=False
+            command,
+            env=program_environment(),
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            check=False,
         )
     if done.returncode != 0:
         said = done.stderr.strip().removeprefix(f"{PROGRAM}: ") or "without a word"
@@ -86,6 +93,17 @@ def run_program(
     answer = json.loads(done.stdout)
     rows = [list(image["probabilities"].values()) for image in answer["images"]]
     return np.asarray(rows, dtype=np.float64)  # a null, which stands for NaN, becomes NaN again
+
+
+def run_server(arguments: Sequence[str]) -> NoReturn:
+    """Become labelassemble-serve: this process goes on as the server, without Python.
+
+    Raises:
+        LabelAssembleError: the server was not built.
+    """
+    program = find_program(SERVER)
+    sys.stdout.flush()
+    os.execve(program, [SERVER, *arguments], program_environment())
 
 
 _HOW_TO_BUILD: Final = "build it: pip install --no-build-isolation . (with a C++20 compiler)"
@@ -99,7 +117,7 @@ def _native_folder() -> Path:
     return Path(spec.origin).parent
 
 
-def _environment() -> dict[str, str]:
+def program_environment() -> dict[str, str]:
     """Return this environment, in which the program also finds a libtorch that lies elsewhere than beside it."""
     libraries = [str(Path(torch.__file__).parent / "lib"), os.environ.get("LD_LIBRARY_PATH", "")]
     return {**os.environ, "LD_LIBRARY_PATH": ":".join(filter(None, libraries))}

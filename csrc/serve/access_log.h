@@ -1,0 +1,64 @@
+// One line of JSON a request, written by a thread of its own so that a slow disk or a full pipe
+// holds up nobody.
+#pragma once
+
+#include <condition_variable>
+#include <cstdint>
+#include <cstdio>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <vector>
+
+namespace labelassemble::serve {
+
+struct AccessEntry {
+  std::string peer;
+  std::string method;
+  std::string target;
+  int status = 0;
+  std::uint64_t request_bytes = 0;
+  std::uint64_t response_bytes = 0;
+  double duration_ms = 0;  // from the whole request read to the whole answer written
+  // Of inference requests that were answered:
+  std::string model;
+  std::string version;
+  std::string id;
+  std::int64_t images = 0;
+  std::int64_t batch = 0;  // images in the batch that they ran in
+  double queue_ms = 0;
+  double infer_ms = 0;
+  std::string error;
+};
+
+class AccessLog {
+ public:
+  // A path, "-" for the standard output, or "none". Throws Error when the file cannot be opened.
+  explicit AccessLog(const std::string& where);
+  ~AccessLog();  // writes what is left
+  AccessLog(const AccessLog&) = delete;
+  AccessLog& operator=(const AccessLog&) = delete;
+
+  // When lines come faster than they can be written, some are dropped, and a line says how many.
+  void write(const AccessEntry& entry);
+
+ private:
+  struct Close {
+    void operator()(std::FILE* file) const {
+      if (file != stdout) std::fclose(file);
+    }
+  };
+
+  void work();
+
+  std::unique_ptr<std::FILE, Close> file_;
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::vector<std::string> lines_;
+  std::uint64_t dropped_ = 0;
+  bool closing_ = false;
+  std::thread thread_;
+};
+
+}  // namespace labelassemble::serve

@@ -1,0 +1,126 @@
+// labelassemble-serve: exported models over HTTP. No Python.
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/post.hpp>
+#include <boost/asio/signal_set.hpp>
+#include <csignal>
+#include <cstdio>
+#include <cstdlib>
+#include <exception>
+#include <iostream>
+#include <semaphore>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "access_log.h"
+#include "labelassemble/error.h"
+#include "labelassemble/image.h"
+#include "memory_budget.h"
+#include "metrics.h"
+#include "network.h"
+#include "options.h"
+#include "repository.h"
+#include "server.h"
+#include "service.h"
+
+namespace {
+
+namespace serve = labelassemble::serve;
+
+constexpr int kFailed = 1;
+constexpr int kMistake = 2;
+
+void say(const std::string& line) {
+  std::fprintf(stderr, "labelassemble-serve: %s\n", line.c_str());
+}
+
+int run(const serve::Options& options) {
+  serve::set_threads(options.threads);
+  serve::Metrics metrics;
+  serve::MemoryBudget memory(options.max_memory);
+  std::counting_semaphore<> compute(options.parallel_batches);
+  serve::Repository repository({options, metrics, memory, compute});
+  serve::AccessLog log(options.access_log);
+  boost::asio::io_context io(1);
+  serve::Service service(options, repository, metrics, memory);
+  serve::Server server(io, {options, service, metrics, memory, log});
+
+  int status = 0;
+  bool stopping = false;
+  boost::asio::signal_set signals(io, SIGTERM, SIGINT);
+  const auto stop = [&](int failed) {
+    if (failed != 0) status = failed;
+    if (stopping) return;
+    stopping = true;
+    service.drain();
+    server.drain([&](std::size_t cut_off) {
+      if (cut_off > 0) {
+        say(std::to_string(cut_off) + " connections were cut off");
+        status = kFailed;
+      }
+      signals.cancel();
+    });
+  };
+  std::function<void()> await_signal = [&] {
+    signals.async_wait([&](boost::system::error_code error, int) {
+      if (error) return;
+      if (stopping) std::_Exit(kFailed);  // asked twice: at once
+      say("stopping: requests that were begun are finished");
+      await_signal();  // before stop(), which may already cancel it
+      stop(0);
+    });
+  };
+  await_signal();
+
+  say("listening on " + server.url());
+  std::thread loader([&] {
+    std::string failure;
+    try {
+      repository.load_at_start();
+      if (!repository.ready()) failure = "no model could be loaded";
+    } catch (const std::exception& error) {
+      failure = error.what();
+    }
+    boost::asio::post(io, [&, failure] {
+      if (!failure.empty()) {
+        say(failure);
+        stop(kFailed);
+      } else if (!stopping) {
+        say("ready");
+      }
+    });
+  });
+  io.run();
+  loader.join();
+  repository.close();
+  if (status == 0) say("stopped");
+  return status;
+}
+
+void print_version() {
+  std::cout << "labelassemble-serve " LABELASSEMBLE_VERSION ", reads";
+  for (const std::string& format : labelassemble::readable_formats()) std::cout << " " << format;
+  std::cout << "\n";
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  std::signal(SIGPIPE, SIG_IGN);
+  try {
+    const serve::Options options =
+        serve::parse_options(std::vector<std::string>(argv + 1, argv + argc));
+    if (options.help) {
+      std::cout << serve::kHelp;
+      return 0;
+    }
+    if (options.version) {
+      print_version();
+      return 0;
+    }
+    return run(options);
+  } catch (const std::exception& error) {
+    say(error.what());
+    return kMistake;
+  }
+}

@@ -1,0 +1,270 @@
+#include "model.h"
+
+#include <algorithm>
+#include <fstream>
+#include <numeric>
+#include <utility>
+
+namespace labelassemble::serve {
+namespace {
+
+double microseconds_of(Clock::duration duration) {
+  return std::chrono::duration<double, std::micro>(duration).count();
+}
+
+std::filesystem::path model_file(const ModelConfig& config, const std::filesystem::path& folder) {
+  if (!config.default_model_filename.empty()) return folder / config.default_model_filename;
+  const std::filesystem::path package = folder / "model.pt2";
+  return std::filesystem::exists(package) ? package : folder / "model.pt";
+}
+
+std::vector<std::string> read_labels(const ModelConfig& config,
+                                     const std::filesystem::path& folder) {
+  std::vector<std::string> labels;
+  if (config.output.label_filename.empty()) return labels;
+  const std::filesystem::path path = folder.parent_path() / config.output.label_filename;
+  std::ifstream file(path);
+  if (!file) throw Error(path.string() + ": the file of labels cannot be opened");
+  for (std::string line; std::getline(file, line);) {
+    if (!line.empty() && line.back() == '\r') line.pop_back();
+    labels.push_back(line);
+  }
+  return labels;
+}
+
+// The configuration promises what the file then must hold, or clients would be told wrong.
+void check(const ModelConfig& config, const Description& model,
+           const std::vector<std::string>& labels) {
+  const auto classes = static_cast<std::int64_t>(model.classes.size());
+  const std::int64_t promised = config.output.dims.back();
+  if (promised != -1 && promised != classes) {
+    throw Error("output '" + config.output.name + "' has dims [" + std::to_string(promised) +
+                "] in config.pbtxt, but the model has " + std::to_string(classes) + " classes");
+  }
+  if (!labels.empty() && labels != model.classes) {
+    throw Error(config.output.label_filename + " must name the model's " + std::to_string(classes) +
+                " classes in their order, and does not");
+  }
+}
+
+}  // namespace
+
+class Model::InferJob final : public Job {
+ public:
+  InferJob(Model& model, InferCall call, RequestImages images, Done done)
+      : call_(std::move(call)), images_(std::move(images)), model_(model), done_(std::move(done)) {
+    size = images_.count;
+    gone = call_.gone;
+  }
+
+  void fail(int status, const std::string& message) override {
+    model_.count_failure(status);
+    InferOutcome outcome;
+    outcome.error = HttpError(status, message);
+    finish(std::move(outcome));
+  }
+
+  void finish(InferOutcome outcome) {
+    model_.metrics_.pending->Decrement();
+    done_(std::move(outcome));
+  }
+
+  const std::vector<Pixels>& pixels() const { return images_.pixels; }
+  const InferRequest& request() const { return call_.request; }
+
+  std::int64_t batch = 0;
+  Clock::duration queue{};
+  Clock::duration infer{};
+
+ private:
+  InferCall call_;
+  RequestImages images_;
+  Model& model_;
+  Done done_;
+};
+
+Model::Model(ModelConfig config, std::string version, const std::filesystem::path& folder,
+             const Shared& shared)
+    : config_(std::move(config)),
+      version_(std::move(version)),
+      shared_(shared),
+      network_(model_file(config_, folder), shared.options.device),
+      metrics_(shared.metrics.for_model(config_.name, version_)),
+      batcher_(
+          {
+              .max_batch =
+                  config_.dynamic_batching ? std::max<std::int64_t>(1, config_.max_batch_size) : 1,
+              .window = config_.dynamic_batching ? config_.dynamic_batching->max_queue_delay
+                                                 : std::chrono::microseconds(0),
+              .max_queue = config_.dynamic_batching && config_.dynamic_batching->max_queue_size > 0
+                               ? std::min<std::size_t>(config_.dynamic_batching->max_queue_size,
+                                                       shared.options.max_queue)
+                               : shared.options.max_queue,
+          },
+          [this](Batcher::Batch& batch, const auto& computed) { run(batch, computed); }) {
+  check(config_, network_.describe(), read_labels(config_, folder));
+  network_.warm_up(1, config_.input.type);
+  if (config_.max_batch_size > 1) network_.warm_up(config_.max_batch_size, config_.input.type);
+}
+
+Model::~Model() { batcher_.close(); }
+
+void Model::infer(InferCall call, Done done) {
+  const Clock::time_point start = Clock::now();
+  for (const RequestedOutput& output : call.request.outputs) {
+    if (output.name != config_.output.name) {
+      throw HttpError(400, "model '" + config_.name + "' has no output '" + output.name +
+                               "'; its output is '" + config_.output.name + "'");
+    }
+    if (output.class_count > static_cast<std::int64_t>(describe().classes.size())) {
+      throw HttpError(400, "classification of output '" + output.name + "' must be at most " +
+                               std::to_string(describe().classes.size()) + ", got " +
+                               std::to_string(output.class_count));
+    }
+  }
+  RequestImages images = read_images(config_, call.request, shared_.memory);
+  std::chrono::microseconds allowed = shared_.options.request_timeout;
+  if (config_.dynamic_batching && config_.dynamic_batching->default_timeout.count() > 0) {
+    allowed = std::min(allowed, config_.dynamic_batching->default_timeout);
+  }
+  if (call.request.timeout_us) {
+    allowed = std::min(allowed, std::chrono::microseconds(*call.request.timeout_us));
+  }
+  const Clock::time_point arrived = call.arrived;
+  auto job = std::make_unique<InferJob>(*this, std::move(call), std::move(images), std::move(done));
+  job->deadline = arrived + allowed;
+  job->arrived = Clock::now();
+  statistics_.prepared(job->arrived - start);
+  metrics_.input_us->Increment(microseconds_of(job->arrived - start));
+  metrics_.pending->Increment();
+  try {
+    batcher_.submit(std::move(job));
+  } catch (...) {
+    metrics_.pending->Decrement();
+    throw;
+  }
+}
+
+void Model::run(Batcher::Batch& batch, const std::function<void()>& computed) {
+  shared_.compute.acquire();
+  const Clock::time_point start = Clock::now();
+  std::vector<Pixels> pixels;
+  std::int64_t images = 0;
+  for (const auto& job : batch) {
+    auto& own = static_cast<InferJob&>(*job);
+    own.queue = start - own.arrived;
+    pixels.insert(pixels.end(), own.pixels().begin(), own.pixels().end());
+    images += own.size;
+  }
+  std::vector<float> rows;
+  std::string failure;
+  try {
+    rows = network_.predict(pixels);
+  } catch (const std::exception& error) {
+    failure = error.what();
+  }
+  const Clock::duration infer = Clock::now() - start;
+  shared_.compute.release();
+  computed();
+
+  if (!failure.empty() && batch.size() > 1) {
+    // One of them is to blame; each alone, so that it spoils only its own answer.
+    for (auto& job : batch) {
+      Batcher::Batch alone;
+      alone.push_back(std::move(job));
+      run(alone, [] {});
+    }
+    batch.clear();
+    return;
+  }
+  if (!failure.empty()) {
+    batch.front()->fail(500, failure);
+    return;
+  }
+  statistics_.executed(images, infer);
+  metrics_.executions->Increment();
+  metrics_.inferences->Increment(static_cast<double>(images));
+  const std::size_t classes = describe().classes.size();
+  std::span<const float> rest = rows;
+  for (const auto& job : batch) {
+    auto& own = static_cast<InferJob&>(*job);
+    own.batch = images;
+    own.infer = infer;
+    const std::size_t values = static_cast<std::size_t>(own.size) * classes;
+    answer(own, rest.first(values));
+    rest = rest.subspan(values);
+  }
+}
+
+void Model::answer(InferJob& job, std::span<const float> rows) {
+  statistics_.queued(job.queue);
+  metrics_.queue_us->Increment(microseconds_of(job.queue));
+  metrics_.infer_us->Increment(microseconds_of(job.infer));
+  InferOutcome outcome;
+  outcome.outputs = outputs_of(job.request(), job.size, rows);
+  outcome.images = job.size;
+  outcome.batch = job.batch;
+  outcome.queue = job.queue;
+  outcome.infer = job.infer;
+  job.finish(std::move(outcome));
+}
+
+std::vector<OutputTensor> Model::outputs_of(const InferRequest& request, std::int64_t images,
+                                            std::span<const float> rows) const {
+  const auto classes = static_cast<std::int64_t>(describe().classes.size());
+  std::vector<RequestedOutput> wanted = request.outputs;
+  if (wanted.empty()) wanted.push_back({config_.output.name, std::nullopt, 0});
+  std::vector<OutputTensor> outputs;
+  for (const RequestedOutput& one : wanted) {
+    OutputTensor output;
+    if (one.class_count > 0) {
+      output = classification(one, images, rows);
+    } else {
+      output.shape = {images, classes};
+      output.numbers.assign(rows.begin(), rows.end());
+    }
+    output.name = one.name;
+    output.binary = one.binary.value_or(request.binary_output);
+    outputs.push_back(std::move(output));
+  }
+  return outputs;
+}
+
+OutputTensor Model::classification(const RequestedOutput& wanted, std::int64_t images,
+                                   std::span<const float> rows) const {
+  const std::vector<std::string>& names = describe().classes;
+  OutputTensor output;
+  output.type = DataType::kBytes;
+  output.shape = {images, wanted.class_count};
+  for (std::int64_t image = 0; image < images; ++image) {
+    const auto row = rows.subspan(image * names.size(), names.size());
+    std::vector<std::size_t> order(names.size());
+    std::iota(order.begin(), order.end(), std::size_t{0});
+    std::stable_sort(order.begin(), order.end(),
+                     [&](std::size_t a, std::size_t b) { return row[a] > row[b]; });
+    for (std::int64_t i = 0; i < wanted.class_count; ++i) {
+      const std::size_t index = order[i];
+      output.strings.push_back(std::to_string(row[index]) + ":" + std::to_string(index) + ":" +
+                               names[index]);
+    }
+  }
+  return output;
+}
+
+void Model::count_success(Clock::duration whole, Clock::duration output) {
+  statistics_.success(whole, output);
+  metrics_.success->Increment();
+  metrics_.request_us->Increment(microseconds_of(whole));
+  metrics_.output_us->Increment(microseconds_of(output));
+}
+
+void Model::count_failure(int status) {
+  statistics_.failure();
+  prometheus::Counter* counter = status == 503   ? metrics_.rejected
+                                 : status == 504 ? metrics_.timed_out
+                                 : status == 499 ? metrics_.canceled
+                                                 : metrics_.failure;
+  counter->Increment();
+}
+
+}  // namespace labelassemble::serve

@@ -1,0 +1,97 @@
+// One version of a model, ready to answer: its network, its queue and what it counts.
+#pragma once
+
+#include <atomic>
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <semaphore>
+#include <string>
+#include <vector>
+
+#include "batcher.h"
+#include "error.h"
+#include "memory_budget.h"
+#include "metrics.h"
+#include "model_config.h"
+#include "network.h"
+#include "options.h"
+#include "protocol.h"
+#include "statistics.h"
+
+namespace labelassemble::serve {
+
+// What all models of a process share.
+struct Shared {
+  const Options& options;
+  Metrics& metrics;
+  MemoryBudget& memory;
+  std::counting_semaphore<>& compute;  // a batch runs only while it holds one
+};
+
+// A request on its way through a model. The body stays with it, since its tensors point into it.
+struct InferCall {
+  std::vector<std::uint8_t> body;
+  MemoryBudget::Charge charge;  // for `body`
+  InferRequest request;
+  std::shared_ptr<const std::atomic<bool>> gone;  // the client has left
+  Clock::time_point arrived = Clock::now();
+};
+
+// What becomes of it.
+struct InferOutcome {
+  std::optional<HttpError> error;
+  std::vector<OutputTensor> outputs;
+  std::int64_t images = 0;
+  std::int64_t batch = 0;  // images in the batch that it ran in
+  Clock::duration queue{};
+  Clock::duration infer{};
+};
+
+class Model {
+ public:
+  // Loads and warms up. Throws Error: what is wrong with the files of this version.
+  Model(ModelConfig config, std::string version, const std::filesystem::path& folder,
+        const Shared& shared);
+  ~Model();
+
+  const ModelConfig& config() const { return config_; }
+  const std::string& version() const { return version_; }
+  const Description& describe() const { return network_.describe(); }
+  const Statistics& statistics() const { return statistics_; }
+
+  using Done = std::function<void(InferOutcome)>;
+  // Checks and decodes on this thread, then queues; `done` is called exactly once, on another
+  // thread. Throws HttpError, and then `done` is not called.
+  void infer(InferCall call, Done done);
+
+  // Finishes what is queued and takes no more.
+  void close() { batcher_.close(); }
+
+  // Counts a request whose answer was written, or that failed before it reached the queue.
+  void count_success(Clock::duration whole, Clock::duration output);
+  void count_failure(int status);
+
+ private:
+  class InferJob;
+
+  void run(Batcher::Batch& batch, const std::function<void()>& computed);
+  void answer(InferJob& job, std::span<const float> rows);
+  std::vector<OutputTensor> outputs_of(const InferRequest& request, std::int64_t images,
+                                       std::span<const float> rows) const;
+  OutputTensor classification(const RequestedOutput& wanted, std::int64_t images,
+                              std::span<const float> rows) const;
+
+  const ModelConfig config_;
+  const std::string version_;
+  const Shared shared_;
+  const Network network_;
+  ModelMetrics metrics_;
+  Statistics statistics_;
+  Batcher batcher_;  // last: its thread uses all of the above
+};
+
+}  // namespace labelassemble::serve

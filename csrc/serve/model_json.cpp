@@ -1,0 +1,85 @@
+#include "model_json.h"
+
+namespace labelassemble::serve {
+namespace {
+
+using nlohmann::json;
+
+std::vector<std::int64_t> whole_shape(const ModelConfig& config, const TensorConfig& tensor) {
+  std::vector<std::int64_t> shape = tensor.dims;
+  if (config.max_batch_size > 0) shape.insert(shape.begin(), -1);
+  return shape;
+}
+
+json tensor_metadata(const ModelConfig& config, const TensorConfig& tensor) {
+  return {{"name", tensor.name},
+          {"datatype", name_of(tensor.type)},
+          {"shape", whole_shape(config, tensor)}};
+}
+
+json policy_json(const VersionPolicy& policy) {
+  if (policy.kind == VersionPolicy::Kind::kAll) return {{"all", json::object()}};
+  if (policy.kind == VersionPolicy::Kind::kSpecific) {
+    return {{"specific", {{"versions", policy.specific}}}};
+  }
+  return {{"latest", {{"num_versions", policy.latest}}}};
+}
+
+}  // namespace
+
+json metadata_json(const Model& model, const std::vector<std::string>& versions) {
+  const ModelConfig& config = model.config();
+  const Description& description = model.describe();
+  TensorConfig output = config.output;
+  output.dims.back() = static_cast<std::int64_t>(description.classes.size());
+  return {{"name", config.name},
+          {"versions", versions},
+          {"platform", "pytorch_libtorch"},
+          {"inputs", {tensor_metadata(config, config.input)}},
+          {"outputs", {tensor_metadata(config, output)}},
+          {"parameters",
+           {{"classes", description.classes},
+            {"interest", description.interest},
+            {"thresholds", description.thresholds},
+            {"input_channels", description.channels},
+            {"input_size", description.size},
+            {"exported_by", "labelassemble " + description.library}}}};
+}
+
+json config_json(const Model& model) {
+  const ModelConfig& config = model.config();
+  json input{{"name", config.input.name},
+             {"data_type", config_name_of(config.input.type)},
+             {"dims", config.input.dims}};
+  json output{{"name", config.output.name},
+              {"data_type", config_name_of(config.output.type)},
+              {"dims", config.output.dims},
+              {"label_filename", config.output.label_filename}};
+  json out{{"name", config.name},
+           {"platform", "pytorch_libtorch"},
+           {"backend", "pytorch"},
+           {"version_policy", policy_json(config.version_policy)},
+           {"max_batch_size", config.max_batch_size},
+           {"input", json::array({input})},
+           {"output", json::array({output})},
+           {"default_model_filename",
+            config.default_model_filename.empty() ? "model.pt" : config.default_model_filename}};
+  if (config.dynamic_batching) {
+    const DynamicBatching& batching = *config.dynamic_batching;
+    out["dynamic_batching"] = {
+        {"max_queue_delay_microseconds", batching.max_queue_delay.count()},
+        {"default_queue_policy",
+         {{"max_queue_size", batching.max_queue_size},
+          {"default_timeout_microseconds", batching.default_timeout.count()}}}};
+  }
+  return out;
+}
+
+json statistics_json(const Model& model) {
+  json statistics = model.statistics().to_json();
+  statistics["name"] = model.config().name;
+  statistics["version"] = model.version();
+  return statistics;
+}
+
+}  // namespace labelassemble::serve

@@ -1,0 +1,332 @@
+#include "request_reader.h"
+
+#include <cmath>
+#include <limits>
+
+#include "error.h"
+
+namespace labelassemble::serve {
+namespace {
+
+constexpr std::size_t kMaxDepth = 32;
+constexpr std::size_t kMaxTensors = 64;
+constexpr std::size_t kMaxDimensions = 8;
+
+[[noreturn]] void fail(const std::string& what) { throw HttpError(400, what); }
+
+}  // namespace
+
+// One value of the JSON that holds no others.
+struct RequestReader::Scalar {
+  enum class Kind { kNull, kBoolean, kInteger, kFloat, kString };
+  Kind kind = Kind::kNull;
+  bool boolean = false;
+  bool negative = false;
+  std::uint64_t magnitude = 0;  // of an integer
+  double number = 0;            // of any number
+  const std::string* text = nullptr;
+
+  bool is_integer() const { return kind == Kind::kInteger; }
+  bool is_number() const { return kind == Kind::kInteger || kind == Kind::kFloat; }
+
+  std::optional<std::int64_t> integer() const {
+    constexpr std::uint64_t kMost = std::numeric_limits<std::int64_t>::max();
+    if (!is_integer() || magnitude > kMost) return std::nullopt;
+    const auto value = static_cast<std::int64_t>(magnitude);
+    return negative ? -value : value;
+  }
+  const std::string& string(const char* what) const {
+    if (kind != Kind::kString) fail(std::string(what) + " must be a string");
+    return *text;
+  }
+  bool truth(const char* what) const {
+    if (kind != Kind::kBoolean) fail(std::string(what) + " must be true or false");
+    return boolean;
+  }
+};
+
+void RequestReader::read(std::string_view text) { json::sax_parse(text.begin(), text.end(), this); }
+
+bool RequestReader::parse_error(std::size_t position, const std::string&,
+                                const nlohmann::detail::exception& error) {
+  if (error.id == 406) fail("the request's JSON holds a number that is too large for a double");
+  fail("the request's JSON is malformed at byte " + std::to_string(position));
+}
+
+bool RequestReader::null() {
+  scalar({});
+  return true;
+}
+bool RequestReader::boolean(bool value) {
+  scalar({.kind = Scalar::Kind::kBoolean, .boolean = value});
+  return true;
+}
+bool RequestReader::number_integer(number_integer_t value) {
+  const bool negative = value < 0;
+  const auto bits = static_cast<std::uint64_t>(value);
+  scalar({.kind = Scalar::Kind::kInteger,
+          .negative = negative,
+          .magnitude = negative ? 0 - bits : bits,
+          .number = static_cast<double>(value)});
+  return true;
+}
+bool RequestReader::number_unsigned(number_unsigned_t value) {
+  scalar(
+      {.kind = Scalar::Kind::kInteger, .magnitude = value, .number = static_cast<double>(value)});
+  return true;
+}
+bool RequestReader::number_float(number_float_t value, const string_t&) {
+  scalar({.kind = Scalar::Kind::kFloat, .number = value});
+  return true;
+}
+bool RequestReader::string(string_t& value) {
+  scalar({.kind = Scalar::Kind::kString, .text = &value});
+  return true;
+}
+bool RequestReader::binary(binary_t&) { return true; }  // JSON has none
+bool RequestReader::key(string_t& value) {
+  key_ = value;
+  return true;
+}
+
+void RequestReader::enter(In where) {
+  if (stack_.size() > kMaxDepth) fail("the request's JSON is nested too deeply");
+  stack_.push_back(where);
+  key_.clear();
+}
+
+std::string RequestReader::input_label() const {
+  const RawInput& input = inputs.back();
+  return input.name ? "input '" + *input.name + "'" : "input " + std::to_string(inputs.size() - 1);
+}
+
+bool RequestReader::start_object(std::size_t) {
+  switch (stack_.back()) {
+    case In::kStart:
+      enter(In::kTop);
+      break;
+    case In::kTop:
+      if (key_ == "id") fail("id must be a string");
+      if (key_ == "inputs" || key_ == "outputs") fail(key_ + " must be a list");
+      enter(key_ == "parameters" ? In::kParameters : In::kSkipped);
+      break;
+    case In::kInputs:
+      if (inputs.size() == kMaxTensors) fail("a request may have at most 64 inputs");
+      inputs.emplace_back();
+      enter(In::kInput);
+      break;
+    case In::kOutputs:
+      if (request.outputs.size() == kMaxTensors) fail("a request may have at most 64 outputs");
+      request.outputs.emplace_back();
+      enter(In::kOutput);
+      break;
+    case In::kInput:
+      if (key_ == "name" || key_ == "datatype")
+        fail(input_label() + ": " + key_ + " must be a string");
+      if (key_ == "shape" || key_ == "data") fail(input_label() + ": " + key_ + " must be a list");
+      enter(key_ == "parameters" ? In::kInputParameters : In::kSkipped);
+      break;
+    case In::kOutput:
+      if (key_ == "name") fail("an output's name must be a string");
+      enter(key_ == "parameters" ? In::kOutputParameters : In::kSkipped);
+      break;
+    case In::kShape:
+      fail(input_label() + ": shape must be a list of whole numbers");
+    case In::kData:
+      fail(input_label() + ": data must hold numbers, booleans or strings, got an object");
+    case In::kParameters:
+    case In::kInputParameters:
+    case In::kOutputParameters:
+    case In::kSkipped:
+      enter(In::kSkipped);
+      break;
+  }
+  return true;
+}
+
+bool RequestReader::start_array(std::size_t) {
+  switch (stack_.back()) {
+    case In::kStart:
+      fail("the request must be a JSON object");
+    case In::kTop:
+      if (key_ == "id") fail("id must be a string");
+      if (key_ == "parameters") fail("parameters must be an object");
+      if ((key_ == "inputs" && !inputs.empty()) ||
+          (key_ == "outputs" && !request.outputs.empty())) {
+        fail(key_ + " may stand only once in a request");
+      }
+      enter(key_ == "inputs" ? In::kInputs : key_ == "outputs" ? In::kOutputs : In::kSkipped);
+      break;
+    case In::kInput:
+      if (key_ == "name" || key_ == "datatype")
+        fail(input_label() + ": " + key_ + " must be a string");
+      if (key_ == "shape") {
+        if (inputs.back().shape) fail(input_label() + ": shape may stand only once");
+        inputs.back().shape.emplace();
+        enter(In::kShape);
+      } else if (key_ == "data") {
+        if (inputs.back().has_data) fail(input_label() + ": data may stand only once");
+        inputs.back().has_data = true;
+        enter(In::kData);
+      } else {
+        enter(In::kSkipped);
+      }
+      break;
+    case In::kInputs:
+    case In::kOutputs:
+      fail("inputs and outputs must be lists of objects");
+    case In::kShape:
+      fail(input_label() + ": shape must be a list of whole numbers");
+    case In::kOutput:
+      if (key_ == "name") fail("an output's name must be a string");
+      enter(In::kSkipped);
+      break;
+    case In::kData:
+      enter(In::kData);  // nested as the shape is, or flat: the order of elements is the same
+      break;
+    case In::kParameters:
+    case In::kInputParameters:
+    case In::kOutputParameters:
+    case In::kSkipped:
+      enter(In::kSkipped);
+      break;
+  }
+  return true;
+}
+
+bool RequestReader::end_object() {
+  stack_.pop_back();
+  return true;
+}
+bool RequestReader::end_array() {
+  stack_.pop_back();
+  return true;
+}
+
+void RequestReader::scalar(const Scalar& value) {
+  switch (stack_.back()) {
+    case In::kStart:
+      fail("the request must be a JSON object");
+    case In::kTop:
+      return top(value);
+    case In::kParameters:
+      return parameter(value);
+    case In::kInputs:
+    case In::kOutputs:
+      fail("inputs and outputs must be lists of objects");
+    case In::kInput:
+      return input(value);
+    case In::kInputParameters:
+      return input_parameter(value);
+    case In::kShape:
+      return shape(value);
+    case In::kData:
+      return data(value);
+    case In::kOutput:
+      return output(value);
+    case In::kOutputParameters:
+      return output_parameter(value);
+    case In::kSkipped:
+      return;
+  }
+}
+
+void RequestReader::top(const Scalar& value) {
+  if (key_ == "id") {
+    request.id = value.string("id");
+    if (request.id.size() > 1024) fail("id must have at most 1024 bytes");
+  }
+  if (key_ == "inputs" || key_ == "outputs") fail(key_ + " must be a list");
+  if (key_ == "parameters") fail("parameters must be an object");
+}
+
+void RequestReader::parameter(const Scalar& value) {
+  if (key_ == "binary_data_output") request.binary_output = value.truth("binary_data_output");
+  if (key_ == "timeout") {
+    const auto timeout = value.integer();
+    if (!timeout || *timeout < 0) {
+      fail("timeout must be a whole number of microseconds, at least 0");
+    }
+    if (*timeout > 0) request.timeout_us = *timeout;
+  }
+  if (key_ == "sequence_id" &&
+      (value.kind == Scalar::Kind::kString ? !value.text->empty() : value.magnitude != 0)) {
+    fail("sequence_id is not supported: the models of this server keep no state");
+  }
+}
+
+void RequestReader::input(const Scalar& value) {
+  RawInput& input = inputs.back();
+  if (key_ == "name") input.name = value.string("an input's name");
+  if (key_ == "datatype") input.datatype = value.string("an input's datatype");
+  if (key_ == "shape" || key_ == "data") fail(input_label() + ": " + key_ + " must be a list");
+}
+
+void RequestReader::input_parameter(const Scalar& value) {
+  if (key_ == "binary_data_size") {
+    if (!value.is_integer() || value.negative) {
+      fail(input_label() + ": binary_data_size must be a whole number, at least 0");
+    }
+    inputs.back().binary_size = value.magnitude;
+  }
+  if (key_.starts_with("shared_memory_")) {
+    fail(input_label() + ": shared memory is not supported; send the tensor in the request");
+  }
+}
+
+void RequestReader::shape(const Scalar& value) {
+  std::vector<std::int64_t>& shape = *inputs.back().shape;
+  const auto size = value.integer();
+  if (!size) fail(input_label() + ": shape must be a list of whole numbers");
+  if (*size < 1) {
+    fail(input_label() + ": every dimension of shape must be at least 1, got " +
+         std::to_string(*size));
+  }
+  if (shape.size() == kMaxDimensions) fail(input_label() + ": shape may have at most 8 dimensions");
+  shape.push_back(*size);
+}
+
+void RequestReader::data(const Scalar& value) {
+  RawInput& input = inputs.back();
+  RawInput::Data kind = RawInput::Data::kNumbers;
+  if (value.kind == Scalar::Kind::kBoolean) kind = RawInput::Data::kBooleans;
+  if (value.kind == Scalar::Kind::kString) kind = RawInput::Data::kStrings;
+  if (value.kind == Scalar::Kind::kNull) {
+    fail(input_label() + ": data must hold numbers, booleans or strings, got null");
+  }
+  if (input.kind == RawInput::Data::kNone) input.kind = kind;
+  if (input.kind != kind) fail(input_label() + ": data must be all of one kind");
+  ++input.count;
+  if (kind == RawInput::Data::kStrings) {
+    const std::string& text = *value.text;
+    if (text.size() > std::numeric_limits<std::uint32_t>::max()) {
+      fail(input_label() + ": a string is too long");
+    }
+    const auto length = static_cast<std::uint32_t>(text.size());
+    for (int byte = 0; byte < 4; ++byte) {
+      input.strings.push_back(static_cast<std::uint8_t>(length >> (8 * byte)));
+    }
+    input.strings.insert(input.strings.end(), text.begin(), text.end());
+  } else {
+    input.numbers.push_back(kind == RawInput::Data::kBooleans ? value.boolean : value.number);
+  }
+}
+
+void RequestReader::output(const Scalar& value) {
+  if (key_ == "name") request.outputs.back().name = value.string("an output's name");
+}
+
+void RequestReader::output_parameter(const Scalar& value) {
+  RequestedOutput& output = request.outputs.back();
+  if (key_ == "binary_data") output.binary = value.truth("binary_data");
+  if (key_ == "classification") {
+    const auto count = value.integer();
+    if (!count || *count < 0) fail("classification must be a whole number, at least 0");
+    output.class_count = *count;
+  }
+  if (key_.starts_with("shared_memory_")) {
+    fail("shared memory is not supported; outputs come in the answer");
+  }
+}
+
+}  // namespace labelassemble::serve

@@ -1,0 +1,102 @@
+#include "server.h"
+
+#include <algorithm>
+#include <boost/asio/ip/v6_only.hpp>
+#include <utility>
+
+#include "labelassemble/error.h"
+
+namespace labelassemble::serve {
+namespace {
+
+namespace asio = boost::asio;
+using asio::ip::tcp;
+
+constexpr std::chrono::milliseconds kPause{20};
+
+}  // namespace
+
+Server::Server(asio::io_context& io, const SessionContext& context)
+    : io_(io), context_(context), acceptor_(io), timer_(io) {
+  const Options& options = context.options;
+  boost::system::error_code error;
+  const std::string host = options.host == "localhost" ? "127.0.0.1" : options.host;
+  const auto address = asio::ip::make_address(host, error);
+  if (error)
+    throw Error("--host must be an IP address such as 127.0.0.1, got '" + options.host + "'");
+  const tcp::endpoint endpoint(address, options.port);
+  try {
+    acceptor_.open(endpoint.protocol());
+    acceptor_.set_option(asio::socket_base::reuse_address(true));
+    acceptor_.bind(endpoint);
+    acceptor_.listen(asio::socket_base::max_listen_connections);
+  } catch (const boost::system::system_error& failure) {
+    throw Error("cannot listen on " + options.host + " port " + std::to_string(options.port) +
+                ": " + failure.code().message());
+  }
+  accept();
+}
+
+std::string Server::url() const {
+  const tcp::endpoint endpoint = acceptor_.local_endpoint();
+  const std::string address = endpoint.address().to_string();
+  return "http://" + (endpoint.address().is_v6() ? "[" + address + "]" : address) + ":" +
+         std::to_string(endpoint.port());
+}
+
+std::vector<std::shared_ptr<Session>> Server::living() {
+  std::vector<std::shared_ptr<Session>> living;
+  std::erase_if(sessions_, [&](const std::weak_ptr<Session>& one) {
+    auto session = one.lock();
+    if (!session) return true;
+    living.push_back(std::move(session));
+    return false;
+  });
+  return living;
+}
+
+void Server::accept() {
+  acceptor_.async_accept([this](boost::system::error_code error, tcp::socket socket) {
+    if (!acceptor_.is_open()) return;
+    if (error) {
+      // Out of file descriptors, most likely: try again when some may be free.
+      timer_.expires_after(kPause);
+      timer_.async_wait([this](boost::system::error_code stopped) {
+        if (!stopped && acceptor_.is_open()) accept();
+      });
+      return;
+    }
+    std::size_t open = sessions_.size();
+    if (open >= context_.options.max_connections) open = living().size();
+    const bool refuse = open >= context_.options.max_connections;
+    const auto session = std::make_shared<Session>(std::move(socket), context_, refuse);
+    sessions_.push_back(session);  // the dead are removed when the list reaches the limit
+    session->start();
+    accept();
+  });
+}
+
+void Server::drain(std::function<void(std::size_t)> done) {
+  boost::system::error_code ignored;
+  timer_.cancel();
+  acceptor_.close(ignored);
+  for (const auto& session : living()) session->drain();
+  wait_for_sessions(std::chrono::steady_clock::now() + context_.options.drain_timeout,
+                    std::move(done));
+}
+
+void Server::wait_for_sessions(std::chrono::steady_clock::time_point until,
+                               std::function<void(std::size_t)> done) {
+  const auto left = living();
+  if (left.empty()) return done(0);
+  if (std::chrono::steady_clock::now() >= until) {
+    for (const auto& session : left) session->abort();
+    return done(left.size());
+  }
+  timer_.expires_after(kPause);
+  timer_.async_wait([this, until, done = std::move(done)](boost::system::error_code) mutable {
+    wait_for_sessions(until, std::move(done));
+  });
+}
+
+}  // namespace labelassemble::serve

@@ -1,0 +1,264 @@
+#include "session.h"
+
+#include <sys/socket.h>
+
+#include <boost/asio/dispatch.hpp>
+#include <boost/asio/post.hpp>
+#include <cerrno>
+#include <utility>
+
+namespace labelassemble::serve {
+namespace {
+
+namespace asio = boost::asio;
+namespace beast = boost::beast;
+namespace http = boost::beast::http;
+
+constexpr std::chrono::seconds kLinger{2};
+constexpr std::size_t kMaxDiscarded = std::size_t{16} << 20;
+
+std::string address_of(const asio::ip::tcp::socket& socket) {
+  beast::error_code error;
+  const auto endpoint = socket.remote_endpoint(error);
+  if (error) return "?";
+  return endpoint.address().to_string() + ":" + std::to_string(endpoint.port());
+}
+
+}  // namespace
+
+Session::Session(asio::ip::tcp::socket socket, const SessionContext& context, bool refuse)
+    : stream_(std::move(socket)),
+      context_(context),
+      refuse_(refuse),
+      peer_(address_of(stream_.socket())) {
+  beast::error_code ignored;
+  stream_.socket().set_option(asio::ip::tcp::no_delay(true), ignored);
+  context_.metrics.connections().Increment();
+}
+
+Session::~Session() { context_.metrics.connections().Decrement(); }
+
+void Session::start() {
+  asio::dispatch(stream_.get_executor(), [self = shared_from_this()] {
+    if (!self->refuse_) return self->read_header();
+    self->arrived_ = Clock::now();
+    self->write(error_response(503, "too many connections are open", 1), false);
+  });
+}
+
+void Session::drain() {
+  asio::post(stream_.get_executor(), [self = shared_from_this()] {
+    self->draining_ = true;
+    const bool idle = self->waiting_ && self->buffer_.size() == 0 && !self->parser_->got_some();
+    if (idle) self->close();
+  });
+}
+
+void Session::abort() {
+  asio::post(stream_.get_executor(), [self = shared_from_this()] { self->close(); });
+}
+
+void Session::read_header() {
+  parser_.emplace();
+  parser_->header_limit(static_cast<std::uint32_t>(context_.options.max_header));
+  parser_->body_limit(context_.options.max_body);
+  response_.reset();
+  charge_.release();
+  log_ = {};
+  waiting_ = true;
+  stream_.expires_after(context_.options.idle_timeout);
+  http::async_read_header(stream_, buffer_, *parser_,
+                          [self = shared_from_this()](beast::error_code error, std::size_t) {
+                            self->on_header(error);
+                          });
+}
+
+void Session::on_header(beast::error_code error) {
+  waiting_ = false;
+  if (error) return fail_reading(error);
+  const auto& request = parser_->get();
+  log_.method = std::string(request.method_string());
+  log_.target = std::string(request.target());
+  if (!admit_body()) return;
+  if (beast::iequals(request[http::field::expect], "100-continue")) {
+    auto interim = std::make_shared<http::response<http::empty_body>>(http::status::continue_, 11);
+    http::async_write(stream_, *interim,
+                      [self = shared_from_this(), interim](beast::error_code failed, std::size_t) {
+                        if (failed) return self->close();
+                        self->read_body();
+                      });
+    return;
+  }
+  read_body();
+}
+
+// Takes memory for the body before it is read.
+bool Session::admit_body() {
+  const auto length = parser_->content_length();
+  if (length && *length > context_.options.max_body) {
+    fail_reading(http::error::body_limit);
+    return false;
+  }
+  const std::size_t bytes = parser_->chunked() ? context_.options.max_body
+                            : length           ? static_cast<std::size_t>(*length)
+                                               : 0;
+  if (bytes == 0) return true;
+  charge_ = context_.memory.take(bytes);
+  if (charge_) return true;
+  arrived_ = Clock::now();
+  write(error_response(503, "no memory is free for the body of this request", 1), false);
+  return false;
+}
+
+void Session::read_body() {
+  stream_.expires_after(context_.options.read_timeout);
+  http::async_read(
+      stream_, buffer_, *parser_,
+      [self = shared_from_this()](beast::error_code error, std::size_t) { self->on_body(error); });
+}
+
+void Session::on_body(beast::error_code error) {
+  if (error) return fail_reading(error);
+  handle();
+}
+
+// The request cannot be read: says why where the client still listens, and closes.
+void Session::fail_reading(beast::error_code error) {
+  arrived_ = Clock::now();
+  const bool begun = buffer_.size() > 0 || (parser_ && parser_->got_some());
+  if (error == beast::error::timeout) {
+    // Beast has closed the socket; a client that was silent all along needs no word either.
+    return close();
+  }
+  if (error == http::error::header_limit) {
+    return write(error_response(431, "the header has more than " +
+                                         std::to_string(context_.options.max_header) + " bytes"),
+                 false);
+  }
+  if (error == http::error::body_limit) {
+    return write(error_response(413, "the body has more than " +
+                                         std::to_string(context_.options.max_body) + " bytes"),
+                 false);
+  }
+  const bool malformed = error.category() == make_error_code(http::error::bad_method).category();
+  if (!malformed || error == http::error::end_of_stream || !begun) return close();
+  if (error == http::error::partial_message) {
+    return write(error_response(400, "the request ends before it is whole"), false);
+  }
+  write(error_response(400, "the request is not valid HTTP: " + error.message()), false);
+}
+
+void Session::handle() {
+  stream_.expires_never();
+  arrived_ = Clock::now();
+  auto message = parser_->release();
+  keep_alive_ = message.keep_alive();
+  HttpRequest request;
+  request.method = std::string(message.method_string());
+  request.target = std::string(message.target());
+  request.content_encoding = std::string(message[http::field::content_encoding]);
+  request.accept_encoding = std::string(message[http::field::accept_encoding]);
+  if (const auto length = message.find("Inference-Header-Content-Length");
+      length != message.end()) {
+    request.inference_header_length = std::string(length->value());
+  }
+  request.body = std::move(message.body());
+  log_.request_bytes = request.body.size();
+  request.charge = std::move(charge_);
+  request.arrived = arrived_;
+  gone_ = std::make_shared<std::atomic<bool>>(false);
+  request.gone = gone_;
+  watch();
+  context_.service.handle(std::move(request), [self = shared_from_this()](HttpResponse response) {
+    asio::post(self->stream_.get_executor(),
+               [self, response = std::make_shared<HttpResponse>(std::move(response))] {
+                 self->write(std::move(*response), self->keep_alive_);
+               });
+  });
+}
+
+// While the request is computed, notices that the client leaves, so that its turn in the queue is
+// not spent on nobody.
+void Session::watch() {
+  stream_.socket().async_wait(asio::ip::tcp::socket::wait_read,
+                              [self = shared_from_this(), gone = gone_](beast::error_code error) {
+                                if (error) return;
+                                char byte = 0;
+                                const auto got = ::recv(self->stream_.socket().native_handle(),
+                                                        &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+                                // Otherwise it is the client's next request, which may wait.
+                                if (got == 0 || (got < 0 && errno != EAGAIN && errno != EINTR))
+                                  gone->store(true);
+                              });
+}
+
+void Session::write(HttpResponse response, bool keep_alive) {
+  if (!stream_.socket().is_open()) return;
+  beast::error_code ignored;
+  stream_.socket().cancel(ignored);  // ends watch()
+  const bool closing = !keep_alive || draining_;
+  response_.emplace(static_cast<http::status>(response.status), 11);
+  response_->set(http::field::server, "labelassemble-serve");
+  for (const auto& [name, value] : response.headers) response_->set(name, value);
+  if (!response.body.empty()) response_->set(http::field::content_type, response.content_type);
+  response_->keep_alive(!closing);
+  response_->body() = std::move(response.body);
+  response_->prepare_payload();
+  if (log_.method == "HEAD") response_->body().clear();
+
+  const std::string method = std::move(log_.method);
+  const std::string target = std::move(log_.target);
+  const std::uint64_t bytes = log_.request_bytes;
+  log_ = std::move(response.log);
+  log_.method = method;
+  log_.target = target;
+  log_.request_bytes = bytes;
+  log_.status = response.status;
+  log_.response_bytes = response_->body().size();
+  keep_alive_ = !closing;
+
+  stream_.expires_after(context_.options.write_timeout);
+  http::async_write(stream_, *response_,
+                    [self = shared_from_this()](beast::error_code error, std::size_t bytes) {
+                      self->on_written(error, bytes);
+                    });
+}
+
+void Session::on_written(beast::error_code error, std::size_t) {
+  if (error) log_.error = "the answer could not be written: " + error.message();
+  context_.metrics.count_response(log_.status);
+  log_.peer = peer_;
+  log_.duration_ms = std::chrono::duration<double, std::milli>(Clock::now() - arrived_).count();
+  context_.log.write(log_);
+  if (error) return close();
+  if (keep_alive_ && !draining_) return read_header();
+  linger();
+}
+
+// Closing at once would reset the connection while the client still sends, and it might then never
+// see the answer; so what it sends is read and thrown away for a moment.
+void Session::linger() {
+  beast::error_code ignored;
+  stream_.socket().shutdown(asio::ip::tcp::socket::shutdown_send, ignored);
+  stream_.expires_after(kLinger);
+  discard();
+}
+
+void Session::discard() {
+  stream_.async_read_some(asio::buffer(discarded_),
+                          [self = shared_from_this()](beast::error_code error, std::size_t bytes) {
+                            self->discarded_bytes_ += bytes;
+                            if (error || self->discarded_bytes_ > kMaxDiscarded) {
+                              return self->close();
+                            }
+                            self->discard();
+                          });
+}
+
+void Session::close() {
+  if (gone_) gone_->store(true);
+  beast::error_code ignored;
+  stream_.socket().close(ignored);
+}
+
+}  // namespace labelassemble::serve

@@ -1,0 +1,81 @@
+// One connection: reads requests one after another, hands each to the service, writes its answer.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <boost/beast/core.hpp>
+#include <boost/beast/http.hpp>
+#include <chrono>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "access_log.h"
+#include "http_message.h"
+#include "memory_budget.h"
+#include "metrics.h"
+#include "options.h"
+#include "service.h"
+
+namespace labelassemble::serve {
+
+// What all sessions of a server share.
+struct SessionContext {
+  const Options& options;
+  Service& service;
+  Metrics& metrics;
+  MemoryBudget& memory;
+  AccessLog& log;
+};
+
+class Session : public std::enable_shared_from_this<Session> {
+ public:
+  // `refuse`: answer 503 at once, as there are too many connections.
+  Session(boost::asio::ip::tcp::socket socket, const SessionContext& context, bool refuse);
+  ~Session();
+
+  void start();
+
+  // Closes as soon as no request is under way. May be called from any thread.
+  void drain();
+  // Closes now.
+  void abort();
+
+ private:
+  using Parser = boost::beast::http::request_parser<boost::beast::http::vector_body<std::uint8_t>>;
+  using Response = boost::beast::http::response<boost::beast::http::string_body>;
+  using Clock = std::chrono::steady_clock;
+
+  void read_header();
+  void on_header(boost::beast::error_code error);
+  void read_body();
+  void on_body(boost::beast::error_code error);
+  void fail_reading(boost::beast::error_code error);
+  bool admit_body();
+  void handle();
+  void watch();
+  void write(HttpResponse response, bool keep_alive);
+  void on_written(boost::beast::error_code error, std::size_t bytes);
+  void linger();
+  void discard();
+  void close();
+
+  boost::beast::tcp_stream stream_;
+  const SessionContext context_;
+  const bool refuse_;
+  std::string peer_;
+  boost::beast::flat_buffer buffer_;
+  std::optional<Parser> parser_;
+  std::optional<Response> response_;
+  MemoryBudget::Charge charge_;
+  AccessEntry log_;
+  Clock::time_point arrived_{};
+  bool waiting_ = false;  // for the first byte of a request
+  bool draining_ = false;
+  bool keep_alive_ = false;
+  std::shared_ptr<std::atomic<bool>> gone_;
+  std::array<char, 16384> discarded_;
+  std::size_t discarded_bytes_ = 0;
+};
+
+}  // namespace labelassemble::serve

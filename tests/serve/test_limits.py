@@ -1,0 +1,261 @@
+"""Bounds on what clients may send, hold and take; the life of the server from its start to its end."""
+
+import json
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from labelassemble.export.program import program_environment
+
+
+@pytest.fixture(scope="module")
+def server(repository, serving):
+    options = ("--max-body", "64K", "--max-header", "2K", "--max-connections", "3", "--max-memory", "100K")
+    times = ("--idle-timeout", "0.5", "--read-timeout", "0.5", "--write-timeout", "2")
+    with serving(repository, *options, *times) as server:
+        yield server
+
+
+def test_body(server):
+    answer = server.request("/v2/models/grey/infer", b"x" * 65537)
+    assert (answer.status, answer.error) == (413, "the body has more than 65536 bytes")
+    chunked = b"POST /v2/models/grey/infer HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
+    answer = server.send(chunked + b"11000\r\n" + b"x" * 0x11000 + b"\r\n0\r\n\r\n")
+    assert (answer.status, answer.error) == (413, "the body has more than 65536 bytes")
+
+
+def test_body_that_grows_when_decompressed(server):
+    import gzip
+
+    answer = server.request(
+        "/v2/models/grey/infer", gzip.compress(b" " * 10**6), {"Content-Encoding": "gzip"}
+    )
+    assert (answer.status, answer.error) == (413, "the body has more than 65536 bytes when decompressed")
+    answer = server.request("/v2/models/grey/infer", b"x", {"Content-Encoding": "br"})
+    assert (answer.status, answer.error) == (415, "Content-Encoding must be gzip or deflate, got 'br'")
+
+
+def test_header(server):
+    answer = server.request("/v2", headers={"X": "x" * 4000})
+    assert (answer.status, answer.error) == (431, "the header has more than 2048 bytes")
+
+
+def test_memory_of_all_requests(server):
+    with server.connect() as connection:
+        connection.sendall(b"POST /v2/models/grey/infer HTTP/1.1\r\nContent-Length: 60000\r\n\r\n{")
+        time.sleep(0.1)
+        answer = server.request("/v2/models/grey/infer", b"x" * 60000)
+        assert (answer.status, answer.error) == (503, "no memory is free for the body of this request")
+        assert answer.headers["retry-after"] == "1"
+
+
+def test_connections(server):
+    time.sleep(0.6)  # those of other tests are idle, and closed
+    connections = [server.connect() for _ in range(3)]
+    answer = server.send(b"")
+    assert (answer.status, answer.error) == (503, "too many connections are open")
+    for connection in connections:
+        connection.close()
+    server.wait_until(lambda: server.request("/v2").status == 200, "a free connection")
+
+
+@pytest.mark.parametrize(
+    "sent", [b"", b"GET /v2 HT", b"POST /v2/models/grey/infer HTTP/1.1\r\nContent-Length: 10\r\n\r\n{"]
+)
+def test_silent_connections_are_closed(server, sent):
+    with server.connect() as connection:
+        connection.sendall(sent)
+        start = time.monotonic()
+        connection.settimeout(10)
+        while connection.recv(65536):
+            pass
+        assert 0.3 < time.monotonic() - start < 8
+
+
+def test_header_that_drips_is_not_waited_for(server):
+    with server.connect() as connection:
+        start = time.monotonic()
+        closed = False
+        while not closed and time.monotonic() - start < 10:
+            time.sleep(0.05)
+            try:
+                connection.sendall(b"X")
+            except (BrokenPipeError, ConnectionResetError):
+                closed = True
+        assert closed
+
+
+def test_expect_continue(server, infer_body):
+    body = infer_body([1, 1, 2, 2], [1, 2, 3, 4])
+    head = (
+        f"POST /v2/models/grey/infer HTTP/1.1\r\nContent-Length: {len(body)}\r\nExpect: 100-continue\r\n\r\n"
+    )
+    with server.connect() as connection:
+        connection.sendall(head.encode())
+        assert connection.recv(100).startswith(b"HTTP/1.1 100 ")
+        connection.sendall(body)
+        assert connection.recv(65536).startswith(b"HTTP/1.1 200 ")
+
+
+def test_keep_alive_and_close(server, read_answer):
+    with server.connect() as connection:
+        for _ in range(2):
+            connection.sendall(b"GET /v2 HTTP/1.1\r\n\r\n")
+            assert read_answer(connection).status == 200
+        connection.sendall(b"GET /v2 HTTP/1.1\r\nConnection: close\r\n\r\n")
+        assert read_answer(connection).headers["connection"] == "close"
+        assert connection.recv(10) == b""
+
+
+def test_access_log(server, infer_body):
+    seen = len(server.access)
+    server.request("/v2/models/grey/infer", infer_body([2, 1, 1, 1], [1, 2], id="log me"))
+    server.request("/v2/models/none/infer", b"{}")
+    server.wait_until(lambda: len(server.access) >= seen + 2, "two lines of the access log")
+    good, bad = server.access[seen : seen + 2]
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", good["time"])
+    assert good["peer"].startswith("127.0.0.1:")
+    assert (good["method"], good["target"], good["status"]) == ("POST", "/v2/models/grey/infer", 200)
+    assert (good["model"], good["version"], good["id"], good["images"]) == ("grey", "2", "log me", 2)
+    assert good["batch"] >= 2
+    assert good["duration_ms"] >= good["infer_ms"] > 0
+    assert (bad["status"], bad["error"]) == (404, "there is no model 'none'")
+
+
+def test_broken_models_are_named_at_start(repository, serving):
+    with serving(repository) as server:
+        said = "\n".join(server.said)
+        assert "model 'broken' version 1 is refused: " in said
+        assert "model 'misspelt' is refused: config.pbtxt: line" in said
+        assert "model 'empty' is refused: no folder of a version" in said
+        assert "model 'grey' version 2 is ready: 3 classes" in said
+
+
+def test_stops_when_no_model_loads(tmp_path, repository, serving):
+    shutil.copytree(repository / "broken", tmp_path / "broken")
+    with serving(tmp_path, ready=False) as server:
+        assert server.process.wait(timeout=60) == 1
+        server.wait_for("no model could be loaded")
+
+
+def test_drains_at_sigterm(tmp_path, slow_model, serving, infer_body, read_answer):
+    slow_model(tmp_path)
+    with serving(tmp_path) as server:
+        body = infer_body([4, 1, 64, 64], np.zeros((4, 1, 64, 64), int).tolist())
+        head = f"POST /v2/models/slow/infer HTTP/1.1\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+        working, halfway, idle = (server.connect() for _ in range(3))
+        working.sendall(head + body)
+        halfway.sendall(head + body[:100])
+        time.sleep(0.1)
+        status = []
+        thread = threading.Thread(target=lambda: status.append(server.stop()))
+        thread.start()
+        assert idle.recv(10) == b""
+        idle.close()
+        with pytest.raises(OSError, match="refused"):
+            server.connect()
+        halfway.sendall(body[100:])
+        for connection in (working, halfway):
+            answer = read_answer(connection)
+            assert answer.status == 200
+            assert len(answer.json["outputs"][0]["data"]) == 12
+            assert answer.headers["connection"] == "close"
+            connection.close()
+        thread.join()
+        assert status == [0]
+        assert "labelassemble-serve: stopped" in server.said
+
+
+def test_drain_timeout_cuts_off(repository, serving):
+    with serving(repository, "--drain-timeout", "0.2") as server:
+        with server.connect() as connection:
+            connection.sendall(b"POST /v2/models/grey/infer HTTP/1.1\r\nContent-Length: 10\r\n\r\n{")
+            time.sleep(0.1)
+            assert server.stop() == 1
+        server.wait_for("1 connections were cut off")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "--model-repository DIR is needed (see --help)"),
+        (["--model-repository", "/none"], "/none: no such folder of models"),
+        (["--model-repository"], "--model-repository needs a value (see --help)"),
+        (["--model-repository="], "--model-repository needs a value that is not empty (see --help)"),
+        (["--speed", "1"], "unknown option '--speed' (see --help)"),
+        (["models"], "unknown option 'models' (see --help)"),
+        (["--port", "65536"], "--port must be a whole number from 0 to 65535, got '65536'"),
+        (["--max-body", "1X"], "--max-body must be a size such as 65536, 64K, 64M or 1G, got '1X'"),
+        (["--idle-timeout", "0"], "--idle-timeout must be seconds from 0.001 to 86400, got '0'"),
+        (["--model-control-mode", "poll"], "--model-control-mode must be none or explicit, got 'poll'"),
+        (
+            ["--model-repository", ".", "--load-model", "a"],
+            "--load-model needs --model-control-mode explicit",
+        ),
+        (["--model-repository", ".", "--host", "example"], "--host must be an IP address such as 127.0.0.1"),
+        (
+            ["--model-repository", ".", "--access-log", "/none/a"],
+            "/none/a: cannot be opened for the access log",
+        ),
+    ],
+)
+def test_mistakes_on_the_command_line(program, arguments, message):
+    done = subprocess.run(
+        [program, *arguments], capture_output=True, text=True, check=False, env=program_environment()
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"labelassemble-serve: {message}")
+    assert done.stderr.count("\n") == 1
+
+
+def test_port_that_is_taken(program, repository, server):
+    done = subprocess.run(
+        [program, "--model-repository", repository, "--port", str(server.port)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=program_environment(),
+    )
+    assert done.returncode == 2
+    assert f"cannot listen on 127.0.0.1 port {server.port}: Address already in use" in done.stderr
+
+
+def test_listens_on_loopback_only(server):
+    assert any(line.endswith(f"http://127.0.0.1:{server.port}") for line in server.said)
+    other = socket.gethostbyname(socket.gethostname())
+    if other.startswith("127."):
+        pytest.skip("this machine has no other address")
+    with pytest.raises(OSError, match=r"refused|timed out|unreachable"):
+        socket.create_connection((other, server.port), timeout=2)
+
+
+def test_help_and_version(program):
+    environment = program_environment()
+    said = subprocess.run([program, "--help"], capture_output=True, text=True, check=True, env=environment)
+    assert said.stdout.startswith("Usage: labelassemble-serve --model-repository DIR")
+    assert max(map(len, said.stdout.splitlines())) <= 100
+    said = subprocess.run([program, "--version"], capture_output=True, text=True, check=True, env=environment)
+    assert re.fullmatch(r"labelassemble-serve \d+\.\d+\.\d+, reads PGM PPM.*\n", said.stdout)
+
+
+def test_labelassemble_serve_is_the_same_program(program):
+    command = [sys.executable, "-m", "labelassemble", "serve"]
+    said = subprocess.run([*command, "--help"], capture_output=True, text=True, check=True)
+    assert said.stdout.startswith("Usage: labelassemble-serve --model-repository DIR")
+    said = subprocess.run([*command, "--port", "x"], capture_output=True, text=True, check=False)
+    assert (said.returncode, said.stderr) == (
+        2,
+        "labelassemble-serve: --port must be a whole number from 0 to 65535, got 'x'\n",
+    )
+
+
+def test_metadata_before_any_model_is_json(repository, serving):
+    with serving(repository, "--model-control-mode", "explicit") as server:
+        assert json.loads(server.request("/v2/repository/index", method="POST").body)
