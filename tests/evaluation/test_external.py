@@ -2,7 +2,6 @@
 
 import re
 import shutil
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +9,6 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from labelassemble.cli import main
 from labelassemble.config import load_config
 from labelassemble.data import Table
 from labelassemble.errors import LabelAssembleError
@@ -100,20 +98,6 @@ def test_mistakes_are_named(tmp_path):
         LabelAssembleError, match=r"on every image of the data, such as .*a\.png: nothing is left"
     ):
         prepare(table(("x",), paths), table(("x",), paths, splits="train"), tmp_path)
-
-
-@pytest.fixture
-def cli(monkeypatch, capsys):
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["labelassemble", *map(str, arguments)])
-        status = 0
-        try:
-            main()
-        except SystemExit as stop:
-            status = int(stop.code or 0)
-        return (status, *capsys.readouterr())
-
-    return run
 
 
 def write_clinic(folder: Path) -> Path:

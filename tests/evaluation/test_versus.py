@@ -2,7 +2,6 @@
 
 import csv
 import re
-import sys
 
 import numpy as np
 import pytest
@@ -12,7 +11,6 @@ from hypothesis import strategies as st
 from scipy import stats
 from scipy.special import expit
 
-from labelassemble.cli import main
 from labelassemble.errors import LabelAssembleError
 from labelassemble.evaluation import Predictions, auroc, paired_delong, read_predictions, write_predictions
 from labelassemble.evaluation.versus import MEAN, compare_runs, holm
@@ -174,20 +172,11 @@ def test_mistakes_are_named(tmp_path):
             compare_runs(*arguments)
 
 
-def test_the_command_line(tmp_path, monkeypatch, capsys):
+def test_the_command_line(tmp_path, cli):
     runs = [make_run(tmp_path / f"r{s}", seed=s, skill=1 + s) for s in range(4)]
 
-    def cli(*words):
-        monkeypatch.setattr(sys, "argv", ["labelassemble", "compare", *map(str, words)])
-        status = 0
-        try:
-            main()
-        except SystemExit as stop:
-            status = int(stop.code or 0)
-        return (status, *capsys.readouterr())
-
     page = tmp_path / "out.html"
-    status, out, err = cli("-o", page, "--group", "one", *runs[:2], "--group", "two", *runs[2:])
+    status, out, err = cli("compare", "-o", page, "--group", "one", *runs[:2], "--group", "two", *runs[2:])
     assert (status, err) == (0, "")
     assert re.search(r"t-tests over seeds; Holm over all of Welch's:\n", out)
     assert re.search(r"a +one +two +[+\N{MINUS SIGN}]0\.\d{3}", out)
@@ -198,6 +187,6 @@ def test_the_command_line(tmp_path, monkeypatch, capsys):
         (("--group", "x", runs[0], "--group", "x", runs[1]), "the group 'x' is named twice"),
         ((*runs, "-o", "x.pdf"), "--output must end in .html or .csv, got 'x.pdf'"),
     ):
-        status, _, err = cli(*words)
+        status, _, err = cli("compare", *words)
         assert status == 2
         assert message in err

@@ -2,7 +2,6 @@
 
 import io
 import re
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,6 @@ import torch
 from PIL import Image
 from torch import nn
 
-from labelassemble.cli import main
 from labelassemble.config import load_config
 from labelassemble.errors import LabelAssembleError
 from labelassemble.explain.features import predict_with_features
@@ -159,16 +157,7 @@ def test_several_backbones_stand_side_by_side_and_none_gives_none(images):
     assert predict_with_features(plain, images, views).features is None
 
 
-def test_explain_from_the_command_line(small_sources, monkeypatch, capsys):
-    def cli(*words):
-        monkeypatch.setattr(sys, "argv", ["labelassemble", *map(str, words)])
-        status = 0
-        try:
-            main()
-        except SystemExit as stop:
-            status = int(stop.code or 0)
-        return (status, *capsys.readouterr())
-
+def test_explain_from_the_command_line(small_sources, cli):
     from rich.console import Console
 
     run = small_sources / "out"
