@@ -3,7 +3,7 @@
 # benchmarks/results/ with the device's name. Needs a CUDA torch (2.11 or later), nvcc, compute-sanitizer, and the
 # Python packages that are asked for below; installs and downloads nothing.
 #
-#   benchmarks/gpu.sh                    # everything, in a few minutes
+#   benchmarks/gpu.sh                    # everything
 #   STEPS="build test" benchmarks/gpu.sh # some of: build test sanitize measure
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -66,4 +66,10 @@ if wants measure; then
   "$python" benchmarks/loss.py --device cuda --seconds 0.5
   "$python" benchmarks/head.py --device cuda --seconds 0.5
   "$python" benchmarks/overhead.py --device cuda --seconds 0.5
+  "$python" benchmarks/training.py --device cuda
+  if "$python" -c 'import nvidia.dali' 2>/dev/null; then
+    "$python" benchmarks/views.py --training  # a training step fed by each backend, against tensors that are there
+  else
+    echo "gpu.sh: without NVIDIA DALI the views are not measured"
+  fi
 fi
