@@ -93,16 +93,18 @@ def variants(compiled: bool) -> list[Variant]:
         Variant("a: float32, loss as a loop", "loop"),
         Variant("b: float32, loss in plain torch", "torch"),
         Variant("fused loss", "fused"),
-        Variant("fused loss, channels_last", "fused", channels_last=True),
-        Variant("fused loss, bf16", "fused", "bfloat16"),
+        Variant("fused loss and Adam", "fused", fused_adam=True),
+        Variant("fused loss and Adam, channels_last", "fused", channels_last=True, fused_adam=True),
+        Variant("fused loss and Adam, bf16", "fused", "bfloat16", fused_adam=True),
     ]
-    name = "fused loss, bf16, channels_last"
+    name = "fused loss and Adam, bf16, channels_last"
     if compiled:
-        rows.append(Variant(name, "fused", "bfloat16", True))
+        rows.append(Variant(name, "fused", "bfloat16", True, fused_adam=True))
         name += ", compile"
-    rows.append(Variant(f"c: {name}", "fused", "bfloat16", True, compiled))
-    rows.append(Variant(f"{name}, Adam fused", "fused", "bfloat16", True, compiled, fused_adam=True))
-    return [*rows, Variant(f"{name}, backbone frozen", "fused", "bfloat16", True, compiled, frozen=True)]
+    rows.append(Variant(f"c: {name}", "fused", "bfloat16", True, compiled, fused_adam=True))
+    head_alone = f"{name}, backbone frozen"
+    frozen = Variant(head_alone, "fused", "bfloat16", True, compiled, frozen=True, fused_adam=True)
+    return [*rows, frozen]
 
 
 def make_step(variant: Variant, device: str, pixels: int, batch: int) -> Callable[[], None]:
