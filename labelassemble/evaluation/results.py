@@ -157,6 +157,12 @@ class Evaluation:
         results: Sequence[ClassResult] = self.classes if source is None else self.by_source
         return next((r for r in results if r.name == name and r.source == source), None)
 
+    def within(self, name: str) -> tuple[ClassResult, ...]:
+        """Return the results of a class within each source that has one; none where all images are of one source."""
+        if len(self.sources) < 2:
+            return ()
+        return tuple(r for r in self.by_source if r.name == name and r.auroc is not None)
+
     def rows(self) -> list[tuple[str, ...]]:
         """Return the results as text under `ROW_HEADER`: every class, then the sources that label it, then the mean."""
         rows = []

@@ -154,6 +154,12 @@ def test_figures_are_those_of_the_evaluation(run):
     for within in evaluation.by_source:
         if within.auroc is not None:
             assert f"{within.auroc:.3f} ({within.interval.lower:.3f} to" in page.sections["sources"]
+    inside = [evaluation.of("COVID-19", source) for source in evaluation.sources]
+    listed = "; ".join(
+        f"{r.source} {r.auroc:.3f} ({r.interval.lower:.3f} to {r.interval.upper:.3f})" for r in inside
+    )
+    assert f"Within one source: {listed}." in page.sections["result"]
+    assert evaluation.within("one state") == ()
     assert "not defined" in page.sections["classes"]
     assert "trained in 2 min 6 s" in page.sections[""]
 
