@@ -150,6 +150,7 @@ def learning_curve(
     label: str,
     top: float | None,
     mark: int | None,
+    share: bool = False,
 ) -> Markup:
     """Return lines over epochs.
 
@@ -160,9 +161,12 @@ def learning_curve(
         label: the drawing in words.
         top: the largest value possible, above which the axis does not go.
         mark: the epoch from which pseudo-labels count, None for no mark.
+        share: the axis goes from 0 to 1, whatever the values.
     """
     svg = Svg(400, 250, label)
     defined = [value for line in series for value in line.values if value is not None]
+    if share:
+        defined += [0.0, 1.0]
     ticks = _nice_ticks(min(defined), max(defined), top)
     ends = (float(epochs[0]), float(epochs[-1])) if len(epochs) > 1 else (epochs[0] - 0.5, epochs[0] + 0.5)
     frame = _Frame(50, 10, 338, 190, ends, (ticks[0], ticks[-1]))

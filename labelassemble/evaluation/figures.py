@@ -167,7 +167,13 @@ def learning_figures(
         if not drawn:
             continue
         drawing = charts.learning_curve(
-            history.epochs, drawn, axis=axis, label=f"{name} by epoch", top=top, mark=mark
+            history.epochs,
+            drawn,
+            axis=axis,
+            label=f"{name} by epoch",
+            top=top,
+            mark=mark,
+            share=axis == "share",
         )
         legend = tuple((charts.swatch(index), line.name, _last(line)) for index, line in enumerate(drawn))
         note = "" if mark is None else f"Dotted line: pseudo-labels count from epoch {mark} on."

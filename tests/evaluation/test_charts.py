@@ -110,6 +110,17 @@ def test_an_auroc_axis_ends_at_1():
     assert [line for line in root.iter(f"{SVG}line") if line.attrib["class"] == "mark"]
 
 
+@pytest.mark.parametrize("values", [(1.0, 1.0), (0.0, 0.0), (0.2, 0.3)])
+def test_an_axis_of_shares_goes_from_0_to_1(values):
+    root = parsed(
+        learning_curve(
+            [1, 2], [Series("share", values)], axis="share", label="x", top=1.0, mark=None, share=True
+        )
+    )
+    numbers = [float(tick) for tick in ticks(root)][: -len(range(2))]
+    assert (min(numbers), max(numbers)) == (0.0, 1.0)
+
+
 @unhurried
 @given(st.tuples(st.floats(0, 1), st.floats(0, 1), st.floats(0, 1)).map(sorted))
 def test_strips_hold_their_interval(values):
