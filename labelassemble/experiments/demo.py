@@ -16,7 +16,8 @@ from rich.table import Table as RichTable
 from labelassemble.config import Config, make_config
 from labelassemble.data.images import decode_image
 from labelassemble.errors import LabelAssembleError
-from labelassemble.evaluation import read_predictions
+from labelassemble.evaluation import read_choices, read_predictions
+from labelassemble.evaluation.choices import CALIBRATION_FILE
 from labelassemble.evaluation.report import Comparison
 from labelassemble.experiments.digits import CLINIC_IMAGES, write_digits
 from labelassemble.export.program import run_program
@@ -151,7 +152,9 @@ def _check_in_cpp(run: Path, console: Console) -> float:
     held_out = np.flatnonzero(predictions.splits == "test")
     images = [decode_image(str(predictions.paths[row])) for row in held_out]
     answered = run_program(run / "model.pt", images)
-    largest = float(np.abs(answered - predictions.probabilities[held_out]).max())
+    chosen = read_choices(run / CALIBRATION_FILE)  # the temperatures are inside model.pt
+    expected = chosen.calibrated(predictions.probabilities[held_out], predictions.classes)
+    largest = float(np.abs(answered - expected).max())
     if not largest <= _TOLERANCE:
         raise LabelAssembleError(
             f"the C++ program's probabilities differ from Python's by {largest:.1e}, at most {_TOLERANCE:.0e} is right"

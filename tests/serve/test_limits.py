@@ -172,7 +172,9 @@ def test_drains_at_sigterm(tmp_path, slow_model, serving, infer_body, read_answe
             answer = read_answer(connection)
             assert answer.status == 200
             assert len(answer.json["outputs"][0]["data"]) == 12
-            assert answer.headers["connection"] == "close"
+            # The first may have had its answer before the signal came; then its connection ends as an idle one.
+            assert answer.headers.get("connection") == "close" or connection is working
+            assert connection.recv(10) == b""
             connection.close()
         thread.join()
         assert status == [0]
