@@ -477,6 +477,10 @@ def experiment(
     only: Annotated[
         list[str] | None, typer.Option("--only", metavar="SETTING", help="Run this setting; may be repeated.")
     ] = None,
+    workers: Annotated[
+        int,
+        typer.Option(min=1, help="Trainings side by side; small networks on a CPU: one a core is quickest."),
+    ] = 1,
 ) -> None:
     """Run one of the paper's experiments: every seed is saved when it is done, and the same command goes on."""
     from labelassemble.experiments.runner import missing_text, run_experiment
@@ -494,6 +498,7 @@ def experiment(
             seeds=seeds,
             budget=budget,
             only=only or (),
+            workers=workers,
         )
     if report.missing:
         print(f"The budget ended before {len(report.missing)} runs:\n{missing_text(report.missing)}")

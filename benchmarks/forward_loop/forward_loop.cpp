@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "labelassemble/classifier.h"
+#include "labelassemble/memory.h"
 
 namespace {
 
@@ -59,6 +60,7 @@ int main(int argc, char** argv) {
     std::fputs("usage: forward_loop MODEL IMAGES CHANNELS SIZE BATCH SECONDS THREADS\n", stderr);
     return 2;
   }
+  labelassemble::keep_freed_memory();
   try {
     run(argv);
     return 0;

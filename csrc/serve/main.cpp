@@ -15,6 +15,7 @@
 #include "access_log.h"
 #include "labelassemble/error.h"
 #include "labelassemble/image.h"
+#include "labelassemble/memory.h"
 #include "memory_budget.h"
 #include "metrics.h"
 #include "network.h"
@@ -107,6 +108,7 @@ void print_version() {
 
 int main(int argc, char** argv) {
   std::signal(SIGPIPE, SIG_IGN);
+  labelassemble::keep_freed_memory();
   try {
     const serve::Options options =
         serve::parse_options(std::vector<std::string>(argv + 1, argv + argc));

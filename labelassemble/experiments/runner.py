@@ -9,12 +9,11 @@ from statistics import median
 from rich.console import Console
 
 from labelassemble.errors import LabelAssembleError, did_you_mean
-from labelassemble.experiments.dealing import deal
 from labelassemble.experiments.jobs import Job, JobResult, Results, jobs_of, views_of
 from labelassemble.experiments.outcome import write_outcome
 from labelassemble.experiments.settings import Experiment, Setting
 from labelassemble.experiments.stack import NotAtHand, Stack, open_stack
-from labelassemble.experiments.train_job import train_job
+from labelassemble.experiments.workers import Task, finish
 
 
 @dataclass(frozen=True)
@@ -39,10 +38,12 @@ class Clock:
 
     Args:
         budget: seconds for all; None for no limit.
+        workers: jobs that run side by side.
     """
 
-    def __init__(self, budget: float | None) -> None:
+    def __init__(self, budget: float | None, workers: int = 1) -> None:
         self._budget = budget
+        self._workers = workers
         self._started = time.monotonic()
         self._seconds: dict[tuple[str, str, int | str], list[float]] = {}
 
@@ -68,7 +69,7 @@ class Clock:
         """Return the seconds that these jobs will take, None where nothing is known."""
         times = [self.expected(job) for job in jobs]
         known = [seconds for seconds in times if seconds is not None]
-        return sum(known) if len(known) == len(times) else None
+        return sum(known) / self._workers if len(known) == len(times) else None
 
 
 def run_experiment(
@@ -80,6 +81,7 @@ def run_experiment(
     seeds: int | None = None,
     budget: float | None = None,
     only: Sequence[str] = (),
+    workers: int = 1,
 ) -> Report:
     """Train every job that has no result yet, then write runs.csv, the table and the figure of all that is done.
 
@@ -91,6 +93,7 @@ def run_experiment(
         seeds: how many, instead of the experiment's.
         budget: minutes, after which no job is started that would not fit; None for no limit.
         only: names of the settings to run; none for all. The figure and the table show these.
+        workers: jobs that are trained side by side.
 
     Raises:
         LabelAssembleError: no dataset is at hand, or a setting that the data cannot serve.
@@ -124,29 +127,21 @@ def run_experiment(
         highlight=False,
         soft_wrap=True,
     )
-    clock = Clock(None if budget is None else budget * 60)
-    quiet = Console(quiet=True)
+    clock = Clock(None if budget is None else budget * 60, workers)
     waiting = [job for job in jobs if job.name not in found]
-    for number, job in enumerate(waiting):
-        if not clock.fits(job):
-            continue
-        started = time.monotonic()
-        stack = stacks[job.setting.name]
-        dealt = deal(
-            stack,
-            experiment.parts,
-            chosen=job.arm.parts,
-            interest=job.setting.interest,
-            other=job.other,
-            size=job.size,
-            seed=job.seed,
+    tasks = (
+        Task(
+            job, stacks[job.setting.name], experiment.parts, output / "work" / job.name, output / "jobs"
         )
-        result = train_job(job, stack, dealt, output / "work" / job.name, console=quiet)
-        results.save(job, result)
+        for job in waiting
+        if clock.fits(job)
+    )
+    for finished in finish(tasks, workers=workers):
+        job, result = finished.job, finished.result
         found[job.name] = result
-        clock.add(job, time.monotonic() - started)
+        clock.add(job, finished.seconds)
         auc = "not defined" if result.auc is None else f"{result.auc:.4f}"
-        left = clock.left(waiting[number + 1 :])
+        left = clock.left([job for job in waiting if job.name not in found])
         console.print(
             f"{len(found)}/{len(jobs)}  {_shown(job)}  AUC {auc}"
             + ("" if left is None else f"  {_minutes(left)} left"),

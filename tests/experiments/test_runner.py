@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from labelassemble import cli
 from labelassemble.errors import LabelAssembleError
-from labelassemble.experiments import runner
+from labelassemble.experiments import runner, workers
 from labelassemble.experiments.runner import Clock, Report, missing_text, run_experiment
 from labelassemble.experiments.settings import make_experiment
 
@@ -61,7 +61,7 @@ def test_an_experiment_from_end_to_end(tiny: dict[str, Any], shapes: Path, tmp_p
 def test_it_goes_on_where_it_was_interrupted(
     tiny: dict[str, Any], shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, trained = runner.train_job, []
+    real, trained = workers.train_job, []
 
     def stops_at_the_third(job: Any, *args: Any, **options: Any) -> Any:
         if len(trained) == 2:
@@ -69,7 +69,7 @@ def test_it_goes_on_where_it_was_interrupted(
         trained.append(job.name)
         return real(job, *args, **options)
 
-    monkeypatch.setattr(runner, "train_job", stops_at_the_third)
+    monkeypatch.setattr(workers, "train_job", stops_at_the_third)
     with pytest.raises(_Stopped):
         _run(tiny, tmp_path / "out", shapes)
 
@@ -77,7 +77,7 @@ def test_it_goes_on_where_it_was_interrupted(
         trained.append(job.name)
         return real(job, *args, **options)
 
-    monkeypatch.setattr(runner, "train_job", counted)
+    monkeypatch.setattr(workers, "train_job", counted)
     report, text = _run(tiny, tmp_path / "out", shapes)
     assert "4 runs, 2 done before" in text
     assert trained == [job.name for job, _ in report.done]  # each once

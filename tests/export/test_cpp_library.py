@@ -135,3 +135,39 @@ def test_decoders_survive_damage_under_the_sanitizers(cmake: Build, tmp_path: Pa
     assert decoded + refused == 1000 * len(paths)
     assert decoded > 100
     assert refused > 1000
+
+
+@pytest.mark.slow
+def test_outside_project_builds_against_an_installed_wheel(tmp_path: Path, model: Path) -> None:
+    def run(*command: str | Path, **environment: str) -> str:
+        done = subprocess.run(
+            command, cwd=tmp_path, env={**os.environ, **environment}, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    run(
+        *pip, "wheel", "--no-build-isolation", "--no-deps", "--wheel-dir", tmp_path / "wheels",
+        f"--config-settings=build-dir={tmp_path / 'wheel-build'}", ROOT,
+        CMAKE_ARGS="-DLABELASSEMBLE_SERVE=OFF -DLABELASSEMBLE_CUDA=OFF",
+    )  # fmt: skip
+    (wheel,) = (tmp_path / "wheels").glob("labelassemble-*.whl")
+    fresh = tmp_path / "fresh"
+    run(sys.executable, "-m", "venv", "--without-pip", fresh)
+    run(*pip, "--python", fresh / "bin" / "python", "install", "--no-deps", wheel)
+    (site,) = fresh.glob("lib*/python*/site-packages")
+    (site / "torch").symlink_to(Path(torch.__file__).parent)  # as if it had been installed there too
+    shutil.copytree(ROOT / "csrc" / "example", tmp_path / "project")
+    cmake = Path(sys.executable).with_name("cmake")
+    prefix = site / "labelassemble" / "share" / "cmake"
+    run(cmake, "-S", "project", "-B", "build", f"-DCMAKE_PREFIX_PATH={prefix}")
+    run(cmake, "--build", "build")
+    found = re.search(r"labelassemble_DIR:PATH=(.+)", (tmp_path / "build" / "CMakeCache.txt").read_text())
+    assert found is not None
+    assert Path(found[1]).is_relative_to(fresh)
+    image = tmp_path / "image.pgm"
+    Image.fromarray(np.full((20, 30), 128, np.uint8)).save(image)
+    assert run(tmp_path / "build" / "classify", model, image).startswith(f"{image}:")
+    said = run(site / "labelassemble" / "bin" / "labelassemble-predict", model, image, "--format", "json")
+    assert "probabilities" in said

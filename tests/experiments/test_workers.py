@@ -1,0 +1,95 @@
+"""Jobs side by side: the same results, and an end in good order."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from rich.console import Console
+
+from labelassemble.errors import LabelAssembleError
+from labelassemble.experiments.runner import Report, run_experiment
+from labelassemble.experiments.settings import make_experiment
+
+
+def _run(values: dict[str, Any], output: Path, data: Path, **options: Any) -> Report:
+    return run_experiment(
+        make_experiment(values), output, data=data, console=Console(quiet=True), **options
+    )
+
+
+def test_two_workers_find_what_one_finds(tiny: dict[str, Any], shapes: Path, tmp_path: Path) -> None:
+    one = _run(tiny, tmp_path / "one", shapes)
+    two = _run(tiny, tmp_path / "two", shapes, workers=2)
+    assert [job.name for job, _ in two.done] == [job.name for job, _ in one.done]
+    for (_, of_one), (_, of_two) in zip(one.done, two.done, strict=True):
+        assert of_two.auc == pytest.approx(of_one.auc, abs=1e-3)  # the number of threads changes last digits
+    assert len(list((tmp_path / "two" / "jobs").glob("*.json"))) == 4
+    assert not list((tmp_path / "two").glob("work/*/checkpoints"))
+
+
+def test_a_job_that_fails_ends_all_with_its_sentence(
+    tiny: dict[str, Any], shapes: Path, tmp_path: Path
+) -> None:
+    tiny["train"]["lr"] = 1e30
+    tiny["train"]["epochs"] = 3
+    with pytest.raises(LabelAssembleError, match="not finite"):
+        _run(tiny, tmp_path / "out", shapes, workers=2)
+
+
+def _children(pid: int) -> list[int]:
+    return [int(text) for text in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def _gone(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+
+
+@pytest.fixture
+def long_one(tiny: dict[str, Any], shapes: Path, tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """The command with two workers on jobs of many epochs, each of which has a checkpoint by now."""
+    tiny["train"]["epochs"] = 100_000
+    file = tmp_path / "long.yaml"
+    file.write_text(yaml.safe_dump(tiny))
+    command = [sys.executable, "-m", "labelassemble", "experiment", str(file), "--data", str(shapes)]
+    command += ["--workers", "2", "-o", str(tmp_path / "out")]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        begun = time.monotonic()
+        while len(list((tmp_path / "out").glob("work/*/checkpoints/last.pt"))) < 2:
+            assert process.poll() is None, process.communicate()[1]
+            assert time.monotonic() - begun < 240
+            time.sleep(0.1)
+        yield process
+        process.kill()
+
+
+def test_ctrl_c_leaves_checkpoints_and_no_process(
+    long_one: subprocess.Popen[str], tmp_path: Path
+) -> None:
+    workers = _children(long_one.pid)
+    assert len(workers) >= 2
+    os.kill(long_one.pid, signal.SIGINT)
+    said = long_one.communicate(timeout=120)[1]
+    assert long_one.returncode == 130
+    assert "Traceback" not in said
+    assert "the same command goes on from there" in said
+    assert len(list((tmp_path / "out").glob("work/*/checkpoints/last.pt"))) == 2
+    assert all(map(_gone, workers))
+
+
+def test_workers_end_when_their_parent_is_killed(long_one: subprocess.Popen[str]) -> None:
+    workers = _children(long_one.pid)
+    os.kill(long_one.pid, signal.SIGKILL)
+    begun = time.monotonic()
+    while not all(map(_gone, workers)):
+        assert time.monotonic() - begun < 30
+        time.sleep(0.1)
