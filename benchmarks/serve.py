@@ -20,7 +20,7 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -205,37 +205,47 @@ def compare(arguments: argparse.Namespace, model: Path, images: NDArray[np.uint8
         rows.append(row)
         show(row)
 
-    for batch in sorted({min(concurrency, arguments.max_batch) for concurrency in concurrencies}):
+    options = [
+        *arguments.server_options,
+        *(["--threads", str(arguments.threads)] if arguments.threads else []),
+    ]
+
+    def ceiling(concurrency: int) -> None:
+        batch = min(concurrency, arguments.max_batch)
         command = [loop, model, raw, images.shape[1], images.shape[2], batch, seconds, arguments.threads]
         done = subprocess.run(
             list(map(str, command)), capture_output=True, text=True, check=True, env=program_environment()
         )
         said = json.loads(done.stdout)
-        ceilings[batch] = said["images_s"]
-        ceilings.update((c, said["images_s"]) for c in concurrencies if min(c, arguments.max_batch) == batch)
-        add({"system": "forward loop", "concurrency": batch, "requests_s": said["images_s"],
+        ceilings[concurrency] = said["images_s"]
+        add({"system": "forward loop", "concurrency": concurrency, "requests_s": said["images_s"],
              "p50_ms": said["p50_ms"], "p95_ms": said["p95_ms"], "mean_batch": float(batch)})  # fmt: skip
-    options = [
-        *arguments.server_options,
-        *(["--threads", str(arguments.threads)] if arguments.threads else []),
-    ]
-    with labelassemble_serve(arguments.repository, options, arguments.program) as (process, port):
-        for concurrency in concurrencies:
-            before = counters(port, name)
-            client = load(folder, [infer_request(name, image) for image in images], answers, port,
-                          seconds=seconds, concurrency=concurrency, binary=True)  # fmt: skip
-            result = finish(client)
-            done_images, batches = (b - a for a, b in zip(before, counters(port, name), strict=True))
-            add({"system": "labelassemble-serve", "concurrency": concurrency, **result,
-                 "mean_batch": done_images / batches, "rss_mib": resident_mib(process)})  # fmt: skip
-    if not arguments.no_by_hand:
-        with by_hand(model, arguments.by_hand_port) as (process, port):
-            path = f"/raw/{images.shape[1]}/{images.shape[2]}"
-            for concurrency in concurrencies:
-                client = load(folder, [http(path, image.tobytes()) for image in images], answers, port,
-                              seconds=seconds, concurrency=concurrency, binary=False)  # fmt: skip
-                add({"system": "FastAPI + uvicorn + torch", "concurrency": concurrency, **finish(client),
-                     "mean_batch": 1.0, "rss_mib": resident_mib(process)})  # fmt: skip
+
+    def ours(concurrency: int, process: int, port: int) -> None:
+        before = counters(port, name)
+        requests = [infer_request(name, image) for image in images]
+        client = load(folder, requests, answers, port, seconds=seconds, concurrency=concurrency, binary=True)
+        result = finish(client)
+        done_images, batches = (b - a for a, b in zip(before, counters(port, name), strict=True))
+        add({"system": "labelassemble-serve", "concurrency": concurrency, **result,
+             "mean_batch": done_images / batches, "rss_mib": resident_mib(process)})  # fmt: skip
+
+    def theirs(concurrency: int, process: int, port: int) -> None:
+        path = f"/raw/{images.shape[1]}/{images.shape[2]}"
+        requests = [http(path, image.tobytes()) for image in images]
+        client = load(folder, requests, answers, port, seconds=seconds, concurrency=concurrency, binary=False)
+        add({"system": "FastAPI + uvicorn + torch", "concurrency": concurrency, **finish(client),
+             "mean_batch": 1.0, "rss_mib": resident_mib(process)})  # fmt: skip
+
+    with ExitStack() as running:
+        server = labelassemble_serve(arguments.repository, options, arguments.program)
+        serving = running.enter_context(server)
+        hand = None if arguments.no_by_hand else running.enter_context(by_hand(model, arguments.by_hand_port))
+        for concurrency in concurrencies:  # what is compared is measured one after the other
+            ceiling(concurrency)
+            ours(concurrency, *serving)
+            if hand is not None:
+                theirs(concurrency, *hand)
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     with arguments.output.open("w", newline="") as file:
         file.write(f"# {machine()}; {seconds:g} s a row; image {list(images.shape[1:])}\n")

@@ -130,9 +130,7 @@ def run_experiment(
     clock = Clock(None if budget is None else budget * 60, workers)
     waiting = [job for job in jobs if job.name not in found]
     tasks = (
-        Task(
-            job, stacks[job.setting.name], experiment.parts, output / "work" / job.name, output / "jobs"
-        )
+        Task(job, stacks[job.setting.name], experiment.parts, output / "work" / job.name, output / "jobs")
         for job in waiting
         if clock.fits(job)
     )

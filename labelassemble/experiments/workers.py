@@ -76,8 +76,8 @@ def finish(tasks: Iterator[Task], *, workers: int) -> Iterator[Finished]:
         try:
             pending: set[Future[Finished | None]] = set()
             while True:
-                while len(pending) < workers and (task := next(tasks, None)) is not None:
-                    pending.add(pool.submit(_train_unless_interrupted, task))
+                while len(pending) < workers and (another := next(tasks, None)) is not None:
+                    pending.add(pool.submit(_train_unless_interrupted, another))
                 if not pending:
                     return
                 done, pending = wait(pending, timeout=_LOOK_EVERY, return_when=FIRST_COMPLETED)

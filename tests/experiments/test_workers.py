@@ -19,9 +19,7 @@ from labelassemble.experiments.settings import make_experiment
 
 
 def _run(values: dict[str, Any], output: Path, data: Path, **options: Any) -> Report:
-    return run_experiment(
-        make_experiment(values), output, data=data, console=Console(quiet=True), **options
-    )
+    return run_experiment(make_experiment(values), output, data=data, console=Console(quiet=True), **options)
 
 
 def test_two_workers_find_what_one_finds(tiny: dict[str, Any], shapes: Path, tmp_path: Path) -> None:
@@ -72,9 +70,7 @@ def long_one(tiny: dict[str, Any], shapes: Path, tmp_path: Path) -> Iterator[sub
         process.kill()
 
 
-def test_ctrl_c_leaves_checkpoints_and_no_process(
-    long_one: subprocess.Popen[str], tmp_path: Path
-) -> None:
+def test_ctrl_c_leaves_checkpoints_and_no_process(long_one: subprocess.Popen[str], tmp_path: Path) -> None:
     workers = _children(long_one.pid)
     assert len(workers) >= 2
     os.kill(long_one.pid, signal.SIGINT)

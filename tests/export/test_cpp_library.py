@@ -141,7 +141,12 @@ def test_decoders_survive_damage_under_the_sanitizers(cmake: Build, tmp_path: Pa
 def test_outside_project_builds_against_an_installed_wheel(tmp_path: Path, model: Path) -> None:
     def run(*command: str | Path, **environment: str) -> str:
         done = subprocess.run(
-            command, cwd=tmp_path, env={**os.environ, **environment}, capture_output=True, text=True, check=False
+            command,
+            cwd=tmp_path,
+            env={**os.environ, **environment},
+            capture_output=True,
+            text=True,
+            check=False,
         )
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
