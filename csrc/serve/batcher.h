@@ -1,9 +1,10 @@
 // Forms batches of the requests that wait for one model, and runs them on a thread of its own.
 //
-// A batch starts as soon as the model is free. A short window is waited for more requests only
-// while more are likely: as many as were under way when the last batch ended, since a client that
-// got its answer then sends its next request now. So a lone client never waits, and sixteen clients
-// in step share one batch instead of taking turns as one and fifteen.
+// A batch starts as soon as the model is free. A short window (or a sixteenth of what the last
+// batch took, where that is longer) is waited for more requests only while more are likely: as many
+// as were under way when the last batch ended, since a client that got its answer then sends its
+// next request now. So a lone client never waits, and sixteen clients in step share one batch
+// instead of taking turns as one and fifteen.
 #pragma once
 
 #include <atomic>

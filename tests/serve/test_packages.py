@@ -1,7 +1,5 @@
 """A .pt2 package of AOTInductor in the server: alone, in batches, and of every size of image."""
 
-from concurrent.futures import ThreadPoolExecutor
-
 import numpy as np
 import pytest
 import tritonclient.http as triton
@@ -36,9 +34,9 @@ def test_a_package_answers_as_python_and_shares_batches(tmp_path, models, images
             batch = np.stack([images[0], images[6], images[0]])
             together = client.infer("grey", [_tensor(batch)]).as_numpy("OUTPUT__0")
             np.testing.assert_allclose(together, served.probabilities(list(batch)), atol=1e-5)
-            with ThreadPoolExecutor(8) as threads:  # sizes differ, and share batches
-                many = list(images) * 8
-                answers = list(threads.map(ask, many))
+            many = list(images) * 8  # sizes differ, and share batches
+            waiting = [client.async_infer("grey", [_tensor(image[None])]) for image in many]
+            answers = [one.get_result().as_numpy("OUTPUT__0")[0] for one in waiting]
             np.testing.assert_allclose(np.stack(answers), served.probabilities(many), atol=1e-5)
             counted = client.get_inference_statistics("grey")["model_stats"][0]
         assert counted["inference_count"] == len(images) + 3 + len(many)
