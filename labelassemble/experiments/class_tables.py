@@ -102,7 +102,10 @@ def class_files(rows: Sequence[ClassRow], differences: Sequence[ClassDifference]
 def class_sections(
     rows: Sequence[ClassRow], differences: Sequence[ClassDifference], *, test_names: dict[str, str]
 ) -> list[str]:
-    """Return Markdown lines: a table of AUCs and one of differences a setting and size, a row a class."""
+    """Return Markdown lines: a table of AUCs and one of differences a setting and size, a row a class.
+
+    Of each comparison the test that it names first is shown; the CSV has all of them.
+    """
     lines: list[str] = []
     for place in dict.fromkeys((r.setting, r.size) for r in rows):
         mine = {(r.name, r.arm): r.auc for r in rows if (r.setting, r.size) == place}
@@ -116,7 +119,12 @@ def class_sections(
                 ["class", *arms], [[name, *(_auc(mine.get((name, arm))) for arm in arms)] for name in names]
             ),
         ]
-        here = [d for d in differences if (d.setting, d.size) == place]
+        first_test: dict[tuple[str, str], Test] = {}
+        for d in differences:
+            first_test.setdefault((d.first, d.second), d.test)
+        here = [
+            d for d in differences if (d.setting, d.size) == place and d.test == first_test[d.first, d.second]
+        ]
         for test in dict.fromkeys(d.test for d in here):
             found = {(d.name, d.first, d.second): d.difference for d in here if d.test == test}
             pairs = list(dict.fromkeys((first, second) for _, first, second in found))

@@ -102,12 +102,18 @@ def arms_figure(
                 )
             axes.set_yticks(range(len(titles)), titles if index % columns == 0 else [])
             axes.set_ylim(len(titles) - 0.5, -0.5)
-            _style(axes, _title(experiment, by_name[setting]) + ("" if size == "all" else f", n = {size}"))
+            _style(
+                axes,
+                _title(experiment, by_name[setting])
+                + ("" if size == "all" else f", {size} {experiment.size_axis}"),
+            )
             axes.grid(axis="x", color=GRID, linewidth=0.6)
             mean = "mean AUC over the classes" if experiment.metric == "mean_auc" else "AUC"
             axes.set_xlabel(f"{mean}, test images", color=INK)
         counts = sorted({row.auc.count for row in rows})
-        line = "" if experiment.reference is None else f" The line: {experiment.reference}."
+        line = ""
+        if experiment.reference is not None:
+            line = f" The line: {experiment.arm(experiment.reference).title or experiment.reference}."
         note = (
             f"Mean and Student's 95% interval over {_span(counts)} seeds, which deal the training images and draw "
             f"initial weights; the test images are the same for all.{line}"

@@ -13,10 +13,12 @@ from rich.console import Console
 
 from labelassemble.errors import LabelAssembleError
 from labelassemble.experiments import train_job
+from labelassemble.experiments.figures import COLOURS, arms_figure
 from labelassemble.experiments.jobs import Job
 from labelassemble.experiments.released_loss import released_criterion
 from labelassemble.experiments.runner import Report, run_experiment
 from labelassemble.experiments.settings import NetOptions, make_experiment
+from labelassemble.experiments.summary import ArmRow, mean_interval
 from labelassemble.experiments.train_job import make_net
 from labelassemble.head import ClassQueryHead
 from labelassemble.models import AssembleNet
@@ -106,7 +108,8 @@ def test_all_arms_from_end_to_end(table: dict[str, Any], shapes: Path, tmp_path:
     assert "Mean of the AUCs of all classes on the test images" in text
     assert "| class | networks | heads | code | masked | hard | none | released | full |" in text
     assert "with p of the paired t-test (seed by seed)" in text
-    assert "| class | masked - full | heads - full |" in text
+    for pair in ("masked - full", "heads - full"):  # each with the test that its comparison names first
+        assert f"| class | {pair} |" in text
     assert (output / "figure.png").read_bytes().startswith(b"\x89PNG")
 
     _, text = _run(table, output, shapes)
@@ -321,3 +324,18 @@ def test_mistakes(table: dict[str, Any], change: dict[str, Any], message: str) -
         make_experiment(table)
     assert message in str(raised.value)
     assert "\n" not in str(raised.value)
+
+
+def test_the_figure_of_arms_with_and_without_a_reference(table: dict[str, Any]) -> None:
+    experiment = make_experiment(table)
+    aucs = {"masked": [0.7], "full": [0.8, 0.9]}  # one seed has no interval, the other arms no run
+    rows = [ArmRow("shapes", "all", arm, None, mean_interval(values)) for arm, values in aucs.items()]
+    drawn = arms_figure(experiment, rows, experiment.settings, "svg").decode()
+    without = arms_figure(make_experiment(table | {"reference": None}), rows, experiment.settings, "svg")
+    assert COLOURS[2] in drawn
+    assert COLOURS[2] not in without.decode()
+    assert arms_figure(experiment, rows, experiment.settings, "png").startswith(b"\x89PNG")
+    sized = [ArmRow("shapes", size, "masked", None, mean_interval([0.7])) for size in (10, 20, 30)]
+    assert (
+        arms_figure(experiment, sized, experiment.settings, "svg").decode().count('id="axes_') == 4
+    )  # of 2 x 2
