@@ -33,7 +33,7 @@ def deal(
     parts: Sequence[Part],
     *,
     chosen: Sequence[str] | None,
-    interest: str,
+    interest: str | None,
     other: str | None,
     size: int | str,
     seed: int,
@@ -48,7 +48,7 @@ def deal(
         stack: the images.
         parts: all the parts of the experiment.
         chosen: names of those to train on; None for all.
-        interest: the class of interest.
+        interest: the class of interest; None where no part speaks of it.
         other: the class that is assembled, if there is one.
         size: the training size: a number, or "all".
         seed: of the dealing.
@@ -57,7 +57,9 @@ def deal(
         LabelAssembleError: more images, or more positives, than there are.
     """
     order = np.random.default_rng([seed, 1]).permutation(stack.rows("train"))
-    shows = stack.targets[order, stack.classes.index(interest)] == 1
+    shows = np.zeros(len(order), dtype=np.bool_)
+    if interest is not None:
+        shows = stack.targets[order, stack.classes.index(interest)] == 1
     free = np.ones(len(order), dtype=np.bool_)
     taken: dict[str, NDArray[np.int64]] = {}
     for part in sorted(parts, key=_varies):
@@ -78,10 +80,12 @@ def deal(
     return Dealt(joined, np.concatenate(targets), stack.targets[joined], np.concatenate(names))
 
 
-def labelled_classes(part: Part, classes: Sequence[str], interest: str, other: str | None) -> tuple[str, ...]:
+def labelled_classes(
+    part: Part, classes: Sequence[str], interest: str | None, other: str | None
+) -> tuple[str, ...]:
     """Return the classes that a part labels."""
     if part.labels == "interest":
-        return (interest,)
+        return () if interest is None else (interest,)
     if part.labels == "others":
         return tuple(name for name in classes if name != interest)
     if part.labels == "all":
@@ -104,6 +108,8 @@ def _take(
     left = np.flatnonzero(free)
     if number == "all":
         return left
+    if isinstance(number, float):
+        number = round(number * len(free))
     count = int(number) * (part.times if part.images == "size" else 1)
     if count > len(left):
         raise LabelAssembleError(

@@ -67,6 +67,61 @@ def sizes_figure(
         return _bytes(figure, kind)
 
 
+def arms_figure(
+    experiment: Experiment,
+    rows: Sequence[ArmRow],
+    settings: Sequence[Setting],
+    kind: Literal["svg", "png"] | str,
+) -> bytes:
+    """Return a row an arm with its AUC and interval, a panel a setting and size, the reference arm as a line."""
+    by_name = {s.name: s for s in settings}
+    shown = list(dict.fromkeys((row.setting, row.size) for row in rows))
+    titles = [arm.title or arm.name for arm in experiment.arms]
+    columns = min(2, len(shown))
+    with mpl.rc_context(_RC):
+        figure, panels = _panels(len(shown), columns, width=5.6, height=0.28 * len(titles) + 0.7)
+        for index, (axes, (setting, size)) in enumerate(zip(panels, shown, strict=True)):
+            mine = {row.arm: row.auc for row in rows if (row.setting, row.size) == (setting, size)}
+            reference = mine.get(experiment.reference or "")
+            if reference is not None:
+                axes.axvline(reference.mean, color=COLOURS[2], linewidth=1.0, zorder=1)
+            for place, arm in enumerate(experiment.arms):
+                if arm.name not in mine:
+                    continue
+                auc = mine[arm.name]
+                low, high = (auc.mean if end is None else end for end in (auc.low, auc.high))
+                axes.errorbar(
+                    [auc.mean],
+                    [place],
+                    xerr=[[auc.mean - low], [high - auc.mean]],
+                    color=COLOURS[2 if arm.name == experiment.reference else 1],
+                    marker="o",
+                    markersize=4.5,
+                    linewidth=1.3,
+                    capsize=2.5,
+                )
+            axes.set_yticks(range(len(titles)), titles if index % columns == 0 else [])
+            axes.set_ylim(len(titles) - 0.5, -0.5)
+            _style(
+                axes,
+                _title(experiment, by_name[setting])
+                + ("" if size == "all" else f", {size} {experiment.size_axis}"),
+            )
+            axes.grid(axis="x", color=GRID, linewidth=0.6)
+            mean = "mean AUC over the classes" if experiment.metric == "mean_auc" else "AUC"
+            axes.set_xlabel(f"{mean}, test images", color=INK)
+        counts = sorted({row.auc.count for row in rows})
+        line = ""
+        if experiment.reference is not None:
+            line = f" The line: {experiment.arm(experiment.reference).title or experiment.reference}."
+        note = (
+            f"Mean and Student's 95% interval over {_span(counts)} seeds, which deal the training images and draw "
+            f"initial weights; the test images are the same for all.{line}"
+        )
+        _finish(figure, experiment.title, note, [], [])
+        return _bytes(figure, kind)
+
+
 def similarity_figure(
     experiment: Experiment,
     gained: Sequence[Gain],
@@ -156,7 +211,8 @@ def _finish(figure: Figure, title: str, note: str, handles: Sequence[Artist], la
 
 
 def _title(experiment: Experiment, setting: Setting) -> str:
-    return f"{setting.interest} ({experiment.datasets[setting.data].shown or setting.data})"
+    dataset = experiment.datasets[setting.data].shown or setting.data
+    return dataset if setting.interest is None else f"{setting.interest} ({dataset})"
 
 
 def _span(counts: Sequence[int]) -> str:

@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ class Job:
     Attributes:
         setting, arm, size, seed: what it is.
         other: the class assembled with the one of interest, None where none is.
-        classes: outputs of its network; the class of interest is the first.
+        classes: outputs of its network; the class of interest, where there is one, is the first.
         views, model, loss, train: the options, everything overlaid.
         checkpoint: which one is measured.
         settings: all that decides the result, as JSON has it.
@@ -72,11 +72,18 @@ def jobs_of(experiment: Experiment, setting: Setting, stack: Stack, seeds: Seque
         LabelAssembleError: a class that the dataset lacks.
     """
     for name in (setting.interest, *(setting.others if isinstance(setting.others, tuple) else ())):
-        if name not in stack.classes:
+        if name is not None and name not in stack.classes:
             raise LabelAssembleError(
                 f"setting '{setting.name}': dataset '{setting.data}' has no class '{name}'"
                 f"{did_you_mean(name, stack.classes)}"
             )
+    for part in experiment.parts:
+        for name in part.labels if isinstance(part.labels, tuple) else ():
+            if name not in stack.classes:
+                raise LabelAssembleError(
+                    f"part '{part.name}' labels '{name}', which dataset '{setting.data}' does not have"
+                    f"{did_you_mean(name, stack.classes)}"
+                )
     rest = tuple(name for name in stack.classes if name != setting.interest)
     others = rest if setting.others == "each" else setting.others or ()
     jobs = []
@@ -98,7 +105,7 @@ def _job(
     other: str | None,
     rest: tuple[str, ...],
 ) -> Job:
-    classes: tuple[str, ...] = (setting.interest,)
+    classes: tuple[str, ...] = () if setting.interest is None else (setting.interest,)
     if arm.classes == "all":
         classes += rest
     elif other is not None:
@@ -120,6 +127,7 @@ def _job(
         "size": size,
         "chosen": [part.name for part in chosen],
         "checkpoint": experiment.checkpoint,
+        **_unusual(experiment, arm),
     }
     left_out = {"cache_mb", "threads", "backend"}  # how quickly, not what
     brief = settings | {
@@ -144,13 +152,26 @@ def _job(
     )
 
 
+def _unusual(experiment: Experiment, arm: Arm) -> dict[str, str]:
+    """Return what else decides a result, where it is not as it was before there was a choice."""
+    values = {
+        "metric": (experiment.metric, "auc"),
+        "labels": (arm.labels, "parts"),
+        "criterion": (arm.criterion, "paper"),
+    }
+    return {key: value for key, (value, usual) in values.items() if value != usual}
+
+
 @dataclass(frozen=True)
 class JobResult:
     """What a job came to.
 
+    Where the experiment has no class of interest (metric "mean_auc"), what is said of it here is over all classes:
+    AUROCs are means over the classes that have one, numbers of labels are sums.
+
     Attributes:
         auc: AUROC of the class of interest on the test images; None where it is not defined.
-        low, high: DeLong's 95% interval, over patients.
+        low, high: DeLong's 95% interval, over patients; None for a mean over classes.
         positives, negatives: test images with a known label of the class of interest.
         train_images, train_positives: images trained on, and positives of the class of interest labelled among them.
         best_epoch, epochs, seconds: of the training.
@@ -160,6 +181,9 @@ class JobResult:
         unknown_positive: share of them that are positive in truth; None without any.
         unknown_auc: AUROC on them; None where it is not defined.
         auc_best: of the checkpoint with the best validation AUC, where the last one is measured; None elsewhere.
+        class_auc: AUROC on the test images of every class of the network, by name, over the cells whose label is
+            known; None where it is not defined. Empty in results of before it was measured.
+        mean_auc: mean over the classes that have one; None without any, and in such results.
     """
 
     auc: float | None
@@ -178,6 +202,8 @@ class JobResult:
     unknown_positive: float | None = None
     unknown_auc: float | None = None
     auc_best: float | None = None
+    class_auc: dict[str, float | None] = field(default_factory=dict)
+    mean_auc: float | None = None
 
 
 class Results:

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import yaml
 
-from labelassemble.experiments.figures import similarity_figure, sizes_figure
+from labelassemble.experiments.class_tables import class_differences, class_files, class_rows, class_sections
+from labelassemble.experiments.figures import arms_figure, similarity_figure, sizes_figure
+from labelassemble.experiments.markdown import markdown_table
 from labelassemble.experiments.settings import Experiment, Setting
 from labelassemble.experiments.summary import (
     ArmRow,
@@ -39,6 +41,9 @@ def write_outcome(
     arms = arm_rows(done)
     differences = difference_rows(done, experiment.comparisons)
     gained = gains(done, experiment.comparisons)
+    by_class = class_rows(done)
+    by_class_differences = class_differences(done, experiment.comparisons)
+    sections = class_sections(by_class, by_class_differences, test_names=TEST_NAMES)
     texts = {
         "runs.csv": runs_csv(done),
         "means.csv": to_csv(
@@ -64,7 +69,8 @@ def write_outcome(
                 for d in differences
             ],
         ),
-        "table.md": table_text(experiment, arms, differences, gained, absent, len(done)),
+        "table.md": table_text(experiment, arms, differences, gained, absent, len(done), sections),
+        **class_files(by_class, by_class_differences),
         "experiment.yaml": yaml.safe_dump(
             experiment.model_dump(mode="json"), sort_keys=False, allow_unicode=True
         ),
@@ -90,7 +96,9 @@ def write_outcome(
     for name, text in texts.items():
         files.append(_write(output / name, text.encode()))
     for kind in ("svg", "png"):
-        if experiment.figure == "similarity":
+        if experiment.figure == "arms":
+            picture = arms_figure(experiment, arms, settings, kind)
+        elif experiment.figure == "similarity":
             if not gained:
                 continue
             picture = similarity_figure(experiment, gained, settings, kind)
@@ -107,18 +115,22 @@ def table_text(
     gained: Sequence[Gain],
     absent: Sequence[str],
     runs: int,
+    sections: Sequence[str] = (),
 ) -> str:
-    """Return the tables as Markdown, with what was run, on which machine and when."""
+    """Return the tables as Markdown, with what was run, on which machine and when; `sections` are lines after them."""
+    measured = (
+        "AUC of the class of interest" if experiment.metric == "auc" else "Mean of the AUCs of all classes"
+    )
     lines = [
         f"# {experiment.title}",
         "",
         f"Paper: {experiment.paper}.",
         "",
         f"{runs} runs, {processor_name()}, labelassemble {__version__}, "
-        f"{datetime.now(UTC):%Y-%m-%d}. AUC of the class of interest on the test images; mean over "
+        f"{datetime.now(UTC):%Y-%m-%d}. {measured} on the test images; mean over "
         "seeds with Student's 95% interval; p-values are two-sided and not corrected for their number.",
         "",
-        *_table(
+        *markdown_table(
             ("setting", "n", "arm", "with", "seeds", "AUC", "95% interval", "sd"),
             [
                 (
@@ -133,7 +145,7 @@ def table_text(
     if differences:
         lines += [
             "",
-            *_table(
+            *markdown_table(
                 ("setting", "n", "with", "difference", "AUC", "95% interval", "p", "test", "seeds"),
                 [
                     (
@@ -149,8 +161,11 @@ def table_text(
     if gained:
         lines += [
             "",
-            *_table(("setting", "n", "arm", "classes", "Pearson r", "95% interval", "p"), _fits(gained)),
+            *markdown_table(
+                ("setting", "n", "arm", "classes", "Pearson r", "95% interval", "p"), _fits(gained)
+            ),
         ]
+    lines += sections
     if absent:
         lines += ["", "Not run:", "", *(f"- {sentence}" for sentence in absent)]
     return "\n".join(lines) + "\n"
@@ -176,14 +191,6 @@ def _p(p: float | None) -> str:
     if p is None:
         return ""
     return f"{p:.3f}" if p >= 0.001 else f"{p:.1e}"
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    return [
-        "| " + " | ".join(header) + " |",
-        "|" + " --- |" * len(header),
-        *("| " + " | ".join(row) + " |" for row in rows),
-    ]
 
 
 def _write(path: Path, content: bytes) -> Path:

@@ -4,23 +4,25 @@ from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Self, TypeVar, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from labelassemble.config import read_mapping
 from labelassemble.data import Source
 from labelassemble.errors import LabelAssembleError, did_you_mean
 from labelassemble.experiments.packed import PackedSource
 from labelassemble.loss import LossOptions
+from labelassemble.models.assemble_net import Head
 from labelassemble.training.options import TrainOptions
 from labelassemble.views.policy import ViewOptions
 
 Test = Literal["two-sample-t", "welch-t", "paired-t"]
 Checkpoint = Literal["best", "last"]
+Metric = Literal["auc", "mean_auc"]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 OptionsT = TypeVar("OptionsT", bound=BaseModel)
-SHIPPED = ("figure-1a", "figure-1c", "pseudo-labels")
+SHIPPED = ("figure-1a", "figure-1c", "table-1", "ablations", "pseudo-labels")
 
 
 class _Options(BaseModel):
@@ -56,7 +58,8 @@ class Part(_Options):
 
     Attributes:
         name: what arms call it.
-        images: how many; "size" for the size in hand, "all" for what the others leave.
+        images: how many; a share of all training images, below 1; "size" for the size in hand; "all" for what the
+            others leave.
         positives: how many of them show the class of interest; "size" for the size in hand, None as they come.
         times: with `positives: size` and `images: size`, images are this many times the size.
         labels: the classes that the place labels: "interest", "others" (all the others), "all", "other" (the one that
@@ -64,7 +67,9 @@ class Part(_Options):
     """
 
     name: Name
-    images: Annotated[int, Field(ge=1)] | Literal["size", "all"] = "size"
+    images: Annotated[int, Field(ge=1)] | Annotated[float, Field(gt=0, lt=1)] | Literal["size", "all"] = (
+        "size"
+    )
     positives: Annotated[int, Field(ge=1)] | Literal["size"] | None = None
     times: Annotated[int, Field(ge=1)] = 1
     labels: Literal["interest", "others", "all", "other"] | tuple[str, ...] = "all"
@@ -79,6 +84,9 @@ class Arm(_Options):
         parts: the parts that it trains on; default: all.
         classes: the outputs of its network: "interest" alone, "all", or "pair" (interest and the one that is
             assembled).
+        labels: what its images are labelled with: by what their parts label ("parts"), or by everything that the
+            dataset knows of them ("all").
+        criterion: the loss: the paper's, or "released", that of the authors' released code (`released_loss`).
         model, loss, train: what differs from the experiment's.
     """
 
@@ -86,26 +94,51 @@ class Arm(_Options):
     title: str | None = None
     parts: tuple[str, ...] | None = None
     classes: Literal["interest", "all", "pair"] = "all"
+    labels: Literal["parts", "all"] = "parts"
+    criterion: Literal["paper", "released"] = "paper"
     model: dict[str, Any] = {}
     loss: dict[str, Any] = {}
     train: dict[str, Any] = {}
 
 
 class NetOptions(_Options):
-    """The `model` part: a backbone of the library, or "cnn_small" (for 28 to 64 pixels, quick on a CPU)."""
+    """The `model` part: a backbone of the library, or "cnn_small" (for 28 to 64 pixels, quick on a CPU).
+
+    Attributes:
+        backbone, head, pretrained: as `labelassemble train` has them; a part that is trained on is a source.
+        queries: how the queries of the head "class_query" start: "one-hot" (the paper's), or "random": normal, each
+            scaled to length 1.
+        learn_queries: whether training changes them; the layer that turns them into classifiers is learned always.
+    """
 
     backbone: Literal["cnn_small", "densenet_small", "densenet121"] = "cnn_small"
-    head: Literal["class_query", "linear"] = "class_query"
+    head: Head = "class_query"
     pretrained: Path | None = None
+    queries: Literal["one-hot", "random"] = "one-hot"
+    learn_queries: bool = True
+
+    @model_validator(mode="after")
+    def _only_class_query_has_queries(self) -> Self:
+        if self.head != "class_query" and (self.queries != "one-hot" or not self.learn_queries):
+            raise ValueError(
+                f"queries and learn_queries are of the head class_query, but the head is {self.head}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _weights_fit_the_backbone(self) -> Self:
+        if self.backbone == "cnn_small" and self.pretrained is not None:
+            raise ValueError("pretrained needs a backbone of the library, but the backbone is cnn_small")
+        return self
 
 
 class Setting(_Options):
-    """One class of interest on one dataset.
+    """One dataset, with its class of interest where there is one.
 
     Attributes:
         name: in file names and tables.
         data: key of the dataset.
-        interest: the class of interest.
+        interest: the class of interest; None where the metric is over all classes.
         others: classes that are assembled one at a time: names, or "each" of the rest; None for none.
         sizes: training sizes.
         views, train: what differs from the experiment's.
@@ -113,7 +146,7 @@ class Setting(_Options):
 
     name: Name
     data: str
-    interest: str
+    interest: str | None = None
     others: Literal["each"] | tuple[str, ...] | None = None
     sizes: Annotated[tuple[Annotated[int, Field(ge=1)] | Literal["all"], ...], Field(min_length=1)]
     views: dict[str, Any] = {}
@@ -133,18 +166,22 @@ class Experiment(_Options):
     Attributes:
         title: what is asked.
         paper: what the paper reports, with where.
-        figure: "sizes" (AUC over training sizes, a panel a setting) or "similarity" (gain over the queries' cosine).
+        figure: "sizes" (AUC over training sizes, a panel a setting), "similarity" (gain over the queries' cosine) or
+            "arms" (a row an arm, a panel a setting).
         size_axis: what the sizes count, for figures.
-        metric: what is measured on the test images.
-        checkpoint: of which epoch: "best" by the validation AUC of the class of interest, or "last".
+        reference: the arm that the figure "arms" draws as a line; None for none.
+        metric: what is measured on the test images, and on the validation images for the best checkpoint: "auc" of
+            the class of interest, or "mean_auc", the mean over the classes, none of which is of special interest.
+        checkpoint: of which epoch: "best" by the validation images, or "last".
         seeds: how many; each deals the images anew.
     """
 
     title: str
     paper: str
-    figure: Literal["sizes", "similarity"] = "sizes"
+    figure: Literal["sizes", "similarity", "arms"] = "sizes"
     size_axis: str = "training images"
-    metric: Literal["auc"] = "auc"
+    reference: str | None = None
+    metric: Metric = "auc"
     checkpoint: Checkpoint = "best"
     seeds: Annotated[int, Field(ge=1)] = 5
     datasets: dict[str, Dataset]
@@ -202,6 +239,8 @@ def make_experiment(values: dict[str, Any], *, where: str = "experiment") -> Exp
     except ValidationError as error:
         raise LabelAssembleError(f"{where}: {_sentence(error)}") from None
     _check_names(experiment, where)
+    _check_metric(experiment, where)
+    _check_criterion(experiment, where)
     return experiment
 
 
@@ -241,12 +280,53 @@ def _check_names(experiment: Experiment, where: str) -> None:
                 raise LabelAssembleError(
                     f"{where}: arm '{arm.name}' names no part: '{name}'{did_you_mean(name, parts)}"
                 )
+    if experiment.reference is not None and experiment.reference not in arms:
+        raise LabelAssembleError(
+            f"{where}: reference names no arm: '{experiment.reference}'{did_you_mean(experiment.reference, arms)}"
+        )
     for comparison in experiment.comparisons:
         for name in comparison.arms:
             if name not in arms:
                 raise LabelAssembleError(
                     f"{where}: a comparison names no arm: '{name}'{did_you_mean(name, arms)}"
                 )
+
+
+def _check_criterion(experiment: Experiment, where: str) -> None:
+    for arm in (arm for arm in experiment.arms if arm.criterion == "released"):
+        trains = [overlaid(overlaid(experiment.train, s.train), arm.train) for s in experiment.settings]
+        parts = max(train.accumulate for train in trains)
+        if parts > 1:
+            raise LabelAssembleError(
+                f"{where}: arm '{arm.name}': the released loss does not add up over parts of a batch, "
+                f"train.accumulate must be 1, got {parts}"
+            )
+
+
+def _check_metric(experiment: Experiment, where: str) -> None:
+    """Raise unless there is a class of interest exactly where the metric is of one."""
+    for setting in experiment.settings:
+        if experiment.metric == "auc" and setting.interest is None:
+            raise LabelAssembleError(
+                f"{where}: setting '{setting.name}' must name its class of interest for the metric auc"
+            )
+        if experiment.metric == "mean_auc" and (setting.interest is not None or setting.others is not None):
+            raise LabelAssembleError(
+                f"{where}: setting '{setting.name}' must leave out interest and others: the metric mean_auc is over "
+                "all classes"
+            )
+    if experiment.metric == "auc":
+        return
+    for part in experiment.parts:
+        if part.labels in ("interest", "others", "other") or part.positives is not None:
+            raise LabelAssembleError(
+                f"{where}: part '{part.name}' speaks of a class of interest, and the metric mean_auc has none"
+            )
+    for arm in experiment.arms:
+        if arm.classes != "all":
+            raise LabelAssembleError(
+                f"{where}: arm '{arm.name}' must have all classes for the metric mean_auc, got {arm.classes}"
+            )
 
 
 def _sentence(error: ValidationError) -> str:

@@ -163,7 +163,11 @@ class Gain:
 
 
 def runs_csv(done: Done) -> str:
-    """Return a row a run as CSV with the columns `RUN_COLUMNS`."""
+    """Return a row a run as CSV with the columns `RUN_COLUMNS`, and where the metric is over all classes
+    ``auc:CLASS`` of each.
+    """
+    over_all = [result for job, result in done if job.setting.interest is None]
+    classes = list(dict.fromkeys(name for result in over_all for name in result.class_auc))
     rows = [
         [
             job.setting.name,
@@ -177,10 +181,11 @@ def runs_csv(done: Done) -> str:
             *(r.best_epoch, r.epochs, r.seconds, r.cosine),
             *(r.unknown, r.unknown_above, r.unknown_positive, r.unknown_auc, r.auc_best),
             job.fingerprint,
+            *(r.class_auc.get(name) for name in classes),
         ]
         for job, r in done
     ]
-    return to_csv(RUN_COLUMNS, rows)
+    return to_csv((*RUN_COLUMNS, *(f"auc:{name}" for name in classes)), rows)
 
 
 def to_csv(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:

@@ -1,19 +1,22 @@
 """The one place where experiments call training: a job in, its result out."""
 
 import shutil
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from rich.console import Console
 from torch import Tensor, nn
 
-from labelassemble.evaluation import auroc, auroc_per_class, delong
+from labelassemble.evaluation import auroc_per_class, delong
 from labelassemble.evaluation.metrics import known_masks
 from labelassemble.experiments.dealing import Dealt
 from labelassemble.experiments.jobs import Job, JobResult
+from labelassemble.experiments.released_loss import released_criterion
 from labelassemble.experiments.settings import NetOptions
 from labelassemble.experiments.stack import Stack
 from labelassemble.head import ClassQueryHead
@@ -22,26 +25,29 @@ from labelassemble.models.predict import predict
 from labelassemble.training.checkpoint import load_checkpoint
 from labelassemble.training.display import Display
 from labelassemble.training.loop import fit
+from labelassemble.training.sources import ViewsWithSources
 from labelassemble.training.validation import Validation
 from labelassemble.views.bad_files import BadFiles
+from labelassemble.views.batch import Views
 from labelassemble.views.choice import choose_backend, open_views
 from labelassemble.views.policy import ViewOptions
 
 
 class SmallCnn(nn.Module):
-    """A network for images of 28 to 64 pixels that trains in seconds on a CPU; logits [B, C].
+    """A backbone for images of 28 to 64 pixels that trains in seconds on a CPU.
 
     Four 3x3 convolutions of 16, 32, 64 and 64 channels, each with BatchNorm and ReLU; the first has stride 2, the two
-    in the middle are followed by max-pooling, for 64 pixels the first as well; global average; then the head.
+    in the middle are followed by max-pooling, for 64 pixels the first as well; then the global average.
 
     Args:
-        classes: names of the classes.
-        head: "class_query" or "linear".
         in_channels: 1 or 3.
         size: height and width of the images.
+
+    Attributes:
+        out_features: 64, the length of a feature vector.
     """
 
-    def __init__(self, classes: tuple[str, ...], *, head: str, in_channels: int, size: int) -> None:
+    def __init__(self, in_channels: int, *, size: int) -> None:
         super().__init__()
         layers: list[nn.Module] = []
         channels = in_channels
@@ -59,37 +65,56 @@ class SmallCnn(nn.Module):
         for weights in self.features.parameters():
             if weights.dim() == 4:  # twice as quick on a CPU
                 weights.data = weights.data.contiguous(memory_format=torch.channels_last)
-        self.head: nn.Module
-        if head == "class_query":
-            self.head = ClassQueryHead(channels, list(classes))
-        else:
-            self.head = nn.Linear(channels, len(classes))
+        self.out_features: int = channels
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return logits [B, C] of preprocessed images [B, in_channels, H, W]."""
-        return self.head(self.features(images).mean(dim=(2, 3)))  # type: ignore[no-any-return]
+        """Return features [B, 64] of preprocessed images [B, in_channels, H, W]."""
+        return self.features(images).mean(dim=(2, 3))  # type: ignore[no-any-return]
 
 
-def make_net(options: NetOptions, classes: tuple[str, ...], *, views: ViewOptions, seed: int) -> nn.Module:
-    """Return the network of a job; its initial weights come from the seed."""
+def make_net(
+    options: NetOptions,
+    classes: tuple[str, ...],
+    *,
+    views: ViewOptions,
+    seed: int,
+    sources: Mapping[str, Sequence[str]] | None = None,
+) -> AssembleNet:
+    """Return the network of a job; its initial weights come from the seed.
+
+    Args:
+        options: backbone, head and queries.
+        classes: names of the classes.
+        views: size and channels of the images.
+        seed: of the initial weights.
+        sources: the classes that each source labels, for the heads that need them.
+
+    Raises:
+        LabelAssembleError: what `AssembleNet` raises.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        if options.backbone == "cnn_small":
-            return SmallCnn(classes, head=options.head, in_channels=views.channels, size=views.size)
-        return AssembleNet(
-            options.backbone,
+        net = AssembleNet(
+            partial(SmallCnn, size=views.size) if options.backbone == "cnn_small" else options.backbone,
             classes=classes,
             head=options.head,
             in_channels=views.channels,
             pretrained=options.pretrained,
+            sources=sources,
         )
+        if isinstance(net.head, ClassQueryHead):
+            if options.queries == "random":
+                directions = torch.randn(net.head.queries.shape)
+                net.head.queries.data = F.normalize(directions, dim=1)
+            net.head.queries.requires_grad_(options.learn_queries)
+    return net
 
 
 def train_job(job: Job, stack: Stack, dealt: Dealt, run: Path, *, console: Console) -> JobResult:
     """Train a job's network and measure it on the test images.
 
-    The checkpoint is the one with the highest validation AUC of the class of interest, or the last one, as the
-    experiment says.
+    The checkpoint is the one with the highest validation AUC, of the class of interest or as a mean over the classes,
+    or the last one, as the experiment says.
 
     Args:
         job: what to train.
@@ -101,14 +126,16 @@ def train_job(job: Job, stack: Stack, dealt: Dealt, run: Path, *, console: Conso
 
     Raises:
         TrainingInterrupted: on Ctrl-C.
-        LabelAssembleError: a loss that is not finite.
+        LabelAssembleError: a loss that is not finite, or a class that no source labels for a head that needs it.
     """
     columns = [stack.classes.index(name) for name in job.classes]
-    targets = dealt.targets[:, columns]
+    measured = range(len(columns)) if job.setting.interest is None else range(1)
+    targets = (dealt.truth if job.arm.labels == "all" else dealt.targets)[:, columns]
+    sources = _sources(dealt.parts, targets, job.classes)
     rows = {split: stack.rows(split) for split in ("val", "test")}
     device = torch.device("cuda" if job.train.device != "cpu" and torch.cuda.is_available() else "cpu")
-    net = make_net(job.model, job.classes, views=job.views, seed=job.seed).to(device)
-    views = open_views(
+    net = make_net(job.model, job.classes, views=job.views, seed=job.seed, sources=sources).to(device)
+    views: Views = open_views(
         choose_backend(job.views, device),
         stack.paths(dealt.rows),
         targets,
@@ -119,13 +146,15 @@ def train_job(job: Job, stack: Stack, dealt: Dealt, run: Path, *, console: Conso
         sources=dealt.parts.tolist() if job.train.sampling == "balanced" else None,
         device=device,
     )
+    if net.needs_sources:
+        views = ViewsWithSources(views, np.array([list(sources).index(part) for part in dealt.parts]))
     validation = Validation(
         paths=stack.paths(rows["val"]),
-        # By the class of interest alone: arms must be chosen by the same labels.
-        targets=_first_column_alone(stack.targets[rows["val"]][:, columns]),
+        # By what is measured alone: arms must be chosen by the same labels.
+        targets=_columns_alone(stack.targets[rows["val"]][:, columns], measured),
         views=job.views,
         auroc=partial(auroc_per_class, classes=job.classes),
-        interest=[0],
+        interest=measured,
         bad_files=BadFiles(len(rows["val"]), policy="stop", limit=0.0),
     )
     last = run / "checkpoints" / "last.pt"
@@ -146,47 +175,44 @@ def train_job(job: Job, stack: Stack, dealt: Dealt, run: Path, *, console: Conso
             description={},
             resume=checkpoint,
             display=display,
+            make_criterion=released_criterion if job.arm.criterion == "released" else None,
         )
-    truth = stack.targets[rows["test"], columns[0]]
+    truth = stack.targets[rows["test"]][:, columns]
     tested = stack.paths(rows["test"])
     last_state = {name: value.clone() for name, value in net.state_dict().items()}
     net.load_state_dict(load_checkpoint(run / "checkpoints" / "best.pt")["model"])
-    scores = predict(net, tested, job.views, batch_size=256)[:, 0]
+    scores = predict(net, tested, job.views, batch_size=256)
     auc_best = None
     if job.checkpoint == "last":
-        auc_best = auroc(truth, scores)
+        auc_best = _mean(_aucs(truth, scores, job.classes)[column] for column in measured)
         net.load_state_dict(last_state)
-        scores = predict(net, tested, job.views, batch_size=256)[:, 0]
-    positive, negative = known_masks(truth, name=f"'{job.setting.interest}'")
-    patients = stack.groups[rows["test"]]
-    area = delong(
-        scores[positive],
-        scores[negative],
-        positive_groups=patients[positive],
-        negative_groups=patients[negative],
-    )
-    unknown = np.isnan(targets[:, 0])
+        scores = predict(net, tested, job.views, batch_size=256)
+    aucs = _aucs(truth, scores, job.classes)
+    auc, low, high = _mean(aucs), None, None
+    if job.setting.interest is not None:
+        auc, low, high = _area(truth[:, 0], scores[:, 0], stack.groups[rows["test"]], job.setting.interest)
+    unknown = np.isnan(targets[:, measured])
     share_above = share_positive = auc_unknown = None
     if unknown.any():
-        guessed = predict(net, stack.paths(dealt.rows[unknown]), job.views, batch_size=256)[:, 0]
-        hidden = dealt.truth[unknown, columns[0]]
-        share_above = float((guessed > job.loss.threshold).mean())
+        some = unknown.any(axis=1)
+        guessed = predict(net, stack.paths(dealt.rows[some]), job.views, batch_size=256)[:, measured]
+        hidden = np.where(unknown, dealt.truth[:, columns][:, measured], np.nan)[some]
+        share_above = float((guessed[unknown[some]] > job.loss.threshold).mean())
         if not np.isnan(hidden).all():
             share_positive = float(np.nanmean(hidden))
-        auc_unknown = auroc(hidden, guessed)
+        auc_unknown = _mean(_aucs(hidden, guessed, [job.classes[column] for column in measured]))
     shutil.rmtree(run / "checkpoints", ignore_errors=True)
-    head = getattr(net, "head", None)
     cosine = None
-    if isinstance(head, ClassQueryHead) and job.other is not None:
-        cosine = float(head.similarity()[0, 1])
+    if isinstance(net.head, ClassQueryHead) and job.other is not None:
+        cosine = float(net.head.similarity()[0, 1])
     return JobResult(
-        auc=None if area is None else area.auroc,
-        low=None if area is None else area.interval.lower,
-        high=None if area is None else area.interval.upper,
-        positives=int(positive.sum()),
-        negatives=int(negative.sum()),
+        auc=auc,
+        low=low,
+        high=high,
+        positives=int((truth[:, measured] == 1).sum()),
+        negatives=int((truth[:, measured] == 0).sum()),
         train_images=len(dealt.rows),
-        train_positives=int((targets[:, 0] == 1).sum()),
+        train_positives=int((targets[:, measured] == 1).sum()),
         auc_best=auc_best,
         best_epoch=outcome.best_epoch,
         epochs=outcome.epochs,
@@ -196,10 +222,48 @@ def train_job(job: Job, stack: Stack, dealt: Dealt, run: Path, *, console: Conso
         unknown_above=share_above,
         unknown_positive=share_positive,
         unknown_auc=auc_unknown,
+        class_auc=dict(zip(job.classes, aucs, strict=True)),
+        mean_auc=_mean(aucs),
     )
 
 
-def _first_column_alone(targets: NDArray[np.float32]) -> NDArray[np.float32]:
+def _sources(
+    parts: NDArray[np.str_], targets: NDArray[np.float32], classes: Sequence[str]
+) -> dict[str, tuple[str, ...]]:
+    """Return the classes that each part labels, by its name, in the order in which the parts come."""
+    labelled = {}
+    for part in dict.fromkeys(parts.tolist()):
+        known = ~np.isnan(targets[parts == part])
+        labelled[part] = tuple(name for name, any_ in zip(classes, known.any(axis=0), strict=True) if any_)
+    return labelled
+
+
+def _columns_alone(targets: NDArray[np.float32], columns: Sequence[int]) -> NDArray[np.float32]:
     alone = np.full_like(targets, np.nan)
-    alone[:, 0] = targets[:, 0]
+    alone[:, columns] = targets[:, columns]
     return alone
+
+
+def _area(
+    truth: NDArray[np.float32], scores: NDArray[np.float64], patients: NDArray[np.str_], name: str
+) -> tuple[float | None, float | None, float | None]:
+    """Return a class's AUROC and the ends of DeLong's interval over patients."""
+    positive, negative = known_masks(truth, name=f"'{name}'")
+    area = delong(
+        scores[positive],
+        scores[negative],
+        positive_groups=patients[positive],
+        negative_groups=patients[negative],
+    )
+    return (None, None, None) if area is None else (area.auroc, area.interval.lower, area.interval.upper)
+
+
+def _aucs(
+    truth: NDArray[np.float32], scores: NDArray[np.float64], classes: Sequence[str]
+) -> list[float | None]:
+    return auroc_per_class(scores, truth, classes=classes)
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    defined = [value for value in values if value is not None]
+    return sum(defined) / len(defined) if defined else None

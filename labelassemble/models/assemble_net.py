@@ -1,6 +1,6 @@
 """The assembled network: a backbone, and a head with one output a class."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, Literal, Self, get_args
 
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from labelassemble.errors import LabelAssembleError, did_you_mean
 from labelassemble.head import ClassQueryHead
-from labelassemble.models.backbones import Backbones
+from labelassemble.models.backbones import Backbones, feature_count
 from labelassemble.models.densenet import DenseNet, densenet121, densenet169, densenet201, densenet_small
 from labelassemble.models.source_heads import SourceHeads
 from labelassemble.models.task_code import TaskCodeHead
@@ -52,7 +52,8 @@ class AssembleNet(nn.Module):
 
     Args:
         backbone: "densenet121" (the paper's), "densenet169", "densenet201", or "densenet_small" (for images
-            of 16 to 64 pixels).
+            of 16 to 64 pixels); or a function that takes the number of channels and returns a module of one's own,
+            from images [B, in_channels, H, W] to features [B, D], with D as its `out_features`.
         classes: names of the classes, in the order of the outputs.
         head: "class_query" (the paper's dynamic adapter, section 2.2), or one that it is compared with: "linear";
             "multi_network" (a network a source, a class answered by the mean logit over the networks whose source
@@ -68,8 +69,8 @@ class AssembleNet(nn.Module):
         needs_sources: whether training passes the images' sources.
 
     Raises:
-        LabelAssembleError: an unknown backbone or head, no class, no sources for a head that needs them, or weights
-            that do not fit.
+        LabelAssembleError: an unknown backbone or head, one's own backbone without `out_features` or with pretrained
+            weights, no class, no sources for a head that needs them, or weights that do not fit.
 
     Example:
         >>> import torch
@@ -81,7 +82,7 @@ class AssembleNet(nn.Module):
 
     def __init__(
         self,
-        backbone: str = "densenet121",
+        backbone: str | Callable[[int], nn.Module] = "densenet121",
         *,
         classes: Sequence[str],
         head: str = "class_query",
@@ -90,7 +91,7 @@ class AssembleNet(nn.Module):
         sources: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         super().__init__()
-        if backbone not in _BACKBONES:
+        if isinstance(backbone, str) and backbone not in _BACKBONES:
             raise LabelAssembleError(f"unknown backbone '{backbone}'{did_you_mean(backbone, _BACKBONES)}")
         if head not in get_args(Head):
             raise LabelAssembleError(f"unknown head '{head}'{did_you_mean(head, get_args(Head))}")
@@ -103,16 +104,18 @@ class AssembleNet(nn.Module):
         labelled = dict(sources or {}) if self.needs_sources else {}
         self.sources = {name: tuple(labels) for name, labels in labelled.items()}
 
-        def new_backbone() -> DenseNet:
-            network = _BACKBONES[backbone](in_channels)
+        def new_backbone() -> nn.Module:
+            network = (
+                _BACKBONES[backbone](in_channels) if isinstance(backbone, str) else backbone(in_channels)
+            )
             if pretrained is not None:
-                network.load_pretrained(Path(pretrained))
+                _load_pretrained(network, Path(pretrained))
             return network
 
-        self.backbone: DenseNet | Backbones = (
+        self.backbone: nn.Module = (
             Backbones([new_backbone() for _ in self.sources]) if head == "multi_network" else new_backbone()
         )
-        features = self.backbone.out_features
+        features = feature_count(self.backbone)
         self.head: nn.Module
         if head == "class_query":
             self.head = ClassQueryHead(features, list(classes))
@@ -180,3 +183,12 @@ class AssembleNet(nn.Module):
         if not self._backbone_trains:
             self.backbone.eval()
         return self
+
+
+def _load_pretrained(network: nn.Module, path: Path) -> None:
+    if not isinstance(network, DenseNet):
+        raise LabelAssembleError(
+            f"pretrained weights are for the library's backbones: load those of {type(network).__name__} in the "
+            "function that makes it"
+        )
+    network.load_pretrained(path)

@@ -5,7 +5,22 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from labelassemble.models.densenet import DenseNet
+from labelassemble.errors import LabelAssembleError
+
+
+def feature_count(network: nn.Module) -> int:
+    """Return D, the length of the feature vectors of a backbone, its `out_features`.
+
+    Raises:
+        LabelAssembleError: it has no such number.
+    """
+    count = getattr(network, "out_features", None)
+    if not isinstance(count, int):
+        raise LabelAssembleError(
+            f"a backbone must have out_features, the length of its features, got {type(network).__name__} "
+            f"with {count!r}"
+        )
+    return count
 
 
 class Backbones(nn.Module):
@@ -18,10 +33,10 @@ class Backbones(nn.Module):
         out_features: D, the length of one network's features.
     """
 
-    def __init__(self, networks: Sequence[DenseNet]) -> None:
+    def __init__(self, networks: Sequence[nn.Module]) -> None:
         super().__init__()
         self.networks = nn.ModuleList(networks)
-        self.out_features: int = networks[0].out_features
+        self.out_features: int = feature_count(networks[0])
 
     def forward(self, images: Tensor) -> Tensor:
         """Return features [B, S * D] of images [B, channels, H, W]: every network sees every image."""

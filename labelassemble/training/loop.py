@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -37,6 +37,9 @@ __all__ = ["Outcome", "Validation", "fit"]
 _READ_EVERY = 20  # steps between readings of the losses on a GPU: each reading waits for it
 
 _log = logging.getLogger(__name__)
+
+MakeCriterion = Callable[[LossOptions, TermWeights, Tensor | None, Tensor | None], PartialLabelLoss]
+"""Makes the loss of an epoch from the options, its weights of the terms, pos_weight [C] and class_weight [C]."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,7 @@ def fit(
     resume: dict[str, Any] | None,
     display: Display,
     processes: Processes = ALONE,
+    make_criterion: MakeCriterion | None = None,
 ) -> Outcome:
     """Train `net` and leave metrics.csv, checkpoints/last.pt and checkpoints/best.pt in `run`.
 
@@ -96,6 +100,7 @@ def fit(
         resume: what `load_checkpoint` gave for last.pt; None starts anew.
         display: shows progress.
         processes: that train together, each calling this with the same arguments but its own views.
+        make_criterion: makes the loss of each epoch; None for `PartialLabelLoss` of these options.
 
     Raises:
         TrainingInterrupted: on Ctrl-C or SIGTERM, after last.pt was written.
@@ -182,7 +187,7 @@ def fit(
     ):
         while epoch < options.epochs and not early:
             weights = term_weights(epoch, loss)
-            criterion = _criterion(loss, weights, pos_weight, class_weight).to(device)
+            criterion = (make_criterion or _criterion)(loss, weights, pos_weight, class_weight).to(device)
             net.train()
             began, seen_before = time.monotonic(), tally.sums.images
             for batch, counts, stopping in steps_together(

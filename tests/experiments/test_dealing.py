@@ -73,3 +73,24 @@ def test_more_than_there_is(stack: Stack) -> None:
         _deal(stack, [Part(name="a", images=61)])
     with pytest.raises(LabelAssembleError, match="takes 25 positives among 30 images, but 20 positives"):
         _deal(stack, [Part(name="a", images=30, positives=25)])
+
+
+def test_a_share_is_of_all_training_images(stack: Stack) -> None:
+    parts = [Part(name="few", images=10), Part(name="half", images=0.5), Part(name="rest", images="all")]
+    dealt = _deal(stack, parts)
+    assert [int((dealt.parts == name).sum()) for name in ("few", "half", "rest")] == [10, 30, 20]
+    with pytest.raises(LabelAssembleError, match="part 'b' takes 54 training images, but 50 are left"):
+        _deal(stack, [Part(name="a", images=10), Part(name="b", images=0.9)])
+
+
+def test_without_a_class_of_interest(stack: Stack) -> None:
+    dealt = deal(
+        stack,
+        [Part(name="a", images=20, labels=("eight", "two"))],
+        chosen=None,
+        interest=None,
+        other=None,
+        size="all",
+        seed=0,
+    )
+    assert (~np.isnan(dealt.targets)).all(axis=0).tolist() == [True, False, True]

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from labelassemble.errors import LabelAssembleError
 from labelassemble.models import AssembleNet
+from labelassemble.models.backbones import Backbones
 from labelassemble.models.source_heads import SourceHeads
 from labelassemble.models.task_code import TaskCodeHead
 
@@ -183,3 +184,33 @@ def test_mistakes_are_named() -> None:
         _net("source_heads", sources={"nih": ["Nodul"]})
     with pytest.raises(LabelAssembleError, match="this head learns an image by its source"):
         _net("source_heads")(torch.zeros(2, 1, 16, 16))
+
+
+class _Own(nn.Module):
+    def __init__(self, in_channels: int, out_features: object = 6) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, 6, 3)
+        self.out_features = out_features
+
+    def forward(self, images: Tensor) -> Tensor:
+        return torch.relu(self.conv(images)).mean(dim=(2, 3))
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_a_backbone_of_ones_own_goes_with_every_head(head: str) -> None:
+    net = AssembleNet(_Own, classes=CLASSES, head=head, in_channels=2, sources=SOURCES)
+    assert isinstance(net.backbone, Backbones if head == "multi_network" else _Own)
+    assert sum(isinstance(module, _Own) for module in net.modules()) == (3 if head == "multi_network" else 1)
+    images = torch.randn(4, 2, 8, 8)
+    logits = net(images, torch.tensor([0, 1, 2, -1]))
+    logits.square().sum().backward()
+    assert _learnt(net.backbone)
+    net.eval()
+    torch.testing.assert_close(torch.jit.script(net)(images), net(images))
+
+
+def test_a_backbone_of_ones_own_that_does_not_fit() -> None:
+    with pytest.raises(LabelAssembleError, match=r"must have out_features, .* got _Own with None"):
+        AssembleNet(lambda channels: _Own(channels, None), classes=CLASSES)
+    with pytest.raises(LabelAssembleError, match="load those of _Own in the function that makes it"):
+        AssembleNet(_Own, classes=CLASSES, pretrained="weights.pth")
