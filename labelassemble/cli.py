@@ -454,7 +454,8 @@ def experiment(
     name: Annotated[
         str,
         typer.Argument(
-            metavar="NAME", help="figure-1a, figure-1c or pseudo-labels, or a YAML file of one's own."
+            metavar="NAME",
+            help="figure-1a, figure-1c, pseudo-labels or covid-few-labels, or a YAML file of one's own.",
         ),
     ],
     overrides: Annotated[

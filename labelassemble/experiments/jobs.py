@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from labelassemble.errors import LabelAssembleError, did_you_mean
+from labelassemble.experiments.measures import SourceResult
 from labelassemble.experiments.settings import Arm, Checkpoint, Experiment, NetOptions, Setting, overlaid
 from labelassemble.experiments.stack import Stack
 from labelassemble.loss import LossOptions
@@ -120,6 +121,7 @@ def _job(
         "size": size,
         "chosen": [part.name for part in chosen],
         "checkpoint": experiment.checkpoint,
+        **({} if arm.sees == "whole" else {"sees": arm.sees}),
     }
     left_out = {"cache_mb", "threads", "backend"}  # how quickly, not what
     brief = settings | {
@@ -160,6 +162,8 @@ class JobResult:
         unknown_positive: share of them that are positive in truth; None without any.
         unknown_auc: AUROC on them; None where it is not defined.
         auc_best: of the checkpoint with the best validation AUC, where the last one is measured; None elsewhere.
+        threshold, true_positives, true_negatives, leakage, leakage_within, sources: see `Measures`; None and empty in
+            results that are older than they.
     """
 
     auc: float | None
@@ -178,6 +182,16 @@ class JobResult:
     unknown_positive: float | None = None
     unknown_auc: float | None = None
     auc_best: float | None = None
+    threshold: float | None = None
+    true_positives: int | None = None
+    true_negatives: int | None = None
+    leakage: float | None = None
+    leakage_within: float | None = None
+    sources: tuple[SourceResult, ...] = ()
+
+    def __post_init__(self) -> None:
+        # JSON keeps a row as a list.
+        object.__setattr__(self, "sources", tuple(SourceResult(*row) for row in self.sources))
 
 
 class Results:

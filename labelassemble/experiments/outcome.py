@@ -8,8 +8,16 @@ from pathlib import Path
 
 import yaml
 
-from labelassemble.experiments.figures import similarity_figure, sizes_figure
+from labelassemble.experiments.figures import similarity_figure, sizes_figure, sources_figure
 from labelassemble.experiments.settings import Experiment, Setting
+from labelassemble.experiments.sources_summary import (
+    WithinDifference,
+    place_rows,
+    places_csv,
+    sources_csv,
+    within_differences,
+)
+from labelassemble.experiments.sources_table import sources_blocks
 from labelassemble.experiments.summary import (
     ArmRow,
     DifferenceRow,
@@ -39,6 +47,9 @@ def write_outcome(
     arms = arm_rows(done)
     differences = difference_rows(done, experiment.comparisons)
     gained = gains(done, experiment.comparisons)
+    places = place_rows(done)
+    inside = within_differences(done, experiment.comparisons)
+    more = _sources_lines(experiment, done, inside)
     texts = {
         "runs.csv": runs_csv(done),
         "means.csv": to_csv(
@@ -64,7 +75,7 @@ def write_outcome(
                 for d in differences
             ],
         ),
-        "table.md": table_text(experiment, arms, differences, gained, absent, len(done)),
+        "table.md": table_text(experiment, arms, differences, gained, absent, len(done), more),
         "experiment.yaml": yaml.safe_dump(
             experiment.model_dump(mode="json"), sort_keys=False, allow_unicode=True
         ),
@@ -85,6 +96,8 @@ def write_outcome(
             ),
             [(g.setting, g.size, g.arm, g.other, g.cosine, *astuple(g.gain)) for g in gained],
         )
+    if places:
+        texts |= {"sources.csv": sources_csv(done), "places.csv": places_csv(places)}
     output.mkdir(parents=True, exist_ok=True)
     files = []
     for name, text in texts.items():
@@ -94,6 +107,8 @@ def write_outcome(
             if not gained:
                 continue
             picture = similarity_figure(experiment, gained, settings, kind)
+        elif experiment.figure == "sources" and places:
+            picture = sources_figure(experiment, places, settings, kind)
         else:
             picture = sizes_figure(experiment, arms, settings, kind)
         files.append(_write(output / f"figure.{kind}", picture))
@@ -107,8 +122,9 @@ def table_text(
     gained: Sequence[Gain],
     absent: Sequence[str],
     runs: int,
+    more: Sequence[str] = (),
 ) -> str:
-    """Return the tables as Markdown, with what was run, on which machine and when."""
+    """Return the tables as Markdown, with what was run, on which machine and when, and `more` lines after them."""
     lines = [
         f"# {experiment.title}",
         "",
@@ -151,9 +167,36 @@ def table_text(
             "",
             *_table(("setting", "n", "arm", "classes", "Pearson r", "95% interval", "p"), _fits(gained)),
         ]
+    lines += more
     if absent:
         lines += ["", "Not run:", "", *(f"- {sentence}" for sentence in absent)]
     return "\n".join(lines) + "\n"
+
+
+def _sources_lines(experiment: Experiment, done: Done, inside: Sequence[WithinDifference]) -> list[str]:
+    """Return what there is to say of runs over several sources; nothing for others."""
+    lines: list[str] = []
+    for block in sources_blocks(experiment, done):
+        lines += ["", block.text, "", *_table(block.header, block.rows)]
+    if inside:
+        lines += [
+            "",
+            "Differences of the AUC within a source.",
+            "",
+            *_table(
+                ("setting", "n", "within", "difference", "AUC", "95% interval", "p", "test", "seeds"),
+                [
+                    (
+                        *(d.setting, str(d.size), place, f"{d.first} - {d.second}"),
+                        f"{d.difference.value:+.4f}",
+                        _interval(d.difference.low, d.difference.high, "+"),
+                        *(_p(d.difference.p), TEST_NAMES[d.test], str(d.seeds)),
+                    )
+                    for place, d in inside
+                ],
+            ),
+        ]
+    return lines
 
 
 def _fits(gained: Sequence[Gain]) -> list[tuple[str, ...]]:

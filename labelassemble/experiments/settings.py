@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Self, TypeVar, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from labelassemble.config import read_mapping
 from labelassemble.data import Source
@@ -18,9 +18,10 @@ from labelassemble.views.policy import ViewOptions
 
 Test = Literal["two-sample-t", "welch-t", "paired-t"]
 Checkpoint = Literal["best", "last"]
+Sees = Literal["whole", "border", "thumbnail"]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 OptionsT = TypeVar("OptionsT", bound=BaseModel)
-SHIPPED = ("figure-1a", "figure-1c", "pseudo-labels")
+SHIPPED = ("figure-1a", "figure-1c", "pseudo-labels", "covid-few-labels")
 
 
 class _Options(BaseModel):
@@ -33,9 +34,14 @@ Candidate = Annotated[Source | PackedSource, Field(discriminator="reader")]
 class Dataset(_Options):
     """Where images come from.
 
+    A label that is assumed (a source's `assume`) is one that nobody gave: it is what test images are held against, and
+    neither trained on nor chosen by.
+
     Attributes:
         places: sources as a training configuration names them, paths relative to the data folder; the first that is at
             hand is taken.
+        together: take all of them as one dataset of several sources. Of places with the same name the first that is at
+            hand is taken, and every name must have one.
         download: what to do when none is, a sentence.
         shown: how tables call it; default: its key.
         classes: the classes that take part; default: all.
@@ -46,9 +52,19 @@ class Dataset(_Options):
     places: Annotated[tuple[Candidate, ...], Field(min_length=1)]
     download: str
     shown: str | None = None
+    together: bool = False
     classes: tuple[str, ...] | None = None
     validation: Annotated[int, Field(ge=1)] | None = None
     test: Annotated[int, Field(ge=1)] | None = None
+
+    @model_validator(mode="after")
+    def _packed_stands_alone(self) -> Self:
+        for place in self.places:
+            if self.together and isinstance(place, PackedSource):
+                raise ValueError(
+                    f"together joins tables of image files, but the reader of '{place.name}' is {place.reader}"
+                )
+        return self
 
 
 class Part(_Options):
@@ -61,6 +77,8 @@ class Part(_Options):
         times: with `positives: size` and `images: size`, images are this many times the size.
         labels: the classes that the place labels: "interest", "others" (all the others), "all", "other" (the one that
             is assembled in this job), or names.
+        sources: the sources that its images come from, by name; of names that the dataset lacks nothing is taken, but
+            it must have one of them. None for all.
     """
 
     name: Name
@@ -68,6 +86,7 @@ class Part(_Options):
     positives: Annotated[int, Field(ge=1)] | Literal["size"] | None = None
     times: Annotated[int, Field(ge=1)] = 1
     labels: Literal["interest", "others", "all", "other"] | tuple[str, ...] = "all"
+    sources: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
 
 
 class Arm(_Options):
@@ -79,6 +98,8 @@ class Arm(_Options):
         parts: the parts that it trains on; default: all.
         classes: the outputs of its network: "interest" alone, "all", or "pair" (interest and the one that is
             assembled).
+        sees: what its network sees of every image: the "whole"; a "border" of an eighth of the side, the rest black; or
+            a "thumbnail" of 8x8 pixels, enlarged again. What the last two reach is no reading of the image.
         model, loss, train: what differs from the experiment's.
     """
 
@@ -86,6 +107,7 @@ class Arm(_Options):
     title: str | None = None
     parts: tuple[str, ...] | None = None
     classes: Literal["interest", "all", "pair"] = "all"
+    sees: Sees = "whole"
     model: dict[str, Any] = {}
     loss: dict[str, Any] = {}
     train: dict[str, Any] = {}
@@ -133,7 +155,8 @@ class Experiment(_Options):
     Attributes:
         title: what is asked.
         paper: what the paper reports, with where.
-        figure: "sizes" (AUC over training sizes, a panel a setting) or "similarity" (gain over the queries' cosine).
+        figure: "sizes" (AUC over training sizes, a panel a setting), "sources" (likewise, and a panel a source within
+            which it is defined) or "similarity" (gain over the queries' cosine).
         size_axis: what the sizes count, for figures.
         metric: what is measured on the test images.
         checkpoint: of which epoch: "best" by the validation AUC of the class of interest, or "last".
@@ -142,7 +165,7 @@ class Experiment(_Options):
 
     title: str
     paper: str
-    figure: Literal["sizes", "similarity"] = "sizes"
+    figure: Literal["sizes", "sources", "similarity"] = "sizes"
     size_axis: str = "training images"
     metric: Literal["auc"] = "auc"
     checkpoint: Checkpoint = "best"
@@ -241,11 +264,23 @@ def _check_names(experiment: Experiment, where: str) -> None:
                 raise LabelAssembleError(
                     f"{where}: arm '{arm.name}' names no part: '{name}'{did_you_mean(name, parts)}"
                 )
+    _check_sources(experiment, where)
     for comparison in experiment.comparisons:
         for name in comparison.arms:
             if name not in arms:
                 raise LabelAssembleError(
                     f"{where}: a comparison names no arm: '{name}'{did_you_mean(name, arms)}"
+                )
+
+
+def _check_sources(experiment: Experiment, where: str) -> None:
+    places = [place.name for dataset in experiment.datasets.values() for place in dataset.places]
+    for part in experiment.parts:
+        for name in part.sources or ():
+            # A file with a column of sources calls them "place/cell".
+            if name not in places and name.split("/")[0] not in places:
+                raise LabelAssembleError(
+                    f"{where}: part '{part.name}' names no source of a dataset: '{name}'{did_you_mean(name, places)}"
                 )
 
 

@@ -14,6 +14,8 @@ from labelassemble.evaluation import auroc, auroc_per_class, delong
 from labelassemble.evaluation.metrics import known_masks
 from labelassemble.experiments.dealing import Dealt
 from labelassemble.experiments.jobs import Job, JobResult
+from labelassemble.experiments.measures import measure
+from labelassemble.experiments.seen import seen
 from labelassemble.experiments.settings import NetOptions
 from labelassemble.experiments.stack import Stack
 from labelassemble.head import ClassQueryHead
@@ -65,6 +67,11 @@ class SmallCnn(nn.Module):
         else:
             self.head = nn.Linear(channels, len(classes))
 
+    @property
+    def backbone(self) -> nn.Module:
+        """What gives the maps whose averages the head sees, under the name that `AssembleNet` has for it."""
+        return self.features
+
     def forward(self, images: Tensor) -> Tensor:
         """Return logits [B, C] of preprocessed images [B, in_channels, H, W]."""
         return self.head(self.features(images).mean(dim=(2, 3)))  # type: ignore[no-any-return]
@@ -103,6 +110,7 @@ def train_job(job: Job, stack: Stack, dealt: Dealt, run: Path, *, console: Conso
         TrainingInterrupted: on Ctrl-C.
         LabelAssembleError: a loss that is not finite.
     """
+    stack = seen(stack, job.arm.sees)
     columns = [stack.classes.index(name) for name in job.classes]
     targets = dealt.targets[:, columns]
     rows = {split: stack.rows(split) for split in ("val", "test")}
@@ -122,7 +130,7 @@ def train_job(job: Job, stack: Stack, dealt: Dealt, run: Path, *, console: Conso
     validation = Validation(
         paths=stack.paths(rows["val"]),
         # By the class of interest alone: arms must be chosen by the same labels.
-        targets=_first_column_alone(stack.targets[rows["val"]][:, columns]),
+        targets=_first_column_alone(stack.given[rows["val"]][:, columns]),
         views=job.views,
         auroc=partial(auroc_per_class, classes=job.classes),
         interest=[0],
@@ -165,6 +173,7 @@ def train_job(job: Job, stack: Stack, dealt: Dealt, run: Path, *, console: Conso
         positive_groups=patients[positive],
         negative_groups=patients[negative],
     )
+    measures = measure(net, stack, scores, column=columns[0], views=job.views)
     unknown = np.isnan(targets[:, 0])
     share_above = share_positive = auc_unknown = None
     if unknown.any():
@@ -196,6 +205,7 @@ def train_job(job: Job, stack: Stack, dealt: Dealt, run: Path, *, console: Conso
         unknown_above=share_above,
         unknown_positive=share_positive,
         unknown_auc=auc_unknown,
+        **measures._asdict(),
     )
 
 
