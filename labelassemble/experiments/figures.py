@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from io import BytesIO
+from itertools import cycle
 from textwrap import fill
 from typing import Any, Literal
 
@@ -125,9 +126,12 @@ def sources_figure(
 ) -> bytes:
     """Return AUC over the training size, a panel a setting and place, a line an arm, as an SVG or PNG file.
 
-    What sees a border or a thumbnail is dashed or dotted. Places where no arm has an AUC have no panel.
+    What sees a border or a thumbnail is dashed or dotted, in the colour of the arm that it is a baseline of. A place
+    where no arm has an AUC has no panel.
     """
     by_name = {setting.name: setting for setting in settings}
+    alike = [arm.model_dump_json(exclude={"name", "title", "sees"}) for arm in experiment.arms]
+    colours = dict(zip(dict.fromkeys(alike), cycle(COLOURS), strict=False))
     shown = [row for row in rows if row.auc is not None and row.setting in by_name]
     pairs = list(dict.fromkeys((row.setting, row.place) for row in shown))
     columns = min(3, len(pairs))
@@ -154,7 +158,7 @@ def sources_figure(
                         [value.mean - low for value, low in zip(values, lows, strict=True)],
                         [high - value.mean for value, high in zip(values, highs, strict=True)],
                     ],
-                    color=COLOURS[index % len(COLOURS)],
+                    color=colours[alike[index]],
                     marker=marker,
                     markersize=4.5,
                     linestyle=line,

@@ -73,10 +73,10 @@ def youden_threshold(labels: ArrayLike, scores: ArrayLike) -> float | None:
     curve = roc_curve(labels, scores)
     if curve is None:
         return None
-    index = (curve.true_positive_rate - curve.false_positive_rate)[
+    gain = (curve.true_positive_rate - curve.false_positive_rate)[
         1:
-    ].argmax()  # the first point calls nothing
-    return float(curve.thresholds[1:][index])
+    ]  # the first point calls nothing positive
+    return float(curve.thresholds[1:][gain >= gain.max() - 1e-12][0])  # ties but for rounding
 
 
 def measure(

@@ -274,7 +274,7 @@ def _check_names(experiment: Experiment, where: str) -> None:
 
 
 def _check_sources(experiment: Experiment, where: str) -> None:
-    places = [place.name for dataset in experiment.datasets.values() for place in dataset.places]
+    places = list(dict.fromkeys(p.name for dataset in experiment.datasets.values() for p in dataset.places))
     for part in experiment.parts:
         for name in part.sources or ():
             # A file with a column of sources calls them "place/cell".
