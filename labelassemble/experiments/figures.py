@@ -136,7 +136,7 @@ def sources_figure(
     pairs = list(dict.fromkeys((row.setting, row.place) for row in shown))
     columns = min(3, len(pairs))
     with mpl.rc_context(_RC):
-        figure, panels = _panels(len(pairs), columns, width=3.1, height=3.0)
+        figure, panels = _panels(len(pairs), columns, width=3.4, height=3.0)
         bottom = 0.5
         for axes, (name, place) in zip(panels, pairs, strict=True):
             setting = by_name[name]
@@ -178,8 +178,8 @@ def sources_figure(
         counts = sorted({row.auc.count for row in shown if row.auc is not None})
         note = (
             f"Mean and Student's 95% interval over {_span(counts)} seeds, which deal the training images and draw "
-            "initial weights; the test images are the same for all. Over all test images the hospital gives the "
-            "answer away: what sees no lung (dashed: a border, dotted: 8x8 pixels) says by how much. 0.5: guessing."
+            "initial weights; the test images are the same for all. Over all test images the hospital helps "
+            "to guess: networks that see a border (dashed) or 8x8 pixels (dotted) show how far that goes. 0.5: chance."
         )
         handles, labels = panels[0].get_legend_handles_labels()
         _finish(figure, experiment.title, note, handles, labels)

@@ -63,8 +63,8 @@ def _aucs(experiment: Experiment, done: Done, rows: Sequence[PlaceRow]) -> Block
         line += ["", ""] if leak is None else [_cell(leak.auc), _cell(leak.within)]
         cells.append(line)
     return Block(
-        "AUC of the class of interest. (in round brackets): Student's 95% interval of the mean over seeds; [in square "
-        "ones]: DeLong's 95% interval for other test images, over patients, mean over the runs. Leakage: the AUC with "
+        "AUC of the class of interest: mean over seeds (Student's 95% interval of it) [DeLong's 95% interval for other "
+        "test images, over patients, each end the mean over the runs]. Leakage: the AUC with "
         "which a regression on the network's features, cross-validated by patient, tells the sources of test images "
         "apart, and that among images with the same label of the class of interest (0.5: not at all).",
         (
@@ -77,12 +77,12 @@ def _aucs(experiment: Experiment, done: Done, rows: Sequence[PlaceRow]) -> Block
 
 
 def _operating(experiment: Experiment, rows: Sequence[PlaceRow]) -> Block:
-    shown = [row for row in rows if row.accuracy is not None]
+    shown = [row for row in rows if row.accuracy is not None and row.auc is not None]
     return Block(
-        "At the threshold that is best on validation images (Youden's, by labels that somebody gave). (In round "
-        "brackets): Student's 95% interval over seeds; [in square ones]: Wilson's 95% interval of the mean share for "
-        "other test images, which takes images of a patient as independent. Accuracy depends on the share of "
-        "positives.",
+        "At the threshold that is best on validation images (Youden's, by labels that somebody gave), over all test "
+        "images and within the sources that have both kinds; the others are in places.csv. Mean over seeds (Student's "
+        "95% interval of it) [Wilson's 95% interval of that share for other test images, which takes images of a "
+        "patient as independent]. Accuracy depends on the share of positives.",
         ("setting", "n", "arm", "sees", "test images", "sensitivity", "specificity", "accuracy"),
         [
             (

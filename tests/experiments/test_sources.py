@@ -231,8 +231,9 @@ def test_tables_and_csv(experiment: Experiment, made_up: Done, tmp_path: Path) -
     ]
     assert aucs.header[4:] == ("all test images", "within both", "leakage", "leakage, same label")
     assert aucs.rows[1][3:5] == ["border alone", "0.690 (0.563 to 0.817) [0.640 to 0.740]"]
-    assert operating.rows[2][4] == "one"
-    assert operating.rows[2][6] == ""  # no negatives, no specificity
+    assert [row[4] for row in operating.rows] == ["all", "both"] * 2  # "one" has no negatives
+    low, high = wilson(7.5, 10) or (0, 0)
+    assert operating.rows[1][5] == f"0.750 (0.115 to 1.000) [{low:.3f} to {high:.3f}]"
     rows = list(csv.DictReader(StringIO(places_csv(place_rows(made_up)))))
     assert rows[1]["sensitivity"] == "0.75"
     assert rows[1]["seeds"] == "2"
