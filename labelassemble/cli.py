@@ -455,7 +455,8 @@ def experiment(
         str,
         typer.Argument(
             metavar="NAME",
-            help="figure-1a, figure-1c, table-1, ablations or pseudo-labels, or a YAML file of one's own.",
+            help="figure-1a, figure-1c, table-1, covid-few-labels, ablations or pseudo-labels, or a YAML file of "
+            "one's own.",
         ),
     ],
     overrides: Annotated[

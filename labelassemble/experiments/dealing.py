@@ -54,7 +54,7 @@ def deal(
         seed: of the dealing.
 
     Raises:
-        LabelAssembleError: more images, or more positives, than there are.
+        LabelAssembleError: more images, or more positives, than there are, or a part of sources that are not there.
     """
     order = np.random.default_rng([seed, 1]).permutation(stack.rows("train"))
     shows = np.zeros(len(order), dtype=np.bool_)
@@ -63,14 +63,14 @@ def deal(
     free = np.ones(len(order), dtype=np.bool_)
     taken: dict[str, NDArray[np.int64]] = {}
     for part in sorted(parts, key=_varies):
-        places = _take(part, free, shows, size)
+        places = _take(part, free & _may_take(part, stack, order, interest), shows, size)
         free[places] = False
         taken[part.name] = order[places]
     rows, targets, names = [], [], []
     for part in parts:
         if chosen is not None and part.name not in chosen:
             continue
-        mine = stack.targets[taken[part.name]].copy()
+        mine = stack.given[taken[part.name]].copy()
         labelled = labelled_classes(part, stack.classes, interest, other)
         mine[:, [name not in labelled for name in stack.classes]] = np.nan
         rows.append(taken[part.name])
@@ -93,6 +93,22 @@ def labelled_classes(
     if part.labels == "other":
         return () if other is None else (other,)
     return part.labels
+
+
+def _may_take(part: Part, stack: Stack, order: NDArray[np.int64], interest: str | None) -> NDArray[np.bool_]:
+    """Return which of the images are of the part's sources and, where positives are counted, labelled, bool [N]."""
+    may = np.ones(len(order), dtype=np.bool_)
+    if part.sources is not None:
+        there = [] if stack.sources is None else [str(name) for name in np.unique(stack.sources)]
+        if stack.sources is None or not set(part.sources) & set(there):
+            raise LabelAssembleError(
+                f"part '{part.name}' takes images of {', '.join(part.sources)}, "
+                f"but the sources of the dataset are {', '.join(there) or 'not known'}"
+            )
+        may &= np.isin(stack.sources[order], part.sources)
+    if part.positives is not None and interest is not None:
+        may &= ~np.isnan(stack.given[order, stack.classes.index(interest)])
+    return may
 
 
 def _varies(part: Part) -> int:

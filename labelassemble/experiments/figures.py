@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from io import BytesIO
+from itertools import cycle
 from textwrap import fill
 from typing import Any, Literal
 
@@ -12,10 +13,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from labelassemble.experiments.settings import Experiment, Setting
+from labelassemble.experiments.sources_summary import EVERYWHERE, PlaceRow
 from labelassemble.experiments.summary import ArmRow, Gain, correlation
 
 INK, MUTED, GRID = "#1f2933", "#7b8794", "#e4e7eb"
 COLOURS = ("#9aa5b1", "#2b6cb0", "#c2453b", "#2f855a", "#b7791f", "#6b46c1")
+_MARKS = {"whole": ("o", "-"), "border": ("s", "--"), "thumbnail": ("^", ":")}
 _RC: dict[Any, Any] = {"font.family": "sans-serif", "font.size": 9, "svg.hashsalt": "labelassemble"}
 
 
@@ -168,6 +171,79 @@ def similarity_figure(
         )
         _finish(figure, experiment.title, note, [], [])
         return _bytes(figure, kind)
+
+
+def sources_figure(
+    experiment: Experiment,
+    rows: Sequence[PlaceRow],
+    settings: Sequence[Setting],
+    kind: Literal["svg", "png"] | str,
+) -> bytes:
+    """Return AUC over the training size, a panel a setting and place, a line an arm, as an SVG or PNG file.
+
+    What sees a border or a thumbnail is dashed or dotted, in the colour of the arm that it is a baseline of. A place
+    where no arm has an AUC has no panel.
+    """
+    by_name = {setting.name: setting for setting in settings}
+    alike = [arm.model_dump_json(exclude={"name", "title", "sees"}) for arm in experiment.arms]
+    colours = dict(zip(dict.fromkeys(alike), cycle(COLOURS), strict=False))
+    shown = [row for row in rows if row.auc is not None and row.setting in by_name]
+    pairs = list(dict.fromkeys((row.setting, row.place) for row in shown))
+    columns = min(3, len(pairs))
+    with mpl.rc_context(_RC):
+        figure, panels = _panels(len(pairs), columns, width=3.4, height=3.0)
+        bottom = 0.5
+        for axes, (name, place) in zip(panels, pairs, strict=True):
+            setting = by_name[name]
+            mine = [row for row in shown if (row.setting, row.place) == (name, place)]
+            sizes = [n for n in setting.sizes if any(row.size == n for row in mine)]
+            for index, arm in enumerate(experiment.arms):
+                found = {row.size: row.auc for row in mine if row.arm == arm.name and row.auc is not None}
+                at = [n for n in sizes if n in found]
+                values = [found[n] for n in at]
+                offset = (index - (len(experiment.arms) - 1) / 2) * 0.1
+                lows = [value.mean if value.low is None else value.low for value in values]
+                highs = [value.mean if value.high is None else value.high for value in values]
+                bottom = min([bottom, *lows])
+                marker, line = _MARKS[arm.sees]
+                axes.errorbar(
+                    [sizes.index(n) + offset for n in at],
+                    [value.mean for value in values],
+                    yerr=[
+                        [value.mean - low for value, low in zip(values, lows, strict=True)],
+                        [high - value.mean for value, high in zip(values, highs, strict=True)],
+                    ],
+                    color=colours[alike[index]],
+                    marker=marker,
+                    markersize=4.5,
+                    linestyle=line,
+                    linewidth=1.3,
+                    capsize=2.5,
+                    label=arm.title or arm.name,
+                )
+            axes.axhline(0.5, color=MUTED, linewidth=0.7)
+            axes.set_xticks(range(len(sizes)), [str(n) for n in sizes])
+            axes.set_xlim(-0.5, len(sizes) - 0.5)
+            _style(axes, _place_title(experiment, setting, mine[0]))
+            axes.set_xlabel(experiment.size_axis, color=INK)
+        for index, axes in enumerate(panels):
+            axes.set_ylim(max(0.0, bottom - 0.02), 1.005)
+            if index % columns == 0:
+                axes.set_ylabel("AUC", color=INK)
+        counts = sorted({row.auc.count for row in shown if row.auc is not None})
+        note = (
+            f"Mean and Student's 95% interval over {_span(counts)} seeds, which deal the training images and draw "
+            "initial weights; the test images are the same for all. Over all test images the hospital helps "
+            "to guess: networks that see a border (dashed) or 8x8 pixels (dotted) show how far that goes. 0.5: chance."
+        )
+        handles, labels = panels[0].get_legend_handles_labels()
+        _finish(figure, experiment.title, note, handles, labels)
+        return _bytes(figure, kind)
+
+
+def _place_title(experiment: Experiment, setting: Setting, row: PlaceRow) -> str:
+    where = "all test images" if row.place == EVERYWHERE else f"within {row.place}"
+    return f"{_title(experiment, setting)}\n{where}\n{row.positives} positive, {row.negatives} negative"
 
 
 def _panels(

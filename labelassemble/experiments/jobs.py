@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from labelassemble.errors import LabelAssembleError, did_you_mean
+from labelassemble.experiments.measures import SourceResult
 from labelassemble.experiments.settings import Arm, Checkpoint, Experiment, NetOptions, Setting, overlaid
 from labelassemble.experiments.stack import Stack
 from labelassemble.loss import LossOptions
@@ -128,6 +129,7 @@ def _job(
         "chosen": [part.name for part in chosen],
         "checkpoint": experiment.checkpoint,
         **_unusual(experiment, arm),
+        **({} if arm.sees == "whole" else {"sees": arm.sees}),
     }
     left_out = {"cache_mb", "threads", "backend"}  # how quickly, not what
     brief = settings | {
@@ -184,6 +186,8 @@ class JobResult:
         class_auc: AUROC on the test images of every class of the network, by name, over the cells whose label is
             known; None where it is not defined. Empty in results of before it was measured.
         mean_auc: mean over the classes that have one; None without any, and in such results.
+        threshold, true_positives, true_negatives, leakage, leakage_within, sources: see `Measures`; None and empty in
+            results that are older than they.
     """
 
     auc: float | None
@@ -204,6 +208,16 @@ class JobResult:
     auc_best: float | None = None
     class_auc: dict[str, float | None] = field(default_factory=dict)
     mean_auc: float | None = None
+    threshold: float | None = None
+    true_positives: int | None = None
+    true_negatives: int | None = None
+    leakage: float | None = None
+    leakage_within: float | None = None
+    sources: tuple[SourceResult, ...] = ()
+
+    def __post_init__(self) -> None:
+        # JSON keeps a row as a list.
+        object.__setattr__(self, "sources", tuple(SourceResult(*row) for row in self.sources))
 
 
 class Results:

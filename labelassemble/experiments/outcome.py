@@ -9,9 +9,17 @@ from pathlib import Path
 import yaml
 
 from labelassemble.experiments.class_tables import class_differences, class_files, class_rows, class_sections
-from labelassemble.experiments.figures import arms_figure, similarity_figure, sizes_figure
+from labelassemble.experiments.figures import arms_figure, similarity_figure, sizes_figure, sources_figure
 from labelassemble.experiments.markdown import markdown_table
 from labelassemble.experiments.settings import Experiment, Setting
+from labelassemble.experiments.sources_summary import (
+    WithinDifference,
+    place_rows,
+    places_csv,
+    sources_csv,
+    within_differences,
+)
+from labelassemble.experiments.sources_table import sources_blocks
 from labelassemble.experiments.summary import (
     ArmRow,
     DifferenceRow,
@@ -44,6 +52,9 @@ def write_outcome(
     by_class = class_rows(done)
     by_class_differences = class_differences(done, experiment.comparisons)
     sections = class_sections(by_class, by_class_differences, test_names=TEST_NAMES)
+    places = place_rows(done)
+    inside = within_differences(done, experiment.comparisons)
+    sections += _sources_lines(experiment, done, inside)
     texts = {
         "runs.csv": runs_csv(done),
         "means.csv": to_csv(
@@ -91,6 +102,8 @@ def write_outcome(
             ),
             [(g.setting, g.size, g.arm, g.other, g.cosine, *astuple(g.gain)) for g in gained],
         )
+    if places:
+        texts |= {"sources.csv": sources_csv(done), "places.csv": places_csv(places)}
     output.mkdir(parents=True, exist_ok=True)
     files = []
     for name, text in texts.items():
@@ -102,6 +115,8 @@ def write_outcome(
             if not gained:
                 continue
             picture = similarity_figure(experiment, gained, settings, kind)
+        elif experiment.figure == "sources" and places:
+            picture = sources_figure(experiment, places, settings, kind)
         else:
             picture = sizes_figure(experiment, arms, settings, kind)
         files.append(_write(output / f"figure.{kind}", picture))
@@ -169,6 +184,32 @@ def table_text(
     if absent:
         lines += ["", "Not run:", "", *(f"- {sentence}" for sentence in absent)]
     return "\n".join(lines) + "\n"
+
+
+def _sources_lines(experiment: Experiment, done: Done, inside: Sequence[WithinDifference]) -> list[str]:
+    """Return what there is to say of runs over several sources; nothing for others."""
+    lines: list[str] = []
+    for block in sources_blocks(experiment, done):
+        lines += ["", block.text, "", *markdown_table(block.header, block.rows)]
+    if inside:
+        lines += [
+            "",
+            "Differences of the AUC within a source.",
+            "",
+            *markdown_table(
+                ("setting", "n", "within", "difference", "AUC", "95% interval", "p", "test", "seeds"),
+                [
+                    (
+                        *(d.setting, str(d.size), place, f"{d.first} - {d.second}"),
+                        f"{d.difference.value:+.4f}",
+                        _interval(d.difference.low, d.difference.high, "+"),
+                        *(_p(d.difference.p), TEST_NAMES[d.test], str(d.seeds)),
+                    )
+                    for place, d in inside
+                ],
+            ),
+        ]
+    return lines
 
 
 def _fits(gained: Sequence[Gain]) -> list[tuple[str, ...]]:

@@ -20,9 +20,10 @@ from labelassemble.views.policy import ViewOptions
 Test = Literal["two-sample-t", "welch-t", "paired-t"]
 Checkpoint = Literal["best", "last"]
 Metric = Literal["auc", "mean_auc"]
+Sees = Literal["whole", "border", "thumbnail"]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 OptionsT = TypeVar("OptionsT", bound=BaseModel)
-SHIPPED = ("figure-1a", "figure-1c", "table-1", "ablations", "pseudo-labels")
+SHIPPED = ("figure-1a", "figure-1c", "table-1", "covid-few-labels", "ablations", "pseudo-labels")
 
 
 class _Options(BaseModel):
@@ -35,9 +36,14 @@ Candidate = Annotated[Source | PackedSource, Field(discriminator="reader")]
 class Dataset(_Options):
     """Where images come from.
 
+    A label that is assumed (a source's `assume`) is one that nobody gave: it is what test images are held against, and
+    neither trained on nor chosen by.
+
     Attributes:
         places: sources as a training configuration names them, paths relative to the data folder; the first that is at
             hand is taken.
+        together: take all of them as one dataset of several sources. Of places with the same name the first that is at
+            hand is taken, and every name must have one.
         download: what to do when none is, a sentence.
         shown: how tables call it; default: its key.
         classes: the classes that take part; default: all.
@@ -48,9 +54,19 @@ class Dataset(_Options):
     places: Annotated[tuple[Candidate, ...], Field(min_length=1)]
     download: str
     shown: str | None = None
+    together: bool = False
     classes: tuple[str, ...] | None = None
     validation: Annotated[int, Field(ge=1)] | None = None
     test: Annotated[int, Field(ge=1)] | None = None
+
+    @model_validator(mode="after")
+    def _packed_stands_alone(self) -> Self:
+        for place in self.places:
+            if self.together and isinstance(place, PackedSource):
+                raise ValueError(
+                    f"together joins tables of image files, but the reader of '{place.name}' is {place.reader}"
+                )
+        return self
 
 
 class Part(_Options):
@@ -64,6 +80,8 @@ class Part(_Options):
         times: with `positives: size` and `images: size`, images are this many times the size.
         labels: the classes that the place labels: "interest", "others" (all the others), "all", "other" (the one that
             is assembled in this job), or names.
+        sources: the sources that its images come from, by name; of names that the dataset lacks nothing is taken, but
+            it must have one of them. None for all.
     """
 
     name: Name
@@ -73,6 +91,7 @@ class Part(_Options):
     positives: Annotated[int, Field(ge=1)] | Literal["size"] | None = None
     times: Annotated[int, Field(ge=1)] = 1
     labels: Literal["interest", "others", "all", "other"] | tuple[str, ...] = "all"
+    sources: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
 
 
 class Arm(_Options):
@@ -87,6 +106,8 @@ class Arm(_Options):
         labels: what its images are labelled with: by what their parts label ("parts"), or by everything that the
             dataset knows of them ("all").
         criterion: the loss: the paper's, or "released", that of the authors' released code (`released_loss`).
+        sees: what its network sees of every image: the "whole"; a "border" of an eighth of the side, the rest black; or
+            a "thumbnail" of 8x8 pixels, enlarged again. What the last two reach is no reading of the image.
         model, loss, train: what differs from the experiment's.
     """
 
@@ -96,6 +117,7 @@ class Arm(_Options):
     classes: Literal["interest", "all", "pair"] = "all"
     labels: Literal["parts", "all"] = "parts"
     criterion: Literal["paper", "released"] = "paper"
+    sees: Sees = "whole"
     model: dict[str, Any] = {}
     loss: dict[str, Any] = {}
     train: dict[str, Any] = {}
@@ -166,8 +188,9 @@ class Experiment(_Options):
     Attributes:
         title: what is asked.
         paper: what the paper reports, with where.
-        figure: "sizes" (AUC over training sizes, a panel a setting), "similarity" (gain over the queries' cosine) or
-            "arms" (a row an arm, a panel a setting).
+        figure: "sizes" (AUC over training sizes, a panel a setting), "sources" (likewise, and a panel a source within
+            which it is defined), "similarity" (gain over the queries' cosine) or "arms" (a row an arm, a panel a
+            setting).
         size_axis: what the sizes count, for figures.
         reference: the arm that the figure "arms" draws as a line; None for none.
         metric: what is measured on the test images, and on the validation images for the best checkpoint: "auc" of
@@ -178,7 +201,7 @@ class Experiment(_Options):
 
     title: str
     paper: str
-    figure: Literal["sizes", "similarity", "arms"] = "sizes"
+    figure: Literal["sizes", "sources", "similarity", "arms"] = "sizes"
     size_axis: str = "training images"
     reference: str | None = None
     metric: Metric = "auc"
@@ -284,6 +307,7 @@ def _check_names(experiment: Experiment, where: str) -> None:
         raise LabelAssembleError(
             f"{where}: reference names no arm: '{experiment.reference}'{did_you_mean(experiment.reference, arms)}"
         )
+    _check_sources(experiment, where)
     for comparison in experiment.comparisons:
         for name in comparison.arms:
             if name not in arms:
@@ -327,6 +351,17 @@ def _check_metric(experiment: Experiment, where: str) -> None:
             raise LabelAssembleError(
                 f"{where}: arm '{arm.name}' must have all classes for the metric mean_auc, got {arm.classes}"
             )
+
+
+def _check_sources(experiment: Experiment, where: str) -> None:
+    places = list(dict.fromkeys(p.name for dataset in experiment.datasets.values() for p in dataset.places))
+    for part in experiment.parts:
+        for name in part.sources or ():
+            # A file with a column of sources calls them "place/cell".
+            if name not in places and name.split("/")[0] not in places:
+                raise LabelAssembleError(
+                    f"{where}: part '{part.name}' names no source of a dataset: '{name}'{did_you_mean(name, places)}"
+                )
 
 
 def _sentence(error: ValidationError) -> str:

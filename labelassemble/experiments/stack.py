@@ -2,9 +2,11 @@
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -14,7 +16,7 @@ from labelassemble.data import Source, assemble
 from labelassemble.data.images import decode_image
 from labelassemble.errors import LabelAssembleError, did_you_mean
 from labelassemble.experiments.packed import PackedSource
-from labelassemble.experiments.settings import Dataset
+from labelassemble.experiments.settings import Candidate, Dataset
 from labelassemble.views.preprocess import resize, to_unit_range
 
 
@@ -32,7 +34,9 @@ class Stack:
         targets: float32 [N, C], NaN = unknown.
         splits: "train", "val" or "test" of each image.
         groups: the patient of each image, for intervals; an image without one is its own.
-        fingerprint: of pixels, labels and splits.
+        fingerprint: of pixels, labels, splits and, where there are several, sources.
+        sources: the source of each image; None where it is not known.
+        assumed: where a label was assumed and not given by anybody, bool [N, C]; None for nowhere.
     """
 
     file: Path
@@ -41,6 +45,15 @@ class Stack:
     splits: NDArray[np.str_]
     groups: NDArray[np.str_]
     fingerprint: str
+    sources: NDArray[np.str_] | None = None
+    assumed: NDArray[np.bool_] | None = None
+
+    @property
+    def given(self) -> NDArray[np.float32]:
+        """The targets without those that are assumed, float32 [N, C]."""
+        if self.assumed is None:
+            return self.targets
+        return np.where(self.assumed, np.float32(np.nan), self.targets)
 
     def paths(self, rows: NDArray[np.int64]) -> list[str]:
         """Return references to these images that views and `predict` take."""
@@ -62,28 +75,30 @@ def open_stack(name: str, dataset: Dataset, *, data: Path, size: int, channels: 
         cache: folder for stacks.
 
     Raises:
-        NotAtHand: no place of it exists.
+        NotAtHand: no place of it exists, or not all that belong together.
         LabelAssembleError: damaged files, or a class that it lacks.
     """
     key = hashlib.sha256(f"{dataset.model_dump_json()}|{data.resolve()}|{size}|{channels}".encode())
     file = cache.resolve() / f"{name}-{size}-{key.hexdigest()[:10]}.npz"
     if not file.exists():
-        _write(file, *_read(name, dataset, data, size, channels))
+        _write(file, _read(name, dataset, data, size, channels))
     with np.load(file, allow_pickle=False) as archive:
         classes = tuple(str(text) for text in archive["classes"])
         targets, splits, groups = archive["targets"], archive["splits"], archive["groups"]
         fingerprint = str(archive["fingerprint"])
+        sources, assumed = archive["sources"], archive["assumed"]
     if dataset.classes is not None:
         for wanted in dataset.classes:
             if wanted not in classes:
                 raise LabelAssembleError(
                     f"dataset '{name}' has no class '{wanted}'{did_you_mean(wanted, classes)}"
                 )
-        targets = targets[:, [classes.index(wanted) for wanted in dataset.classes]]
+        columns = [classes.index(wanted) for wanted in dataset.classes]
+        targets, assumed = targets[:, columns], assumed[:, columns]
         classes = dataset.classes
     splits = _limited(splits, "val", dataset.validation)
     splits = _limited(splits, "test", dataset.test)
-    return Stack(file, classes, targets, splits, groups, fingerprint)
+    return Stack(file, classes, targets, splits, groups, fingerprint, sources, assumed)
 
 
 def _limited(splits: NDArray[np.str_], split: str, count: int | None) -> NDArray[np.str_]:
@@ -96,23 +111,50 @@ def _limited(splits: NDArray[np.str_], split: str, count: int | None) -> NDArray
     return kept
 
 
-_Content = tuple[tuple[str, ...], NDArray[np.uint8], NDArray[np.float32], NDArray[np.str_], NDArray[np.str_]]
+class _Content(NamedTuple):
+    """What a stack's file holds; the fields are those of `Stack`."""
+
+    classes: tuple[str, ...]
+    images: NDArray[np.uint8]
+    targets: NDArray[np.float32]
+    splits: NDArray[np.str_]
+    groups: NDArray[np.str_]
+    sources: NDArray[np.str_]
+    assumed: NDArray[np.bool_]
 
 
 def _read(name: str, dataset: Dataset, data: Path, size: int, channels: int) -> _Content:
     reasons = []
-    for place in dataset.places:
-        start = getattr(place, "root", None) or getattr(place, "path", None)
-        if start is not None and not (data / start).exists():
-            reasons.append(f"{data / start} does not exist")
+    for places in _choices(dataset):
+        absent = [path for path in (data / _start(place) for place in places) if not path.exists()]
+        if absent:
+            reasons += [f"{path} does not exist" for path in absent]
             continue
         try:
-            if isinstance(place, PackedSource):
-                return _from_packed(place, data, size, channels)
-            return _from_source(place, data, size, channels)
+            return _from_places(places, data, size, channels)
         except LabelAssembleError as error:
             reasons.append(str(error))
+    reasons = list(dict.fromkeys(reasons))
     raise NotAtHand(f"dataset '{name}' is not at hand: {dataset.download} ({'; '.join(reasons)})")
+
+
+def _choices(dataset: Dataset) -> list[tuple[Candidate, ...]]:
+    """Return the ways to take the dataset, the first that works is taken: the places that each of them needs."""
+    if not dataset.together:
+        return [(place,) for place in dataset.places]
+    names = dict.fromkeys(place.name for place in dataset.places)
+    return list(product(*([place for place in dataset.places if place.name == name] for name in names)))
+
+
+def _start(place: Candidate) -> Path:
+    return getattr(place, "root", None) or getattr(place, "path", None) or Path()
+
+
+def _from_places(places: Sequence[Candidate], data: Path, size: int, channels: int) -> _Content:
+    first = places[0]
+    if isinstance(first, PackedSource):  # which stands alone
+        return _from_packed(first, data, size, channels)
+    return _from_sources([p for p in places if not isinstance(p, PackedSource)], data, size, channels)
 
 
 def _from_packed(place: PackedSource, data: Path, size: int, channels: int) -> _Content:
@@ -122,15 +164,24 @@ def _from_packed(place: PackedSource, data: Path, size: int, channels: int) -> _
     # The publisher has no validation images: a tenth of the training images, the same ones always.
     splits[np.random.default_rng(0).permutation(training)[: len(training) // 10]] = "val"
     pixels = _resized(len(splits), lambda row: packed.pixels[row], size, channels)
-    return packed.classes, pixels, packed.targets, splits, np.arange(len(splits)).astype("U")
+    return _Content(
+        packed.classes,
+        pixels,
+        packed.targets,
+        splits,
+        np.arange(len(splits)).astype("U"),
+        np.full(len(splits), place.name),
+        np.zeros(packed.targets.shape, dtype=np.bool_),
+    )
 
 
-def _from_source(place: Source, data: Path, size: int, channels: int) -> _Content:
-    table = assemble([place.resolved(data.resolve())], duplicates="path").table
+def _from_sources(places: Sequence[Source], data: Path, size: int, channels: int) -> _Content:
+    table = assemble([place.resolved(data.resolve()) for place in places], duplicates="path").table
     pixels = _resized(len(table.paths), lambda row: decode_image(str(table.paths[row])), size, channels)
     targets = table.targets().astype(np.float32)
     groups = np.where(table.groups == "", np.arange(len(table.groups)).astype("U"), table.groups)
-    return table.classes, pixels, targets, table.splits.astype("U5"), groups
+    splits = table.splits.astype("U5")
+    return _Content(table.classes, pixels, targets, splits, groups, table.sources, table.assumed)
 
 
 def _resized(
@@ -145,26 +196,20 @@ def _resized(
     return out[:, 0] if channels == 1 else np.ascontiguousarray(out.transpose(0, 2, 3, 1))
 
 
-def _write(
-    file: Path,
-    classes: tuple[str, ...],
-    pixels: NDArray[np.uint8],
-    targets: NDArray[np.float32],
-    splits: NDArray[np.str_],
-    groups: NDArray[np.str_],
-) -> None:
+def _write(file: Path, content: _Content) -> None:
     digest = hashlib.sha256()
-    for part in (pixels, targets, splits):
+    counted = [content.images, content.targets, content.splits]
+    if len(np.unique(content.sources)) > 1:  # one source may be called anything
+        counted += [content.sources, content.assumed]
+    elif content.assumed.any():
+        counted.append(content.assumed)
+    for part in counted:
         digest.update(np.ascontiguousarray(part).tobytes())
     file.parent.mkdir(parents=True, exist_ok=True)
     unfinished = file.with_name(f".{os.getpid()}-{file.name}")
-    np.savez(
-        unfinished,
-        images=pixels,
-        targets=targets,
-        splits=splits,
-        groups=groups,
-        classes=np.array(classes),
-        fingerprint=np.array(digest.hexdigest()[:16]),
-    )
+    values = content._asdict() | {
+        "classes": np.array(content.classes),
+        "fingerprint": np.array(digest.hexdigest()[:16]),
+    }
+    np.savez(unfinished, **values)
     os.replace(unfinished, file)

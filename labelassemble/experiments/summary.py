@@ -10,10 +10,13 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
+from labelassemble.evaluation import wilson
 from labelassemble.experiments.jobs import Job, JobResult
 from labelassemble.experiments.settings import Comparison, Test
 
 Done = Sequence[tuple[Job, JobResult]]
+
+RATES = ("sensitivity", "specificity", "accuracy")
 
 RUN_COLUMNS = (
     "setting",
@@ -39,6 +42,10 @@ RUN_COLUMNS = (
     "unknown_positive",
     "unknown_auc",
     "auc_best",
+    "threshold",
+    *(f"{rate}{end}" for rate in RATES for end in ("", "_low", "_high")),
+    "leakage",
+    "leakage_within",
     "fingerprint",
 )
 
@@ -180,12 +187,31 @@ def runs_csv(done: Done) -> str:
             *(r.auc, r.low, r.high, r.positives, r.negatives, r.train_images, r.train_positives),
             *(r.best_epoch, r.epochs, r.seconds, r.cosine),
             *(r.unknown, r.unknown_above, r.unknown_positive, r.unknown_auc, r.auc_best),
+            r.threshold,
+            *run_rates(r.positives, r.negatives, r.true_positives, r.true_negatives),
+            *(r.leakage, r.leakage_within),
             job.fingerprint,
             *(r.class_auc.get(name) for name in classes),
         ]
         for job, r in done
     ]
     return to_csv((*RUN_COLUMNS, *(f"auc:{name}" for name in classes)), rows)
+
+
+def run_rates(
+    positives: int, negatives: int, true_positives: int | None, true_negatives: int | None
+) -> list[float | None]:
+    """Return sensitivity, specificity and accuracy of a run, each with the ends of Wilson's interval; nine numbers."""
+    hits = (true_positives, true_negatives)
+    both = None if true_positives is None or true_negatives is None else true_positives + true_negatives
+    cells: list[float | None] = []
+    for successes, trials in zip((*hits, both), (positives, negatives, positives + negatives), strict=True):
+        interval = None if successes is None else wilson(successes, trials)
+        if successes is None or interval is None:
+            cells += [None, None, None]
+        else:
+            cells += [successes / trials, *interval]
+    return cells
 
 
 def to_csv(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:

@@ -16,7 +16,9 @@ from labelassemble.evaluation import auroc_per_class, delong
 from labelassemble.evaluation.metrics import known_masks
 from labelassemble.experiments.dealing import Dealt
 from labelassemble.experiments.jobs import Job, JobResult
+from labelassemble.experiments.measures import measure
 from labelassemble.experiments.released_loss import released_criterion
+from labelassemble.experiments.seen import seen
 from labelassemble.experiments.settings import NetOptions
 from labelassemble.experiments.stack import Stack
 from labelassemble.head import ClassQueryHead
@@ -128,6 +130,7 @@ def train_job(job: Job, stack: Stack, dealt: Dealt, run: Path, *, console: Conso
         TrainingInterrupted: on Ctrl-C.
         LabelAssembleError: a loss that is not finite, or a class that no source labels for a head that needs it.
     """
+    stack = seen(stack, job.arm.sees)
     columns = [stack.classes.index(name) for name in job.classes]
     measured = range(len(columns)) if job.setting.interest is None else range(1)
     targets = (dealt.truth if job.arm.labels == "all" else dealt.targets)[:, columns]
@@ -151,7 +154,7 @@ def train_job(job: Job, stack: Stack, dealt: Dealt, run: Path, *, console: Conso
     validation = Validation(
         paths=stack.paths(rows["val"]),
         # By what is measured alone: arms must be chosen by the same labels.
-        targets=_columns_alone(stack.targets[rows["val"]][:, columns], measured),
+        targets=_columns_alone(stack.given[rows["val"]][:, columns], measured),
         views=job.views,
         auroc=partial(auroc_per_class, classes=job.classes),
         interest=measured,
@@ -189,8 +192,10 @@ def train_job(job: Job, stack: Stack, dealt: Dealt, run: Path, *, console: Conso
         scores = predict(net, tested, job.views, batch_size=256)
     aucs = _aucs(truth, scores, job.classes)
     auc, low, high = _mean(aucs), None, None
+    measures = {}
     if job.setting.interest is not None:
         auc, low, high = _area(truth[:, 0], scores[:, 0], stack.groups[rows["test"]], job.setting.interest)
+        measures = measure(net, stack, scores[:, 0], column=columns[0], views=job.views)._asdict()
     unknown = np.isnan(targets[:, measured])
     share_above = share_positive = auc_unknown = None
     if unknown.any():
@@ -224,6 +229,7 @@ def train_job(job: Job, stack: Stack, dealt: Dealt, run: Path, *, console: Conso
         unknown_auc=auc_unknown,
         class_auc=dict(zip(job.classes, aucs, strict=True)),
         mean_auc=_mean(aucs),
+        **measures,
     )
 
 

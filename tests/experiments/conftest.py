@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from PIL import Image
 
 TINY = """\
 title: "Tiny"
@@ -53,3 +54,67 @@ def shapes(tmp_path: Path) -> Path:
         images[labels == 2, 7:9, 7:9] += 150
         np.savez(folder / f"{split}.npz", images=images, labels=labels)
     return tmp_path / "data"
+
+
+HOSPITALS = """\
+title: "Hospitals"
+paper: "no figure of the paper"
+figure: sources
+checkpoint: last
+seeds: 2
+datasets:
+  hospitals:
+    together: true
+    places:
+      - {name: east, reader: csv, path: east.csv, classes: [mass]}
+      - {name: west, reader: csv, path: nowhere.csv, classes: [mass]}
+      - {name: west, reader: csv, path: west.csv, classes: [mass]}
+      - {name: archive, reader: csv, path: archive.csv, classes: [stripe], assume: {mass: negative}}
+    download: "ask the hospitals"
+settings: [{name: masses, data: hospitals, interest: mass, sizes: [4, 8]}]
+parts:
+  - {name: clinic, images: size, times: 2, positives: size, labels: interest, sources: [east, west]}
+  - {name: old, images: all, labels: others, sources: [archive]}
+arms:
+  - {name: alone, classes: interest, parts: [clinic]}
+  - {name: border, sees: border}
+comparisons: [{arms: [border, alone], tests: [paired-t]}]
+views: {size: 16, weak: {flip: 0.0}}
+loss: {pseudo_weight: 0.0, consistency_weight: 0.0, warmup_epochs: 0}
+train: {epochs: 1, steps_per_epoch: 2, batch_size: 8, lr: 1.0e-3, sampling: balanced, early_stop: null}
+"""
+
+
+@pytest.fixture
+def hospital_values() -> dict[str, Any]:
+    """The values of an experiment over `hospitals`, which trains in a second."""
+    values: dict[str, Any] = yaml.safe_load(HOSPITALS)
+    return values
+
+
+@pytest.fixture
+def hospitals(tmp_path: Path) -> Path:
+    """A data folder with three tables of 48 images, a patient each: two label a mass, one only a stripe.
+
+    Splits of a table: 24 train, 8 val, 16 test. Half of the images show what the table labels. The archive's images are
+    brighter at their border.
+    """
+    rng = np.random.default_rng(0)
+    folder = tmp_path / "hospitals"
+    (folder / "images").mkdir(parents=True)
+    for source, finding in (("east", "mass"), ("west", "mass"), ("archive", "stripe")):
+        lines = [f"path,patient,split,{finding}"]
+        for index in range(48):
+            pixels = rng.integers(0, 60, (16, 16), dtype=np.uint8)
+            if source == "archive":
+                pixels[:2] += 100
+            if index % 2 and finding == "mass":
+                pixels[5:11, 5:11] += 150
+            elif index % 2:
+                pixels[:, 7:9] += 100
+            name = f"images/{source}-{index}.png"
+            Image.fromarray(pixels).save(folder / name)
+            split = ("train", "train", "train", "val", "test", "test")[index // 2 % 6]
+            lines.append(f"{name},{index},{split},{index % 2}")
+        (folder / f"{source}.csv").write_text("\n".join(lines) + "\n")
+    return folder

@@ -1,5 +1,6 @@
 """Dealing: nested sizes, disjoint parts, the same images for every arm, labels only where a part gives them."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -94,3 +95,51 @@ def test_without_a_class_of_interest(stack: Stack) -> None:
         seed=0,
     )
     assert (~np.isnan(dealt.targets)).all(axis=0).tolist() == [True, False, True]
+
+
+@pytest.fixture
+def several(stack: Stack) -> Stack:
+    """The images by turns of a clinic, where one lacks its label, and of an archive, assumed to have no eight."""
+    clinic = np.arange(90) // 3 % 2 == 0
+    targets = stack.targets.copy()
+    targets[0, 0] = np.nan
+    assumed = np.stack([~clinic, np.zeros(90, np.bool_), np.zeros(90, np.bool_)], axis=1)
+    return replace(stack, targets=targets, sources=np.where(clinic, "clinic", "archive"), assumed=assumed)
+
+
+def test_a_part_takes_images_of_its_sources(several: Stack) -> None:
+    parts = [
+        Part(name="labelled", images=9, labels="interest", sources=("clinic", "elsewhere")),
+        Part(name="old", images="all", labels="others", sources=("archive",)),
+    ]
+    dealt = _deal(several, parts)
+    assert several.sources is not None
+    assert set(several.sources[dealt.rows[:9]]) == {"clinic"}
+    assert sorted(dealt.rows[9:]) == [row for row in range(60) if row // 3 % 2]
+    with pytest.raises(LabelAssembleError, match="takes 31 training images, but 30 are left"):
+        _deal(several, [Part(name="a", images=31, sources=("clinic",))])
+
+
+def test_assumed_labels_are_truth_and_not_trained_on(several: Stack) -> None:
+    dealt = _deal(several, [Part(name="old", images="all", sources=("archive",))])
+    assert np.isnan(dealt.targets[:, 0]).all()
+    assert not np.isnan(dealt.truth[:, 0]).any()
+    assert not np.isnan(dealt.targets[:, 1:]).any()
+
+
+def test_where_positives_are_counted_images_are_labelled(several: Stack) -> None:
+    part = Part(name="clinic", images=29, positives=9, labels="interest")
+    assert not np.isnan(_deal(several, [part]).targets[:, 0]).any()
+    with pytest.raises(LabelAssembleError, match="but 9 positives and 20 others are left"):
+        _deal(several, [Part(name="clinic", images=29, positives=8)])
+
+
+def test_sources_that_are_not_there(several: Stack, stack: Stack) -> None:
+    part = Part(name="far", sources=("moon", "mars"))
+    with pytest.raises(
+        LabelAssembleError,
+        match="part 'far' takes images of moon, mars, but the sources of the dataset are archive, clinic",
+    ):
+        _deal(several, [part])
+    with pytest.raises(LabelAssembleError, match="the sources of the dataset are not known"):
+        _deal(stack, [part])

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from labelassemble.errors import LabelAssembleError
+from labelassemble.experiments.packed import PackedSource
 from labelassemble.experiments.settings import SHIPPED, load_experiment, make_experiment, overlaid
 from labelassemble.training.options import TrainOptions
 
@@ -52,6 +53,27 @@ def test_an_experiment_that_is_not_there() -> None:
             {"settings": [{"name": "a", "data": "shape", "interest": "x", "sizes": [3]}]},
             "setting 'a' names no dataset: 'shape', did you mean 'shapes'",
         ),
+        (
+            {"parts": [{"name": "a", "sources": ["shape"]}]},
+            "part 'a' names no source of a dataset: 'shape', did you mean 'shapes'",
+        ),
+        ({"parts": [{"name": "a", "sources": []}]}, "'parts.0.sources': tuple should have at least 1 item"),
+        (
+            {"arms": [{"name": "a", "sees": "middle"}]},
+            "'arms.0.sees': input should be 'whole', 'border' or 'th",
+        ),
+        (
+            {
+                "datasets": {
+                    "shapes": {
+                        "together": True,
+                        "download": "",
+                        "places": [{"name": "s", "reader": "archives", "root": "s"}],
+                    }
+                }
+            },
+            "together joins tables of image files, but the reader of 's' is archives",
+        ),
         ({"title": None}, "'title': input should be a valid string, got None"),
     ],
 )
@@ -71,3 +93,24 @@ def test_overlays_change_single_keys() -> None:
     options = TrainOptions.model_validate({"plateau": {"patience": 3}, "epochs": 7})
     changed = overlaid(options, {"plateau": {"factor": 0.1}, "lr": 1.0})
     assert (changed.plateau.patience, changed.plateau.factor, changed.lr, changed.epochs) == (3, 0.1, 1.0, 7)
+
+
+def test_a_part_may_name_a_source_within_a_file(tiny: dict[str, Any]) -> None:
+    tiny["parts"][0]["sources"] = ["shapes/drawn", "elsewhere"]
+    assert make_experiment(tiny).parts[0].sources == ("shapes/drawn", "elsewhere")
+
+
+def test_few_covid_labels_come_from_clinics_and_archives_know_nothing_of_it() -> None:
+    experiment = load_experiment("covid-few-labels")
+    assert [setting.sizes for setting in experiment.settings] == [(50, 100, 200)] * 2
+    assumed = {
+        place.name
+        for dataset in experiment.datasets.values()
+        for place in dataset.places
+        if not isinstance(place, PackedSource) and place.assume
+    }
+    clinic, archives = experiment.parts
+    assert set(archives.sources or ()) == assumed == {"nih", "kermany"}
+    assert not assumed & set(clinic.sources or ())
+    assert {arm.sees for arm in experiment.arms} == {"whole", "border", "thumbnail"}
+    assert experiment.train.sampling == "balanced"

@@ -1,7 +1,9 @@
 """Stacks: the publishers' forms, one decode, and a sentence where a dataset is not at hand or damaged."""
 
+from hashlib import sha256
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -115,3 +117,59 @@ def test_a_table_keeps_its_splits_and_patients(small_sources: Path) -> None:
         "test": 6,
     }
     assert len(set(stack.groups.tolist())) == 24
+
+
+def _hospitals(values: dict[str, Any]) -> Dataset:
+    return Dataset.model_validate(values["datasets"]["hospitals"])
+
+
+def test_several_places_together(hospital_values: dict[str, Any], hospitals: Path) -> None:
+    stack = _open(_hospitals(hospital_values), hospitals)
+    assert stack.classes == ("mass", "stripe")
+    assert stack.sources is not None
+    assert stack.assumed is not None
+    assert list(dict.fromkeys(stack.sources.tolist())) == ["east", "west", "archive"]
+    archive = stack.sources == "archive"
+    assert (stack.targets[archive, 0] == 0).all()
+    assert (stack.assumed == np.stack([archive, np.zeros(144, np.bool_)], axis=1)).all()
+    assert np.isnan(stack.given[archive, 0]).all()
+    assert (stack.given[~archive, 0] == stack.targets[~archive, 0]).all()
+    assert np.isnan(stack.targets[~archive, 1]).all()
+    assert len(set(stack.groups.tolist())) == 144  # patient 3 of one hospital is not patient 3 of another
+
+
+def test_what_belongs_together_must_all_be_there(hospital_values: dict[str, Any], hospitals: Path) -> None:
+    (hospitals / "west.csv").unlink()
+    with pytest.raises(
+        NotAtHand, match=r"ask the hospitals \(.*nowhere.csv does not exist; .*west.csv does not"
+    ):
+        _open(_hospitals(hospital_values), hospitals)
+
+
+def test_assumed_labels_follow_the_chosen_classes(hospital_values: dict[str, Any], hospitals: Path) -> None:
+    hospital_values["datasets"]["hospitals"]["classes"] = ["stripe", "mass"]
+    stack = _open(_hospitals(hospital_values), hospitals)
+    assert stack.assumed is not None
+    assert stack.assumed.any(axis=0).tolist() == [False, True]
+
+
+def test_the_fingerprint_of_one_source_is_of_pixels_labels_and_splits(small_sources: Path) -> None:
+    place = {"name": "n", "reader": "csv", "path": "north.csv"}
+    stack = _open(_dataset(place), small_sources)
+    with np.load(stack.file) as archive:
+        parts = [archive[name].tobytes() for name in ("images", "targets", "splits")]
+    assert stack.fingerprint == sha256(b"".join(parts)).hexdigest()[:16]  # as it was before sources counted
+
+
+def test_sources_and_what_is_assumed_count_in_the_fingerprint(
+    hospital_values: dict[str, Any], hospitals: Path
+) -> None:
+    first = _open(_hospitals(hospital_values), hospitals).fingerprint
+    places = hospital_values["datasets"]["hospitals"]["places"]
+    places[0]["name"] = "orient"
+    second = _open(_hospitals(hospital_values), hospitals).fingerprint
+    places[1:] = []
+    alone = _open(_hospitals(hospital_values), hospitals).fingerprint
+    places[0]["assume"] = {"mass": "negative"}  # every label is given, so that nothing is assumed
+    assert _open(_hospitals(hospital_values), hospitals).fingerprint == alone
+    assert len({first, second, alone}) == 3
