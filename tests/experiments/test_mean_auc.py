@@ -150,6 +150,20 @@ def test_a_network_with_a_part_a_source_gets_each_images_source(
     assert set(batch.sources.tolist()) == {0, 1}
 
 
+def test_a_source_that_labels_none_of_the_networks_classes_teaches_nothing(
+    tiny: dict[str, Any], shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny["parts"] = [
+        {"name": "a", "images": "size", "labels": ["dot"]},
+        {"name": "b", "images": "size", "labels": ["square"]},
+    ]
+    tiny["arms"] = [{"name": "heads", "classes": "interest", "model": {"head": "source_heads"}}]
+    caught = _caught(tiny, "heads", shapes, tmp_path, monkeypatch)
+    assert caught["net"].sources == {"b": ("square",)}
+    batch = next(iter(caught["views"].epoch(0, strong=False)))
+    assert (batch.sources == torch.where(torch.isnan(batch.targets[:, 0]), -1, 0)).all()
+
+
 def test_what_the_other_arms_train_with(
     table: dict[str, Any], shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
