@@ -25,7 +25,6 @@ from labelassemble.models import AssembleNet
 from labelassemble.views.policy import ViewOptions
 
 CLASSES = ("square", "stripe", "dot")
-PLAIN = {"pseudo_weight": 0.0, "consistency_weight": 0.0}
 
 
 @pytest.fixture
@@ -207,6 +206,16 @@ def test_the_aucs_of_all_classes_are_kept_with_a_class_of_interest_too(
     assert multi.class_auc["square"] == pytest.approx(multi.auc)
     assert "auc:square" not in (tmp_path / "out" / "runs.csv").read_text()
     assert not (tmp_path / "out" / "classes.csv").exists()
+
+
+def test_the_last_epoch_and_the_chosen_one_are_measured_alike(
+    table: dict[str, Any], shapes: Path, tmp_path: Path
+) -> None:
+    table["arms"] = [{"name": "masked"}]
+    table |= {"comparisons": [], "reference": None, "checkpoint": "last"}
+    report, _ = _run(table, tmp_path / "out", shapes, seeds=1)
+    ((_, result),) = report.done
+    assert result.auc == result.mean_auc == result.auc_best  # of one epoch
 
 
 def test_results_of_before_there_were_classes_count(
