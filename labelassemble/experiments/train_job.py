@@ -150,7 +150,8 @@ def train_job(job: Job, stack: Stack, dealt: Dealt, run: Path, *, console: Conso
         device=device,
     )
     if net.needs_sources:
-        views = ViewsWithSources(views, np.array([list(sources).index(part) for part in dealt.parts]))
+        places = {part: place for place, part in enumerate(sources)}
+        views = ViewsWithSources(views, np.array([places.get(part, -1) for part in dealt.parts.tolist()]))
     validation = Validation(
         paths=stack.paths(rows["val"]),
         # By what is measured alone: arms must be chosen by the same labels.
@@ -236,12 +237,12 @@ def train_job(job: Job, stack: Stack, dealt: Dealt, run: Path, *, console: Conso
 def _sources(
     parts: NDArray[np.str_], targets: NDArray[np.float32], classes: Sequence[str]
 ) -> dict[str, tuple[str, ...]]:
-    """Return the classes that each part labels, by its name, in the order in which the parts come."""
+    """Return the classes that each part labels, by its name, in the order in which the parts come; not of none."""
     labelled = {}
     for part in dict.fromkeys(parts.tolist()):
         known = ~np.isnan(targets[parts == part])
-        labelled[part] = tuple(name for name, any_ in zip(classes, known.any(axis=0), strict=True) if any_)
-    return labelled
+        labelled[part] = tuple(name for name, own in zip(classes, known.any(axis=0), strict=True) if own)
+    return {part: names for part, names in labelled.items() if names}
 
 
 def _columns_alone(targets: NDArray[np.float32], columns: Sequence[int]) -> NDArray[np.float32]:

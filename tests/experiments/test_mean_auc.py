@@ -25,7 +25,6 @@ from labelassemble.models import AssembleNet
 from labelassemble.views.policy import ViewOptions
 
 CLASSES = ("square", "stripe", "dot")
-PLAIN = {"pseudo_weight": 0.0, "consistency_weight": 0.0}
 
 
 @pytest.fixture
@@ -150,6 +149,20 @@ def test_a_network_with_a_part_a_source_gets_each_images_source(
     assert set(batch.sources.tolist()) == {0, 1}
 
 
+def test_a_source_that_labels_none_of_the_networks_classes_teaches_nothing(
+    tiny: dict[str, Any], shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny["parts"] = [
+        {"name": "a", "images": "size", "labels": ["dot"]},
+        {"name": "b", "images": "size", "labels": ["square"]},
+    ]
+    tiny["arms"] = [{"name": "heads", "classes": "interest", "model": {"head": "source_heads"}}]
+    caught = _caught(tiny, "heads", shapes, tmp_path, monkeypatch)
+    assert caught["net"].sources == {"b": ("square",)}
+    batch = next(iter(caught["views"].epoch(0, strong=False)))
+    assert (batch.sources == torch.where(torch.isnan(batch.targets[:, 0]), -1, 0)).all()
+
+
 def test_what_the_other_arms_train_with(
     table: dict[str, Any], shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -193,6 +206,16 @@ def test_the_aucs_of_all_classes_are_kept_with_a_class_of_interest_too(
     assert multi.class_auc["square"] == pytest.approx(multi.auc)
     assert "auc:square" not in (tmp_path / "out" / "runs.csv").read_text()
     assert not (tmp_path / "out" / "classes.csv").exists()
+
+
+def test_the_last_epoch_and_the_chosen_one_are_measured_alike(
+    table: dict[str, Any], shapes: Path, tmp_path: Path
+) -> None:
+    table["arms"] = [{"name": "masked"}]
+    table |= {"comparisons": [], "reference": None, "checkpoint": "last"}
+    report, _ = _run(table, tmp_path / "out", shapes, seeds=1)
+    ((_, result),) = report.done
+    assert result.auc == result.mean_auc == result.auc_best  # of one epoch
 
 
 def test_results_of_before_there_were_classes_count(

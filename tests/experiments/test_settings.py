@@ -28,6 +28,22 @@ def test_the_papers_setting_is_the_same_file_with_other_numbers() -> None:
     )
 
 
+def test_table_1_and_the_ablations_are_what_they_say() -> None:
+    table = load_experiment(
+        "table-1", ["model.backbone=densenet121", "train.ema=null", "loss.warmup_epochs=5"]
+    )
+    assert (table.model.backbone, table.train.ema, table.loss.warmup_epochs) == ("densenet121", None, 5)
+    first, second = (set(part.labels) for part in table.parts)
+    assert (len(first), len(second), len(first & second)) == (7, 7, 3)
+    assert first | second == set(table.datasets["nih"].classes or ())
+    assert {comparison.arms[1] for comparison in table.comparisons} == {"full-labels", "masked-bce"}
+    ablations = load_experiment("ablations")
+    against = {comparison.arms[0] for comparison in ablations.comparisons}
+    assert against == {arm.name for arm in ablations.arms} - {"as-published"}
+    losses = [overlaid(ablations.loss, arm.loss) for arm in ablations.arms]
+    assert {loss.temperature for loss in losses} == {1.0, 2.0, 4.0, float("inf")}
+
+
 def test_an_experiment_that_is_not_there() -> None:
     with pytest.raises(
         LabelAssembleError, match="no experiment is called 'figure-1b', did you mean 'figure-1"
