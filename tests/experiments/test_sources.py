@@ -6,7 +6,9 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 from rich.console import Console
 
 from labelassemble.errors import LabelAssembleError
@@ -252,3 +254,46 @@ def test_the_figure_has_a_panel_a_place_and_a_line_an_arm(experiment: Experiment
     assert text.count('<g id="axes_') == 2  # all test images, and the source with both
     for words in ("within both", "10 positive, 20 negative", "alone, sees the border"):
         assert words in text
+
+
+def test_the_publishers_datasets_where_somebody_has_them(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    covidx, nih = tmp_path / "COVIDx-CXR2", tmp_path / "ChestX-ray14"
+    for folder in (covidx / "train", covidx / "test", nih / "images"):
+        folder.mkdir(parents=True)
+
+    def draw(path: Path) -> None:
+        Image.fromarray(rng.integers(0, 255, (16, 16), dtype=np.uint8)).save(path)
+
+    for split, count in (("train", 60), ("test", 24)):
+        lines = []
+        for index in range(count):
+            lines.append(f"{split}{index} {index}.png {('positive', 'negative')[index % 2]} cohen")
+            draw(covidx / split / f"{index}.png")
+        (covidx / f"{split}.txt").write_text("\n".join(lines) + "\n")
+    entries = ["Image Index,Finding Labels,Follow-up #,Patient ID"]
+    for index in range(40):
+        entries.append(f"{index}.png,{('No Finding', 'Edema|Mass')[index % 2]},0,{index}")
+        draw(nih / "images" / f"{index}.png")
+    (nih / "Data_Entry_2017.csv").write_text("\n".join(entries) + "\n")
+    (nih / "train_val_list.txt").write_text("".join(f"{index}.png\n" for index in range(24)))
+    (nih / "test_list.txt").write_text("".join(f"{index}.png\n" for index in range(24, 40)))
+
+    values = load_experiment(
+        "covid-few-labels", ["train.epochs=1", "train.steps_per_epoch=1", "views.size=16"]
+    )
+    experiment = values.model_copy(
+        update={
+            "settings": tuple(s.model_copy(update={"sizes": (3,)}) for s in values.settings),
+            "arms": values.arms[:2],
+            "comparisons": values.comparisons[:1],
+        }
+    )
+    report = run_experiment(experiment, tmp_path / "out", data=tmp_path, console=Console(quiet=True), seeds=1)
+    assert [sentence.split(" is")[0] for sentence in report.absent] == ["dataset 'collections'"]
+    (alone, first), (assembled, second) = report.done
+    assert (alone.classes, len(assembled.classes)) == (("COVID-19",), 15)
+    assert (first.train_images, first.train_positives, first.positives, first.negatives) == (6, 3, 12, 28)
+    assert [(row.source, row.assumed) for row in second.sources] == [("covidx", 0), ("nih", 16)]
+    assert second.leakage is not None
+    assert second.unknown == second.train_images - 6
