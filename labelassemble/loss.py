@@ -34,6 +34,11 @@ class LossOptions(BaseModel):
     consistency_weight: Weight = Field(1.0, description="weight of the consistency between the two views")
     warmup_epochs: int = Field(5, ge=0, description="epochs with known labels alone")
     ramp_epochs: int = Field(0, ge=0, description="epochs in which the two weights then rise to their values")
+    min_positives: int = Field(
+        0,
+        ge=0,
+        description="a class with fewer labelled positives gets no pseudo-labels; 0 gives them to all",
+    )
     pos_weight: Literal["balanced"] | dict[str, Weight] | None = Field(
         None, description="weight of positives by class name, or balanced: negatives over positives"
     )

@@ -15,6 +15,7 @@ from labelassemble.evaluation.comparison import ComparedClass, Comparison, compa
 from labelassemble.evaluation.results import NOT_DEFINED, ClassResult, number, with_interval
 from labelassemble.evaluation.runfolder import History, RunFolder
 from labelassemble.evaluation.wording import count_text
+from labelassemble.training.collapse import CollapseWatch
 
 
 @dataclass(frozen=True)
@@ -157,6 +158,12 @@ def learning_figures(
     shares = history.pseudo_positive
     told = [name for name in interest if name in shares] or list(shares)
     positive = [charts.Series(name, shares[name]) for name in told[: charts.SERIES]]
+    watch = CollapseWatch(list(shares))
+    one_sided = [
+        f"Epoch {epoch}: {warning}."
+        for epoch, of_epoch in zip(history.epochs, zip(*shares.values(), strict=True), strict=False)
+        for warning in watch.update(of_epoch)
+    ]
     figures = []
     for name, series, axis, top in (
         ("Loss", loss, "loss", None),
@@ -176,8 +183,9 @@ def learning_figures(
             share=axis == "share",
         )
         legend = tuple((charts.swatch(index), line.name, _last(line)) for index, line in enumerate(drawn))
-        note = "" if mark is None else f"Dotted line: pseudo-labels count from epoch {mark} on."
-        figures.append(Figure(name, drawing, legend, note))
+        notes = [] if mark is None else [f"Dotted line: pseudo-labels count from epoch {mark} on."]
+        notes += one_sided if axis == "share" else []
+        figures.append(Figure(name, drawing, legend, " ".join(notes)))
     return tuple(figures)
 
 

@@ -51,7 +51,7 @@ class EpochRow:
         images_per_second: training images seen a second of training, validation left out; not in the file.
         val_auc: AUROC a class; None = not defined (one state only).
         pseudo_positive: share of a class's unknown labels that the pseudo-labels put on the positive side, the others
-            on the negative one; None in warm-up, and for a class without unknown labels.
+            on the negative one; None in warm-up, and for a class without unknown labels or without pseudo-labels.
     """
 
     epoch: int

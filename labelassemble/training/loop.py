@@ -25,9 +25,10 @@ from labelassemble.training.events import Events
 from labelassemble.training.history import EpochRow, History
 from labelassemble.training.interrupt import StopRequest, TrainingInterrupted
 from labelassemble.training.options import TrainOptions
+from labelassemble.training.rare import labelled_positives, withheld_classes, withhold
 from labelassemble.training.schedule import Best, TermWeights, term_weights
 from labelassemble.training.steps import seed_step, steps_together
-from labelassemble.training.tally import Tally, step_record
+from labelassemble.training.tally import Sums, Tally, step_record
 from labelassemble.training.validation import Validation, validate
 from labelassemble.training.weights import class_weights
 from labelassemble.views.batch import Batch, Views
@@ -91,11 +92,11 @@ def fit(
         views: training batches, of each this process's part.
         validation: validation images.
         classes: names of the C classes.
-        loss: weights, threshold, temperature and warm-up.
+        loss: weights, threshold, temperature, warm-up, and how many positives a class needs to be pseudo-labelled.
         options: epochs, learning rate and so on.
         run: the run's folder.
         train_paths: files of the training images.
-        train_targets: float32 [N, C] of the training images, from which a balanced pos_weight is counted.
+        train_targets: float32 [N, C] of the training images, from which positives and a balanced pos_weight come.
         description: texts stored in every checkpoint, with which the network can be built again.
         resume: what `load_checkpoint` gave for last.pt; None starts anew.
         display: shows progress.
@@ -123,7 +124,13 @@ def fit(
     scaler = torch.amp.GradScaler(device.type, enabled=precision == torch.float16)
     ema = None if options.ema is None else Ema(net, options.ema)
     pos_weight, class_weight = class_weights(loss, classes, train_targets)
-    tally, watch = Tally(classes, train_paths, processes), CollapseWatch(classes)
+    positives = labelled_positives(train_targets)
+    withheld = withheld_classes(positives, loss.min_positives)
+    if withheld is not None:
+        withheld = withheld.to(device)
+        if processes.first:
+            _tell_of_withheld(withheld, classes, positives, loss.min_positives)
+    tally, watch = Tally(classes, train_paths, processes), CollapseWatch(classes, positives)
     best, epoch, first_step, seconds = Best(), 0, 0, 0.0
     if resume is not None:
         net.load_state_dict(resume["model"])
@@ -213,8 +220,11 @@ def fit(
                         logits_weak, logits_strong = _forward(network, part, device)
                     logits_weak = logits_weak.float()
                     logits_strong = None if logits_strong is None else logits_strong.float()
+                    weak, strong = logits_weak, logits_strong
+                    if withheld is not None:
+                        weak, strong = withhold(weak, strong, targets, withheld)
                     terms = part_terms(
-                        criterion, logits_weak, logits_strong, targets, part=count(part.targets), whole=counts
+                        criterion, weak, strong, targets, part=count(part.targets), whole=counts
                     )
                     scaler.scale(terms.total).backward()  # type: ignore[no-untyped-call]
                     record += step_record(terms, logits_weak, targets, loss.threshold)
@@ -272,7 +282,7 @@ def fit(
                 val_auc_interest=scores.auc_interest,
                 images_per_second=(sums.images - seen_before) / max(trained_for, 1e-9),
                 val_auc=scores.auc,
-                pseudo_positive=sums.positive_shares() if pseudo_labelled else (None,) * len(classes),
+                pseudo_positive=_shares(sums, withheld) if pseudo_labelled else (None,) * len(classes),
             )
             warnings = watch.update(row.pseudo_positive)
             if processes.first:
@@ -313,6 +323,22 @@ def _criterion(
         class_weight=class_weight,
         detach_target=loss.detach_target,
     )
+
+
+def _shares(sums: Sums, withheld: Tensor | None) -> tuple[float | None, ...]:
+    """Return the share of a class's pseudo-labels on the positive side; None for a class that has none."""
+    shares = sums.positive_shares()
+    if withheld is None:
+        return shares
+    return tuple(None if out else share for share, out in zip(shares, withheld.tolist(), strict=True))
+
+
+def _tell_of_withheld(
+    withheld: Tensor, classes: Sequence[str], positives: Sequence[int], at_least: int
+) -> None:
+    few = zip(classes, positives, withheld.tolist(), strict=True)
+    named = ", ".join(f"'{name}' ({count})" for name, count, out in few if out)
+    _log.info("no pseudo-labels for classes with fewer than %d labelled positives: %s", at_least, named)
 
 
 def _check_finite(net: nn.Module) -> None:

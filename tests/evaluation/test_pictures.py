@@ -65,3 +65,20 @@ def test_shares_of_positive_pseudo_labels_are_drawn_where_they_are_recorded(tmp_
             assert history.pseudo_positive == {"a": (None, None), "b": (0.25, 0.5)}
             assert figures[-1].name == "Unknown labels that the model takes for positive"
             assert [entry[1:] for entry in figures[-1].legend] == [("b", "last epoch: 0.500")]
+            assert figures[-1].note == ""
+
+
+def test_a_collapse_stands_under_the_shares_of_whichever_class_it_is(tmp_path):
+    columns = ["epoch", "seconds", "pseudo_weight", "consistency_weight", "train_loss", "val_loss"]
+    columns += ["val_auc_mean", "val_auc_interest", "pseudo_positive:a", "pseudo_positive:b"]
+    path = tmp_path / "metrics.csv"
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(columns)
+        writer.writerow([1, 1, 0, 0, 0.5, 0.4, 0.8, 0.8, "", ""])
+        writer.writerows([e, e, 1, 1, 0.5, 0.4, 0.8, 0.8, 0.0, 0.2] for e in (2, 3, 4, 5))
+    figures = learning_figures(read_history(path), several=True, interest=("b",))
+    dotted, said = figures[-1].note.split(". ", 1)
+    assert dotted == "Dotted line: pseudo-labels count from epoch 2 on"
+    assert said.startswith("Epoch 4: the pseudo-labels of 'a' have all been negative for 3 epochs")
+    assert [figure.note for figure in figures[:-1]] == [f"{dotted}."] * 2

@@ -61,6 +61,7 @@ def train(tmp_path: Path) -> Callable[..., Outcome]:
         spoil: Callable[[int, int, Tensor], None] = _leave,
         validation: Validation | None = None,
         steps: int = 3,
+        train_targets: np.ndarray | None = None,
         **options: Any,
     ) -> Outcome:
         views = TensorViews(steps=steps, spoil=spoil)
@@ -76,7 +77,11 @@ def train(tmp_path: Path) -> Callable[..., Outcome]:
                 options=train_options,
                 run=tmp_path / folder,
                 train_paths=[f"image-{row}.png" for row in range(steps * 8)],
-                train_targets=np.zeros((steps * 8, len(CLASSES)), np.float32),
+                train_targets=(
+                    np.zeros((steps * 8, len(CLASSES)), np.float32)
+                    if train_targets is None
+                    else train_targets
+                ),
                 description={},
                 resume=resume,
                 display=display,

@@ -134,11 +134,19 @@ def test_pseudo_labels_on_one_side_for_three_epochs_are_a_warning() -> None:
     assert watch.update([1.0, 0.0, None]) == []
     assert watch.update([0.9995, 0.5, None]) == []
     (warning,) = watch.update([1.0, 0.0005, None])
-    assert "pseudo-labels of 'Edema' have all been positive for 3 epochs" in warning
+    assert "pseudo-labels of 'Edema' have all been positive for 3 epochs (100.00% positive now): " in warning
     assert watch.update([1.0, 0.0, None]) == []  # said once
     (warning,) = watch.update([0.0, 0.0, None])
     assert "'Nodule' have all been negative" in warning
+    assert "loss.min_positives" in warning
     assert watch.runs == [-1, -3, 0]
+
+
+def test_a_warning_names_the_labelled_positives_where_they_are_known() -> None:
+    watch = CollapseWatch(["Edema"], [7])
+    warnings = [warning for _ in range(3) for warning in watch.update([0.0005])]
+    assert len(warnings) == 1
+    assert "(0.05% positive now, 7 labelled positives)" in warnings[0]
 
 
 def test_a_collapse_is_logged_in_training(
