@@ -73,9 +73,16 @@ class WithPreprocessing(nn.Module):
 
 
 def prepare(folder: Path) -> None:
-    """Write model.pt, model.pt2, model.onnx, bf16.pt, and plain.onnx, which has the network as it is."""
+    """Write what `run` measures, and what serve.py serves.
+
+    model.pt, model.pt2, model.onnx, bf16.pt; plain.onnx, which has the network as it is; the model repository
+    `repository` with the model densenet121, and eager.pth, the same network as a module.
+    """
+    import export  # this file under a name that whoever loads eager.pth can import
+
     from labelassemble.export.onnx import write_onnx
     from labelassemble.export.pt2 import write_pt2
+    from labelassemble.export.repository import write_repository
     from labelassemble.export.torchscript import write_torchscript
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -88,6 +95,8 @@ def prepare(folder: Path) -> None:
         if precision == "float32":
             print(write_onnx(parts, folder / "model.onnx"), flush=True)
             print(write_pt2(parts, folder / "model.pt2"), flush=True)
+            print(write_repository(parts, folder / "repository", "densenet121"), flush=True)
+    torch.save(export.WithPreprocessing(net), folder / "eager.pth")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         plain = nn.Sequential(net, nn.Sigmoid())

@@ -3,7 +3,7 @@
     python benchmarks/serve.py MODELS --model chest                # a table under benchmarks/results/
     python benchmarks/serve.py MODELS --model chest --soak 600     # 64 clients, some of which vanish
 
-MODELS is a model repository. Closed-loop clients send one image a request; images are scikit-learn's digits,
+MODELS is a model repository (`benchmarks/export.py prepare` writes one, and a network for --eager). Closed-loop clients send one image a request; images are scikit-learn's digits,
 enlarged to the model's size, or those of --images DIR. "ceiling" is the forward loop (benchmarks/forward_loop) on a
 batch of as many images as there are clients, at most the model's maximum. Client and server share the cores: the
 client's own processor time (client_cpu, in cores) is what the server could not have.
@@ -19,9 +19,11 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -34,8 +36,11 @@ from labelassemble.export import cmake_path, find_program, load_metadata
 from labelassemble.export.program import SERVER, program_environment
 
 HERE = Path(__file__).parent
+BY_HAND = "FastAPI + uvicorn + torch, the exported file"
+BY_HAND_EAGER = "FastAPI + uvicorn + torch, the network"
+Row = dict[str, Any]
 COLUMNS = (
-    "system", "model", "concurrency", "requests_s", "of_ceiling", "p50_ms", "p95_ms", "p99_ms", "mean_batch",
+    "system", "model", "concurrency", "requests_s", "of_ceiling", "p50_ms", "over_ms", "p95_ms", "p99_ms", "mean_batch",
     "rss_mib", "client_cpu", "wrong", "refused", "lost",
 )  # fmt: skip
 
@@ -191,68 +196,87 @@ def _short(value: object) -> object:
 
 
 def compare(arguments: argparse.Namespace, model: Path, images: NDArray[np.uint8], folder: Path) -> None:
-    name, concurrencies, seconds = arguments.model, arguments.concurrency, arguments.seconds
+    """Measure in rounds, each system after the other, so that a slow minute of the machine is everybody's."""
+    name, seconds = arguments.model, arguments.seconds
     answers = expected(model, images)
     raw = folder / "images.raw"
     raw.write_bytes(images[:16].tobytes())
     loop = forward_loop()
-    rows: list[dict[str, Any]] = []
-    ceilings: dict[int, float] = {}
 
-    def add(row: dict[str, Any]) -> None:
-        row["model"] = name
-        row["of_ceiling"] = row["requests_s"] / ceilings[row["concurrency"]]
-        rows.append(row)
-        show(row)
-
-    options = [
-        *arguments.server_options,
-        *(["--threads", str(arguments.threads)] if arguments.threads else []),
-    ]
-
-    def ceiling(concurrency: int) -> None:
+    def ceiling(concurrency: int) -> Row:
         batch = min(concurrency, arguments.max_batch)
         command = [loop, model, raw, images.shape[1], images.shape[2], batch, seconds, arguments.threads]
         done = subprocess.run(
             list(map(str, command)), capture_output=True, text=True, check=True, env=program_environment()
         )
         said = json.loads(done.stdout)
-        ceilings[concurrency] = said["images_s"]
-        add({"system": "forward loop", "concurrency": concurrency, "requests_s": said["images_s"],
-             "p50_ms": said["p50_ms"], "p95_ms": said["p95_ms"], "mean_batch": float(batch)})  # fmt: skip
+        return {"requests_s": said["images_s"], "p50_ms": said["p50_ms"], "p95_ms": said["p95_ms"],
+                "mean_batch": float(batch)}  # fmt: skip
 
-    def ours(concurrency: int, process: int, port: int) -> None:
+    def ours(concurrency: int, process: int, port: int) -> Row:
         before = counters(port, name)
         requests = [infer_request(name, image) for image in images]
         client = load(folder, requests, answers, port, seconds=seconds, concurrency=concurrency, binary=True)
         result = finish(client)
         done_images, batches = (b - a for a, b in zip(before, counters(port, name), strict=True))
-        add({"system": "labelassemble-serve", "concurrency": concurrency, **result,
-             "mean_batch": done_images / batches, "rss_mib": resident_mib(process)})  # fmt: skip
+        return {**result, "mean_batch": done_images / batches, "rss_mib": resident_mib(process)}
 
-    def theirs(concurrency: int, process: int, port: int) -> None:
+    def theirs(concurrency: int, process: int, port: int) -> Row:
         path = f"/raw/{images.shape[1]}/{images.shape[2]}"
         requests = [http(path, image.tobytes()) for image in images]
         client = load(folder, requests, answers, port, seconds=seconds, concurrency=concurrency, binary=False)
-        add({"system": "FastAPI + uvicorn + torch", "concurrency": concurrency, **finish(client),
-             "mean_batch": 1.0, "rss_mib": resident_mib(process)})  # fmt: skip
+        return {**finish(client), "mean_batch": 1.0, "rss_mib": resident_mib(process)}
 
+    options = [
+        *arguments.server_options,
+        *(["--threads", str(arguments.threads)] if arguments.threads else []),
+    ]
     with ExitStack() as running:
         server = labelassemble_serve(arguments.repository, options, arguments.program)
-        serving = running.enter_context(server)
-        hand = None if arguments.no_by_hand else running.enter_context(by_hand(model, arguments.by_hand_port))
-        for concurrency in concurrencies:  # what is compared is measured one after the other
-            ceiling(concurrency)
-            ours(concurrency, *serving)
-            if hand is not None:
-                theirs(concurrency, *hand)
+        systems = {
+            "forward loop": ceiling,
+            "labelassemble-serve": partial(_on, ours, running.enter_context(server)),
+        }
+        for number, (title, file) in enumerate(
+            [(BY_HAND, None if arguments.no_by_hand else model), (BY_HAND_EAGER, arguments.eager)]
+        ):
+            if file is not None:
+                hand = running.enter_context(by_hand(file, arguments.by_hand_port + number))
+                systems[title] = partial(_on, theirs, hand)
+        rows = []
+        for concurrency in arguments.concurrency:
+            found: dict[str, list[Row]] = {title: [] for title in systems}
+            for _ in range(arguments.rounds):
+                for title, system in systems.items():
+                    found[title].append(system(concurrency))
+            for title, rounds in found.items():
+                row = {"system": title, "model": name, "concurrency": concurrency,
+                       **_over_rounds(rounds, found["forward loop"])}  # fmt: skip
+                rows.append(row)
+                show(row)
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     with arguments.output.open("w", newline="") as file:
-        file.write(f"# {machine()}; {seconds:g} s a row; image {list(images.shape[1:])}\n")
+        file.write(
+            f"# {machine()}; medians of {arguments.rounds} rounds of {seconds:g} s; image {list(images.shape[1:])}\n"
+        )
         writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore")
         writer.writeheader()
         writer.writerows([{key: _short(value) for key, value in row.items()} for row in rows])
     print(f"Table: {arguments.output}")
+
+
+def _on(system: Callable[[int, int, int], Row], server: tuple[int, int], concurrency: int) -> Row:
+    return system(concurrency, *server)
+
+
+def _over_rounds(rounds: Sequence[Row], ceilings: Sequence[Row]) -> Row:
+    """Return medians; of_ceiling and over_ms are of the rounds' own ceilings; wrong, refused and lost are added up."""
+    row = {key: median(one[key] for one in rounds) for key in rounds[0]}
+    row |= {key: sum(one[key] for one in rounds) for key in ("wrong", "refused", "lost") if key in row}
+    pairs = list(zip(rounds, ceilings, strict=True))
+    row["of_ceiling"] = median(one["requests_s"] / other["requests_s"] for one, other in pairs)
+    row["over_ms"] = median(one["p50_ms"] - other["p50_ms"] for one, other in pairs)
+    return row
 
 
 def soak(arguments: argparse.Namespace, model: Path, images: NDArray[np.uint8], folder: Path) -> None:
@@ -290,7 +314,13 @@ def main() -> None:
     parser.add_argument("--model", required=True)
     parser.add_argument("--images", type=Path, help="a folder of PNG or JPEG files instead of digits")
     parser.add_argument("--concurrency", type=int, nargs="+", default=[1, 4, 16, 64])
-    parser.add_argument("--seconds", type=float, default=20.0, help="for each row")
+    parser.add_argument("--seconds", type=float, default=5.0, help="for each round of a row")
+    parser.add_argument("--rounds", type=int, default=4)
+    parser.add_argument(
+        "--eager",
+        type=Path,
+        help="the model's network with its preprocessing, as torch.save writes a module: served by hand too",
+    )
     parser.add_argument("--max-batch", type=int, default=16, help="the model's max_batch_size")
     parser.add_argument("--threads", type=int, default=0, help="of ceiling and server; 0: one a core")
     parser.add_argument("--server-options", nargs="*", default=[], metavar="OPTION")

@@ -2,6 +2,7 @@
 
     MODEL=model.pt uvicorn serve_by_hand:app
 
+MODEL is an exported file, or a module as torch.save writes it (*.pth, which is trusted: it can run code).
 The body is the raw uint8 pixels of one image (or, for /encoded, a PNG or JPEG file); the answer is JSON.
 """
 
@@ -13,7 +14,8 @@ import torch
 from fastapi import FastAPI, Request
 from PIL import Image
 
-model = torch.jit.load(os.environ["MODEL"]).eval()
+FILE = os.environ["MODEL"]
+model = torch.load(FILE, weights_only=False) if FILE.endswith(".pth") else torch.jit.load(FILE).eval()
 app = FastAPI()
 
 
