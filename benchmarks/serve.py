@@ -3,10 +3,11 @@
     python benchmarks/serve.py MODELS --model chest                # a table under benchmarks/results/
     python benchmarks/serve.py MODELS --model chest --soak 600     # 64 clients, some of which vanish
 
-MODELS is a model repository (`benchmarks/export.py prepare` writes one, and a network for --eager). Closed-loop clients send one image a request; images are scikit-learn's digits,
-enlarged to the model's size, or those of --images DIR. "ceiling" is the forward loop (benchmarks/forward_loop) on a
-batch of as many images as there are clients, at most the model's maximum. Client and server share the cores: the
-client's own processor time (client_cpu, in cores) is what the server could not have.
+MODELS is a model repository (`benchmarks/export.py prepare` writes one, and the network for --eager). Closed-loop
+clients send one image a request; images are scikit-learn's digits, enlarged to the model's size, or those of
+--images DIR. "forward loop" (benchmarks/forward_loop) is the model's own forward in C++ on a batch of as many images as
+there are clients, at most the model's maximum: the ceiling. Client and server share the cores: the client's own
+processor time (client_cpu, in cores) is what the server could not have.
 """
 
 import argparse
