@@ -73,9 +73,8 @@ def youden_threshold(labels: ArrayLike, scores: ArrayLike) -> float | None:
     curve = roc_curve(labels, scores)
     if curve is None:
         return None
-    gain = (curve.true_positive_rate - curve.false_positive_rate)[
-        1:
-    ]  # the first point calls nothing positive
+    gain = curve.true_positive_rate - curve.false_positive_rate
+    gain = gain[1:]  # the first point calls nothing positive
     return float(curve.thresholds[1:][gain >= gain.max() - 1e-12][0])  # ties but for rounding
 
 
