@@ -161,7 +161,7 @@ def test_outside_project_builds_against_an_installed_wheel(tmp_path: Path, model
     fresh = tmp_path / "fresh"
     run(sys.executable, "-m", "venv", "--without-pip", fresh)
     run(*pip, "--python", fresh / "bin" / "python", "install", "--no-deps", wheel)
-    (site,) = fresh.glob("lib*/python*/site-packages")
+    (site,) = fresh.glob("lib/python*/site-packages")
     (site / "torch").symlink_to(Path(torch.__file__).parent)  # as if it had been installed there too
     shutil.copytree(ROOT / "csrc" / "example", tmp_path / "project")
     cmake = Path(sys.executable).with_name("cmake")
