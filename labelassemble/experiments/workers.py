@@ -1,5 +1,6 @@
 """Jobs of an experiment, one after the other in this process or side by side in processes of their own."""
 
+import logging
 import multiprocessing
 import os
 import signal
@@ -7,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.synchronize import Event
 from pathlib import Path
@@ -104,9 +106,29 @@ def _train(task: Task) -> Finished:
         size=job.size,
         seed=job.seed,
     )
-    result = train_job(job, task.stack, dealt, task.run, console=Console(quiet=True))
+    with _log_in(task.run / "log.txt"):
+        result = train_job(job, task.stack, dealt, task.run, console=Console(quiet=True))
     Results(task.results).save(job, result)
     return Finished(job, result, time.monotonic() - started)
+
+
+@contextmanager
+def _log_in(file: Path) -> Iterator[None]:
+    """Write what the training logs to a file of its own: the warnings of many jobs would drown the progress."""
+    logger, handler = (
+        logging.getLogger("labelassemble"),
+        logging.FileHandler(file, delay=True, encoding="utf-8"),
+    )
+    file.parent.mkdir(parents=True, exist_ok=True)
+    before = logger.propagate
+    logger.addHandler(handler)
+    logger.propagate = False
+    try:
+        yield
+    finally:
+        logger.propagate = before
+        logger.removeHandler(handler)
+        handler.close()
 
 
 def _train_unless_interrupted(task: Task) -> Finished | None:

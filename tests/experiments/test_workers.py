@@ -41,6 +41,19 @@ def test_a_job_that_fails_ends_all_with_its_sentence(
         _run(tiny, tmp_path / "out", shapes, workers=2)
 
 
+def test_what_a_training_warns_of_is_kept_in_its_own_folder(
+    tiny: dict[str, Any], shapes: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    tiny["arms"] = [{"name": "pseudo", "loss": {"pseudo_weight": 1.0, "consistency_weight": 1.0}}]
+    tiny["comparisons"] = []
+    tiny["parts"] = [{"name": "images", "images": "size", "labels": "others"}]
+    tiny["train"]["epochs"] = 4
+    _run(tiny, tmp_path / "out", shapes, seeds=1)
+    (log,) = (tmp_path / "out").glob("work/*/log.txt")
+    assert "pseudo-labels of 'square' have all been" in log.read_text()
+    assert "pseudo-labels" not in caplog.text
+
+
 def _children(pid: int) -> list[int]:
     return [int(text) for text in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
