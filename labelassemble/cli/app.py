@@ -1,0 +1,41 @@
+"""What the commands share: the application they belong to, the argument RUN, and an end by Ctrl-C."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    name="labelassemble",
+    help="Learn one model from datasets that label different things.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Run = Annotated[
+    Path, typer.Argument(metavar="RUN", help="Folder of a run, as `labelassemble train` leaves it.")
+]
+
+
+@contextmanager
+def interruptible(how: str, *, say: bool = True) -> Iterator[None]:
+    """Turn a Ctrl-C into a sentence that says how to go on, and exit status 130."""
+    from labelassemble.training.distributed import OtherProcessFailed
+    from labelassemble.training.interrupt import TrainingInterrupted
+
+    try:
+        yield
+    except OtherProcessFailed:  # which says what went wrong
+        raise typer.Exit(2) from None
+    except TrainingInterrupted as stop:
+        if say:
+            print(f"\nStopped in epoch {stop.epoch + 1} after step {stop.step}; {how}", file=sys.stderr)
+        raise typer.Exit(130) from None
+    except KeyboardInterrupt:
+        print(f"\nStopped at once; {how}", file=sys.stderr)
+        raise typer.Exit(130) from None

@@ -1,0 +1,76 @@
+"""Commands that look at data and train nothing: the assembled table, the views of an image."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from labelassemble.cli.app import app
+from labelassemble.errors import LabelAssembleError
+
+
+@app.command()
+def assemble(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML configuration.")],
+    overrides: Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write the table here, as .csv or .parquet.")
+    ] = None,
+    picture: Annotated[
+        Path | None, typer.Option("--picture", help="Draw who labels what, as .svg or .png.", dir_okay=False)
+    ] = None,
+    check_images: Annotated[
+        bool, typer.Option("--check-images", help="Decode every image and name each that cannot be read.")
+    ] = False,
+) -> None:
+    """Print what the sources label, and write the one table made of them; nothing is trained."""
+    from labelassemble.config import load_config
+    from labelassemble.data import check_images as check
+    from labelassemble.data import missing_files
+    from labelassemble.data.coverage import coverage_figure
+    from labelassemble.run import assemble_config, image_progress
+
+    if picture is not None and picture.suffix not in (".svg", ".png"):
+        raise LabelAssembleError(f"--picture must end in .svg or .png, got '{picture}'")
+    settings = load_config(config, overrides or [])
+    console = Console()
+    assembly = assemble_config(settings, console)
+    print(assembly.report.to_text())
+    missing = missing_files(assembly.table.paths)
+    if missing:
+        print(f"{len(missing)} files do not exist, the first: {missing[0]}\n")
+    if output is not None:
+        assembly.table.write(output)
+        print(f"Table: {output}")
+    if picture is not None:
+        data = coverage_figure(assembly.report.coverage, format="svg" if picture.suffix == ".svg" else "png")
+        try:
+            picture.write_bytes(data)
+        except OSError as error:
+            raise LabelAssembleError(f"{picture}: cannot be written ({error.strerror})") from error
+        print(f"Picture: {picture}")
+    if check_images:
+        with image_progress(console, "reading images") as advance:
+            found = check(assembly.table, workers=settings.views.decoders(), progress=advance)
+        print(found.to_text(), end="")
+        if found.bad:
+            raise typer.Exit(2)
+
+
+@app.command()
+def views(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML configuration.")],
+    image: Annotated[Path, typer.Option("--image", help="The image to show views of.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="PNG to write.", dir_okay=False)],
+    overrides: Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE")] = None,
+    count: Annotated[int, typer.Option(min=1, max=24, help="Views of each kind.")] = 6,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the views.")] = 0,
+) -> None:
+    """Draw what the network sees of one image: the evaluated view, and weak and strong ones."""
+    from labelassemble.config import load_config
+    from labelassemble.views.picture import write_picture_of_views
+
+    settings = load_config(config, overrides or [])
+    write_picture_of_views(str(image), settings.views, output, count=count, seed=seed)
+    print(f"Picture: {output}")

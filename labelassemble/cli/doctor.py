@@ -1,0 +1,24 @@
+"""The command that says what is installed."""
+
+import typer
+from rich.console import Console
+from rich.table import Table as RichTable
+
+from labelassemble.cli.app import app
+
+
+@app.command()
+def doctor() -> None:
+    """Say what is installed, what was built, and why not where something was not."""
+    from labelassemble.doctor import examine
+
+    findings = examine()
+    table = RichTable(show_header=False, box=None, pad_edge=False)
+    table.add_column()
+    table.add_column(overflow="fold")
+    marks = {True: "[green]ok[/green]", False: "[red]no[/red]", None: "  "}
+    for finding in findings:
+        table.add_row(f"{marks[finding.good]} {finding.name}", finding.what)
+    Console().print(table, highlight=False)
+    if any(finding.good is False for finding in findings):
+        raise typer.Exit(1)

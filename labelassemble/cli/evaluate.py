@@ -1,0 +1,185 @@
+"""Commands that ask a trained run: evaluation, comparison, predictions, heat maps."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, cast, get_args
+
+import typer
+from rich.console import Console
+
+from labelassemble.cli.app import Run, app
+from labelassemble.errors import LabelAssembleError, did_you_mean
+
+
+@app.command()
+def evaluate(
+    run: Run,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            "--data",
+            metavar="CONFIG",
+            help="Evaluate on this configuration's sources instead (external test).",
+        ),
+    ] = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="KEY=VALUE", help="Changes to CONFIG, e.g. sources.0.limit=500"),
+    ] = None,
+    split: Annotated[
+        str,
+        typer.Option(help="With --data: which of its images: all, or those of its split test, val or train."),
+    ] = "all",
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", help="With --data: folder to fill; default: RUN/evaluations/NAME OF CONFIG."
+        ),
+    ] = None,
+) -> None:
+    """Predict a run's held-out images anew with its best checkpoint, evaluate, and rewrite the report.
+
+    With --data, evaluate it on other images: classes are aligned by name, thresholds and temperatures are those of the
+    run's validation images, and images that the run was trained on are left out and named. The run's own report
+    stays as it is.
+    """
+    from labelassemble.config import load_config
+    from labelassemble.evaluation.external import Part
+    from labelassemble.run import evaluate_on, evaluate_run
+
+    if data is None:
+        if overrides or output is not None or split != "all":
+            raise LabelAssembleError("--output, --split and KEY=VALUE go with --data CONFIG")
+        evaluation = evaluate_run(run)
+        if evaluation is None:
+            print(f"{run} has no test images, so there is nothing to evaluate.")
+        else:
+            print(evaluation.to_text())
+        print(f"Report: {run / 'report.html'}")
+        return
+    if split not in get_args(Part):
+        raise LabelAssembleError(f"--split must be all, train, val or test, got '{split}'")
+    settings = load_config(data, overrides or [])
+    evaluation, external = evaluate_on(
+        run, settings, name=data.stem, part=cast(Part, split), output=output, console=Console()
+    )
+    print(f"{run.name} on other data: {data}")
+    print("".join(f"- {remark}\n" for remark in external.remarks))
+    print(evaluation.to_text())
+    print(f"Report: {external.folder / 'report.html'}")
+
+
+@app.command(context_settings={"ignore_unknown_options": True})
+def compare(
+    runs: Annotated[
+        list[str], typer.Argument(metavar="RUN... [--group NAME RUN...]...", help="Folders of runs.")
+    ],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write a page (.html) or the figures (.csv) too.")
+    ] = None,
+) -> None:
+    """Compare runs: paired DeLong tests on the same test images, t-tests over seeds, Holm's correction.
+
+    Runs whose config.yaml differs in nothing but train.seed are taken as one group. --group NAME RUN... names a group
+    by hand, and may be repeated; it takes every run up to the next option.
+    """
+    from labelassemble.evaluation.versus import compare_runs
+    from labelassemble.evaluation.versus_output import versus_text, write_versus
+
+    if output is not None and output.suffix not in (".html", ".csv"):
+        raise LabelAssembleError(f"--output must end in .html or .csv, got '{output}'")
+    alone, groups = _grouped(runs)
+    found = compare_runs(alone, groups)
+    print(versus_text(found), end="")
+    if output is not None:
+        write_versus(found, output)
+        print(f"\nWritten: {output}")
+
+
+def _grouped(words: list[str]) -> tuple[list[Path], dict[str, list[Path]]]:
+    """Return the runs before any --group, and those of each group."""
+    alone: list[Path] = []
+    groups: dict[str, list[Path]] = {}
+    place = alone
+    rest = iter(words)
+    for word in rest:
+        if word == "--group":
+            name = next(rest, None)
+            if name is None or name.startswith("-"):
+                raise LabelAssembleError("--group must be followed by a name and its runs")
+            if name in groups:
+                raise LabelAssembleError(f"the group '{name}' is named twice")
+            place = groups.setdefault(name, [])
+        elif word.startswith("-"):
+            raise LabelAssembleError(f"no such option: {word}{did_you_mean(word, ['--group', '--output'])}")
+        else:
+            place.append(Path(word))
+    return alone, groups
+
+
+@app.command()
+def predict(
+    run: Run,
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Image files (PNG, JPEG, ...).")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write a CSV here instead of printing it.")
+    ] = None,
+    calibrated: Annotated[
+        bool,
+        typer.Option(
+            "--calibrated",
+            help="Give calibrated probabilities: scaled by the temperatures in RUN/calibration.json, which were fitted "
+            "on the run's validation images; a class without a temperature stays as it is, with a note. "
+            "Without this option: as the model gives them.",
+        ),
+    ] = False,
+) -> None:
+    """Print the probability of every class for each image, as CSV."""
+    from labelassemble.evaluation.choices import CALIBRATION_FILE, read_choices
+    from labelassemble.models.predict import predict as predict_probabilities
+    from labelassemble.run import load_trained, write_probabilities
+
+    trained = load_trained(run)
+    chosen = read_choices(run / CALIBRATION_FILE) if calibrated else None
+    paths = [str(image) for image in images]
+    probabilities = predict_probabilities(trained.net, paths, trained.views)
+    if chosen is not None:
+        probabilities = chosen.calibrated(probabilities, trained.net.classes)
+        for name in trained.net.classes:
+            if chosen.of(name).temperature is None:
+                print(
+                    f"labelassemble: '{name}' is not scaled: {chosen.of(name).no_temperature}",
+                    file=sys.stderr,
+                )
+    write_probabilities(output, trained.net.classes, paths, probabilities)
+
+
+@app.command()
+def explain(
+    run: Run,
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Image files (PNG, JPEG, ...).")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write a PNG an image into.")],
+    classes: Annotated[
+        str | None,
+        typer.Option(
+            "--classes", metavar="A,B", help="Classes to explain; default: the run's classes of interest."
+        ),
+    ] = None,
+) -> None:
+    """Draw where in each image the model finds evidence for a class (Grad-CAM); no proof of reasoning."""
+    from labelassemble.explain.images import write_heat_maps
+    from labelassemble.explain.overlay import NO_PROOF
+    from labelassemble.run import load_trained
+
+    trained = load_trained(run)
+    chosen = trained.interest if classes is None else [name.strip() for name in classes.split(",")]
+    write_heat_maps(
+        trained.net,
+        [str(image) for image in images],
+        trained.views,
+        output,
+        names=trained.net.classes,
+        chosen=chosen,
+        wrote=print,
+    )
+    print(NO_PROOF)

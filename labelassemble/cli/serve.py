@@ -1,0 +1,64 @@
+"""Commands towards a server without Python: the export, and the server itself."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from labelassemble.cli.app import Run, app
+
+
+@app.command()
+def export(
+    run: Run,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="File or folder to write; default: RUN/model.pt (.pt2, .onnx), or RUN/model_repository.",
+        ),
+    ] = None,
+    format: Annotated[
+        str,
+        typer.Option(
+            help="torchscript (any libtorch), pt2 (compiled by AOTInductor for this kind of processor), onnx, or "
+            "triton (a model repository)."
+        ),
+    ] = "torchscript",
+    precision: Annotated[str, typer.Option(help="float32, or bfloat16 (quicker, less exact).")] = "float32",
+    queries: Annotated[
+        bool, typer.Option("--queries", help="Keep the queries, so that a request may ask for some classes.")
+    ] = False,
+    dali: Annotated[
+        bool, typer.Option("--dali", help="With triton: decode JPEG and PNG by DALI in front of the network.")
+    ] = False,
+    specificity: Annotated[
+        float, typer.Option(help="Operating point of the thresholds in RUN/calibration.json.")
+    ] = 0.95,
+) -> None:
+    """Write the best checkpoint for a server without Python, compared with Python on real images."""
+    from labelassemble.export.formats import check_choice
+    from labelassemble.run import export_run
+
+    summary = export_run(
+        run,
+        output,
+        format=check_choice(format),
+        precision=precision,  # type: ignore[arg-type]  # checked where it is used
+        queries=queries,
+        dali=dali,
+        specificity=specificity,
+    )
+    print(summary)
+
+
+@app.command(
+    add_help_option=False,  # --help is the server's own
+    context_settings={"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []},
+)
+def serve(context: typer.Context) -> None:
+    """Serve exported models over HTTP, without Python: labelassemble serve --model-repository DIR."""
+    from labelassemble.export.program import run_server
+
+    run_server(context.args)
