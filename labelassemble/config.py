@@ -105,7 +105,7 @@ def make_config(values: Mapping[str, Any], *, base: Path, where: str = "configur
     try:
         config = Config.model_validate(values)
     except ValidationError as error:
-        raise LabelAssembleError(f"{where}: {_sentence(error)}") from None
+        raise LabelAssembleError(f"{where}: {validation_sentence(error, Config)}") from None
     names = [source.name for source in config.sources]
     for name in names:
         if names.count(name) > 1:
@@ -186,24 +186,32 @@ def _index(key: str, place: list[Any], override: str) -> int:
     return int(key)
 
 
-def _sentence(error: ValidationError) -> str:
-    """Return the first error as a sentence: the key, the rule and what came."""
+def validation_sentence(error: ValidationError, *models: type[BaseModel]) -> str:
+    """Return the first error as a sentence: the key, the rule and what came.
+
+    Args:
+        error: of validating one of the models.
+        models: that the error may be of, told apart by the title that pydantic gives; keys of the first are named by
+            themselves, those of another as of that model.
+    """
     # Unknown keys first: a misspelt key often makes another one missing.
     first = min(error.errors(include_url=False), key=lambda e: e["type"] != "extra_forbidden")
     location = [part for part in first["loc"] if isinstance(part, (str, int))]
-    shown = _dotted(location)
+    model = next((model for model in models if model.__name__ == error.title), models[0])
+    keys, parent = _walk(model, location[:-1])
+    if location:
+        keys += _walk(parent, location[-1:])[0]
+    shown = ".".join(keys)
     if first["type"] == "extra_forbidden":
-        known = _known_keys(Config, location[:-1])
-        return f"unknown key '{shown}'{did_you_mean(str(location[-1]), known)}"
+        parent = _strip(parent)
+        known = list(parent.model_fields) if _is_model(parent) else []
+        place = "" if model is models[0] else f" of {error.title}"
+        return f"unknown key '{shown}'{place}{did_you_mean(str(location[-1]), known)}"
     if first["type"] == "missing":
         return f"the key '{shown}' is missing"
     if first["type"] in ("union_tag_invalid", "union_tag_not_found"):
-        context = first.get("ctx", {})
-        readers = [
-            tag.strip().strip("'") for tag in str(context.get("expected_tags", "")).split(",") if tag.strip()
-        ]
-        readers = readers or sorted(_readers())
-        tag = context.get("tag")
+        readers = sorted(_readers(_walk(model, location)[1]))
+        tag = first.get("ctx", {}).get("tag")
         if tag is None:
             return f"the key '{shown}.reader' is missing, known readers: {', '.join(readers)}"
         return f"unknown reader '{tag}' in '{shown}'{did_you_mean(str(tag), readers)}"
@@ -214,32 +222,29 @@ def _sentence(error: ValidationError) -> str:
     return f"'{shown}': {message}{came}"
 
 
-def _dotted(location: Sequence[str | int]) -> str:
-    """Return ``sources.1.path`` for a location; the tag of a reader's union is left out."""
-    parts: list[str] = []
-    for position, part in enumerate(location):
-        if position == 2 and location[0] == "sources":
-            continue
-        parts.append(str(part))
-    return ".".join(parts)
-
-
-def _known_keys(model: Any, location: Sequence[str | int]) -> list[str]:
-    """Return the keys that stand at `location` in the model."""
+def _walk(annotation: Any, location: Sequence[str | int]) -> tuple[list[str], Any]:
+    """Return the keys to show for a location, without the tags of a union, and what stands there; None if unknown."""
+    keys = []
     for part in location:
-        model = _below(model, part)
-        if model is None:
-            return []
-    return list(model.model_fields) if isinstance(model, type) and issubclass(model, BaseModel) else []
+        annotation = _strip(annotation)
+        if part in (readers := _readers(annotation)):
+            annotation = readers[str(part)]
+            continue
+        keys.append(str(part))
+        if _is_model(annotation):
+            field = annotation.model_fields.get(str(part))
+            annotation = None if field is None else field.annotation
+        elif get_origin(annotation) is dict:
+            annotation = get_args(annotation)[1]
+        elif get_origin(annotation) is tuple and isinstance(part, int):
+            annotation = get_args(annotation)[0]
+        else:
+            annotation = None
+    return keys, annotation
 
 
-def _below(model: Any, part: str | int) -> Any:
-    if isinstance(model, type) and issubclass(model, BaseModel):
-        field = model.model_fields.get(str(part))
-        return None if field is None else _strip(field.annotation)
-    if isinstance(part, int):  # an element of a tuple
-        return _strip(get_args(model)[0])
-    return _readers().get(part)  # the tag of the union of readers
+def _is_model(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
 
 
 def _strip(annotation: Any) -> Any:
@@ -257,10 +262,14 @@ def _strip(annotation: Any) -> Any:
             return annotation
 
 
-def _readers() -> dict[str, type[BaseModel]]:
-    union = get_args(Source)[0]
-    models = get_args(union) if get_origin(union) in (Union, UnionType) else (union,)
-    return {get_args(model.model_fields["reader"].annotation)[0]: model for model in models}
+def _readers(annotation: Any) -> dict[str, type[BaseModel]]:
+    """Return the models of a union of readers by their tags; none for anything else."""
+    annotation = _strip(annotation)
+    if get_origin(annotation) in (Union, UnionType):
+        return {tag: model for member in get_args(annotation) for tag, model in _readers(member).items()}
+    if not _is_model(annotation) or "reader" not in annotation.model_fields:
+        return {}
+    return dict.fromkeys(get_args(annotation.model_fields["reader"].annotation), annotation)
 
 
 def _kind(value: object) -> str:

@@ -101,7 +101,7 @@ def _train(options: argparse.Namespace) -> None:
     from labelassemble import _extension
     from labelassemble.experiments.dealing import deal
     from labelassemble.experiments.jobs import jobs_of
-    from labelassemble.experiments.settings import load_experiment
+    from labelassemble.experiments.loading import load_experiment
     from labelassemble.experiments.stack import open_stack
     from labelassemble.experiments.train_job import train_job
     from labelassemble.run import processor_name

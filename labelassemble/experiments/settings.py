@@ -1,16 +1,11 @@
 """An experiment's file: data, what is varied, sizes, seeds, model, training, and the tests to be made."""
 
-from collections.abc import Sequence
-from importlib.resources import files
 from pathlib import Path
-from types import UnionType
-from typing import Annotated, Any, Literal, Self, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from labelassemble.config import read_mapping
 from labelassemble.data import Source
-from labelassemble.errors import LabelAssembleError, did_you_mean
 from labelassemble.experiments.packed import PackedSource
 from labelassemble.loss import LossOptions
 from labelassemble.models.assemble_net import Head
@@ -23,7 +18,6 @@ Metric = Literal["auc", "mean_auc"]
 Sees = Literal["whole", "border", "thumbnail"]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 OptionsT = TypeVar("OptionsT", bound=BaseModel)
-SHIPPED = ("figure-1a", "figure-1c", "table-1", "covid-few-labels", "ablations", "pseudo-labels")
 
 
 class _Options(BaseModel):
@@ -222,51 +216,6 @@ class Experiment(_Options):
         return next(arm for arm in self.arms if arm.name == name)
 
 
-def load_experiment(name: str, overrides: Sequence[str] = ()) -> Experiment:
-    """Return a shipped experiment by its name, or the one in a YAML file.
-
-    Args:
-        name: one of `SHIPPED`, or a path that ends in .yaml or .yml.
-        overrides: ``key.key=value`` each; they win over the file.
-
-    Raises:
-        LabelAssembleError: no such experiment, or a key that is unknown, missing or wrong, in one sentence.
-    """
-    if name.endswith((".yaml", ".yml")):
-        values = read_mapping(Path(name), overrides)
-    elif name in SHIPPED:
-        path = files("labelassemble.experiments").joinpath(f"{name}.yaml")
-        values = read_mapping(Path(str(path)), overrides)
-    else:
-        raise LabelAssembleError(
-            f"no experiment is called '{name}'{did_you_mean(name, SHIPPED)} (or give a YAML file)"
-        )
-    return make_experiment(values, where=name)
-
-
-def make_experiment(values: dict[str, Any], *, where: str = "experiment") -> Experiment:
-    """Return the validated experiment of plain values.
-
-    Raises:
-        LabelAssembleError: the first thing that is wrong, in one sentence.
-    """
-    try:
-        experiment = Experiment.model_validate(values)
-        for setting in experiment.settings:  # what differs from the experiment's must be right as well
-            overlaid(experiment.views, setting.views)
-            overlaid(experiment.train, setting.train)
-        for arm in experiment.arms:
-            overlaid(experiment.model, arm.model)
-            overlaid(experiment.loss, arm.loss)
-            overlaid(experiment.train, arm.train)
-    except ValidationError as error:
-        raise LabelAssembleError(f"{where}: {_sentence(error)}") from None
-    _check_names(experiment, where)
-    _check_metric(experiment, where)
-    _check_criterion(experiment, where)
-    return experiment
-
-
 def overlaid(options: OptionsT, changes: dict[str, Any]) -> OptionsT:
     """Return the options with some values changed, validated; a value that is a mapping changes single keys.
 
@@ -278,134 +227,3 @@ def overlaid(options: OptionsT, changes: dict[str, Any]) -> OptionsT:
         inner = isinstance(value, dict) and isinstance(values.get(key), dict)
         values[key] = values[key] | value if inner else value
     return type(options).model_validate(values)
-
-
-def _check_names(experiment: Experiment, where: str) -> None:
-    parts = [part.name for part in experiment.parts]
-    arms = [arm.name for arm in experiment.arms]
-    for what, names in (
-        ("parts", parts),
-        ("arms", arms),
-        ("settings", [setting.name for setting in experiment.settings]),
-    ):
-        for name in names:
-            if names.count(name) > 1:
-                raise LabelAssembleError(f"{where}: the name '{name}' stands twice in '{what}'")
-    for setting in experiment.settings:
-        if setting.data not in experiment.datasets:
-            near = did_you_mean(setting.data, experiment.datasets)
-            raise LabelAssembleError(
-                f"{where}: setting '{setting.name}' names no dataset: '{setting.data}'{near}"
-            )
-    for arm in experiment.arms:
-        for name in arm.parts or ():
-            if name not in parts:
-                raise LabelAssembleError(
-                    f"{where}: arm '{arm.name}' names no part: '{name}'{did_you_mean(name, parts)}"
-                )
-    if experiment.reference is not None and experiment.reference not in arms:
-        raise LabelAssembleError(
-            f"{where}: reference names no arm: '{experiment.reference}'{did_you_mean(experiment.reference, arms)}"
-        )
-    _check_sources(experiment, where)
-    for comparison in experiment.comparisons:
-        for name in comparison.arms:
-            if name not in arms:
-                raise LabelAssembleError(
-                    f"{where}: a comparison names no arm: '{name}'{did_you_mean(name, arms)}"
-                )
-
-
-def _check_criterion(experiment: Experiment, where: str) -> None:
-    for arm in (arm for arm in experiment.arms if arm.criterion == "released"):
-        trains = [overlaid(overlaid(experiment.train, s.train), arm.train) for s in experiment.settings]
-        parts = max(train.accumulate for train in trains)
-        if parts > 1:
-            raise LabelAssembleError(
-                f"{where}: arm '{arm.name}': the released loss does not add up over parts of a batch, "
-                f"train.accumulate must be 1, got {parts}"
-            )
-
-
-def _check_metric(experiment: Experiment, where: str) -> None:
-    """Raise unless there is a class of interest exactly where the metric is of one."""
-    for setting in experiment.settings:
-        if experiment.metric == "auc" and setting.interest is None:
-            raise LabelAssembleError(
-                f"{where}: setting '{setting.name}' must name its class of interest for the metric auc"
-            )
-        if experiment.metric == "mean_auc" and (setting.interest is not None or setting.others is not None):
-            raise LabelAssembleError(
-                f"{where}: setting '{setting.name}' must leave out interest and others: the metric mean_auc is over "
-                "all classes"
-            )
-    if experiment.metric == "auc":
-        return
-    for part in experiment.parts:
-        if part.labels in ("interest", "others", "other") or part.positives is not None:
-            raise LabelAssembleError(
-                f"{where}: part '{part.name}' speaks of a class of interest, and the metric mean_auc has none"
-            )
-    for arm in experiment.arms:
-        if arm.classes != "all":
-            raise LabelAssembleError(
-                f"{where}: arm '{arm.name}' must have all classes for the metric mean_auc, got {arm.classes}"
-            )
-
-
-def _check_sources(experiment: Experiment, where: str) -> None:
-    places = list(dict.fromkeys(p.name for dataset in experiment.datasets.values() for p in dataset.places))
-    for part in experiment.parts:
-        for name in part.sources or ():
-            # A file with a column of sources calls them "place/cell".
-            if name not in places and name.split("/")[0] not in places:
-                raise LabelAssembleError(
-                    f"{where}: part '{part.name}' names no source of a dataset: '{name}'{did_you_mean(name, places)}"
-                )
-
-
-def _sentence(error: ValidationError) -> str:
-    first = min(error.errors(include_url=False), key=lambda e: e["type"] != "extra_forbidden")
-    location = [part for part in first["loc"] if isinstance(part, (str, int))]
-    shown = ".".join(map(str, location))
-    if first["type"] == "extra_forbidden":
-        # An overlay's error starts at the overlaid options, whose title pydantic gives.
-        roots: dict[str, type[BaseModel]] = {
-            model.__name__: model
-            for model in (Experiment, ViewOptions, NetOptions, LossOptions, TrainOptions)
-        }
-        known = _known(roots.get(error.title, Experiment), location[:-1])
-        place = "" if error.title == "Experiment" else f" of {error.title}"
-        return f"unknown key '{shown}'{place}{did_you_mean(str(location[-1]), known)}"
-    if first["type"] == "missing":
-        return f"the key '{shown}' is missing"
-    message = first["msg"].removeprefix("Value error, ")
-    value = first.get("input")
-    came = "" if isinstance(value, (dict, list, tuple)) else f", got {value!r}"
-    return f"'{shown}': {message[0].lower() + message[1:]}{came}"
-
-
-def _known(model: Any, location: Sequence[str | int]) -> list[str]:
-    """Return the keys that stand at `location` in the model; nothing where a union hides them."""
-    for part in location:
-        model = _bare(model)
-        if isinstance(model, type) and issubclass(model, BaseModel):
-            field = model.model_fields.get(str(part))
-            model = None if field is None else field.annotation
-        elif get_origin(model) is dict:
-            model = get_args(model)[1]
-        elif get_origin(model) is tuple:
-            model = get_args(model)[0]
-        else:
-            return []
-    model = _bare(model)
-    return list(model.model_fields) if isinstance(model, type) and issubclass(model, BaseModel) else []
-
-
-def _bare(annotation: Any) -> Any:
-    while get_origin(annotation) in (Annotated, Union, UnionType):
-        inner = [a for a in get_args(annotation) if a is not type(None)]
-        if get_origin(annotation) is not Annotated and len(inner) != 1:
-            return annotation
-        annotation = inner[0]
-    return annotation

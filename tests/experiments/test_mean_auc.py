@@ -15,9 +15,10 @@ from labelassemble.errors import LabelAssembleError
 from labelassemble.experiments import train_job
 from labelassemble.experiments.figures import COLOURS, arms_figure
 from labelassemble.experiments.jobs import Job
+from labelassemble.experiments.loading import make_experiment
 from labelassemble.experiments.released_loss import released_criterion
 from labelassemble.experiments.runner import Report, run_experiment
-from labelassemble.experiments.settings import NetOptions, make_experiment
+from labelassemble.experiments.settings import NetOptions
 from labelassemble.experiments.summary import ArmRow, mean_interval
 from labelassemble.experiments.train_job import make_net
 from labelassemble.head import ClassQueryHead

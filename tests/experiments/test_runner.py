@@ -13,8 +13,8 @@ from typer.testing import CliRunner
 from labelassemble import cli
 from labelassemble.errors import LabelAssembleError
 from labelassemble.experiments import runner, workers
+from labelassemble.experiments.loading import make_experiment
 from labelassemble.experiments.runner import Clock, Report, missing_text, run_experiment
-from labelassemble.experiments.settings import make_experiment
 
 
 class _Stopped(Exception):

@@ -5,8 +5,9 @@ from typing import Any
 import pytest
 
 from labelassemble.errors import LabelAssembleError
+from labelassemble.experiments.loading import SHIPPED, load_experiment, make_experiment
 from labelassemble.experiments.packed import PackedSource
-from labelassemble.experiments.settings import SHIPPED, load_experiment, make_experiment, overlaid
+from labelassemble.experiments.settings import overlaid
 from labelassemble.training.options import TrainOptions
 
 

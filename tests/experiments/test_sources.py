@@ -15,10 +15,11 @@ from labelassemble.errors import LabelAssembleError
 from labelassemble.evaluation import wilson
 from labelassemble.experiments.figures import sources_figure
 from labelassemble.experiments.jobs import Job, JobResult
+from labelassemble.experiments.loading import load_experiment, make_experiment
 from labelassemble.experiments.measures import SourceResult
 from labelassemble.experiments.outcome import write_outcome
 from labelassemble.experiments.runner import Report, run_experiment
-from labelassemble.experiments.settings import Experiment, load_experiment, make_experiment
+from labelassemble.experiments.settings import Experiment
 from labelassemble.experiments.sources_summary import (
     leakage_rows,
     place_rows,

@@ -14,8 +14,8 @@ import yaml
 from rich.console import Console
 
 from labelassemble.errors import LabelAssembleError
+from labelassemble.experiments.loading import make_experiment
 from labelassemble.experiments.runner import Report, run_experiment
-from labelassemble.experiments.settings import make_experiment
 
 
 def _run(values: dict[str, Any], output: Path, data: Path, **options: Any) -> Report:
