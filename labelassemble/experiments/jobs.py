@@ -185,7 +185,6 @@ class JobResult:
         auc_best: of the checkpoint with the best validation AUC, where the last one is measured; None elsewhere.
         class_auc: AUROC on the test images of every class of the network, by name, over the cells whose label is
             known; None where it is not defined. Empty in results of before it was measured.
-        mean_auc: mean over the classes that have one; None without any, and in such results.
         threshold, true_positives, true_negatives, leakage, leakage_within, sources: see `Measures`; None and empty in
             results that are older than they.
     """
@@ -207,7 +206,6 @@ class JobResult:
     unknown_auc: float | None = None
     auc_best: float | None = None
     class_auc: dict[str, float | None] = field(default_factory=dict)
-    mean_auc: float | None = None
     threshold: float | None = None
     true_positives: int | None = None
     true_negatives: int | None = None

@@ -10,7 +10,6 @@ from labelassemble.evaluation import delong, roc_curve
 from labelassemble.evaluation.leakage import source_leakage
 from labelassemble.evaluation.metrics import known_masks
 from labelassemble.experiments.stack import Stack
-from labelassemble.explain.features import predict_with_features
 from labelassemble.models.predict import predict
 from labelassemble.views.policy import ViewOptions
 
@@ -82,6 +81,7 @@ def measure(
     net: nn.Module,
     stack: Stack,
     scores: NDArray[np.float64],
+    features: NDArray[np.float32] | None,
     *,
     column: int,
     views: ViewOptions,
@@ -95,6 +95,7 @@ def measure(
         net: whose first output is the class of interest.
         stack: the images.
         scores: of that class for the test images, [N], in the order of their rows.
+        features: of these images, float32 [N, D]; None where the network gives none.
         column: of that class in the stack's targets.
         views: of the deterministic view.
     """
@@ -123,7 +124,6 @@ def measure(
                     right=_right(truth[mine], called[mine], threshold),
                 )
             )
-        features = predict_with_features(net, stack.paths(rows), views).features
         if features is not None:
             leakage = source_leakage(features, sources, stack.groups[rows], truth[:, None].astype(np.float64))
             if leakage is not None:

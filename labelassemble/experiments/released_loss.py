@@ -4,8 +4,7 @@ import torch
 from torch import Tensor
 
 from labelassemble.functional import LossTerms, masked_bce_with_logits, sharpen
-from labelassemble.loss import LossOptions, PartialLabelLoss
-from labelassemble.training.schedule import TermWeights
+from labelassemble.loss import PartialLabelLoss
 
 
 class ReleasedLoss(PartialLabelLoss):
@@ -64,18 +63,3 @@ class ReleasedLoss(PartialLabelLoss):
             total = total + self.consistency_weight * consistency
         logged = (bce, pseudo, consistency, known.sum(), (~known).sum())
         return LossTerms(total, *(value.detach().double() for value in logged))
-
-
-def released_criterion(
-    loss: LossOptions, weights: TermWeights, pos_weight: Tensor | None, class_weight: Tensor | None
-) -> PartialLabelLoss:
-    """Return the released loss of these options, for `fit`."""
-    return ReleasedLoss(
-        threshold=loss.threshold,
-        temperature=loss.temperature,
-        pseudo_weight=weights.pseudo,
-        consistency_weight=weights.consistency,
-        pos_weight=pos_weight,
-        class_weight=class_weight,
-        detach_target=loss.detach_target,
-    )

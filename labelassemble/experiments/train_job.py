@@ -17,11 +17,13 @@ from labelassemble.evaluation.metrics import known_masks
 from labelassemble.experiments.dealing import Dealt
 from labelassemble.experiments.jobs import Job, JobResult
 from labelassemble.experiments.measures import measure
-from labelassemble.experiments.released_loss import released_criterion
+from labelassemble.experiments.released_loss import ReleasedLoss
 from labelassemble.experiments.seen import seen
 from labelassemble.experiments.settings import NetOptions
 from labelassemble.experiments.stack import Stack
+from labelassemble.explain.features import predict_with_features
 from labelassemble.head import ClassQueryHead
+from labelassemble.loss import PartialLabelLoss
 from labelassemble.models import AssembleNet
 from labelassemble.models.predict import predict
 from labelassemble.training.checkpoint import load_checkpoint
@@ -179,24 +181,27 @@ def train_job(job: Job, stack: Stack, dealt: Dealt, run: Path, *, console: Conso
             description={},
             resume=checkpoint,
             display=display,
-            make_criterion=released_criterion if job.arm.criterion == "released" else None,
+            criterion=ReleasedLoss if job.arm.criterion == "released" else PartialLabelLoss,
         )
     truth = stack.targets[rows["test"]][:, columns]
     tested = stack.paths(rows["test"])
     last_state = {name: value.clone() for name, value in net.state_dict().items()}
     net.load_state_dict(load_checkpoint(run / "checkpoints" / "best.pt")["model"])
-    scores = predict(net, tested, job.views, batch_size=256)
     auc_best = None
     if job.checkpoint == "last":
+        scores = predict(net, tested, job.views, batch_size=256)
         auc_best = _mean(_aucs(truth, scores, job.classes)[column] for column in measured)
         net.load_state_dict(last_state)
-        scores = predict(net, tested, job.views, batch_size=256)
+    answers = predict_with_features(net, tested, job.views, batch_size=256)
+    scores = answers.probabilities
     aucs = _aucs(truth, scores, job.classes)
     auc, low, high = _mean(aucs), None, None
     measures = {}
     if job.setting.interest is not None:
         auc, low, high = _area(truth[:, 0], scores[:, 0], stack.groups[rows["test"]], job.setting.interest)
-        measures = measure(net, stack, scores[:, 0], column=columns[0], views=job.views)._asdict()
+        measures = measure(
+            net, stack, scores[:, 0], answers.features, column=columns[0], views=job.views
+        )._asdict()
     unknown = np.isnan(targets[:, measured])
     share_above = share_positive = auc_unknown = None
     if unknown.any():
@@ -229,7 +234,6 @@ def train_job(job: Job, stack: Stack, dealt: Dealt, run: Path, *, console: Conso
         unknown_positive=share_positive,
         unknown_auc=auc_unknown,
         class_auc=dict(zip(job.classes, aucs, strict=True)),
-        mean_auc=_mean(aucs),
         **measures,
     )
 

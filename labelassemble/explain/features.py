@@ -32,6 +32,7 @@ def predict_with_features(
     paths: Sequence[str],
     views: ViewOptions,
     *,
+    batch_size: int = 64,
     bad_files: BadFiles | None = None,
     advance: Callable[[int], None] | None = None,
 ) -> Answers:
@@ -41,6 +42,7 @@ def predict_with_features(
         net: as for `predict`; its attribute `backbone` (or each of `backbones`, side by side) gives the features.
         paths: the files.
         views: size, channels and normalisation of the deterministic view.
+        batch_size: images a forward pass.
         bad_files: files that cannot be read are recorded there; None raises at the first.
         advance: called with the number of images done after each batch.
 
@@ -49,7 +51,9 @@ def predict_with_features(
         LabelAssembleError: too many files that cannot be read, or none that can.
     """
     with captured_features(net) as batches:
-        probabilities = predict(net, paths, views, bad_files=bad_files, advance=advance)
+        probabilities = predict(
+            net, paths, views, batch_size=batch_size, bad_files=bad_files, advance=advance
+        )
     read = np.flatnonzero(~np.isnan(probabilities).any(axis=1))
     found = torch.cat(batches).numpy() if batches else np.empty((0, 0), np.float32)
     if len(found) != len(read):  # the network went around its backbone

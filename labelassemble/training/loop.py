@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -39,9 +39,6 @@ _READ_EVERY = 20  # steps between readings of the losses on a GPU: each reading 
 
 _log = logging.getLogger(__name__)
 
-MakeCriterion = Callable[[LossOptions, TermWeights, Tensor | None, Tensor | None], PartialLabelLoss]
-"""Makes the loss of an epoch from the options, its weights of the terms, pos_weight [C] and class_weight [C]."""
-
 
 @dataclass(frozen=True)
 class Outcome:
@@ -77,7 +74,7 @@ def fit(
     resume: dict[str, Any] | None,
     display: Display,
     processes: Processes = ALONE,
-    make_criterion: MakeCriterion | None = None,
+    criterion: type[PartialLabelLoss] = PartialLabelLoss,
 ) -> Outcome:
     """Train `net` and leave metrics.csv, checkpoints/last.pt and checkpoints/best.pt in `run`.
 
@@ -101,7 +98,7 @@ def fit(
         resume: what `load_checkpoint` gave for last.pt; None starts anew.
         display: shows progress.
         processes: that train together, each calling this with the same arguments but its own views.
-        make_criterion: makes the loss of each epoch; None for `PartialLabelLoss` of these options.
+        criterion: the class of the loss, made anew each epoch with these options.
 
     Raises:
         TrainingInterrupted: on Ctrl-C or SIGTERM, after last.pt was written.
@@ -194,7 +191,7 @@ def fit(
     ):
         while epoch < options.epochs and not early:
             weights = term_weights(epoch, loss)
-            criterion = (make_criterion or _criterion)(loss, weights, pos_weight, class_weight).to(device)
+            loss_of_epoch = _criterion(criterion, loss, weights, pos_weight, class_weight).to(device)
             net.train()
             began, seen_before = time.monotonic(), tally.sums.images
             for batch, counts, stopping in steps_together(
@@ -224,7 +221,7 @@ def fit(
                     if withheld is not None:
                         weak, strong = withhold(weak, strong, targets, withheld)
                     terms = part_terms(
-                        criterion, weak, strong, targets, part=count(part.targets), whole=counts
+                        loss_of_epoch, weak, strong, targets, part=count(part.targets), whole=counts
                     )
                     scaler.scale(terms.total).backward()  # type: ignore[no-untyped-call]
                     record += step_record(terms, logits_weak, targets, loss.threshold)
@@ -312,9 +309,13 @@ def _forward(net: nn.Module, batch: Batch, device: torch.device) -> tuple[Tensor
 
 
 def _criterion(
-    loss: LossOptions, weights: TermWeights, pos_weight: Tensor | None, class_weight: Tensor | None
+    kind: type[PartialLabelLoss],
+    loss: LossOptions,
+    weights: TermWeights,
+    pos_weight: Tensor | None,
+    class_weight: Tensor | None,
 ) -> PartialLabelLoss:
-    return PartialLabelLoss(
+    return kind(
         threshold=loss.threshold,
         temperature=loss.temperature,
         pseudo_weight=weights.pseudo,

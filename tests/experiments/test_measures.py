@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from labelassemble.evaluation import delong
 from labelassemble.experiments.measures import Measures, measure, youden_threshold
 from labelassemble.experiments.stack import Stack
+from labelassemble.explain.features import predict_with_features
 from labelassemble.views.policy import ViewOptions
 
 VIEWS = ViewOptions(size=16, mean=(0.0,), std=(1.0,))
@@ -60,7 +61,9 @@ def _scores(stack: Stack) -> NDArray[np.float64]:
 
 
 def _measure(stack: Stack) -> Measures:
-    return measure(_Brightness(), stack, _scores(stack), column=1, views=VIEWS)
+    net, tested = _Brightness(), stack.paths(stack.rows("test"))
+    features = predict_with_features(net, tested, VIEWS).features
+    return measure(net, stack, _scores(stack), features, column=1, views=VIEWS)
 
 
 def test_youden_by_hand() -> None:

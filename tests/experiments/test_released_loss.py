@@ -5,9 +5,8 @@ import math
 import pytest
 import torch
 
-from labelassemble.experiments.released_loss import ReleasedLoss, released_criterion
-from labelassemble.loss import LossOptions, PartialLabelLoss
-from labelassemble.training.schedule import TermWeights
+from labelassemble.experiments.released_loss import ReleasedLoss
+from labelassemble.loss import PartialLabelLoss
 
 NAN = float("nan")
 WEAK = torch.tensor([[0.3, -1.2, 2.0], [-0.4, 0.9, 0.0]], dtype=torch.float64)
@@ -83,11 +82,3 @@ def test_nothing_known_is_nothing() -> None:
     total.backward()
     assert weak.grad is not None
     assert (weak.grad == 0).all()
-
-
-def test_the_options_reach_it() -> None:
-    options = LossOptions(threshold=0.3, temperature=2.0, detach_target=False)
-    loss = released_criterion(options, TermWeights(0.25, 0.5), None, None)
-    assert isinstance(loss, ReleasedLoss)
-    assert (loss.threshold, loss.temperature, loss.detach_target) == (0.3, 2.0, False)
-    assert (loss.pseudo_weight, loss.consistency_weight) == (0.25, 0.5)
