@@ -7,15 +7,15 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing.synchronize import Event
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
 import torch
 from rich.console import Console
 
+from labelassemble.errors import LabelAssembleError
 from labelassemble.experiments.dealing import deal
 from labelassemble.experiments.jobs import Job, JobResult, Results
 from labelassemble.experiments.settings import Part
@@ -64,34 +64,101 @@ def finish(tasks: Iterator[Task], *, workers: int) -> Iterator[Finished]:
 
     Raises:
         TrainingInterrupted, KeyboardInterrupt: on Ctrl-C.
-        LabelAssembleError: a loss that is not finite, a result that cannot be written.
+        LabelAssembleError: a loss that is not finite, a result that cannot be written, a worker that was killed.
     """
     if workers == 1:
         for task in tasks:
             yield _train(task)
         return
-    processes = multiprocessing.get_context("spawn")
-    ending = processes.Event()
-    threads = max(1, (os.cpu_count() or 1) // workers)
-    pool = ProcessPoolExecutor(workers, processes, initializer=_begin, initargs=(ending, threads))
-    with StopRequest() as stop, pool:
+    with StopRequest() as stop:
+        threads = max(1, (os.cpu_count() or 1) // workers)
+        every = [_Worker(threads) for _ in range(workers)]
+        idle, busy = list(every), dict[Connection, _Worker]()
         try:
-            pending: set[Future[Finished | None]] = set()
             while True:
-                while len(pending) < workers and (another := next(tasks, None)) is not None:
-                    pending.add(pool.submit(_train_unless_interrupted, another))
-                if not pending:
+                while idle and (another := next(tasks, None)) is not None:
+                    worker = idle.pop()
+                    worker.connection.send(another)
+                    busy[worker.connection] = worker
+                if not busy:
                     return
-                done, pending = wait(pending, timeout=_LOOK_EVERY, return_when=FIRST_COMPLETED)
-                for future in done:
-                    finished = future.result()
+                for connection in wait(list(busy), timeout=_LOOK_EVERY):
+                    assert isinstance(connection, Connection)
+                    finished = busy[connection].answer()
+                    idle.append(busy.pop(connection))
                     if finished is not None:
                         yield finished
                 if stop.requested:
                     raise KeyboardInterrupt
-        except BaseException:
-            ending.set()
-            raise
+        finally:
+            for worker in busy.values():
+                worker.process.terminate()
+            for worker in every:
+                worker.connection.close()
+                worker.process.join()
+
+
+class _Worker:
+    """A process that trains one task after the other, each sent to it through a pipe of its own.
+
+    No queue is shared (as a ProcessPoolExecutor's is): a process that ends while it holds the lock of one would leave
+    the others waiting for ever. It ends when its connection is closed, and on SIGTERM, in training with a checkpoint.
+    """
+
+    def __init__(self, threads: int) -> None:
+        processes = multiprocessing.get_context("spawn")
+        self.connection, other = processes.Pipe()
+        self.process = processes.Process(target=_work, args=(other, threads))
+        self.process.start()
+        other.close()
+
+    def answer(self) -> Finished | None:
+        """Return what it has finished; None for a job that was interrupted.
+
+        Raises:
+            LabelAssembleError: what the job raised, or that the process is gone.
+        """
+        try:
+            answer: Finished | LabelAssembleError | None = self.connection.recv()
+        except EOFError:
+            self.process.join()
+            raise LabelAssembleError(
+                f"a worker ended within its job (exit status {self.process.exitcode}; killed for its memory?): "
+                "the same command goes on, with less --workers if need be"
+            ) from None
+        if isinstance(answer, LabelAssembleError):
+            raise answer
+        return answer
+
+
+def _work(connection: Connection, threads: int) -> None:
+    """Train what comes through the connection, until it is closed."""
+    os.setsid()  # a Ctrl-C of the terminal reaches the parent alone, which ends its workers
+    torch.set_num_threads(threads)
+    threading.Thread(target=_end_without, args=(os.getppid(),), daemon=True).start()
+    while True:
+        try:
+            task = connection.recv()
+        except (EOFError, ConnectionResetError):  # the latter where an answer was left unread
+            return
+        answer: Finished | LabelAssembleError | None = None
+        try:
+            answer = _train(task)
+        except TrainingInterrupted:  # its checkpoint is written
+            pass
+        except LabelAssembleError as error:
+            answer = error
+        try:
+            connection.send(answer)
+        except BrokenPipeError:  # the parent is gone
+            return
+
+
+def _end_without(parent: int) -> None:
+    """End this process, in training with a checkpoint, when its parent is no more."""
+    while os.getppid() == parent:
+        time.sleep(1.0)
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _train(task: Task) -> Finished:
@@ -129,25 +196,3 @@ def _log_in(file: Path) -> Iterator[None]:
         logger.propagate = before
         logger.removeHandler(handler)
         handler.close()
-
-
-def _train_unless_interrupted(task: Task) -> Finished | None:
-    try:
-        return _train(task)
-    except TrainingInterrupted:  # its checkpoint is written
-        return None
-
-
-def _begin(ending: Event, threads: int) -> None:
-    """Prepare a worker: it ends when `ending` is set, with a checkpoint if it trains, and when its parent is gone."""
-    os.setsid()  # a Ctrl-C of the terminal reaches the parent alone, which sets `ending`
-    torch.set_num_threads(threads)
-    parent = os.getppid()
-
-    def watch() -> None:
-        while not ending.wait(1.0):
-            if os.getppid() != parent:
-                os._exit(1)
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    threading.Thread(target=watch, daemon=True).start()

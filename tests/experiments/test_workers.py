@@ -102,6 +102,19 @@ def test_ctrl_c_leaves_checkpoints_and_no_process(long_one: subprocess.Popen[str
     _wait_until_gone(workers)  # the last to go is multiprocessing's own helper
 
 
+def test_a_worker_that_is_killed_ends_all_with_one_sentence(long_one: subprocess.Popen[str]) -> None:
+    workers = _children(long_one.pid)
+    trains = [pid for pid in workers if "spawn_main" in Path(f"/proc/{pid}/cmdline").read_text()]
+    assert len(trains) == 2
+    os.kill(trains[0], signal.SIGKILL)
+    said = long_one.communicate(timeout=120)[1]
+    assert long_one.returncode == 2
+    lines = [line for line in said.splitlines() if line.startswith("labelassemble:")]
+    assert len(lines) == 1, said
+    assert "a worker ended within its job (exit status -9; killed for its memory?)" in lines[0]
+    _wait_until_gone(workers)
+
+
 def test_workers_end_when_their_parent_is_killed(long_one: subprocess.Popen[str]) -> None:
     workers = _children(long_one.pid)
     os.kill(long_one.pid, signal.SIGKILL)
