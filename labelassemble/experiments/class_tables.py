@@ -1,151 +1,89 @@
 """Class by class: mean AUCs over seeds and tests of their differences, as CSV and Markdown."""
 
-from collections.abc import Sequence
-from dataclasses import astuple, dataclass
+from collections.abc import Mapping, Sequence
+from typing import TypeVar
 
-from labelassemble.experiments.markdown import markdown_table
+from labelassemble.experiments.markdown import TEST_NAMES, markdown_table, mean_text, p_text
 from labelassemble.experiments.settings import Comparison, Test
-from labelassemble.experiments.summary import Difference, Done, MeanInterval, mean_interval, t_test, to_csv
+from labelassemble.experiments.summary import (
+    ArmRow,
+    Difference,
+    DifferenceRow,
+    Done,
+    Under,
+    arm_rows_under,
+    difference_rows_under,
+    differences_csv,
+    means_csv,
+)
 
-Place = tuple[str, int | str]  # a setting and a size
-
-
-@dataclass(frozen=True)
-class ClassRow:
-    """An arm's AUC of one class at one size of a setting."""
-
-    setting: str
-    size: int | str
-    arm: str
-    name: str
-    auc: MeanInterval
-
-
-@dataclass(frozen=True)
-class ClassDifference:
-    """Two arms compared in one class at one size of a setting, over the seeds that both have."""
-
-    setting: str
-    size: int | str
-    name: str
-    first: str
-    second: str
-    seeds: int
-    test: Test
-    difference: Difference
+ColumnT = TypeVar("ColumnT")
 
 
-def class_rows(done: Done) -> list[ClassRow]:
-    """Return mean AUCs over seeds of every class, for the runs whose metric is over all classes."""
-    grouped: dict[tuple[str, int | str, str, str], list[float]] = {}
-    for job, result in done:
-        if job.setting.interest is None:
-            for name, auc in result.class_auc.items():
-                if auc is not None:
-                    grouped.setdefault((job.setting.name, job.size, job.arm.name, name), []).append(auc)
-    return [ClassRow(*key, mean_interval(values, within=(0.0, 1.0))) for key, values in grouped.items()]
+def class_tables(done: Done, comparisons: Sequence[Comparison]) -> tuple[dict[str, str], list[str]]:
+    """Return classes.csv and class_differences.csv by their names, and lines of Markdown; none for other metrics.
 
-
-def class_differences(done: Done, comparisons: Sequence[Comparison]) -> list[ClassDifference]:
-    """Return the tests of every class, for the runs whose metric is over all classes."""
-    by_seed: dict[tuple[Place, str, str], dict[int, float]] = {}
-    for job, result in done:
-        if job.setting.interest is None:
-            for name, auc in result.class_auc.items():
-                if auc is not None:
-                    key = ((job.setting.name, job.size), job.arm.name, name)
-                    by_seed.setdefault(key, {})[job.seed] = auc
-    rows = []
-    for comparison in comparisons:
-        for place, name in dict.fromkeys((place, name) for place, _, name in by_seed):
-            first, second = (by_seed.get((place, arm, name), {}) for arm in comparison.arms)
-            seeds = sorted(first.keys() & second.keys())
-            if not seeds:
-                continue
-            for test in comparison.tests:
-                difference = t_test([first[s] for s in seeds], [second[s] for s in seeds], test)
-                rows.append(ClassDifference(*place, name, *comparison.arms, len(seeds), test, difference))
-    return rows
-
-
-def class_files(rows: Sequence[ClassRow], differences: Sequence[ClassDifference]) -> dict[str, str]:
-    """Return classes.csv and class_differences.csv by their names; none without rows."""
-    if not rows:
-        return {}
-    return {
-        "classes.csv": to_csv(
-            ("setting", "size", "arm", "class", "seeds", "auc_mean", "auc_sd", "auc_low", "auc_high"),
-            [(r.setting, r.size, r.arm, r.name, *astuple(r.auc)) for r in rows],
-        ),
-        "class_differences.csv": to_csv(
-            (
-                "setting",
-                "size",
-                "class",
-                "first",
-                "second",
-                "seeds",
-                "test",
-                "difference",
-                "low",
-                "high",
-                "p",
-            ),
-            [
-                (d.setting, d.size, d.name, d.first, d.second, d.seeds, d.test, *d.difference)
-                for d in differences
-            ],
-        ),
-    }
-
-
-def class_sections(
-    rows: Sequence[ClassRow], differences: Sequence[ClassDifference], *, test_names: dict[str, str]
-) -> list[str]:
-    """Return Markdown lines: a table of AUCs and one of differences a setting and size, a row a class.
-
-    Of each comparison the test that it names first is shown; the CSV has all of them.
+    Markdown has a table of AUCs and one of differences a setting and size, a row a class. Of each comparison the test
+    that it names first is shown; the CSV has all of them.
     """
+    runs = [(job, result) for job, result in done if job.setting.interest is None]
+    if not runs:
+        return {}, []
+    rows = arm_rows_under(runs, lambda result: result.class_auc)
+    differences = difference_rows_under(runs, comparisons, lambda result: result.class_auc)
+    files = {
+        "classes.csv": means_csv(rows, "class"),
+        "class_differences.csv": differences_csv(differences, "class"),
+    }
+    first_test = {comparison.arms: comparison.tests[0] for comparison in reversed(comparisons)}
+    shown = [d for d in differences if d.row.test == first_test[d.row.first, d.row.second]]
     lines: list[str] = []
-    for place in dict.fromkeys((r.setting, r.size) for r in rows):
-        mine = {(r.name, r.arm): r.auc for r in rows if (r.setting, r.size) == place}
-        names = list(dict.fromkeys(name for name, _ in mine))
-        arms = list(dict.fromkeys(arm for _, arm in mine))
-        lines += [
-            "",
-            f"AUC of each class, {place[0]}, n = {place[1]}: mean over seeds and Student's 95% interval.",
-            "",
-            *markdown_table(
-                ["class", *arms], [[name, *(_auc(mine.get((name, arm))) for arm in arms)] for name in names]
-            ),
-        ]
-        first_test: dict[tuple[str, str], Test] = {}
-        for d in differences:
-            first_test.setdefault((d.first, d.second), d.test)
-        here = [
-            d for d in differences if (d.setting, d.size) == place and d.test == first_test[d.first, d.second]
-        ]
-        for test in dict.fromkeys(d.test for d in here):
-            found = {(d.name, d.first, d.second): d.difference for d in here if d.test == test}
-            pairs = list(dict.fromkeys((first, second) for _, first, second in found))
-            cells = [[name, *(_difference(found.get((name, *pair))) for pair in pairs)] for name in names]
-            lines += [
-                "",
-                f"Differences in AUC of each class, {place[0]}, n = {place[1]}, with p of the {test_names[test]}.",
-                "",
-                *markdown_table(["class", *(f"{first} - {second}" for first, second in pairs)], cells),
-            ]
-    return lines
+    for place in dict.fromkeys((row.setting, row.size) for _, row in rows):
+        mine = [under for under in rows if (under.row.setting, under.row.size) == place]
+        lines += _means(place, mine)
+        for test in dict.fromkeys(comparison.tests[0] for comparison in comparisons):
+            lines += _differences(
+                place,
+                test,
+                [d for d in shown if (d.row.setting, d.row.size) == place and d.row.test == test],
+            )
+    return files, lines
 
 
-def _auc(auc: MeanInterval | None) -> str:
-    if auc is None:
-        return ""
-    interval = "" if auc.low is None or auc.high is None else f" ({auc.low:.3f} to {auc.high:.3f})"
-    return f"{auc.mean:.3f}{interval}"
+def _means(place: tuple[str, int | str], rows: Sequence[Under[ArmRow]]) -> list[str]:
+    arms = list(dict.fromkeys(row.arm for _, row in rows))
+    found = {(name, row.arm): mean_text(row.auc) for name, row in rows}
+    return [
+        "",
+        f"AUC of each class, {place[0]}, n = {place[1]}: mean over seeds and Student's 95% interval.",
+        "",
+        *_matrix(["class", *arms], found, arms, [name for name, _ in rows]),
+    ]
 
 
-def _difference(difference: Difference | None) -> str:
-    if difference is None:
-        return ""
-    return f"{difference.value:+.3f}" + ("" if difference.p is None else f" (p {difference.p:.2g})")
+def _differences(place: tuple[str, int | str], test: Test, rows: Sequence[Under[DifferenceRow]]) -> list[str]:
+    if not rows:
+        return []
+    pairs = list(dict.fromkeys((d.first, d.second) for _, d in rows))
+    found = {(name, (d.first, d.second)): _difference(d.difference) for name, d in rows}
+    return [
+        "",
+        f"Differences in AUC of each class, {place[0]}, n = {place[1]}, with p of the {TEST_NAMES[test]}.",
+        "",
+        *_matrix(["class", *(f"{a} - {b}" for a, b in pairs)], found, pairs, [name for name, _ in rows]),
+    ]
+
+
+def _matrix(
+    header: Sequence[str],
+    found: Mapping[tuple[str, ColumnT], str],
+    columns: Sequence[ColumnT],
+    names: Sequence[str],
+) -> list[str]:
+    """Return a table with a row a name, empty where nothing was found."""
+    cells = [[name, *(found.get((name, c), "") for c in columns)] for name in dict.fromkeys(names)]
+    return markdown_table(header, cells)
+
+
+def _difference(difference: Difference) -> str:
+    return f"{difference.value:+.3f}" + ("" if difference.p is None else f" (p {p_text(difference.p)})")

@@ -1,6 +1,6 @@
 """Figures of experiments: light, legible, and captioned with what the marks are."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from io import BytesIO
 from itertools import cycle
 from textwrap import fill
@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from labelassemble.experiments.settings import Experiment, Setting
 from labelassemble.experiments.sources_summary import EVERYWHERE, PlaceRow
-from labelassemble.experiments.summary import ArmRow, Gain, correlation
+from labelassemble.experiments.summary import ArmRow, Gain, MeanInterval, correlation
 
 INK, MUTED, GRID = "#1f2933", "#7b8794", "#e4e7eb"
 COLOURS = ("#9aa5b1", "#2b6cb0", "#c2453b", "#2f855a", "#b7791f", "#6b46c1")
@@ -35,38 +35,18 @@ def sizes_figure(
         figure, panels = _panels(len(shown), columns)
         for axes, setting in zip(panels, shown, strict=True):
             sizes = [n for n in setting.sizes if any(r.setting == setting.name and r.size == n for r in rows)]
+            of_setting = [row for row in rows if row.setting == setting.name]
             for index, arm in enumerate(experiment.arms):
-                mine = {r.size: r.auc for r in rows if r.setting == setting.name and r.arm == arm.name}
-                offset = (index - (len(experiment.arms) - 1) / 2) * 0.1
-                places = [sizes.index(n) + offset for n in sizes if n in mine]
-                found = [mine[n] for n in sizes if n in mine]
-                low = [v.mean - v.low if v.low is not None else 0.0 for v in found]
-                high = [v.high - v.mean if v.high is not None else 0.0 for v in found]
-                axes.errorbar(
-                    places,
-                    [v.mean for v in found],
-                    yerr=[low, high],
-                    color=COLOURS[index % len(COLOURS)],
-                    marker="o",
-                    markersize=4.5,
-                    linewidth=1.3,
-                    capsize=2.5,
-                    label=arm.title or arm.name,
-                )
-            axes.set_xticks(range(len(sizes)), [str(n) for n in sizes])
-            axes.set_xlim(-0.5, len(sizes) - 0.5)
+                mine = {row.size: row.auc for row in of_setting if row.arm == arm.name}
+                colour = COLOURS[index % len(COLOURS)]
+                _line(axes, experiment, index, mine, sizes, color=colour, marker="o", linestyle="-")
+            _sizes_axis(axes, experiment, sizes)
             _style(axes, _title(experiment, setting))
-            axes.set_xlabel(experiment.size_axis, color=INK)
         for index, axes in enumerate(panels):
             if index % columns == 0:
                 axes.set_ylabel("AUC on test images", color=INK)
         handles, labels = panels[0].get_legend_handles_labels()
-        counts = sorted({row.auc.count for row in rows})
-        note = (
-            f"Mean and Student's 95% interval over {_span(counts)} seeds, which deal the training images and draw "
-            "initial weights; the test images are the same for all."
-        )
-        _finish(figure, experiment.title, note, handles, labels)
+        _finish(figure, experiment.title, _note([row.auc for row in rows]), handles, labels)
         return _bytes(figure, kind)
 
 
@@ -91,18 +71,8 @@ def arms_figure(
             for place, arm in enumerate(experiment.arms):
                 if arm.name not in mine:
                     continue
-                auc = mine[arm.name]
-                low, high = (auc.mean if end is None else end for end in (auc.low, auc.high))
-                axes.errorbar(
-                    [auc.mean],
-                    [place],
-                    xerr=[[auc.mean - low], [high - auc.mean]],
-                    color=COLOURS[2 if arm.name == experiment.reference else 1],
-                    marker="o",
-                    markersize=4.5,
-                    linewidth=1.3,
-                    capsize=2.5,
-                )
+                colour = COLOURS[2 if arm.name == experiment.reference else 1]
+                _points(axes, [place], [mine[arm.name]], sideways=True, color=colour, marker="o")
             axes.set_yticks(range(len(titles)), titles if index % columns == 0 else [])
             axes.set_ylim(len(titles) - 0.5, -0.5)
             _style(
@@ -113,14 +83,9 @@ def arms_figure(
             axes.grid(axis="x", color=GRID, linewidth=0.6)
             mean = "mean AUC over the classes" if experiment.metric == "mean_auc" else "AUC"
             axes.set_xlabel(f"{mean}, test images", color=INK)
-        counts = sorted({row.auc.count for row in rows})
-        line = ""
+        note = _note([row.auc for row in rows])
         if experiment.reference is not None:
-            line = f" The line: {experiment.arm(experiment.reference).title or experiment.reference}."
-        note = (
-            f"Mean and Student's 95% interval over {_span(counts)} seeds, which deal the training images and draw "
-            f"initial weights; the test images are the same for all.{line}"
-        )
+            note += f" The line: {experiment.arm(experiment.reference).title or experiment.reference}."
         _finish(figure, experiment.title, note, [], [])
         return _bytes(figure, kind)
 
@@ -199,46 +164,82 @@ def sources_figure(
             sizes = [n for n in setting.sizes if any(row.size == n for row in mine)]
             for index, arm in enumerate(experiment.arms):
                 found = {row.size: row.auc for row in mine if row.arm == arm.name and row.auc is not None}
-                at = [n for n in sizes if n in found]
-                values = [found[n] for n in at]
-                offset = (index - (len(experiment.arms) - 1) / 2) * 0.1
-                lows = [value.mean if value.low is None else value.low for value in values]
-                highs = [value.mean if value.high is None else value.high for value in values]
-                bottom = min([bottom, *lows])
                 marker, line = _MARKS[arm.sees]
-                axes.errorbar(
-                    [sizes.index(n) + offset for n in at],
-                    [value.mean for value in values],
-                    yerr=[
-                        [value.mean - low for value, low in zip(values, lows, strict=True)],
-                        [high - value.mean for value, high in zip(values, highs, strict=True)],
-                    ],
-                    color=colours[alike[index]],
-                    marker=marker,
-                    markersize=4.5,
-                    linestyle=line,
-                    linewidth=1.3,
-                    capsize=2.5,
-                    label=arm.title or arm.name,
-                )
+                colour = colours[alike[index]]
+                _line(axes, experiment, index, found, sizes, color=colour, marker=marker, linestyle=line)
+                bottom = min([bottom, *(_ends(value)[0] for value in found.values())])
             axes.axhline(0.5, color=MUTED, linewidth=0.7)
-            axes.set_xticks(range(len(sizes)), [str(n) for n in sizes])
-            axes.set_xlim(-0.5, len(sizes) - 0.5)
+            _sizes_axis(axes, experiment, sizes)
             _style(axes, _place_title(experiment, setting, mine[0]))
-            axes.set_xlabel(experiment.size_axis, color=INK)
         for index, axes in enumerate(panels):
             axes.set_ylim(max(0.0, bottom - 0.02), 1.005)
             if index % columns == 0:
                 axes.set_ylabel("AUC", color=INK)
-        counts = sorted({row.auc.count for row in shown if row.auc is not None})
-        note = (
-            f"Mean and Student's 95% interval over {_span(counts)} seeds, which deal the training images and draw "
-            "initial weights; the test images are the same for all. Over all test images the hospital helps "
-            "to guess: networks that see a border (dashed) or 8x8 pixels (dotted) show how far that goes. 0.5: chance."
+        note = _note([row.auc for row in shown if row.auc is not None]) + (
+            " Over all test images the hospital helps to guess: networks that see a border (dashed) or 8x8 pixels "
+            "(dotted) show how far that goes. 0.5: chance."
         )
         handles, labels = panels[0].get_legend_handles_labels()
         _finish(figure, experiment.title, note, handles, labels)
         return _bytes(figure, kind)
+
+
+def _line(
+    axes: Axes,
+    experiment: Experiment,
+    index: int,
+    found: Mapping[int | str, MeanInterval],
+    sizes: Sequence[int | str],
+    **style: Any,
+) -> None:
+    """Draw what was found at the sizes for the arm of that index, beside the other arms."""
+    arm, offset = experiment.arms[index], (index - (len(experiment.arms) - 1) / 2) * 0.1
+    at = [size for size in sizes if size in found]
+    places = [sizes.index(size) + offset for size in at]
+    _points(axes, places, [found[size] for size in at], label=arm.title or arm.name, **style)
+
+
+def _points(
+    axes: Axes,
+    places: Sequence[float],
+    values: Sequence[MeanInterval],
+    *,
+    sideways: bool = False,
+    **style: Any,
+) -> None:
+    """Draw means with their intervals, upright or sideways."""
+    means = [value.mean for value in values]
+    ends = [_ends(value) for value in values]
+    bars = [
+        [mean - low for mean, (low, _) in zip(means, ends, strict=True)],
+        [high - mean for mean, (_, high) in zip(means, ends, strict=True)],
+    ]
+    x, y = (means, places) if sideways else (places, means)
+    style["xerr" if sideways else "yerr"] = bars
+    axes.errorbar(x, y, markersize=4.5, linewidth=1.3, capsize=2.5, **style)
+
+
+def _ends(value: MeanInterval) -> tuple[float, float]:
+    """Return the ends of an interval, the mean for those that it lacks."""
+    return (
+        value.mean if value.low is None else value.low,
+        value.mean if value.high is None else value.high,
+    )
+
+
+def _sizes_axis(axes: Axes, experiment: Experiment, sizes: Sequence[int | str]) -> None:
+    axes.set_xticks(range(len(sizes)), [str(n) for n in sizes])
+    axes.set_xlim(-0.5, len(sizes) - 0.5)
+    axes.set_xlabel(experiment.size_axis, color=INK)
+
+
+def _note(values: Sequence[MeanInterval]) -> str:
+    """Return what intervals and seeds are."""
+    counts = sorted({value.count for value in values})
+    return (
+        f"Mean and Student's 95% interval over {_span(counts)} seeds: of dealing the training images (where not all "
+        "are taken), of initial weights and of order. The test images are the same for all."
+    )
 
 
 def _place_title(experiment: Experiment, setting: Setting, row: PlaceRow) -> str:

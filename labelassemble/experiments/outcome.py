@@ -8,18 +8,12 @@ from pathlib import Path
 
 import yaml
 
-from labelassemble.experiments.class_tables import class_differences, class_files, class_rows, class_sections
+from labelassemble.experiments.class_tables import class_tables
 from labelassemble.experiments.figures import arms_figure, similarity_figure, sizes_figure, sources_figure
-from labelassemble.experiments.markdown import markdown_table
+from labelassemble.experiments.markdown import difference_table, interval_text, markdown_table, p_text
 from labelassemble.experiments.settings import Experiment, Setting
-from labelassemble.experiments.sources_summary import (
-    WithinDifference,
-    place_rows,
-    places_csv,
-    sources_csv,
-    within_differences,
-)
-from labelassemble.experiments.sources_table import sources_blocks
+from labelassemble.experiments.sources_summary import place_rows, places_csv, sources_csv
+from labelassemble.experiments.sources_table import sources_lines
 from labelassemble.experiments.summary import (
     ArmRow,
     DifferenceRow,
@@ -28,18 +22,14 @@ from labelassemble.experiments.summary import (
     arm_rows,
     correlation,
     difference_rows,
+    differences_csv,
     gains,
+    means_csv,
     runs_csv,
     to_csv,
 )
 from labelassemble.run import processor_name
 from labelassemble.version import __version__
-
-TEST_NAMES = {
-    "two-sample-t": "two-sample t-test (Student's, equal variances)",
-    "welch-t": "Welch's t-test",
-    "paired-t": "paired t-test (seed by seed)",
-}
 
 
 def write_outcome(
@@ -49,39 +39,15 @@ def write_outcome(
     arms = arm_rows(done)
     differences = difference_rows(done, experiment.comparisons)
     gained = gains(done, experiment.comparisons)
-    by_class = class_rows(done)
-    by_class_differences = class_differences(done, experiment.comparisons)
-    sections = class_sections(by_class, by_class_differences, test_names=TEST_NAMES)
+    class_texts, lines = class_tables(done, experiment.comparisons)
     places = place_rows(done)
-    inside = within_differences(done, experiment.comparisons)
-    sections += _sources_lines(experiment, done, inside)
+    lines += sources_lines(experiment, done, places)
     texts = {
         "runs.csv": runs_csv(done),
-        "means.csv": to_csv(
-            ("setting", "size", "arm", "other", "seeds", "auc_mean", "auc_sd", "auc_low", "auc_high"),
-            [(row.setting, row.size, row.arm, row.other, *astuple(row.auc)) for row in arms],
-        ),
-        "differences.csv": to_csv(
-            (
-                "setting",
-                "size",
-                "other",
-                "first",
-                "second",
-                "seeds",
-                "test",
-                "difference",
-                "low",
-                "high",
-                "p",
-            ),
-            [
-                (d.setting, d.size, d.other, d.first, d.second, d.seeds, d.test, *d.difference)
-                for d in differences
-            ],
-        ),
-        "table.md": table_text(experiment, arms, differences, gained, absent, len(done), sections),
-        **class_files(by_class, by_class_differences),
+        "means.csv": means_csv([(row.other, row) for row in arms], "other"),
+        "differences.csv": differences_csv([(d.other, d) for d in differences], "other"),
+        "table.md": table_text(experiment, arms, differences, gained, absent, len(done), lines),
+        **class_texts,
         "experiment.yaml": yaml.safe_dump(
             experiment.model_dump(mode="json"), sort_keys=False, allow_unicode=True
         ),
@@ -150,7 +116,7 @@ def table_text(
             [
                 (
                     *(r.setting, str(r.size), r.arm, r.other or "", str(r.auc.count), f"{r.auc.mean:.4f}"),
-                    _interval(r.auc.low, r.auc.high),
+                    interval_text(r.auc.low, r.auc.high),
                     "" if r.auc.deviation is None else f"{r.auc.deviation:.4f}",
                 )
                 for r in arms
@@ -158,21 +124,7 @@ def table_text(
         ),
     ]
     if differences:
-        lines += [
-            "",
-            *markdown_table(
-                ("setting", "n", "with", "difference", "AUC", "95% interval", "p", "test", "seeds"),
-                [
-                    (
-                        *(d.setting, str(d.size), d.other or "", f"{d.first} - {d.second}"),
-                        f"{d.difference.value:+.4f}",
-                        _interval(d.difference.low, d.difference.high, "+"),
-                        *(_p(d.difference.p), TEST_NAMES[d.test], str(d.seeds)),
-                    )
-                    for d in differences
-                ],
-            ),
-        ]
+        lines += ["", *difference_table([(d.other, d) for d in differences], "with")]
     if gained:
         lines += [
             "",
@@ -186,32 +138,6 @@ def table_text(
     return "\n".join(lines) + "\n"
 
 
-def _sources_lines(experiment: Experiment, done: Done, inside: Sequence[WithinDifference]) -> list[str]:
-    """Return what there is to say of runs over several sources; nothing for others."""
-    lines: list[str] = []
-    for block in sources_blocks(experiment, done):
-        lines += ["", block.text, "", *markdown_table(block.header, block.rows)]
-    if inside:
-        lines += [
-            "",
-            "Differences of the AUC within a source.",
-            "",
-            *markdown_table(
-                ("setting", "n", "within", "difference", "AUC", "95% interval", "p", "test", "seeds"),
-                [
-                    (
-                        *(d.setting, str(d.size), place, f"{d.first} - {d.second}"),
-                        f"{d.difference.value:+.4f}",
-                        _interval(d.difference.low, d.difference.high, "+"),
-                        *(_p(d.difference.p), TEST_NAMES[d.test], str(d.seeds)),
-                    )
-                    for place, d in inside
-                ],
-            ),
-        ]
-    return lines
-
-
 def _fits(gained: Sequence[Gain]) -> list[tuple[str, ...]]:
     rows: list[tuple[str, ...]] = []
     for setting, size, arm in dict.fromkeys((g.setting, g.size, g.arm) for g in gained):
@@ -219,19 +145,9 @@ def _fits(gained: Sequence[Gain]) -> list[tuple[str, ...]]:
         fit = correlation([g.cosine for g in points], [g.gain.mean for g in points])
         found = ("not defined", "", "")
         if fit is not None:
-            found = (f"{fit.r:+.2f}", _interval(fit.low, fit.high, "+"), _p(fit.p))
+            found = (f"{fit.r:+.2f}", interval_text(fit.low, fit.high, "+"), p_text(fit.p))
         rows.append((setting, str(size), arm, str(len(points)), *found))
     return rows
-
-
-def _interval(low: float | None, high: float | None, sign: str = "") -> str:
-    return "" if low is None or high is None else f"{low:{sign}.4f} to {high:{sign}.4f}"
-
-
-def _p(p: float | None) -> str:
-    if p is None:
-        return ""
-    return f"{p:.3f}" if p >= 0.001 else f"{p:.1e}"
 
 
 def _write(path: Path, content: bytes) -> Path:

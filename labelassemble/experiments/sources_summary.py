@@ -5,8 +5,7 @@ interval of the mean; over test images, which all seeds share, DeLong's interval
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -19,7 +18,8 @@ from labelassemble.experiments.summary import (
     DifferenceRow,
     Done,
     MeanInterval,
-    difference_rows,
+    Under,
+    difference_rows_under,
     mean_interval,
     run_rates,
     to_csv,
@@ -158,25 +158,11 @@ def leakage_rows(done: Done) -> list[LeakageRow]:
     return rows
 
 
-class WithinDifference(NamedTuple):
-    """Two arms compared on the test images of one source."""
-
-    place: str
-    row: DifferenceRow
-
-
-def within_differences(done: Done, comparisons: Sequence[Comparison]) -> list[WithinDifference]:
+def within_differences(done: Done, comparisons: Sequence[Comparison]) -> list[Under[DifferenceRow]]:
     """Return the tests of an experiment within each source where the AUC is defined."""
-    runs = of_several_sources(done)
-    names = dict.fromkeys(row.source for _, result in runs for row in result.sources if row.auc is not None)
-    found = []
-    for name in names:
-        inside = [
-            (job, replace(result, auc=next((row.auc for row in result.sources if row.source == name), None)))
-            for job, result in runs
-        ]
-        found += [WithinDifference(name, row) for row in difference_rows(inside, comparisons)]
-    return found
+    return difference_rows_under(
+        of_several_sources(done), comparisons, lambda result: {row.source: row.auc for row in result.sources}
+    )
 
 
 def sources_csv(done: Done) -> str:

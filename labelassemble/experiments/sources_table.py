@@ -3,13 +3,15 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from labelassemble.experiments.markdown import difference_table, markdown_table, mean_text
 from labelassemble.experiments.settings import Experiment
 from labelassemble.experiments.sources_summary import (
     EVERYWHERE,
+    LeakageRow,
     PlaceRow,
     Share,
     leakage_rows,
-    place_rows,
+    within_differences,
 )
 from labelassemble.experiments.summary import Done, MeanInterval
 
@@ -24,12 +26,29 @@ class Block(NamedTuple):
     rows: Sequence[Sequence[str]]
 
 
-def sources_blocks(experiment: Experiment, done: Done) -> list[Block]:
-    """Return the tables of test images, AUCs with leakage, and operating points; empty for runs of one source."""
-    rows = place_rows(done)
+def sources_lines(experiment: Experiment, done: Done, rows: Sequence[PlaceRow]) -> list[str]:
+    """Return Markdown of what runs over several sources show; nothing for others.
+
+    Args:
+        experiment: what was run.
+        done: its runs.
+        rows: `place_rows` of them.
+    """
+    lines: list[str] = []
+    for block in sources_blocks(experiment, rows, leakage_rows(done)):
+        lines += ["", block.text, "", *markdown_table(block.header, block.rows)]
+    if inside := within_differences(done, experiment.comparisons):
+        lines += ["", "Differences of the AUC within a source.", "", *difference_table(inside, "within")]
+    return lines
+
+
+def sources_blocks(
+    experiment: Experiment, rows: Sequence[PlaceRow], leakage: Sequence[LeakageRow]
+) -> list[Block]:
+    """Return the tables of test images, AUCs with leakage, and operating points; none without rows."""
     if not rows:
         return []
-    return [_images(rows), _aucs(experiment, done, rows), _operating(experiment, rows)]
+    return [_images(rows), _aucs(experiment, rows, leakage), _operating(experiment, rows)]
 
 
 def _images(rows: Sequence[PlaceRow]) -> Block:
@@ -49,9 +68,9 @@ def _images(rows: Sequence[PlaceRow]) -> Block:
     )
 
 
-def _aucs(experiment: Experiment, done: Done, rows: Sequence[PlaceRow]) -> Block:
+def _aucs(experiment: Experiment, rows: Sequence[PlaceRow], leakage: Sequence[LeakageRow]) -> Block:
     inside = list(dict.fromkeys(r.place for r in rows if r.place != EVERYWHERE and r.auc is not None))
-    leaks = {(row.setting, row.size, row.arm): row for row in leakage_rows(done)}
+    leaks = {(row.setting, row.size, row.arm): row for row in leakage}
     found = {(row.setting, row.size, row.arm, row.place): row for row in rows}
     cells = []
     for setting, size, arm in dict.fromkeys((r.setting, r.size, r.arm) for r in rows):
@@ -98,9 +117,7 @@ def _operating(experiment: Experiment, rows: Sequence[PlaceRow]) -> Block:
 def _cell(value: MeanInterval | None, low: float | None = None, high: float | None = None) -> str:
     if value is None:
         return "not defined"
-    text = f"{value.mean:.3f}"
-    if value.low is not None and value.high is not None:
-        text += f" ({value.low:.3f} to {value.high:.3f})"
+    text = mean_text(value)
     return text if low is None or high is None else f"{text} [{low:.3f} to {high:.3f}]"
 
 

@@ -3,9 +3,9 @@
 import csv
 import io
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import astuple, dataclass, replace
+from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
 from scipy import stats
@@ -15,6 +15,7 @@ from labelassemble.experiments.jobs import Job, JobResult
 from labelassemble.experiments.settings import Comparison, Test
 
 Done = Sequence[tuple[Job, JobResult]]
+RowT = TypeVar("RowT")
 
 RATES = ("sensitivity", "specificity", "accuracy")
 
@@ -262,6 +263,55 @@ def difference_rows(done: Done, comparisons: Sequence[Comparison]) -> list[Diffe
                     DifferenceRow(setting, size, other, *comparison.arms, len(seeds), test, difference)
                 )
     return rows
+
+
+class Under(NamedTuple, Generic[RowT]):
+    """A row of one class, or within one source: its name and the row."""
+
+    name: str
+    row: RowT
+
+
+Aucs = Callable[[JobResult], Mapping[str, float | None]]
+"""A result's AUCs by name: of every class, or within every source."""
+
+
+def arm_rows_under(done: Done, aucs: Aucs) -> list[Under[ArmRow]]:
+    """Return the rows of `arm_rows` for every name that has an AUC somewhere."""
+    return [Under(name, row) for name, runs in _by_name(done, aucs) for row in arm_rows(runs)]
+
+
+def difference_rows_under(
+    done: Done, comparisons: Sequence[Comparison], aucs: Aucs
+) -> list[Under[DifferenceRow]]:
+    """Return the rows of `difference_rows` for every name that has an AUC somewhere."""
+    return [
+        Under(name, row) for name, runs in _by_name(done, aucs) for row in difference_rows(runs, comparisons)
+    ]
+
+
+def _by_name(done: Done, aucs: Aucs) -> list[tuple[str, Done]]:
+    """Return the runs for each name, as if its AUC were theirs."""
+    found = [(job, result, aucs(result)) for job, result in done]
+    names = dict.fromkeys(name for *_, mine in found for name, auc in mine.items() if auc is not None)
+    return [
+        (name, [(job, replace(result, auc=mine.get(name))) for job, result, mine in found]) for name in names
+    ]
+
+
+def means_csv(rows: Sequence[tuple[str | None, ArmRow]], column: str) -> str:
+    """Return means as CSV; `column` is what the text beside each row is."""
+    header = ("setting", "size", "arm", column, "seeds", "auc_mean", "auc_sd", "auc_low", "auc_high")
+    return to_csv(header, [(r.setting, r.size, r.arm, name, *astuple(r.auc)) for name, r in rows])
+
+
+def differences_csv(rows: Sequence[tuple[str | None, DifferenceRow]], column: str) -> str:
+    """Return tests as CSV; `column` is what the text beside each row is."""
+    header = ("setting", "size", column, "first", "second", "seeds", "test", "difference", "low", "high", "p")
+    return to_csv(
+        header,
+        [(d.setting, d.size, name, d.first, d.second, d.seeds, d.test, *d.difference) for name, d in rows],
+    )
 
 
 def gains(done: Done, comparisons: Sequence[Comparison]) -> list[Gain]:

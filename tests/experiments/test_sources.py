@@ -226,7 +226,7 @@ def test_leakage_over_seeds(made_up: Done) -> None:
 
 
 def test_tables_and_csv(experiment: Experiment, made_up: Done, tmp_path: Path) -> None:
-    images, aucs, operating = sources_blocks(experiment, made_up)
+    images, aucs, operating = sources_blocks(experiment, place_rows(made_up), leakage_rows(made_up))
     assert list(images.rows) == [
         ("collections", "all together", "16", "20", "5"),
         ("collections", "both", "10", "20", "5"),
@@ -247,7 +247,7 @@ def test_tables_and_csv(experiment: Experiment, made_up: Done, tmp_path: Path) -
     assert {"sources.csv", "places.csv", "figure.svg"} <= {path.name for path in files}
     lines = (tmp_path / "table.md").read_text().splitlines()
     assert lines.index("Not run:") > lines.index("Differences of the AUC within a source.")
-    assert sources_blocks(experiment, []) == []
+    assert sources_blocks(experiment, [], []) == []
 
 
 def test_the_figure_has_a_panel_a_place_and_a_line_an_arm(experiment: Experiment, made_up: Done) -> None:
