@@ -1,12 +1,14 @@
-// What a program that predicts again and again may ask of its allocator.
+// What a program that predicts again and again may ask of libtorch's memory.
 #pragma once
 
 namespace labelassemble {
 
-// Lets glibc keep memory that predictions have freed, for the next ones: it returns tens of
-// megabytes to the system after each layer otherwise, and pays for the page faults of getting them
-// back. For a program's main, before its first prediction; the process then stays as large as its
-// largest batch made it. Does nothing where the allocator is not glibc's.
+// Keeps the memory of CPU tensors of 64 KiB and more that predictions have freed, for the next
+// ones. libtorch returns tens of megabytes to the system after each layer otherwise, and pays for
+// the page faults of getting them back. The process then stays as large as its largest batch made
+// it. For a program's main, before its first prediction: it replaces libtorch's CPU allocator, for
+// all of the process. Calling it again does nothing, nor does it where the system refuses to
+// reserve the addresses.
 void keep_freed_memory();
 
 }  // namespace labelassemble
