@@ -301,6 +301,8 @@ def soak(arguments: argparse.Namespace, model: Path, images: NDArray[np.uint8], 
     print(f"# {machine()}")
     spread = f"{min(settled):.1f} to {max(settled):.1f} MiB"
     print(f"memory after the first {settling:.0f} s: {spread}, growth {growth:+.1f} MiB")
+    tenths = memory[:: max(1, len(memory) // 10)]
+    print("over time: " + ", ".join(f"{at:.0f} s {mib:.1f}" for at, mib in tenths))
     print("  ".join(f"{key} {_short(value)}" for key, value in result.items()))
     bad = result["wrong"] + result["lost"]
     if bad or growth > 16:

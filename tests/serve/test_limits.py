@@ -1,6 +1,7 @@
 """Bounds on what clients may send, hold and take; the life of the server from its start to its end."""
 
 import json
+import os
 import re
 import shutil
 import socket
@@ -8,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -64,6 +66,19 @@ def test_connections(server):
     for connection in connections:
         connection.close()
     server.wait_until(lambda: server.request("/v2").status == 200, "a free connection")
+
+
+@pytest.mark.skipif("LABELASSEMBLE_SERVE_PROGRAM" in os.environ, reason="sanitizers keep freed memory")
+def test_closed_connections_leave_no_memory(repository, serving):
+    with serving(repository) as server:
+
+        def resident_kib_after(connections):
+            for _ in range(connections):
+                assert server.request("/v2/health/live").status == 200
+            return int(re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{server.process.pid}/status").read_text())[1])
+
+        start = resident_kib_after(100)
+        assert resident_kib_after(400) - start < 1024  # 18 KiB each once stayed until there were 512
 
 
 @pytest.mark.parametrize(
