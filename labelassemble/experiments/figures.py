@@ -100,22 +100,13 @@ def similarity_figure(
     pairs = list(dict.fromkeys((g.setting, g.size, g.arm) for g in gained))
     by_name = {s.name: s for s in settings}
     with mpl.rc_context(_RC):
-        figure, panels = _panels(len(pairs), min(4, len(pairs)), width=3.6, height=3.2)
+        columns = min(2, len(pairs))
+        figure, panels = _panels(len(pairs), columns, width=5.2, height=3.2)
         for axes, (setting, size, arm) in zip(panels, pairs, strict=True):
             points = [g for g in gained if (g.setting, g.size, g.arm) == (setting, size, arm)]
             x, y = [g.cosine for g in points], [g.gain.mean for g in points]
-            for point in points:
-                axes.annotate(
-                    point.other,
-                    (point.cosine, point.gain.mean),
-                    (3, 3),
-                    textcoords="offset points",
-                    fontsize=6.5,
-                    color=MUTED,
-                )
-            low = [v.mean - v.low if v.low is not None else 0.0 for v in (g.gain for g in points)]
-            high = [v.high - v.mean if v.high is not None else 0.0 for v in (g.gain for g in points)]
-            axes.errorbar(x, y, yerr=[low, high], fmt="o", markersize=4, color=COLOURS[1], elinewidth=0.7)
+            _points(axes, x, [g.gain for g in points], linestyle="none", marker="o", color=COLOURS[1])
+            _names_beside(axes, [g.other for g in points], x, y)
             axes.axhline(0.0, color=MUTED, linewidth=0.7)
             fit = correlation(x, y)
             text = "r not defined"
@@ -124,11 +115,12 @@ def similarity_figure(
                 ends = np.array([min(x), max(x)])
                 axes.plot(ends, start + slope * ends, color=COLOURS[2], linewidth=1.0)
                 interval = "" if fit.low is None else f" ({fit.low:.2f} to {fit.high:.2f})"
-                text = f"r = {fit.r:.2f}{interval}, p = {fit.p:.2g}"
+                text = f"r = {fit.r:.2f}{interval}, p = {fit.p:#.2g}"
             title = experiment.arm(arm).title or arm
             _style(axes, f"{_title(experiment, by_name[setting])}, n = {size}\n{title}\n{text}")
             axes.set_xlabel("cosine of the two learned queries", color=INK)
-        panels[0].set_ylabel("gain in AUC", color=INK)
+        for axes in panels[::columns]:
+            axes.set_ylabel("gain in AUC", color=INK)
         counts = sorted({g.seeds for g in gained})
         note = (
             f"A point an assembled class: mean over {_span(counts)} seeds, with Student's 95% interval of the gain; "
@@ -217,6 +209,31 @@ def _points(
     x, y = (means, places) if sideways else (places, means)
     style["xerr" if sideways else "yerr"] = bars
     axes.errorbar(x, y, markersize=4.5, linewidth=1.3, capsize=2.5, **style)
+
+
+def _names_beside(axes: Axes, names: Sequence[str], x: Sequence[float], y: Sequence[float]) -> None:
+    """Name points in a column right of the panel, so that no two names overlap, each with a line to its point."""
+    bottom, top = axes.get_ylim()
+    axes.set_ylim(bottom, top)
+    order = sorted(range(len(names)), key=lambda i: y[i])
+    gap, places = 0.075, []
+    # As high as its point, above the one before, with room for those that follow.
+    for rank, i in enumerate(order):
+        place = max((y[i] - bottom) / (top - bottom), places[-1] + gap if places else 0.0)
+        places.append(min(place, 1.0 - gap * (len(names) - 1 - rank)))
+    for i, place in zip(order, places, strict=True):
+        axes.annotate(
+            names[i],
+            (x[i], y[i]),
+            (1.06, place),
+            textcoords="axes fraction",
+            arrowprops={
+                "arrowstyle": "-", "color": COLOURS[0], "linewidth": 0.4, "relpos": (0, 0.5), "shrinkA": 0, "shrinkB": 3
+            },
+            va="center",
+            fontsize=7,
+            color=INK,
+        )  # fmt: skip
 
 
 def _ends(value: MeanInterval) -> tuple[float, float]:
