@@ -216,7 +216,8 @@ def _names_beside(axes: Axes, names: Sequence[str], x: Sequence[float], y: Seque
     bottom, top = axes.get_ylim()
     axes.set_ylim(bottom, top)
     order = sorted(range(len(names)), key=lambda i: y[i])
-    gap, places = 0.075, []
+    gap = 0.075
+    places: list[float] = []
     # As high as its point, above the one before, with room for those that follow.
     for rank, i in enumerate(order):
         place = max((y[i] - bottom) / (top - bottom), places[-1] + gap if places else 0.0)
