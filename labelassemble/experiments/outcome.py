@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Sequence
-from dataclasses import astuple
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -24,9 +23,9 @@ from labelassemble.experiments.summary import (
     difference_rows,
     differences_csv,
     gains,
+    gains_csv,
     means_csv,
     runs_csv,
-    to_csv,
 )
 from labelassemble.run import processor_name
 from labelassemble.version import __version__
@@ -53,21 +52,7 @@ def write_outcome(
         ),
     }
     if gained:
-        texts["gains.csv"] = to_csv(
-            (
-                "setting",
-                "size",
-                "arm",
-                "other",
-                "cosine",
-                "seeds",
-                "gain",
-                "gain_sd",
-                "gain_low",
-                "gain_high",
-            ),
-            [(g.setting, g.size, g.arm, g.other, g.cosine, *astuple(g.gain)) for g in gained],
-        )
+        texts["gains.csv"] = gains_csv(gained)
     if places:
         texts |= {"sources.csv": sources_csv(done), "places.csv": places_csv(places)}
     output.mkdir(parents=True, exist_ok=True)

@@ -314,6 +314,23 @@ def differences_csv(rows: Sequence[tuple[str | None, DifferenceRow]], column: st
     )
 
 
+def gains_csv(gained: Sequence[Gain]) -> str:
+    """Return gains as CSV, a row an assembled class."""
+    header = (
+        "setting",
+        "size",
+        "arm",
+        "other",
+        "cosine",
+        "seeds",
+        "gain",
+        "gain_sd",
+        "gain_low",
+        "gain_high",
+    )
+    return to_csv(header, [(g.setting, g.size, g.arm, g.other, g.cosine, *astuple(g.gain)) for g in gained])
+
+
 def gains(done: Done, comparisons: Sequence[Comparison]) -> list[Gain]:
     """Return what each assembled class brought in each compared arm."""
     found = []

@@ -1,5 +1,7 @@
 """Data and an experiment that are small enough for tests."""
 
+from collections.abc import Callable
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +9,10 @@ import numpy as np
 import pytest
 import yaml
 from PIL import Image
+from rich.console import Console
+
+from labelassemble.experiments.loading import make_experiment
+from labelassemble.experiments.runner import Report, run_experiment
 
 TINY = """\
 title: "Tiny"
@@ -31,6 +37,19 @@ views: {size: 16, weak: {flip: 0.0}}
 loss: {pseudo_weight: 0.0, consistency_weight: 0.0, warmup_epochs: 0}
 train: {epochs: 1, steps_per_epoch: 2, batch_size: 8, lr: 1.0e-3, early_stop: null}
 """
+
+
+@pytest.fixture
+def run() -> Callable[..., tuple[Report, str]]:
+    """Run an experiment of these values: ``report, text = run(values, output, data, **options)``."""
+
+    def run(values: dict[str, Any], output: Path, data: Path, **options: Any) -> tuple[Report, str]:
+        text = StringIO()
+        console = Console(file=text, width=200)
+        report = run_experiment(make_experiment(values), output, data=data, console=console, **options)
+        return report, text.getvalue()
+
+    return run
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from rich.console import Console
 
 from labelassemble.errors import LabelAssembleError
 from labelassemble.experiments import train_job
@@ -17,7 +16,6 @@ from labelassemble.experiments.figures import COLOURS, arms_figure
 from labelassemble.experiments.jobs import Job
 from labelassemble.experiments.loading import make_experiment
 from labelassemble.experiments.released_loss import ReleasedLoss
-from labelassemble.experiments.runner import Report, run_experiment
 from labelassemble.experiments.settings import NetOptions
 from labelassemble.experiments.summary import ArmRow, mean_interval
 from labelassemble.experiments.train_job import make_net
@@ -58,20 +56,13 @@ def table(tiny: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _run(values: dict[str, Any], output: Path, data: Path, **options: Any) -> tuple[Report, str]:
-    text = StringIO()
-    console = Console(file=text, width=200)
-    report = run_experiment(make_experiment(values), output, data=data, console=console, **options)
-    return report, text.getvalue()
-
-
 def _csv(path: Path) -> list[dict[str, str]]:
     return list(csv.DictReader(StringIO(path.read_text())))
 
 
-def test_all_arms_from_end_to_end(table: dict[str, Any], shapes: Path, tmp_path: Path) -> None:
+def test_all_arms_from_end_to_end(table: dict[str, Any], shapes: Path, tmp_path: Path, run: Any) -> None:
     output = tmp_path / "out"
-    report, text = _run(table, output, shapes)
+    report, text = run(table, output, shapes)
     assert len(report.done) == 16
     assert "16/16  shapes, full, n = all, seed 1  AUC " in text
     results = {job.arm.name: result for job, result in report.done if job.seed == 0}
@@ -113,7 +104,7 @@ def test_all_arms_from_end_to_end(table: dict[str, Any], shapes: Path, tmp_path:
         assert f"| class | {pair} |" in text
     assert (output / "figure.png").read_bytes().startswith(b"\x89PNG")
 
-    _, text = _run(table, output, shapes)
+    _, text = run(table, output, shapes)
     assert "16 runs, 16 done before" in text  # t = inf too comes back from its file
 
 
@@ -122,7 +113,7 @@ class _Caught(Exception):
 
 
 def _caught(
-    table: dict[str, Any], arm: str, shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    table: dict[str, Any], arm: str, shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: Any
 ) -> dict[str, Any]:
     """Return what training is called with for an arm."""
     caught: dict[str, Any] = {}
@@ -134,15 +125,15 @@ def _caught(
     monkeypatch.setattr(train_job, "fit", fit)
     table["arms"] = [values for values in table["arms"] if values["name"] == arm]
     with pytest.raises(_Caught):
-        _run(table | {"comparisons": [], "reference": None}, tmp_path / "out", shapes)
+        run(table | {"comparisons": [], "reference": None}, tmp_path / "out", shapes)
     return caught
 
 
 @pytest.mark.parametrize("arm", ["networks", "heads"])
 def test_a_network_with_a_part_a_source_gets_each_images_source(
-    arm: str, table: dict[str, Any], shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    arm: str, table: dict[str, Any], shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: Any
 ) -> None:
-    caught = _caught(table, arm, shapes, tmp_path, monkeypatch)
+    caught = _caught(table, arm, shapes, tmp_path, monkeypatch, run)
     assert caught["net"].sources == {"a": ("square", "stripe"), "b": ("stripe", "dot")}
     batch = next(iter(caught["views"].epoch(0, strong=False)))
     labelled = ~torch.isnan(batch.targets)
@@ -152,55 +143,55 @@ def test_a_network_with_a_part_a_source_gets_each_images_source(
 
 
 def test_a_source_that_labels_none_of_the_networks_classes_teaches_nothing(
-    tiny: dict[str, Any], shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny: dict[str, Any], shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: Any
 ) -> None:
     tiny["parts"] = [
         {"name": "a", "images": "size", "labels": ["dot"]},
         {"name": "b", "images": "size", "labels": ["square"]},
     ]
     tiny["arms"] = [{"name": "heads", "classes": "interest", "model": {"head": "source_heads"}}]
-    caught = _caught(tiny, "heads", shapes, tmp_path, monkeypatch)
+    caught = _caught(tiny, "heads", shapes, tmp_path, monkeypatch, run)
     assert caught["net"].sources == {"b": ("square",)}
     batch = next(iter(caught["views"].epoch(0, strong=False)))
     assert (batch.sources == torch.where(torch.isnan(batch.targets[:, 0]), -1, 0)).all()
 
 
 def test_what_the_other_arms_train_with(
-    table: dict[str, Any], shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    table: dict[str, Any], shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: Any
 ) -> None:
-    full = _caught(dict(table), "full", shapes, tmp_path, monkeypatch)
+    full = _caught(dict(table), "full", shapes, tmp_path, monkeypatch, run)
     assert not np.isnan(full["train_targets"]).any()
     assert full["criterion"] is PartialLabelLoss
-    masked = _caught(dict(table), "masked", shapes, tmp_path, monkeypatch)
+    masked = _caught(dict(table), "masked", shapes, tmp_path, monkeypatch, run)
     assert np.isnan(masked["train_targets"]).sum(axis=0).tolist() == [81, 0, 27]
     assert full["train_paths"] == masked["train_paths"]
     batch = next(iter(masked["views"].epoch(0, strong=False)))
     assert batch.sources is None
-    released = _caught(dict(table), "released", shapes, tmp_path, monkeypatch)
+    released = _caught(dict(table), "released", shapes, tmp_path, monkeypatch, run)
     assert released["criterion"] is ReleasedLoss
 
 
 def test_the_epoch_is_chosen_by_all_classes_and_by_the_same_labels(
-    table: dict[str, Any], shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    table: dict[str, Any], shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: Any
 ) -> None:
     for arm in ("masked", "full"):
-        validation = _caught(dict(table), arm, shapes, tmp_path, monkeypatch)["validation"]
+        validation = _caught(dict(table), arm, shapes, tmp_path, monkeypatch, run)["validation"]
         assert list(validation.interest) == [0, 1, 2]
         assert not np.isnan(validation.targets).any()
 
 
 def test_the_epoch_is_chosen_by_the_class_of_interest_alone_where_there_is_one(
-    tiny: dict[str, Any], shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny: dict[str, Any], shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: Any
 ) -> None:
-    caught = _caught(tiny, "multi-class", shapes, tmp_path, monkeypatch)
+    caught = _caught(tiny, "multi-class", shapes, tmp_path, monkeypatch, run)
     assert list(caught["validation"].interest) == [0]
     assert np.isnan(caught["validation"].targets).all(axis=0).tolist() == [False, True, True]
 
 
 def test_the_aucs_of_all_classes_are_kept_with_a_class_of_interest_too(
-    tiny: dict[str, Any], shapes: Path, tmp_path: Path
+    tiny: dict[str, Any], shapes: Path, tmp_path: Path, run: Any
 ) -> None:
-    report, _ = _run(tiny, tmp_path / "out", shapes, seeds=1)
+    report, _ = run(tiny, tmp_path / "out", shapes, seeds=1)
     (_, binary), (_, multi) = report.done
     assert binary.class_auc == {"square": binary.auc}
     assert list(multi.class_auc) == list(CLASSES)
@@ -210,19 +201,19 @@ def test_the_aucs_of_all_classes_are_kept_with_a_class_of_interest_too(
 
 
 def test_the_last_epoch_and_the_chosen_one_are_measured_alike(
-    table: dict[str, Any], shapes: Path, tmp_path: Path
+    table: dict[str, Any], shapes: Path, tmp_path: Path, run: Any
 ) -> None:
     table["arms"] = [{"name": "masked"}]
     table |= {"comparisons": [], "reference": None, "checkpoint": "last"}
-    report, _ = _run(table, tmp_path / "out", shapes, seeds=1)
+    report, _ = run(table, tmp_path / "out", shapes, seeds=1)
     ((_, result),) = report.done
     assert result.auc == result.auc_best  # of one epoch
 
 
 def test_results_of_before_there_were_classes_count(
-    tiny: dict[str, Any], shapes: Path, tmp_path: Path
+    tiny: dict[str, Any], shapes: Path, tmp_path: Path, run: Any
 ) -> None:
-    first, _ = _run(tiny, tmp_path / "out", shapes, seeds=1)
+    first, _ = run(tiny, tmp_path / "out", shapes, seeds=1)
     for path in (tmp_path / "out" / "jobs").glob("*.json"):
         values = json.loads(path.read_text())
         del values["result"]["class_auc"]
@@ -230,28 +221,28 @@ def test_results_of_before_there_were_classes_count(
             options.pop("queries", None)
             options.pop("learn_queries", None)
         path.write_text(json.dumps(values))
-    second, text = _run(tiny, tmp_path / "out", shapes, seeds=1)
+    second, text = run(tiny, tmp_path / "out", shapes, seeds=1)
     assert "2 runs, 2 done before" in text
     assert [result.auc for _, result in second.done] == [result.auc for _, result in first.done]
     assert second.done[0][1].class_auc == {}
 
 
-def _jobs(values: dict[str, Any], shapes: Path, tmp_path: Path) -> dict[str, Job]:
-    report, _ = _run(values, tmp_path / "out", shapes, seeds=1, budget=0.0)
+def _jobs(values: dict[str, Any], shapes: Path, tmp_path: Path, run: Any) -> dict[str, Job]:
+    report, _ = run(values, tmp_path / "out", shapes, seeds=1, budget=0.0)
     return {job.arm.name: job for job in report.missing}
 
 
 def test_what_a_job_is_says_each_new_option_and_nothing_of_the_usual(
-    table: dict[str, Any], tiny: dict[str, Any], shapes: Path, tmp_path: Path
+    table: dict[str, Any], tiny: dict[str, Any], shapes: Path, tmp_path: Path, run: Any
 ) -> None:
-    usual = _jobs(tiny, shapes, tmp_path)["multi-class"]
+    usual = _jobs(tiny, shapes, tmp_path, run)["multi-class"]
     assert not {"metric", "labels", "criterion"} & set(usual.settings)
     table["arms"] += [
         {"name": "random", "model": {"queries": "random"}},
         {"name": "fixed", "model": {"learn_queries": False}},
         {"name": "criterion", "criterion": "released"},
     ]
-    jobs = _jobs(table, shapes, tmp_path)
+    jobs = _jobs(table, shapes, tmp_path, run)
     assert len({job.fingerprint for job in jobs.values()}) == len(jobs) == 11
     assert jobs["full"].settings["labels"] == "all"
     assert jobs["criterion"].settings["criterion"] == "released"
@@ -279,7 +270,7 @@ def test_queries() -> None:
 
 
 def test_fixed_queries_stay_in_training(
-    table: dict[str, Any], shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    table: dict[str, Any], shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: Any
 ) -> None:
     ends: dict[str, torch.Tensor] = {}
     real = train_job.fit
@@ -291,25 +282,27 @@ def test_fixed_queries_stay_in_training(
 
     monkeypatch.setattr(train_job, "fit", fit)
     table["arms"] = [{"name": "learned"}, {"name": "fixed", "model": {"learn_queries": False}}]
-    _run(table | {"comparisons": [], "reference": None}, tmp_path / "out", shapes, seeds=1)
+    run(table | {"comparisons": [], "reference": None}, tmp_path / "out", shapes, seeds=1)
     assert torch.equal(ends["False"], torch.eye(3))
     assert not torch.equal(ends["True"], torch.eye(3))
 
 
-def test_a_class_that_no_source_labels(table: dict[str, Any], shapes: Path, tmp_path: Path) -> None:
+def test_a_class_that_no_source_labels(table: dict[str, Any], shapes: Path, tmp_path: Path, run: Any) -> None:
     table["parts"][1]["labels"] = ["stripe"]
     table["arms"] = table["arms"][1:2]
     with pytest.raises(LabelAssembleError, match="cannot answer 'dot': no source labels it for training"):
-        _run(table | {"comparisons": [], "reference": None}, tmp_path / "out", shapes)
+        run(table | {"comparisons": [], "reference": None}, tmp_path / "out", shapes)
 
 
-def test_a_part_that_labels_what_is_not_there(table: dict[str, Any], shapes: Path, tmp_path: Path) -> None:
+def test_a_part_that_labels_what_is_not_there(
+    table: dict[str, Any], shapes: Path, tmp_path: Path, run: Any
+) -> None:
     table["parts"][1]["labels"] = ["stripe", "dott"]
     with pytest.raises(
         LabelAssembleError,
         match="part 'b' labels 'dott', which dataset 'shapes' does not have, did you mean 'dot'",
     ):
-        _run(table, tmp_path / "out", shapes)
+        run(table, tmp_path / "out", shapes)
 
 
 @pytest.mark.parametrize(

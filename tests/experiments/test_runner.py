@@ -7,30 +7,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.console import Console
 from typer.testing import CliRunner
 
 from labelassemble import cli
 from labelassemble.errors import LabelAssembleError
 from labelassemble.experiments import runner, workers
-from labelassemble.experiments.loading import make_experiment
-from labelassemble.experiments.runner import Clock, Report, missing_text, run_experiment
+from labelassemble.experiments.runner import Clock, missing_text
 
 
 class _Stopped(Exception):
     pass
 
 
-def _run(values: dict[str, Any], output: Path, data: Path, **options: Any) -> tuple[Report, str]:
-    text = StringIO()
-    console = Console(file=text, width=200)
-    report = run_experiment(make_experiment(values), output, data=data, console=console, **options)
-    return report, text.getvalue()
-
-
-def test_an_experiment_from_end_to_end(tiny: dict[str, Any], shapes: Path, tmp_path: Path) -> None:
+def test_an_experiment_from_end_to_end(tiny: dict[str, Any], shapes: Path, tmp_path: Path, run: Any) -> None:
     output = tmp_path / "out"
-    report, text = _run(tiny, output, shapes)
+    report, text = run(tiny, output, shapes)
     assert len(report.done) == 4
     assert not report.missing
     assert "Left out: dataset 'elsewhere' is not at hand: fetch the idx files" in text
@@ -59,7 +50,7 @@ def test_an_experiment_from_end_to_end(tiny: dict[str, Any], shapes: Path, tmp_p
 
 
 def test_it_goes_on_where_it_was_interrupted(
-    tiny: dict[str, Any], shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny: dict[str, Any], shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: Any
 ) -> None:
     real, trained = workers.train_job, []
 
@@ -71,67 +62,67 @@ def test_it_goes_on_where_it_was_interrupted(
 
     monkeypatch.setattr(workers, "train_job", stops_at_the_third)
     with pytest.raises(_Stopped):
-        _run(tiny, tmp_path / "out", shapes)
+        run(tiny, tmp_path / "out", shapes)
 
     def counted(job: Any, *args: Any, **options: Any) -> Any:
         trained.append(job.name)
         return real(job, *args, **options)
 
     monkeypatch.setattr(workers, "train_job", counted)
-    report, text = _run(tiny, tmp_path / "out", shapes)
+    report, text = run(tiny, tmp_path / "out", shapes)
     assert "4 runs, 2 done before" in text
     assert trained == [job.name for job, _ in report.done]  # each once
-    whole, _ = _run(tiny, tmp_path / "whole", shapes)
+    whole, _ = run(tiny, tmp_path / "whole", shapes)
     assert [result.auc for _, result in report.done] == [result.auc for _, result in whole.done]
 
 
 def test_a_result_of_other_settings_does_not_count(
-    tiny: dict[str, Any], shapes: Path, tmp_path: Path
+    tiny: dict[str, Any], shapes: Path, tmp_path: Path, run: Any
 ) -> None:
-    first, _ = _run(tiny, tmp_path / "out", shapes, seeds=1)
+    first, _ = run(tiny, tmp_path / "out", shapes, seeds=1)
     tiny["train"]["lr"] = 2e-3
-    second, text = _run(tiny, tmp_path / "out", shapes, seeds=1)
+    second, text = run(tiny, tmp_path / "out", shapes, seeds=1)
     assert "2 runs, 0 done before; 2 results of other runs or settings" in text
     assert {job.fingerprint for job, _ in first.done}.isdisjoint(job.fingerprint for job, _ in second.done)
     for path in (tmp_path / "out" / "jobs").glob("*.json"):
         values = json.loads(path.read_text())
         path.write_text(json.dumps(values | {"fingerprint": "0" * 16}))
-    _, text = _run(tiny, tmp_path / "out", shapes, seeds=1)
+    _, text = run(tiny, tmp_path / "out", shapes, seeds=1)
     assert "2 runs, 0 done before" in text
 
 
 def test_a_default_that_has_changed_counts_and_an_option_that_is_new_does_not(
-    tiny: dict[str, Any], shapes: Path, tmp_path: Path
+    tiny: dict[str, Any], shapes: Path, tmp_path: Path, run: Any
 ) -> None:
     tiny["arms"] = tiny["arms"][:1]
     tiny["comparisons"] = []
-    _run(tiny, tmp_path / "out", shapes, seeds=1)
+    run(tiny, tmp_path / "out", shapes, seeds=1)
     (path,) = (tmp_path / "out" / "jobs").glob("*.json")
     values = json.loads(path.read_text())
     options = values["settings"]["options"][3]
     assert options.pop("weight_decay") == 0.0  # as if the option had not been there then
     path.write_text(json.dumps(values))
-    _, text = _run(tiny, tmp_path / "out", shapes, seeds=1)
+    _, text = run(tiny, tmp_path / "out", shapes, seeds=1)
     assert "1 runs, 1 done before" in text
     options["plateau"]["factor"] = 0.1  # as if this had been the default then
     path.write_text(json.dumps(values))
-    _, text = _run(tiny, tmp_path / "out", shapes, seeds=1)
+    _, text = run(tiny, tmp_path / "out", shapes, seeds=1)
     assert "1 runs, 0 done before" in text
 
 
 def test_another_seed_or_size_is_another_job_and_more_seeds_keep_the_first(
-    tiny: dict[str, Any], shapes: Path, tmp_path: Path
+    tiny: dict[str, Any], shapes: Path, tmp_path: Path, run: Any
 ) -> None:
-    _run(tiny, tmp_path / "out", shapes, seeds=1)
-    report, text = _run(tiny, tmp_path / "out", shapes, seeds=2)
+    run(tiny, tmp_path / "out", shapes, seeds=1)
+    report, text = run(tiny, tmp_path / "out", shapes, seeds=2)
     assert "4 runs, 2 done before" in text
     assert len({job.fingerprint for job, _ in report.done}) == 4
 
 
 def test_a_budget_that_is_spent_starts_nothing_and_says_what_is_missing(
-    tiny: dict[str, Any], shapes: Path, tmp_path: Path
+    tiny: dict[str, Any], shapes: Path, tmp_path: Path, run: Any
 ) -> None:
-    report, _ = _run(tiny, tmp_path / "out", shapes, budget=0.0)
+    report, _ = run(tiny, tmp_path / "out", shapes, budget=0.0)
     assert not report.done
     assert missing_text(report.missing) == (
         "  squares, binary, n = 12: 2 runs\n  squares, multi-class, n = 12: 2 runs"
@@ -140,11 +131,11 @@ def test_a_budget_that_is_spent_starts_nothing_and_says_what_is_missing(
 
 
 def test_a_job_that_would_not_fit_is_not_started(
-    tiny: dict[str, Any], shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny: dict[str, Any], shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: Any
 ) -> None:
     now = [0.0]
     monkeypatch.setattr(runner.time, "monotonic", lambda: now[0])
-    report, _ = _run(tiny, tmp_path / "out", shapes, seeds=1)
+    report, _ = run(tiny, tmp_path / "out", shapes, seeds=1)
     clock = Clock(100.0)
     binary, multi = (job for job, _ in report.done)
     assert clock.fits(binary)
@@ -159,23 +150,25 @@ def test_a_job_that_would_not_fit_is_not_started(
     assert clock.fits(multi)
 
 
-def test_no_dataset_at_hand(tiny: dict[str, Any], tmp_path: Path) -> None:
+def test_no_dataset_at_hand(tiny: dict[str, Any], tmp_path: Path, run: Any) -> None:
     with pytest.raises(LabelAssembleError, match="none of the experiment's datasets is at hand"):
-        _run(tiny, tmp_path / "out", tmp_path / "nowhere")
+        run(tiny, tmp_path / "out", tmp_path / "nowhere")
 
 
-def test_a_class_that_the_data_lack(tiny: dict[str, Any], shapes: Path, tmp_path: Path) -> None:
+def test_a_class_that_the_data_lack(tiny: dict[str, Any], shapes: Path, tmp_path: Path, run: Any) -> None:
     tiny["settings"][0]["interest"] = "sqare"
     with pytest.raises(LabelAssembleError, match="has no class 'sqare', did you mean 'square'"):
-        _run(tiny, tmp_path / "out", shapes)
+        run(tiny, tmp_path / "out", shapes)
 
 
-def test_a_setting_that_is_not_there(tiny: dict[str, Any], shapes: Path, tmp_path: Path) -> None:
+def test_a_setting_that_is_not_there(tiny: dict[str, Any], shapes: Path, tmp_path: Path, run: Any) -> None:
     with pytest.raises(LabelAssembleError, match="no setting is called 'sqares', did you mean 'squares'"):
-        _run(tiny, tmp_path / "out", shapes, only=["sqares"])
+        run(tiny, tmp_path / "out", shapes, only=["sqares"])
 
 
-def test_pairs_pseudo_labels_and_the_last_epoch(tiny: dict[str, Any], shapes: Path, tmp_path: Path) -> None:
+def test_pairs_pseudo_labels_and_the_last_epoch(
+    tiny: dict[str, Any], shapes: Path, tmp_path: Path, run: Any
+) -> None:
     tiny |= {
         "figure": "similarity",
         "checkpoint": "last",
@@ -190,7 +183,7 @@ def test_pairs_pseudo_labels_and_the_last_epoch(tiny: dict[str, Any], shapes: Pa
         ],
         "comparisons": [{"arms": ["pseudo", "alone"], "tests": ["paired-t"]}],
     }
-    report, _ = _run(tiny, tmp_path / "out", shapes)
+    report, _ = run(tiny, tmp_path / "out", shapes)
     assert [(job.arm.name, job.other) for job, _ in report.done][:3] == [
         ("alone", None),
         ("pseudo", "stripe"),

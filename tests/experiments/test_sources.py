@@ -15,10 +15,10 @@ from labelassemble.errors import LabelAssembleError
 from labelassemble.evaluation import wilson
 from labelassemble.experiments.figures import sources_figure
 from labelassemble.experiments.jobs import Job, JobResult
-from labelassemble.experiments.loading import load_experiment, make_experiment
+from labelassemble.experiments.loading import load_experiment
 from labelassemble.experiments.measures import SourceResult
 from labelassemble.experiments.outcome import write_outcome
-from labelassemble.experiments.runner import Report, run_experiment
+from labelassemble.experiments.runner import run_experiment
 from labelassemble.experiments.settings import Experiment
 from labelassemble.experiments.sources_summary import (
     leakage_rows,
@@ -28,13 +28,6 @@ from labelassemble.experiments.sources_summary import (
 )
 from labelassemble.experiments.sources_table import sources_blocks
 from labelassemble.experiments.summary import Done, mean_interval, run_rates
-
-
-def _run(values: dict[str, Any], data: Path, output: Path, **options: Any) -> tuple[Report, str]:
-    text = StringIO()
-    console = Console(file=text, width=200)
-    report = run_experiment(make_experiment(values), output, data=data, console=console, **options)
-    return report, text.getvalue()
 
 
 def _rows(path: Path) -> list[dict[str, str]]:
@@ -85,9 +78,9 @@ def made_up(experiment: Experiment) -> Done:
     return done
 
 
-def test_from_end_to_end(hospital_values: dict[str, Any], hospitals: Path, tmp_path: Path) -> None:
+def test_from_end_to_end(hospital_values: dict[str, Any], hospitals: Path, tmp_path: Path, run: Any) -> None:
     output = tmp_path / "out"
-    report, _ = _run(hospital_values, hospitals, output)
+    report, _ = run(hospital_values, output, hospitals)
     assert len(report.done) == 8
     runs = _rows(output / "runs.csv")
     for run in runs:
@@ -112,34 +105,36 @@ def test_from_end_to_end(hospital_values: dict[str, Any], hospitals: Path, tmp_p
 
 
 def test_what_an_arm_sees_changes_its_result_and_its_fingerprint(
-    hospital_values: dict[str, Any], hospitals: Path, tmp_path: Path
+    hospital_values: dict[str, Any], hospitals: Path, tmp_path: Path, run: Any
 ) -> None:
     hospital_values["settings"][0]["sizes"] = [4]
     hospital_values["arms"] = [
         {"name": name, "parts": ["clinic"], "sees": name} for name in ("whole", "border", "thumbnail")
     ]
     hospital_values["comparisons"] = []
-    report, _ = _run(hospital_values, hospitals, tmp_path / "out", seeds=1)
+    report, _ = run(hospital_values, tmp_path / "out", hospitals, seeds=1)
     assert len({job.fingerprint for job, _ in report.done}) == 3
     assert len({result.threshold for _, result in report.done}) == 3
     assert [job.settings.get("sees") for job, _ in report.done] == [None, "border", "thumbnail"]
 
 
 def test_restricting_a_part_changes_the_fingerprint_and_not_restricting_does_not(
-    hospital_values: dict[str, Any], hospitals: Path, tmp_path: Path
+    hospital_values: dict[str, Any], hospitals: Path, tmp_path: Path, run: Any
 ) -> None:
     hospital_values["settings"][0]["sizes"] = [4]
     hospital_values["arms"] = [{"name": "alone", "classes": "interest", "parts": ["clinic"]}]
     hospital_values["comparisons"] = []
-    first, _ = _run(hospital_values, hospitals, tmp_path / "out", seeds=1)
+    first, _ = run(hospital_values, tmp_path / "out", hospitals, seeds=1)
     hospital_values["parts"][0]["sources"] = ["east"]
-    second, text = _run(hospital_values, hospitals, tmp_path / "out", seeds=1)
+    second, text = run(hospital_values, tmp_path / "out", hospitals, seeds=1)
     assert "1 runs, 0 done before" in text
     assert first.done[0][0].fingerprint != second.done[0][0].fingerprint
 
 
-def test_results_that_are_older_than_the_measures(tiny: dict[str, Any], shapes: Path, tmp_path: Path) -> None:
-    _run(tiny, shapes, tmp_path / "out", seeds=1)
+def test_results_that_are_older_than_the_measures(
+    tiny: dict[str, Any], shapes: Path, tmp_path: Path, run: Any
+) -> None:
+    run(tiny, tmp_path / "out", shapes, seeds=1)
     for path in (tmp_path / "out" / "jobs").glob("*.json"):
         values = json.loads(path.read_text())
         assert values["result"]["threshold"] is not None
@@ -151,7 +146,7 @@ def test_results_that_are_older_than_the_measures(tiny: dict[str, Any], shapes: 
         ):
             del values["result"][name]
         path.write_text(json.dumps(values))
-    _, text = _run(tiny, shapes, tmp_path / "out", seeds=1)
+    _, text = run(tiny, tmp_path / "out", shapes, seeds=1)
     assert "2 runs, 2 done before" in text
     runs = _rows(tmp_path / "out" / "runs.csv")
     assert {(run["threshold"], run["sensitivity"], run["accuracy_high"], run["leakage"]) for run in runs} == {
@@ -169,7 +164,7 @@ def test_a_result_is_the_same_after_json(made_up: Done) -> None:
 
 
 def test_sources_that_the_dataset_lacks_are_one_sentence(
-    hospital_values: dict[str, Any], hospitals: Path, tmp_path: Path
+    hospital_values: dict[str, Any], hospitals: Path, tmp_path: Path, run: Any
 ) -> None:
     values = hospital_values["datasets"]["hospitals"]
     hospital_values["datasets"]["other"] = {
@@ -181,7 +176,7 @@ def test_sources_that_the_dataset_lacks_are_one_sentence(
     with pytest.raises(
         LabelAssembleError, match=r"part 'clinic' takes images of east, but the sources of .* south"
     ):
-        _run(hospital_values, hospitals, tmp_path / "out")
+        run(hospital_values, tmp_path / "out", hospitals)
 
 
 def test_rates_of_a_run_with_wilsons_intervals() -> None:

@@ -11,20 +11,15 @@ from typing import Any
 
 import pytest
 import yaml
-from rich.console import Console
 
 from labelassemble.errors import LabelAssembleError
-from labelassemble.experiments.loading import make_experiment
-from labelassemble.experiments.runner import Report, run_experiment
 
 
-def _run(values: dict[str, Any], output: Path, data: Path, **options: Any) -> Report:
-    return run_experiment(make_experiment(values), output, data=data, console=Console(quiet=True), **options)
-
-
-def test_two_workers_find_what_one_finds(tiny: dict[str, Any], shapes: Path, tmp_path: Path) -> None:
-    one = _run(tiny, tmp_path / "one", shapes)
-    two = _run(tiny, tmp_path / "two", shapes, workers=2)
+def test_two_workers_find_what_one_finds(
+    tiny: dict[str, Any], shapes: Path, tmp_path: Path, run: Any
+) -> None:
+    one, _ = run(tiny, tmp_path / "one", shapes)
+    two, _ = run(tiny, tmp_path / "two", shapes, workers=2)
     assert [job.name for job, _ in two.done] == [job.name for job, _ in one.done]
     for (_, of_one), (_, of_two) in zip(one.done, two.done, strict=True):
         assert of_two.auc == pytest.approx(of_one.auc, abs=1e-3)  # the number of threads changes last digits
@@ -33,22 +28,22 @@ def test_two_workers_find_what_one_finds(tiny: dict[str, Any], shapes: Path, tmp
 
 
 def test_a_job_that_fails_ends_all_with_its_sentence(
-    tiny: dict[str, Any], shapes: Path, tmp_path: Path
+    tiny: dict[str, Any], shapes: Path, tmp_path: Path, run: Any
 ) -> None:
     tiny["train"]["lr"] = 1e30
     tiny["train"]["epochs"] = 3
     with pytest.raises(LabelAssembleError, match="not finite"):
-        _run(tiny, tmp_path / "out", shapes, workers=2)
+        run(tiny, tmp_path / "out", shapes, workers=2)
 
 
 def test_what_a_training_warns_of_is_kept_in_its_own_folder(
-    tiny: dict[str, Any], shapes: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tiny: dict[str, Any], shapes: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, run: Any
 ) -> None:
     tiny["arms"] = [{"name": "pseudo", "loss": {"pseudo_weight": 1.0, "consistency_weight": 1.0}}]
     tiny["comparisons"] = []
     tiny["parts"] = [{"name": "images", "images": "size", "labels": "others"}]
     tiny["train"]["epochs"] = 4
-    _run(tiny, tmp_path / "out", shapes, seeds=1)
+    run(tiny, tmp_path / "out", shapes, seeds=1)
     (log,) = (tmp_path / "out").glob("work/*/log.txt")
     assert "pseudo-labels of 'square' have all been" in log.read_text()
     assert "pseudo-labels" not in caplog.text

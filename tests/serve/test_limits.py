@@ -75,7 +75,9 @@ def test_closed_connections_leave_no_memory(repository, serving):
         def resident_kib_after(connections):
             for _ in range(connections):
                 assert server.request("/v2/health/live").status == 200
-            return int(re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{server.process.pid}/status").read_text())[1])
+            return int(
+                re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{server.process.pid}/status").read_text())[1]
+            )
 
         start = resident_kib_after(100)
         assert resident_kib_after(400) - start < 1024  # 18 KiB each once stayed until there were 512
