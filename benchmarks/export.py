@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from labelassemble import AssembleNet
+from labelassemble.export import keep_freed_memory
 from labelassemble.export.parts import take_apart
 from labelassemble.views.preprocess import Preprocess
 
@@ -33,13 +34,15 @@ BATCHES = (1, 16)
 NAMES = {
     "eager": "PyTorch eager",
     "eager channels_last": "PyTorch eager, channels_last",
+    "eager channels_last kept": "PyTorch eager, channels_last, after keep_freed_memory()",
     "torch.compile": "torch.compile, channels_last",
     "onnxruntime": "onnxruntime, the network as it is",
     "torchscript": "model.pt (default)",
+    "torchscript kept": "model.pt (default), after keep_freed_memory()",
     "pt2": "model.pt2",
     "onnx": "model.onnx in onnxruntime",
-    "cpp torchscript": "model.pt in C++ (labelassemble-predict's settings)",
-    "cpp pt2": "model.pt2 in C++",
+    "cpp torchscript": "model.pt in C++ (with keep_freed_memory(), as labelassemble-predict)",
+    "cpp pt2": "model.pt2 in C++ (likewise)",
     "eager bf16": "PyTorch eager, channels_last, bfloat16 autocast",
     "torchscript bf16": "model.pt in bfloat16",
     "cpp torchscript bf16": "model.pt in bfloat16, in C++",
@@ -113,6 +116,9 @@ def prepare(folder: Path) -> None:
 
 def python_call(folder: Path, name: str) -> Callable[[Tensor], object]:
     """Return what answers images uint8 [B, 1, 224, 224] in this process."""
+    if name.endswith(" kept"):
+        keep_freed_memory()
+        name = name.removesuffix(" kept")
     kind, _, bf16 = name.partition(" bf16")
     if name in ("eager", "eager channels_last", "torch.compile", "eager bf16"):
         net: nn.Module = network()

@@ -24,6 +24,11 @@ class BlockPool {
   // False, and nothing done, where the block is not of this range.
   bool give_back(void* block);
 
+  // Nobody takes or gives back in between: around fork(), or the child may inherit a mutex that a
+  // thread holds which it has not.
+  void lock() { mutex_.lock(); }
+  void unlock() { mutex_.unlock(); }
+
  private:
   void add_free(std::byte* start, std::size_t size);
   void remove_free(std::byte* start, std::size_t size);

@@ -3,6 +3,7 @@
 #include <c10/core/Allocator.h>
 #include <c10/core/CPUAllocator.h>
 #include <c10/core/impl/alloc_cpu.h>
+#include <pthread.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -11,11 +12,11 @@
 
 #include "block_pool.h"
 
-// Learnt, on two cores, DenseNet121 at 224x224 (benchmarks/cpp/time_model.cpp, five or more rounds
-// in turn): malloc told to keep everything (M_MMAP_MAX 0, M_TRIM_THRESHOLD 1 GiB, M_ARENA_MAX 1) is
-// as quick as this, but lets small blocks of a server's requests split the holes that activations
-// leave, so that the process grows by an activation now and then. Neither huge pages (madvise) nor
-// an odd number of cache lines between blocks made a difference.
+// Learnt, on two cores, DenseNet121 at 224x224 (benchmarks/cpp/time_model.cpp, three to seven
+// rounds in turn): malloc told to keep everything (M_MMAP_MAX 0, M_TRIM_THRESHOLD 1 GiB,
+// M_ARENA_MAX 1) is as quick as this, but lets small blocks of a server's requests split the holes
+// that activations leave, so that the process grows by an activation now and then. Neither huge
+// pages (madvise) nor an odd number of cache lines between blocks made a difference.
 
 namespace labelassemble {
 namespace {
@@ -62,9 +63,14 @@ void keep_freed_memory() {
   static std::once_flag once;
   std::call_once(once, [] {
     pool = reserve();
-    if (pool != nullptr) c10::SetCPUAllocator(new KeepingAllocator);
+    if (pool == nullptr) return;
+    const auto unlock = [] { pool->unlock(); };
+    pthread_atfork([] { pool->lock(); }, unlock, unlock);
+    c10::SetCPUAllocator(new KeepingAllocator);
   });
 #endif
 }
 
 }  // namespace labelassemble
+
+extern "C" void labelassemble_keep_freed_memory() { labelassemble::keep_freed_memory(); }

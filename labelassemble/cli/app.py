@@ -2,11 +2,13 @@
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from labelassemble.errors import LabelAssembleError
 
 app = typer.Typer(
     name="labelassemble",
@@ -20,6 +22,14 @@ app = typer.Typer(
 Run = Annotated[
     Path, typer.Argument(metavar="RUN", help="Folder of a run, as `labelassemble train` leaves it.")
 ]
+
+
+def keep_freed_memory() -> None:
+    """Make inference on the CPU quicker (`labelassemble.export.keep_freed_memory`) where the native part was built."""
+    from labelassemble.export import keep_freed_memory as keep
+
+    with suppress(LabelAssembleError):
+        keep()
 
 
 @contextmanager

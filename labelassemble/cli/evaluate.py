@@ -7,7 +7,7 @@ from typing import Annotated, cast, get_args
 import typer
 from rich.console import Console
 
-from labelassemble.cli.app import Run, app
+from labelassemble.cli.app import Run, app, keep_freed_memory
 from labelassemble.errors import LabelAssembleError, did_you_mean
 
 
@@ -47,6 +47,7 @@ def evaluate(
     from labelassemble.evaluation.external import Part
     from labelassemble.run import evaluate_on, evaluate_run
 
+    keep_freed_memory()
     if data is None:
         if overrides or output is not None or split != "all":
             raise LabelAssembleError("--output, --split and KEY=VALUE go with --data CONFIG")
@@ -139,6 +140,7 @@ def predict(
     from labelassemble.models.predict import predict as predict_probabilities
     from labelassemble.run import load_trained, write_probabilities
 
+    keep_freed_memory()
     trained = load_trained(run)
     chosen = read_choices(run / CALIBRATION_FILE) if calibrated else None
     paths = [str(image) for image in images]

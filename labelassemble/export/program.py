@@ -1,5 +1,6 @@
 """The C++ side as seen from Python: where it was installed, and running its program on images."""
 
+import ctypes
 import importlib.util
 import json
 import os
@@ -43,6 +44,24 @@ def cmake_path() -> Path:
     if not (folder / "labelassemble" / "labelassembleConfig.cmake").exists():
         raise LabelAssembleError(f"labelassemble's package for CMake is not in {folder}; {_HOW_TO_BUILD}")
     return folder
+
+
+def keep_freed_memory() -> None:
+    """Keep the memory of CPU tensors that inference has freed for the next ones, in this process and until its end.
+
+    torch returns it to the system after each layer otherwise, and pays for the page faults of getting it back: DenseNet121
+    at 224x224 answers 28.4 instead of 22.0 images a second with it, on two cores in batches of 16
+    (benchmarks/results/export_cpu.md); training gains nothing. The process stays as large as its largest batch made it.
+    Replaces torch's CPU allocator.
+
+    Raises:
+        LabelAssembleError: the native part of labelassemble was not built, or does not load.
+    """
+    path = _native_folder() / "liblabelassemble_runtime.so"
+    try:
+        ctypes.CDLL(str(path)).labelassemble_keep_freed_memory()
+    except OSError as error:
+        raise LabelAssembleError(f"{path.name} does not load ({error}); {_HOW_TO_BUILD}") from None
 
 
 def run_program(

@@ -2,8 +2,13 @@
 #include <gtest/gtest.h>
 #include <labelassemble/memory.h>
 #include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
+#include <atomic>
 #include <cstdint>
+#include <thread>
+#include <vector>
 
 namespace {
 
@@ -31,6 +36,30 @@ TEST(Memory, OfTensorsIsKept) {
   EXPECT_EQ(faults_of_a_tensor(), 0);
   labelassemble::keep_freed_memory();
   EXPECT_EQ(faults_of_a_tensor(), 0);
+
+  // A process that is forked while other threads take and give back can do so too.
+  {
+    std::atomic<bool> stop{false};
+    std::vector<std::jthread> busy;
+    for (int i = 0; i < 3; ++i) {
+      busy.emplace_back([&stop] {
+        while (!stop) at::empty({1 << 20}, at::kByte);
+      });
+    }
+    for (int i = 0; i < 300; ++i) {
+      const pid_t child = fork();
+      if (child == 0) {
+        alarm(10);  // ends a child that waits for ever
+        at::empty({1 << 20}, at::kByte);
+        _exit(0);
+      }
+      int status = 0;
+      waitpid(child, &status, 0);
+      EXPECT_EQ(status, 0);
+      if (status != 0) break;
+    }
+    stop = true;
+  }
 
   // Tensors from before are whole, can be copied, and are freed as they were made.
   EXPECT_EQ(large.clone().sum().item<std::int64_t>(), 3 * kBytes);

@@ -12,3 +12,6 @@ namespace labelassemble {
 void keep_freed_memory();
 
 }  // namespace labelassemble
+
+// The same, for callers that know C alone.
+extern "C" void labelassemble_keep_freed_memory();
