@@ -92,7 +92,7 @@ def read_mapping(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise LabelAssembleError(f"{path}: a configuration is a mapping of keys, got {_kind(values)}")
     for override in overrides:
-        _override(values, override)
+        apply_override(values, override)
     return values
 
 
@@ -153,7 +153,7 @@ def _mapping_without_duplicates(loader: _Loader, node: yaml.MappingNode) -> dict
 _Loader.add_constructor("tag:yaml.org,2002:map", _mapping_without_duplicates)
 
 
-def _override(values: dict[str, Any], override: str) -> None:
+def apply_override(values: dict[str, Any], override: str) -> None:
     dotted, separator, text = override.partition("=")
     keys = dotted.split(".")
     if not separator or not all(keys):

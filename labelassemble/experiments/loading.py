@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from labelassemble.config import read_mapping, validation_sentence
+from labelassemble.config import apply_override, read_mapping, validation_sentence
 from labelassemble.errors import LabelAssembleError, did_you_mean
 from labelassemble.experiments.settings import Experiment, NetOptions, overlaid
 from labelassemble.loss import LossOptions
@@ -15,6 +15,7 @@ from labelassemble.training.options import TrainOptions
 from labelassemble.views.policy import ViewOptions
 
 SHIPPED = ("figure-1a", "figure-1c", "table-1", "covid-few-labels", "ablations", "pseudo-labels")
+_OF_SETTINGS = ("views", "train")  # what a setting may say otherwise than its experiment
 
 
 def load_experiment(name: str, overrides: Sequence[str] = ()) -> Experiment:
@@ -22,21 +23,39 @@ def load_experiment(name: str, overrides: Sequence[str] = ()) -> Experiment:
 
     Args:
         name: one of `SHIPPED`, or a path that ends in .yaml or .yml.
-        overrides: ``key.key=value`` each; they win over the file.
+        overrides: ``key.key=value`` each; they win over the file, and over what its settings say of the same key. What
+            an arm says stays: it is what the experiment compares.
 
     Raises:
         LabelAssembleError: no such experiment, or a key that is unknown, missing or wrong, in one sentence.
     """
     if name.endswith((".yaml", ".yml")):
-        values = read_mapping(Path(name), overrides)
+        path = Path(name)
     elif name in SHIPPED:
-        path = files("labelassemble.experiments").joinpath(f"{name}.yaml")
-        values = read_mapping(Path(str(path)), overrides)
+        path = Path(str(files("labelassemble.experiments").joinpath(f"{name}.yaml")))
     else:
         raise LabelAssembleError(
             f"no experiment is called '{name}'{did_you_mean(name, SHIPPED)} (or give a YAML file)"
         )
+    values = read_mapping(path)
+    for override in overrides:
+        _forget_in_settings(values, override.partition("=")[0])
+    for override in overrides:
+        apply_override(values, override)
     return make_experiment(values, where=name)
+
+
+def _forget_in_settings(values: dict[str, Any], dotted: str) -> None:
+    """Take a key of the whole experiment, such as views.size, out of the settings that say it for themselves."""
+    *sections, key = dotted.split(".")
+    settings = values.get("settings")
+    if (sections or [key])[0] not in _OF_SETTINGS or not isinstance(settings, list):
+        return
+    for place in settings:
+        for section in sections:
+            place = place.get(section) if isinstance(place, dict) else None
+        if isinstance(place, dict):
+            place.pop(key, None)
 
 
 def make_experiment(values: dict[str, Any], *, where: str = "experiment") -> Experiment:

@@ -18,15 +18,32 @@ def test_shipped_experiments_are_right(name: str) -> None:
     assert experiment.comparisons
 
 
-def test_the_papers_setting_is_the_same_file_with_other_numbers() -> None:
+@pytest.mark.parametrize("name", ["figure-1a", "figure-1c", "covid-few-labels"])
+def test_the_papers_setting_is_the_same_file_with_other_numbers(name: str) -> None:
     experiment = load_experiment(
-        "figure-1a", ["model.backbone=densenet121", "views.size=224", "train.epochs=64"]
+        name,
+        ["model.backbone=densenet121", "views.size=224", "train.epochs=64", "train.steps_per_epoch=null"],
     )
-    assert (experiment.model.backbone, experiment.views.size, experiment.train.epochs) == (
-        "densenet121",
-        224,
-        64,
+    assert experiment.model.backbone == "densenet121"
+    for setting in experiment.settings:
+        train = overlaid(experiment.train, setting.train)
+        assert (train.epochs, train.steps_per_epoch) == (64, None), setting.name
+        assert overlaid(experiment.views, setting.views).size == 224, setting.name
+
+
+def test_a_setting_keeps_what_is_not_overridden_and_what_is_given_for_it() -> None:
+    usual = load_experiment("figure-1a")
+    number = next(i for i, setting in enumerate(usual.settings) if setting.name == "cifar10-cat")
+    changed = load_experiment(
+        "figure-1a", ["views.weak.flip=0.25", "train.epochs=64", f"settings.{number}.train.epochs=3"]
     )
+    before, after = usual.settings[number], changed.settings[number]
+    assert before.views == {"size": 32, "channels": 3, "weak": {"flip": 0.5}}
+    assert after.views == {"size": 32, "channels": 3, "weak": {}}
+    assert overlaid(changed.views, after.views).weak.flip == 0.25
+    assert after.train == before.train | {"epochs": 3}
+    arm = load_experiment("pseudo-labels", ["loss.pseudo_weight=0.5"]).arm("masked-bce")
+    assert arm.loss["pseudo_weight"] == 0.0
 
 
 def test_table_1_and_the_ablations_are_what_they_say() -> None:
