@@ -49,8 +49,8 @@ def cmake_path() -> Path:
 def keep_freed_memory() -> None:
     """Keep the memory of CPU tensors that inference has freed for the next ones, in this process and until its end.
 
-    torch returns it to the system after each layer otherwise, and pays for the page faults of getting it back: DenseNet121
-    at 224x224 answers 28.4 instead of 22.0 images a second with it, on two cores in batches of 16
+    torch returns it to the system after each layer otherwise, and pays for the page faults of getting it back. With it
+    DenseNet121 at 224x224 answers 28.4 instead of 22.0 images a second, on two cores in batches of 16
     (benchmarks/results/export_cpu.md); training gains nothing. The process stays as large as its largest batch made it.
     Replaces torch's CPU allocator.
 
