@@ -154,6 +154,11 @@ _Loader.add_constructor("tag:yaml.org,2002:map", _mapping_without_duplicates)
 
 
 def apply_override(values: dict[str, Any], override: str) -> None:
+    """Put a ``key.key=value`` into plain values, in place; a number stands for a position in a list.
+
+    Raises:
+        LabelAssembleError: it is no override, or its key leads nowhere.
+    """
     dotted, separator, text = override.partition("=")
     keys = dotted.split(".")
     if not separator or not all(keys):

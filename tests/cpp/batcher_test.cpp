@@ -33,6 +33,15 @@ class Batches {
 
   void submit() { batcher_.submit(std::make_unique<Nothing>()); }
 
+  // One alone, then two that came meanwhile: from then on two are expected.
+  void run_one_then_two() {
+    submit();
+    wait_begun(1);
+    submit();
+    submit();
+    wait_ended(2);
+  }
+
   // Until so many batches have begun, or ended.
   void wait_begun(std::size_t count) { wait(begun_, count); }
   void wait_ended(std::size_t count) { wait(ended_, count); }
@@ -76,11 +85,7 @@ class Batches {
 // A sixteenth of what the last batch took is waited, here 200 ms, though the window is 1 ms.
 TEST(Batcher, WaitsLongerWhereBatchesTakeLong) {
   Batches batches({milliseconds(50), milliseconds(3200), milliseconds(0)});
-  batches.submit();
-  batches.wait_begun(1);
-  batches.submit();
-  batches.submit();
-  batches.wait_ended(2);
+  batches.run_one_then_two();
   batches.submit();
   std::this_thread::sleep_for(milliseconds(20));
   batches.submit();
@@ -90,11 +95,7 @@ TEST(Batcher, WaitsLongerWhereBatchesTakeLong) {
 
 TEST(Batcher, WaitsNoLongerThanTheWindowWhereBatchesAreShort) {
   Batches batches({milliseconds(100), milliseconds(0)});
-  batches.submit();
-  batches.wait_begun(1);
-  batches.submit();
-  batches.submit();
-  batches.wait_ended(2);
+  batches.run_one_then_two();
   batches.submit();
   batches.wait_ended(3);  // does not wait for the other, which never comes
   batches.submit();
