@@ -11,10 +11,9 @@ namespace {
 // Clients that were heard this many windows ago are no longer expected.
 constexpr int kWindowsUntilStale = 20;
 
-// Where a batch takes long, more of its time may be waited than the window. Measured with
-// DenseNet121 at 224x224 on two cores and sixteen clients: with the window of 2 ms alone, batches
-// of 10 and 6 take turns (mean 10, 0.91 of the model's own forward loop); with this, mean 14.8
-// to 15.7 and 1.02.
+// Where a batch takes long, more of its time may be waited than the window. With DenseNet121 at
+// 224x224 on two cores, sixteen clients and the window of 2 ms alone, batches of 10 and 6 took
+// turns; with this the mean is 14.9 (benchmarks/results/serve_cpu.csv).
 constexpr int kShareOfRun = 16;
 
 }  // namespace

@@ -51,8 +51,8 @@ def keep_freed_memory() -> None:
 
     torch returns it to the system after each layer otherwise, and pays for the page faults of getting it back. With it
     DenseNet121 at 224x224 answers 28.4 instead of 22.0 images a second, on two cores in batches of 16
-    (benchmarks/results/export_cpu.md); training gains nothing. The process stays as large as its largest batch made it.
-    Replaces torch's CPU allocator.
+    (benchmarks/results/export_cpu.md). The process stays as large as its largest batch made it. Replaces torch's CPU
+    allocator.
 
     Raises:
         LabelAssembleError: the native part of labelassemble was not built, or does not load.

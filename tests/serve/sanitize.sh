@@ -24,4 +24,6 @@ export LABELASSEMBLE_SERVE_PROGRAM="$PWD/$build/csrc/serve/labelassemble-serve"
 export ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=0
 export UBSAN_OPTIONS=print_stacktrace=1
 export TSAN_OPTIONS=suppressions="$PWD/tests/serve/thread.supp":ignore_noninstrumented_modules=1
-"$python" -m pytest -q -p no:cacheprovider tests/serve --deselect tests/serve/test_fuzz_corpus.py "$@"
+# Sanitizers keep freed memory for a while, so that the test of what closed connections leave says nothing here.
+"$python" -m pytest -q -p no:cacheprovider tests/serve --deselect tests/serve/test_fuzz_corpus.py \
+  --deselect tests/serve/test_limits.py::test_closed_connections_leave_no_memory "$@"

@@ -1,7 +1,6 @@
 """Bounds on what clients may send, hold and take; the life of the server from its start to its end."""
 
 import json
-import os
 import re
 import shutil
 import socket
@@ -68,7 +67,6 @@ def test_connections(server):
     server.wait_until(lambda: server.request("/v2").status == 200, "a free connection")
 
 
-@pytest.mark.skipif("LABELASSEMBLE_SERVE_PROGRAM" in os.environ, reason="sanitizers keep freed memory")
 def test_closed_connections_leave_no_memory(repository, serving):
     with serving(repository) as server:
 
