@@ -8,6 +8,7 @@
 #include "ops/class_query_logits.h"
 #include "ops/cpu/block_kernels.h"
 #include "ops/partial_label_loss.h"
+#include "processor.h"
 
 namespace py = pybind11;
 
@@ -27,6 +28,9 @@ PYBIND11_MODULE(_C, m) {
         return info;
       },
       "Versions and choices of this build, as a dict.");
+  m.def(
+      "missing_capability", [] { return labelassemble::missing_capability(); },
+      "What ATEN_CPU_CAPABILITY asks for and this processor lacks, as a sentence, or nothing.");
   m.def(
       "cpu_capability", [] { return labelassemble::cpu::block_kernels().capability; },
       "The instruction set whose kernels run: baseline, avx2 or avx512.");

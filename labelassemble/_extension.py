@@ -11,6 +11,8 @@ from typing import Any
 
 import torch
 
+from labelassemble.errors import LabelAssembleError
+
 REBUILD = "run: pip install --no-build-isolation --force-reinstall --no-deps labelassemble"
 
 
@@ -54,6 +56,17 @@ def warn_of_fallback() -> None:
 def cpu_capability() -> str:
     """Return whose instructions the kernels use: "baseline", "avx2" or "avx512"; "none" without kernels."""
     return str(_module.cpu_capability()) if _module is not None else "none"
+
+
+def check_processor() -> None:
+    """Refuse an ATEN_CPU_CAPABILITY that the processor lacks; torch believes it, and then the process is killed.
+
+    Raises:
+        LabelAssembleError: with what was asked for and what the processor has.
+    """
+    missing = str(_module.missing_capability()) if _module is not None else ""
+    if missing:
+        raise LabelAssembleError(missing)
 
 
 def build_info() -> dict[str, Any]:

@@ -13,6 +13,8 @@ import torch
 from hypothesis import settings
 from PIL import Image
 
+from labelassemble import _extension
+
 # A busy machine is no reason to fail: no test has a time limit, and the same examples come each time.
 settings.register_profile("labelassemble", deadline=None, derandomize=True)
 settings.load_profile("labelassemble")
@@ -27,6 +29,11 @@ def _restore_random_state() -> Iterator[None]:
     yield
     random.setstate(states[0])
     torch.set_rng_state(states[1])
+
+
+def pytest_report_header() -> str:
+    """Say which instructions the kernels use: machines differ."""
+    return f"labelassemble kernels: {_extension.cpu_capability()}; torch {torch.__version__}"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -8,6 +8,7 @@
 #include <string_view>
 
 #include "model.h"
+#include "processor.h"
 
 namespace labelassemble {
 namespace {
@@ -37,6 +38,8 @@ at::Device parse_device(const std::string& device) {
 }
 
 std::unique_ptr<Model> load_model(const std::filesystem::path& path, at::Device device) {
+  const std::string missing = missing_capability();
+  if (!missing.empty()) throw Error(missing);
   const bool package = path.extension() == ".pt2";
   std::error_code error;
   const auto status = std::filesystem::status(path, error);

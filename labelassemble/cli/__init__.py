@@ -3,6 +3,7 @@
 import errno
 import sys
 
+from labelassemble._extension import check_processor
 from labelassemble.cli.app import app
 from labelassemble.errors import LabelAssembleError
 
@@ -19,6 +20,7 @@ _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 def main() -> None:
     """Run the command line; a user's mistake is one sentence on stderr and exit status 2."""
     try:
+        check_processor()
         app()
     except LabelAssembleError as error:
         print(f"labelassemble: {error}", file=sys.stderr)
