@@ -102,7 +102,7 @@ def table_bytes(table: Table) -> int:
         table.splits,
         table.sources,
         table.labels,
-        table.assumed,
+        table.origins,
     )
     return sum(array.nbytes for array in arrays)
 

@@ -6,8 +6,16 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from labelassemble.data.exclusion import ExclusiveClasses
 from labelassemble.data.readers.options import SourceOptions
-from labelassemble.data.states import NEGATIVE, POSITIVE, UNCERTAIN, UNKNOWN, UncertainPolicy
+from labelassemble.data.states import (
+    NEGATIVE,
+    POSITIVE,
+    UNCERTAIN,
+    UNKNOWN,
+    LabelOrigin,
+    UncertainPolicy,
+)
 from labelassemble.data.table import Table, check_class_names
 from labelassemble.data.taxonomy import Taxonomy
 from labelassemble.data.text import text_codes, text_hash
@@ -22,6 +30,7 @@ class NamedSource:
         options: What the source was told, its class names as the user wrote them.
         table: What its reader returned, groups still the publisher's patient ids.
         assume: State by class to fill UNKNOWN with.
+        exclusive: Classes that exclude each other in its images; None without the option.
         uncertain: Policy by class, "default" for the others.
         hide: Classes whose labels are set aside.
         labelled: How many training images keep their label, by class.
@@ -30,6 +39,7 @@ class NamedSource:
     options: SourceOptions
     table: Table
     assume: dict[str, int]
+    exclusive: ExclusiveClasses | None
     uncertain: dict[str, UncertainPolicy]
     hide: tuple[str, ...]
     labelled: dict[str, int]
@@ -60,6 +70,9 @@ def name_source(options: SourceOptions, table: Table, taxonomy: Taxonomy | None)
         canonical(name, ", assume"): int(POSITIVE if label == "positive" else NEGATIVE)
         for name, label in options.assume.items()
     }
+    exclusive = options.exclusive
+    if exclusive is not None and exclusive != "all":
+        exclusive = tuple(tuple(canonical(name, ", exclusive") for name in group) for group in exclusive)
     uncertain = {
         name if name == "default" else canonical(name, ", uncertain"): policy
         for name, policy in options.uncertain.items()
@@ -73,7 +86,8 @@ def name_source(options: SourceOptions, table: Table, taxonomy: Taxonomy | None)
                 raise LabelAssembleError(f"source '{source}', {key}: it does not label '{name}'{near}")
             if name in assume:
                 raise LabelAssembleError(f"source '{source}': '{name}' cannot be in both {key} and assume")
-    return NamedSource(options, replace(table, classes=classes), assume, uncertain, hide, labelled)
+    named = replace(table, classes=classes)
+    return NamedSource(options, named, assume, exclusive, uncertain, hide, labelled)
 
 
 def unlabel(
@@ -90,13 +104,13 @@ def unlabel(
     Returns:
         The table; the labels taken, int8 [N, C] with UNKNOWN elsewhere.
     """
-    labels = table.labels.copy()
+    labels, given = table.labels.copy(), ~table.assumed
     taken = np.full(labels.shape, UNKNOWN, dtype=np.int8)
     training = np.isin(table.sources, np.array(sources)) & (table.splits == "train")
     for name, count in labelled.items():
         if name in table.classes:
             column = table.classes.index(name)
-            rows = np.flatnonzero(training & (labels[:, column] != UNKNOWN) & ~table.assumed[:, column])
+            rows = np.flatnonzero(training & (labels[:, column] != UNKNOWN) & given[:, column])
             rows = rows[np.argsort(text_hash(table.names[rows], seed), kind="stable")][count:]
             taken[rows, column] = labels[rows, column]
             labels[rows, column] = UNKNOWN
@@ -104,8 +118,10 @@ def unlabel(
 
 
 def check_names(source: NamedSource, classes: Sequence[str]) -> None:
-    """Raise LabelAssembleError if `assume` or `uncertain` names a class that no source has."""
-    for key, names in (("assume", source.assume), ("uncertain", source.uncertain)):
+    """Raise LabelAssembleError if `assume`, `exclusive` or `uncertain` names a class that no source has."""
+    groups = () if source.exclusive in (None, "all") else source.exclusive
+    exclusive = [name for group in groups for name in group]
+    for key, names in (("assume", source.assume), ("exclusive", exclusive), ("uncertain", source.uncertain)):
         for name in names:
             if name != "default" and name not in classes:
                 raise LabelAssembleError(
@@ -134,22 +150,26 @@ def with_groups(table: Table, register: str) -> Table:
     return replace(table, groups=np.where(table.groups != "", patient, image))
 
 
-def aligned(own: Table, classes: Sequence[str], taxonomy: Taxonomy | None) -> NDArray[np.int8]:
-    """Return the labels of a source's table under `classes`, int8 [N, C], with all that the taxonomy derives from them.
+def aligned(
+    own: Table, classes: Sequence[str], taxonomy: Taxonomy | None
+) -> tuple[NDArray[np.int8], NDArray[np.uint8]]:
+    """Return labels and origins of a source's table under `classes`, both [N, C], with what the taxonomy derives.
 
     A positive label makes positive every class that it implies, unless that one is labelled negative. A negative label
     makes negative the classes that imply it, but only those that the source labels: a collection older than COVID-19
     must not become a collection without COVID-19 because it labels pneumonia. Positive "No Finding" makes negative
-    exactly the classes that the source labels.
+    exactly the classes that the source labels. What is derived so has its rule as origin.
     """
     wide = list(dict.fromkeys([*own.classes, *classes]))
     labels = np.full((len(own), len(wide)), UNKNOWN, dtype=np.int8)
     labels[:, : len(own.classes)] = own.labels
+    origins = np.zeros(labels.shape, dtype=np.uint8)
     if taxonomy is not None:
         known = _labelled(own)
-        _apply_no_finding(labels, wide, own, known, taxonomy)
-        _apply_implications(labels, wide, own.classes, known, taxonomy)
-    return labels[:, [wide.index(name) for name in classes]]
+        _apply_no_finding(labels, origins, wide, own, known, taxonomy)
+        _apply_implications(labels, origins, wide, own.classes, known, taxonomy)
+    columns = [wide.index(name) for name in classes]
+    return labels[:, columns], origins[:, columns]
 
 
 def _labelled(own: Table) -> NDArray[np.bool_]:
@@ -166,18 +186,26 @@ def _labelled(own: Table) -> NDArray[np.bool_]:
 
 
 def _apply_no_finding(
-    labels: NDArray[np.int8], wide: Sequence[str], own: Table, known: NDArray[np.bool_], taxonomy: Taxonomy
+    labels: NDArray[np.int8],
+    origins: NDArray[np.uint8],
+    wide: Sequence[str],
+    own: Table,
+    known: NDArray[np.bool_],
+    taxonomy: Taxonomy,
 ) -> None:
     if taxonomy.no_finding not in own.classes:
         return
     healthy = labels[:, wide.index(taxonomy.no_finding)] == POSITIVE
     for column, name in enumerate(own.classes):
         if name != taxonomy.no_finding and name not in taxonomy.exempt:
-            labels[healthy & known[:, column] & (labels[:, column] == UNKNOWN), column] = NEGATIVE
+            absent = healthy & known[:, column] & (labels[:, column] == UNKNOWN)
+            labels[absent, column] = NEGATIVE
+            origins[absent, column] = LabelOrigin.NO_FINDING
 
 
 def _apply_implications(
     labels: NDArray[np.int8],
+    origins: NDArray[np.uint8],
     wide: Sequence[str],
     own: Sequence[str],
     known: NDArray[np.bool_],
@@ -190,9 +218,13 @@ def _apply_implications(
                 continue
             above = wide.index(parent)
             open_above = (given[:, above] == UNKNOWN) | (given[:, above] == UNCERTAIN)
-            labels[open_above & (given[:, column] == POSITIVE), above] = POSITIVE
+            present = open_above & (given[:, column] == POSITIVE)
+            labels[present, above] = POSITIVE
+            origins[present, above] = LabelOrigin.IMPLIES
     for column, name in enumerate(own):
         for parent in taxonomy.implied(name):
             if parent in wide:
                 absent = given[:, wide.index(parent)] == NEGATIVE
-                labels[absent & known[:, column] & (labels[:, column] == UNKNOWN), column] = NEGATIVE
+                absent &= known[:, column] & (labels[:, column] == UNKNOWN)
+                labels[absent, column] = NEGATIVE
+                origins[absent, column] = LabelOrigin.IMPLIES

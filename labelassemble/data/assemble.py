@@ -1,7 +1,7 @@
 """Assembling: many sources in, one table out, and an account of what was decided."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
@@ -24,11 +24,12 @@ from labelassemble.data.duplicates import (
     joined_groups,
     merge_labels,
 )
+from labelassemble.data.exclusion import Exclusions, apply_exclusions, exclusion_matrix
 from labelassemble.data.fingerprints import Progress
 from labelassemble.data.readers import Source
 from labelassemble.data.report import AssemblyReport, row_frame
 from labelassemble.data.splits import SplitOptions, split_by_group
-from labelassemble.data.states import NEGATIVE, POSITIVE, UNKNOWN, UncertainPolicy
+from labelassemble.data.states import NEGATIVE, POSITIVE, UNKNOWN, LabelOrigin, UncertainPolicy
 from labelassemble.data.table import SPLITS, TEXT_FIELDS, Table, check_class_names
 from labelassemble.data.taxonomy import Taxonomy, spelling_key
 from labelassemble.data.text import concatenate_text, first_rows, text_codes
@@ -44,10 +45,12 @@ class Assembly:
         report: What was assembled and decided.
         policies: What UNCERTAIN becomes, by source and class; what `Table.targets` takes as `per_source`.
         hidden: The rows whose labels were hidden on purpose, with those labels and no others; None without `hide`.
+        exclusions: Which classes exclude each other in each row of `table`.
     """
 
     table: Table
     report: AssemblyReport
+    exclusions: Exclusions
     policies: dict[str, dict[str, UncertainPolicy]] = field(default_factory=dict)
     hidden: Table | None = None
 
@@ -71,13 +74,14 @@ def assemble(
     For each source, in this order: names made the taxonomy's, `limit`, labels derived by the taxonomy, `hide`,
     `assume`. Then rows of the same image become one (see `merge_labels` for the rule). Then the splits: a source's
     `split`, else the publisher's, else by a hash of the seed and the patient; no group of images lies on two sides (see
-    `split_by_group`). Then `labelled`.
+    `split_by_group`). Then `labelled`. Last, what excludes each other by the taxonomy or by a source's `exclusive`: a
+    positive label, whoever gave it, makes unknown ones negative; the result does not depend on the order of sources.
 
     Args:
         sources: At least one, each with a name of its own.
         classes: The classes of the table; by default those of the sources, in order of first appearance.
         split: How rows without a published split are divided; default 70 / 10 / 20 %.
-        taxonomy: Synonyms and implications; without one, names must be the same to be the same class.
+        taxonomy: Synonyms, implications and exclusions; without one, names must be the same to be the same class.
         duplicates: How the same image is recognised: by "path", also by the "content" of its file, or also by "looks".
         workers: Threads that read images, where `duplicates` asks for that.
         progress: Called with (images done, images in all) meanwhile.
@@ -95,6 +99,7 @@ def assemble(
         check_names(source, list(dict.fromkeys([*union, *chosen])))
     policies = _policies(named, chosen)
     quotas = [(_source_names(source), source.labelled) for source in named if source.labelled]
+    rules = _exclusion_rules(named, chosen, taxonomy)
     parts = []
     while named:
         # each reader's table goes as soon as it is used: at millions of rows they would fill the memory
@@ -102,7 +107,59 @@ def assemble(
     table, hidden = _joined(parts, chosen)
     del parts
     found = find_duplicates(table.paths, duplicates, workers=workers, progress=progress)
-    return _finished(table, hidden, found, policies, quotas, split)
+    return _finished(table, hidden, found, policies, quotas, rules, split)
+
+
+@dataclass(frozen=True)
+class _ExclusionRules:
+    """What excludes each other: everywhere, and in the images of a source.
+
+    Attributes:
+        everywhere: bool [C, C].
+        sources: of each source with the option `exclusive`: its name, what it is called in the table, bool [C, C].
+    """
+
+    everywhere: NDArray[np.bool_]
+    sources: tuple[tuple[str, tuple[str, ...], NDArray[np.bool_]], ...]
+
+    def of_rows(self, sources: NDArray[np.str_], image: NDArray[np.int64]) -> Exclusions:
+        """Return what holds for each image of a table: the rules of all sources that hold it.
+
+        Args:
+            sources: The source of each row, text [N].
+            image: Number of the image that each row shows, 0 to M - 1, int64 [N].
+        """
+        count = int(image.max(initial=-1)) + 1
+        held = np.zeros((count, len(self.sources)), dtype=np.bool_)
+        for index, (_, names, _) in enumerate(self.sources):
+            held[image[np.isin(sources, np.array(names))], index] = True
+        if not self.sources:
+            return Exclusions(self.everywhere[None], np.zeros(count, dtype=np.int64))
+        patterns, rows = np.unique(held, axis=0, return_inverse=True)
+        matrices = np.repeat(self.everywhere[None], len(patterns), axis=0)
+        for index, (_, _, matrix) in enumerate(self.sources):
+            matrices[patterns[:, index]] |= matrix
+        return Exclusions(matrices, rows.reshape(-1).astype(np.int64))
+
+
+def _exclusion_rules(
+    named: Sequence[NamedSource], classes: Sequence[str], taxonomy: Taxonomy | None
+) -> _ExclusionRules:
+    nothing = np.zeros((len(classes), len(classes)), dtype=np.bool_)
+    return _ExclusionRules(
+        nothing if taxonomy is None else taxonomy.excluding(classes),
+        tuple(
+            (
+                source.options.name,
+                _source_names(source),
+                exclusion_matrix(
+                    classes, source.exclusive, taxonomy, f"source '{source.options.name}', exclusive"
+                ),
+            )
+            for source in named
+            if source.exclusive is not None
+        ),
+    )
 
 
 @dataclass
@@ -111,7 +168,7 @@ class _Part:
 
     texts: dict[str, NDArray[np.str_]]
     labels: NDArray[np.int8]
-    assumed: NDArray[np.bool_]
+    origins: NDArray[np.uint8]
     hidden: NDArray[np.int8] | None
 
 
@@ -158,7 +215,7 @@ def _source_names(source: NamedSource) -> tuple[str, ...]:
 def _part(source: NamedSource, classes: Sequence[str], seed: int, taxonomy: Taxonomy | None) -> _Part:
     options = source.options
     table = with_groups(limited(source.table, options.limit, seed), options.patients or options.name)
-    labels = aligned(table, classes, taxonomy)
+    labels, origins = aligned(table, classes, taxonomy)
     hidden = None
     for name in source.hide:
         if name not in classes:
@@ -166,18 +223,19 @@ def _part(source: NamedSource, classes: Sequence[str], seed: int, taxonomy: Taxo
         if hidden is None:
             hidden = np.full(labels.shape, UNKNOWN, dtype=np.int8)
         column = classes.index(name)
-        hidden[:, column] = labels[:, column]
+        hidden[:, column] = np.where(origins[:, column] > 0, UNKNOWN, labels[:, column])
         labels[:, column] = UNKNOWN
-    assumed = np.zeros(labels.shape, dtype=np.bool_)
+        origins[:, column] = LabelOrigin.GIVEN
     for name, state in source.assume.items():
         if name in classes:
             column = classes.index(name)
-            assumed[:, column] = labels[:, column] == UNKNOWN
-            labels[assumed[:, column], column] = state
+            unknown = labels[:, column] == UNKNOWN
+            labels[unknown, column] = state
+            origins[unknown, column] = LabelOrigin.ASSUME
     texts = {name: getattr(table, name) for name in TEXT_FIELDS}
     if options.split is not None:
         texts["splits"] = np.full(len(table), options.split)
-    return _Part(texts, labels, assumed, hidden)
+    return _Part(texts, labels, origins, hidden)
 
 
 def _joined(parts: Sequence[_Part], classes: Sequence[str]) -> tuple[Table, NDArray[np.int8] | None]:
@@ -190,14 +248,14 @@ def _joined(parts: Sequence[_Part], classes: Sequence[str]) -> tuple[Table, NDAr
         )
     one = len(parts) == 1
     labels = parts[0].labels if one else np.concatenate([part.labels for part in parts])
-    assumed = parts[0].assumed if one else np.concatenate([part.assumed for part in parts])
+    origins = parts[0].origins if one else np.concatenate([part.origins for part in parts])
     for column, name in enumerate(classes):
-        labelled = (labels[:, column] != UNKNOWN) & ~assumed[:, column]
+        labelled = (labels[:, column] != UNKNOWN) & (origins[:, column] != LabelOrigin.ASSUME)
         if not labelled.any():
             raise LabelAssembleError(
                 f"class '{name}' is labelled by no source: each of its cells is blank, hidden or only assumed"
             )
-    return Table(tuple(classes), **texts, labels=labels, assumed=assumed), hidden
+    return Table(tuple(classes), **texts, labels=labels, origins=origins), hidden
 
 
 def _finished(
@@ -206,12 +264,14 @@ def _finished(
     found: Duplicates,
     policies: dict[str, dict[str, UncertainPolicy]],
     quotas: Sequence[tuple[tuple[str, ...], dict[str, int]]],
+    rules: _ExclusionRules,
     options: SplitOptions,
 ) -> Assembly:
     """Return the assembly of a table whose splits are still the published ones and whose duplicates are still rows."""
     groups = joined_groups(table.groups, found.image, found.alike)
     divided = split_by_group(table.splits, groups, options)
-    merged = merge_labels(found.image, table.labels, table.assumed)
+    merged = merge_labels(found.image, table.labels, table.origins)
+    exclusions = rules.of_rows(table.sources, pd.factorize(found.image)[0])
     kept = merged.keep
     moved = kept[divided.moved[kept]]
     moves = row_frame(table, name=moved).rename(columns={"name_source": "source"})
@@ -227,21 +287,25 @@ def _finished(
     if len(kept) < len(table):
         texts = {name: array[kept] for name, array in texts.items()}
         if hidden is not None:
-            hidden = merge_labels(found.image, hidden, np.zeros(hidden.shape, dtype=np.bool_)).labels
-    table = Table(table.classes, **texts, labels=merged.labels, assumed=merged.assumed)
+            hidden = merge_labels(found.image, hidden, np.zeros(hidden.shape, dtype=np.uint8)).labels
+    table = Table(table.classes, **texts, labels=merged.labels, origins=merged.origins)
     for names, labelled in quotas:
         table, taken = unlabel(table, names, labelled, options.seed)
         hidden = taken if hidden is None else np.where(taken == UNKNOWN, hidden, taken)
+    labels, origins, clashes = apply_exclusions(table.labels, table.origins, exclusions)
+    table = replace(table, labels=labels, origins=origins)
+    conflicts = pd.concat([conflicts, _exclusion_conflicts(table, clashes)], ignore_index=True)
     report = AssemblyReport(
         coverage=table.coverage(),
+        assumed=table.assumed_counts(),
         splits=split_counts(table),
         duplicates=duplicates,
         alike=alike,
         conflicts=conflicts,
         moved=moves,
-        notes=_notes(table, unread),
+        notes=(*_notes(table, unread), *_rule_notes(table, rules)),
     )
-    return Assembly(table, report, policies, _hidden_table(table, hidden))
+    return Assembly(table, report, exclusions, policies, _hidden_table(table, hidden))
 
 
 def _duplicate_frames(table: Table, found: Duplicates, merged: Merged) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -265,13 +329,21 @@ def _duplicate_frames(table: Table, found: Duplicates, merged: Merged) -> tuple[
     return duplicates, conflicts
 
 
+def _exclusion_conflicts(table: Table, clashes: NDArray[np.int64]) -> pd.DataFrame:
+    """Return a conflict for each pair of positive labels of one image that exclude each other: both stay."""
+    frame = row_frame(table, positive=clashes[:, 0], negative=clashes[:, 0])
+    frame.insert(0, "class", [table.classes[column] for column in clashes[:, 1]])
+    frame["result"] = [f"both kept, excluded by {table.classes[column]}" for column in clashes[:, 2]]
+    return frame
+
+
 def _hidden_table(table: Table, hidden: NDArray[np.int8] | None) -> Table | None:
     if hidden is None:
         return None
     rows = np.flatnonzero((hidden != UNKNOWN).any(axis=1))
     texts = {name: getattr(table, name)[rows] for name in TEXT_FIELDS}
     labels = hidden[rows]
-    return Table(table.classes, **texts, labels=labels, assumed=np.zeros(labels.shape, dtype=np.bool_))
+    return Table(table.classes, **texts, labels=labels, origins=np.zeros(labels.shape, dtype=np.uint8))
 
 
 def _notes(table: Table, unread: Sequence[str]) -> tuple[str, ...]:
@@ -294,6 +366,24 @@ def _notes(table: Table, unread: Sequence[str]) -> tuple[str, ...]:
             if not (labels == state).any():
                 notes.append(f"class '{name}' has no {word} label in train")
     return tuple(notes)
+
+
+def _rule_notes(table: Table, rules: _ExclusionRules) -> list[str]:
+    """Return a sentence for each rule about exclusion that touches no image."""
+    excluded = table.origins == LabelOrigin.EXCLUSIVE
+    notes = []
+    for name, names, matrix in rules.sources:
+        rows = np.isin(table.sources, np.array(names))
+        if not excluded[rows].any():
+            reason = (
+                "the table has one class"
+                if not matrix.any()
+                else "none of its images has a positive label whose rivals are unknown"
+            )
+            notes.append(f"source '{name}': its option `exclusive` changes no label ({reason})")
+    if rules.everywhere.any() and not excluded.any():
+        notes.append("the taxonomy's `exclusive` and `excludes` change no label")
+    return notes
 
 
 def split_counts(table: Table) -> pd.DataFrame:

@@ -13,6 +13,7 @@ _PARTS = (
     ("positive", "#c1432e"),
     ("negative", "#7a9cc0"),
     ("assumed", "#c9d6e4"),
+    ("derived", "#d9d2e9"),
     ("uncertain", "#e0b04c"),
     ("unknown", "#ffffff"),
 )

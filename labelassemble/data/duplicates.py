@@ -72,31 +72,33 @@ class Merged:
     Attributes:
         keep: The row that stands for each image: its first, int64 [M], ascending.
         labels: int8 [M, C].
-        assumed: bool [M, C].
+        origins: uint8 [M, C].
         conflicts: (row, row, column) of each contradiction: first row with POSITIVE, first with NEGATIVE, int64 [K, 3].
     """
 
     keep: NDArray[np.int64]
     labels: NDArray[np.int8]
-    assumed: NDArray[np.bool_]
+    origins: NDArray[np.uint8]
     conflicts: NDArray[np.int64]
 
 
-def merge_labels(image: NDArray[np.int64], labels: NDArray[np.int8], assumed: NDArray[np.bool_]) -> Merged:
+def merge_labels(image: NDArray[np.int64], labels: NDArray[np.int8], origins: NDArray[np.uint8]) -> Merged:
     """Return one row of labels per image.
 
     The rule, class by class: what somebody labelled beats what was assumed; a known label beats UNCERTAIN, which beats
-    UNKNOWN; POSITIVE against NEGATIVE, both labelled or both assumed, is a conflict and becomes UNCERTAIN.
+    UNKNOWN; POSITIVE against NEGATIVE, both labelled or both assumed, is a conflict and becomes UNCERTAIN. A label
+    assumed for several reasons keeps the first of `LabelOrigin`.
     """
     code, distinct = pd.factorize(image)  # in order of first appearance
     keep = first_rows(code, len(distinct))
     if len(keep) == len(image):
-        return Merged(keep, labels, assumed, np.empty((0, 3), dtype=np.int64))
+        return Merged(keep, labels, origins, np.empty((0, 3), dtype=np.int64))
     several = np.flatnonzero(np.bincount(code)[code] > 1)
     several = several[np.argsort(code[several], kind="stable")]
-    merged, marks = labels[keep], assumed[keep]
+    merged, marks = labels[keep], origins[keep]
     starts = np.flatnonzero(np.diff(code[several], prepend=-1))
-    own, own_assumed = labels[several], assumed[several]
+    own, own_origins = labels[several], origins[several]
+    own_assumed = own_origins > 0
 
     def seen(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
         return np.logical_or.reduceat(mask, starts, axis=0)
@@ -116,7 +118,9 @@ def merge_labels(image: NDArray[np.int64], labels: NDArray[np.int8], assumed: ND
     result[contradiction] = UNCERTAIN
     rows = code[several[starts]]
     merged[rows] = result
-    marks[rows] = guessed & ~contradiction
+    agreeing = own_assumed & (own == np.repeat(result, np.diff(starts, append=len(several)), axis=0))
+    reason = np.minimum.reduceat(np.where(agreeing, own_origins, np.uint8(255)), starts, axis=0)
+    marks[rows] = np.where(guessed & ~contradiction, reason, 0)
     return Merged(keep, merged, marks, _conflicts(contradiction, several, starts, labels))
 
 

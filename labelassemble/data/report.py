@@ -19,17 +19,19 @@ class AssemblyReport:
 
     Attributes:
         coverage: Who labels what, as `Table.coverage`.
+        assumed: Labels that nobody gave, by source, rule and class, as `Table.assumed_counts`.
         splits: Images a source and split: source, images, groups, train, val, test.
         duplicates: Rows merged into an earlier one of the same image: kept, kept_source, merged, merged_source.
         alike: Pairs of images that look alike, kept apart but in one group: name, source, other_name, other_source.
-        conflicts: Labels on which duplicates contradict each other: class, positive, positive_source, negative,
-            negative_source (the two images by name), result.
+        conflicts: Labels on which duplicates contradict each other, and positive labels of one image that exclude each
+            other: class, positive, positive_source, negative, negative_source (the two images by name), result.
         moved: Rows by name whose published split was overruled because their group has a stricter one: name, source,
             published, split.
         notes: Further sentences that a user should read.
     """
 
     coverage: pd.DataFrame
+    assumed: pd.DataFrame
     splits: pd.DataFrame
     duplicates: pd.DataFrame
     alike: pd.DataFrame
@@ -40,6 +42,8 @@ class AssemblyReport:
     def to_text(self) -> str:
         """Return the report as plain text: who labels what is a line a class and a column a source."""
         parts = [_text(self.splits), _matrix(self.coverage)]
+        if len(self.assumed):
+            parts.append(_assumed(self.assumed))
         for title, frame in (
             ("duplicates merged", self.duplicates),
             ("pairs that look alike", self.alike),
@@ -58,7 +62,13 @@ class AssemblyReport:
 
 def _matrix(coverage: pd.DataFrame) -> str:
     """Return coverage with sources side by side, under a line that explains its cells; a blank one is not labelled."""
-    marks = {"positive": "+", "negative": "-", "uncertain": "?", "assumed": " assumed"}
+    marks = {
+        "positive": "+",
+        "negative": "-",
+        "uncertain": "?",
+        "assumed": " assumed",
+        "derived": " derived",
+    }
     used = [state for state in marks if state in ("positive", "negative") or coverage[state].any()]
     cells = pd.Series("", index=coverage.index)
     for state in used:
@@ -72,7 +82,7 @@ def _matrix(coverage: pd.DataFrame) -> str:
     table = frame.pivot_table(
         index="class", columns="source", values="cell", aggfunc="first", sort=False, fill_value=""
     )
-    legend = ", ".join(f"{marks[state].strip()} {state}" for state in used if state != "assumed")
+    legend = ", ".join(f"{marks[state].strip()} {state}" for state in used if marks[state][0] != " ")
     body = (
         table.rename(index=_short)
         .rename_axis(index="class", columns=None)
@@ -80,6 +90,27 @@ def _matrix(coverage: pd.DataFrame) -> str:
         .to_string(index=False)
     )
     return f"labels of each source ({legend}; blank: nobody looked)\n{body}"
+
+
+_REASONS = {
+    "assume": "the source's option `assume`",
+    "implies": "`implies` of the taxonomy",
+    "no_finding": "a healthy image has none of the findings that its source labels",
+    "exclusive": "classes that exclude each other",
+}
+
+
+def _assumed(counts: pd.DataFrame) -> str:
+    """Return what was assumed, a line per source and rule."""
+    frame = counts.groupby(["source", "rule"], sort=False, as_index=False).agg(
+        classes=("class", "size"), positive=("positive", "sum"), negative=("negative", "sum")
+    )
+    frame["why"] = frame["rule"].map(_REASONS)
+    frame["source"] = frame["source"].map(_short)
+    return (
+        "labels that nobody gave: trained on, never evaluated on\n"
+        f"{frame.drop(columns='rule').to_string(index=False)}"
+    )
 
 
 def _text(frame: pd.DataFrame) -> str:

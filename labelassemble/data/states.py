@@ -22,6 +22,23 @@ NEGATIVE: Final = LabelState.NEGATIVE
 UNKNOWN: Final = LabelState.UNKNOWN
 UNCERTAIN: Final = LabelState.UNCERTAIN
 
+
+class LabelOrigin(IntEnum):
+    """Who says what a label says. All but GIVEN are assumed labels: trained on, counted apart, never evaluated on."""
+
+    GIVEN = 0
+    """The source's annotators; also of a cell without a label."""
+    ASSUME = 1
+    """The option `assume` of the source."""
+    IMPLIES = 2
+    """The taxonomy's `implies`: upwards a positive label, downwards a negative one."""
+    NO_FINDING = 3
+    """The taxonomy's `no_finding`: a healthy image has none of the findings that its source labels."""
+    EXCLUSIVE = 4
+    """The taxonomy's `exclusive` and `excludes`, or the option `exclusive` of the source: an image that has one class
+    has none of those that it excludes."""
+
+
 UncertainPolicy: TypeAlias = Literal["ignore", "zeros", "ones", "smooth"]
 """What an UNCERTAIN label becomes in training; see `Table.targets`."""
 

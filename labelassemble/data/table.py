@@ -9,7 +9,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from labelassemble.data.states import NEGATIVE, POSITIVE, SMOOTH_TARGET, UNCERTAIN, UncertainPolicy
+from labelassemble.data.states import (
+    NEGATIVE,
+    POSITIVE,
+    SMOOTH_TARGET,
+    UNCERTAIN,
+    LabelOrigin,
+    UncertainPolicy,
+)
 from labelassemble.data.text import text_codes
 from labelassemble.errors import LabelAssembleError, did_you_mean
 
@@ -17,6 +24,8 @@ SPLITS: Final = ("train", "val", "test")
 """The splits of an assembled table."""
 OPEN_SPLITS: Final = ("", "trainval")
 """What a reader may leave to `assemble`: nothing published, or a published train + val part still to be divided."""
+LABEL_COUNTS: Final = ("positive", "negative", "uncertain", "unknown", "assumed", "derived")
+"""The states of a label as `Table.coverage` counts them."""
 RESERVED_COLUMNS: Final = ("path", "name", "source", "group", "split", "assumed")
 """The columns of a table's CSV that are not classes."""
 
@@ -42,7 +51,7 @@ class Table:
         splits: "train", "val" or "test"; before assembling also "" and "trainval" (`OPEN_SPLITS`), text [N].
         sources: The dataset that each row comes from, text [N].
         labels: `LabelState` codes, int8 [N, C].
-        assumed: True where a label was assumed and not given by anybody, bool [N, C].
+        origins: `LabelOrigin` codes: who says what the label says, uint8 [N, C].
 
     Raises:
         LabelAssembleError: A shape, dtype, code, split or class name breaks these rules.
@@ -55,7 +64,7 @@ class Table:
     splits: NDArray[np.str_]
     sources: NDArray[np.str_]
     labels: NDArray[np.int8]
-    assumed: NDArray[np.bool_] = field(repr=False)
+    origins: NDArray[np.uint8] = field(repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "classes", tuple(self.classes))
@@ -73,7 +82,7 @@ class Table:
                 raise LabelAssembleError(
                     f"Table: {name} must have one entry per path ({rows}), got {len(getattr(self, name))}"
                 )
-        for name, dtype in (("labels", np.int8), ("assumed", np.bool_)):
+        for name, dtype in (("labels", np.int8), ("origins", np.uint8)):
             array = np.asarray(getattr(self, name))
             if array.shape != (rows, len(self.classes)) or array.dtype != dtype:
                 raise LabelAssembleError(
@@ -92,6 +101,10 @@ class Table:
         if self.labels.size and (self.labels.min() < UNCERTAIN or self.labels.max() > POSITIVE):
             bad = self.labels[(self.labels < UNCERTAIN) | (self.labels > POSITIVE)][0]
             raise LabelAssembleError(f"Table: labels must be 1, 0, -1 or -2, got {bad}")
+        if self.origins.size and self.origins.max() > max(LabelOrigin):
+            raise LabelAssembleError(
+                f"Table: origins must be 0 to {max(LabelOrigin)}, got {self.origins.max()}"
+            )
         if bool((self.assumed & (self.labels < NEGATIVE)).any()):
             raise LabelAssembleError("Table: only a known label (1 or 0) can be assumed")
         found, _ = text_codes(self.splits)
@@ -119,6 +132,12 @@ class Table:
         """True where the label is POSITIVE or NEGATIVE, assumed ones included, bool [N, C]."""
         return self.labels >= NEGATIVE
 
+    @property
+    def assumed(self) -> NDArray[np.bool_]:
+        """True where nobody gave the label that stands there: it follows from an option or a rule, bool [N, C]."""
+        assumed: NDArray[np.bool_] = self.origins != LabelOrigin.GIVEN
+        return assumed
+
     def column(self, name: str) -> int:
         """Return the column of class `name`.
 
@@ -138,7 +157,7 @@ class Table:
             self,
             **{name: getattr(self, name)[index] for name in TEXT_FIELDS},
             labels=self.labels[index],
-            assumed=self.assumed[index],
+            origins=self.origins[index],
         )
 
     def select_classes(self, classes: Sequence[str]) -> Self:
@@ -149,7 +168,7 @@ class Table:
         """
         columns = [self.column(name) for name in classes]
         return replace(
-            self, classes=tuple(classes), labels=self.labels[:, columns], assumed=self.assumed[:, columns]
+            self, classes=tuple(classes), labels=self.labels[:, columns], origins=self.origins[:, columns]
         )
 
     def subset_by_split(self, split: str) -> Self:
@@ -167,28 +186,51 @@ class Table:
     def coverage(self) -> pd.DataFrame:
         """Return who labels what: a row per source and class, in order of first appearance.
 
-        Columns: source, class, images, positive, negative, uncertain, unknown, assumed. `positive` and `negative` count
-        given labels only, `assumed` the others, so that the last five add up to `images`.
+        Columns: source, class, images, positive, negative, uncertain, unknown, assumed, derived. `positive` and
+        `negative` count given labels only, `assumed` those that the source's option `assume` fills in, `derived` those
+        that follow from a rule, so that the last six add up to `images`.
         """
         sources, code = text_codes(self.sources)
-        states = len(sources) * 5
-        counts = np.empty((len(self.classes), len(sources), 5), dtype=np.int64)
+        counts = np.empty((len(self.classes), len(sources), 6), dtype=np.int64)
         for column in range(len(self.classes)):
-            state = np.where(self.assumed[:, column], np.int64(2), self.labels[:, column]) + 2
-            counts[column] = np.bincount(code * 5 + state, minlength=states).reshape(len(sources), 5)
+            origin = self.origins[:, column]
+            state = self.labels[:, column] + np.int64(2)
+            state[origin == LabelOrigin.ASSUME] = 4
+            state[origin > LabelOrigin.ASSUME] = 5
+            counts[column] = np.bincount(code * 6 + state, minlength=len(sources) * 6).reshape(-1, 6)
         images = np.bincount(code, minlength=len(sources))
         rows = [
             (
                 str(source),
                 name,
                 int(images[s]),
-                *(int(counts[c, s, state + 2]) for state in (1, 0, -2, -1, 2)),
+                *(int(counts[c, s, state + 2]) for state in (1, 0, -2, -1, 2, 3)),
             )
             for s, source in enumerate(sources)
             for c, name in enumerate(self.classes)
         ]
-        columns = ["source", "class", "images", "positive", "negative", "uncertain", "unknown", "assumed"]
-        return pd.DataFrame(rows, columns=columns)
+        return pd.DataFrame(rows, columns=["source", "class", "images", *LABEL_COUNTS])
+
+    def assumed_counts(self) -> pd.DataFrame:
+        """Return the labels that nobody gave: a row per source, rule and class.
+
+        Columns: source, rule (assume, implies, no_finding or exclusive), class, positive, negative.
+        """
+        sources, code = text_codes(self.sources)
+        rows = []
+        for rule in list(LabelOrigin)[1:]:
+            for column, name in enumerate(self.classes):
+                by_rule = self.origins[:, column] == rule
+                if not by_rule.any():
+                    continue
+                present = self.labels[by_rule, column] == POSITIVE
+                total = np.bincount(code[by_rule], minlength=len(sources))
+                positive = np.bincount(code[by_rule][present], minlength=len(sources))
+                rows += [
+                    (str(sources[s]), rule.name.lower(), name, int(positive[s]), int(total[s] - positive[s]))
+                    for s in np.flatnonzero(total)
+                ]
+        return pd.DataFrame(rows, columns=["source", "rule", "class", "positive", "negative"])
 
     def targets(
         self,
@@ -226,8 +268,9 @@ class Table:
     def to_csv(self, path: str | Path) -> None:
         """Write the table as CSV, whole or not at all; `from_csv` reads the same table back.
 
-        Columns: path, name, source, group, split, assumed (names of the classes assumed in that row, joined by ";"),
-        then a column per class with the cells 1, 0, -2 = uncertain, blank = unknown.
+        Columns: path, name, source, group, split, assumed (of each class whose label nobody gave in that row its name,
+        "=" and the rule, joined by ";": "COVID-19=assume;Nevus=exclusive"), then a column per class with the cells 1,
+        0, -2 = uncertain, blank = unknown.
 
         Raises:
             LabelAssembleError: The file cannot be written, or a text cannot be encoded as UTF-8.
@@ -345,5 +388,5 @@ def new_table(
         splits=blank if splits is None else splits,
         sources=sources,
         labels=labels,
-        assumed=np.zeros(labels.shape, dtype=np.bool_),
+        origins=np.zeros(labels.shape, dtype=np.uint8),
     )

@@ -3,7 +3,7 @@
 import csv
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, TextIO
@@ -12,13 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labelassemble.data.csvfile import Chunk, CsvFile, RowFile, TextColumns, shown
-from labelassemble.data.states import NEGATIVE, POSITIVE, UNCERTAIN, UNKNOWN
+from labelassemble.data.states import NEGATIVE, POSITIVE, UNCERTAIN, UNKNOWN, LabelOrigin
 from labelassemble.data.table import RESERVED_COLUMNS, SPLITS, Table, check_class_names
 from labelassemble.data.text import contains
 from labelassemble.errors import LabelAssembleError, did_you_mean
 
 _CELLS: Final = {"1": int(POSITIVE), "0": int(NEGATIVE), "": int(UNKNOWN), "-2": int(UNCERTAIN)}
 _CELL_OF_STATE: Final = np.array(["-2", "", "0", "1"], dtype=object)  # indexed by state + 2
+_RULES: Final = [origin.name.lower() for origin in LabelOrigin]
 _ROWS_AT_ONCE: Final = 1 << 16
 
 
@@ -73,7 +74,7 @@ def write_table_csv(table: Table, path: Path) -> None:
                 # the csv module quotes a line feed but not a carriage return, which would end the row for a reader
                 writer = quoted if any(contains(text[rows], "\r") for text in texts) else plain
                 columns = [text[rows].tolist() for text in texts]
-                columns.append(assumed_cells(table.assumed[rows], table.classes))
+                columns.append(assumed_cells(table.origins[rows], table.classes))
                 cells = _CELL_OF_STATE[table.labels[rows].T + 2]
                 writer.writerows(zip(*columns, *cells.tolist(), strict=True))
         except UnicodeEncodeError as error:
@@ -82,13 +83,15 @@ def write_table_csv(table: Table, path: Path) -> None:
             ) from None
 
 
-def assumed_cells(assumed: NDArray[np.bool_], classes: tuple[str, ...]) -> list[str]:
-    """Return the ";"-joined names of the classes assumed in each row; few patterns repeat over many rows."""
-    if not assumed.any():
-        return [""] * len(assumed)
-    patterns, which = np.unique(np.packbits(assumed, axis=1), axis=0, return_inverse=True)
-    chosen = np.unpackbits(patterns, axis=1, count=len(classes)).astype(np.bool_)
-    cells = [";".join(name for name, on in zip(classes, row, strict=True) if on) for row in chosen]
+def assumed_cells(origins: NDArray[np.uint8], classes: tuple[str, ...]) -> list[str]:
+    """Return for each row of uint8 [N, C] the assumed classes with their rule; few patterns repeat over many rows."""
+    if not origins.any():
+        return [""] * len(origins)
+    patterns, which = np.unique(origins, axis=0, return_inverse=True)
+    cells = [
+        ";".join(f"{classes[column]}={_RULES[pattern[column]]}" for column in np.flatnonzero(pattern))
+        for pattern in patterns
+    ]
     return [cells[index] for index in which.reshape(-1)]
 
 
@@ -116,7 +119,7 @@ def read_table_rows(file: RowFile, place: str) -> Table:
         raise LabelAssembleError(f"{place}: {error}") from None
     texts = TextColumns("path", "name", "source", "group", "split")
     labels = [np.empty((0, len(classes)), dtype=np.int8)]
-    assumed = [np.empty((0, len(classes)), dtype=np.bool_)]
+    origins = [np.empty((0, len(classes)), dtype=np.uint8)]
     for chunk in file.chunks(file.header):
         for row, split in enumerate(chunk.columns["split"]):
             if split not in SPLITS:
@@ -126,7 +129,7 @@ def read_table_rows(file: RowFile, place: str) -> Table:
         for column, name in enumerate(classes):
             block[:, column] = chunk.states(name, _CELLS, "1, 0, -2 (uncertain) or blank (unknown)")
         labels.append(block)
-        assumed.append(_assumed_marks(chunk, block, classes))
+        origins.append(_origins(chunk, block, classes))
     return Table(
         classes=classes,
         paths=texts.take("path"),
@@ -135,18 +138,43 @@ def read_table_rows(file: RowFile, place: str) -> Table:
         splits=texts.take("split"),
         sources=texts.take("source"),
         labels=np.concatenate(labels),
-        assumed=np.concatenate(assumed),
+        origins=np.concatenate(origins),
     )
 
 
-def _assumed_marks(chunk: Chunk, labels: NDArray[np.int8], classes: tuple[str, ...]) -> NDArray[np.bool_]:
-    marks = np.zeros(labels.shape, dtype=np.bool_)
+def _origins(chunk: Chunk, labels: NDArray[np.int8], classes: tuple[str, ...]) -> NDArray[np.uint8]:
+    origins = np.zeros(labels.shape, dtype=np.uint8)
+    parsed: dict[str, NDArray[np.uint8]] = {}
     for row, cell in enumerate(chunk.columns["assumed"]):
-        for name in cell.split(";") if cell else ():
-            if name not in classes:
-                raise chunk.error(row, "assumed", f"no class '{name}'{did_you_mean(name, classes)}")
-            column = classes.index(name)
-            if labels[row, column] < NEGATIVE:
-                raise chunk.error(row, "assumed", f"'{name}' is assumed but has no label in this row")
-            marks[row, column] = True
-    return marks
+        if not cell:
+            continue
+        if cell not in parsed:
+            try:
+                parsed[cell] = parse_assumed(cell, classes)
+            except LabelAssembleError as error:
+                raise chunk.error(row, "assumed", str(error)) from None
+        origins[row] = parsed[cell]
+        unlabelled = np.flatnonzero((labels[row] < NEGATIVE) & (origins[row] > 0))
+        if len(unlabelled):
+            name = classes[unlabelled[0]]
+            raise chunk.error(row, "assumed", f"'{name}' is assumed but has no label in this row")
+    return origins
+
+
+def parse_assumed(cell: str, classes: Sequence[str]) -> NDArray[np.uint8]:
+    """Return the `LabelOrigin` codes, uint8 [C], that a cell of the column `assumed` means.
+
+    A class without a rule is assumed by the source's option, as in the tables of earlier versions.
+
+    Raises:
+        LabelAssembleError: it names no class.
+    """
+    origins = np.zeros(len(classes), dtype=np.uint8)
+    for part in cell.split(";"):
+        name, _, rule = part.rpartition("=")
+        if not name or rule not in _RULES:
+            name, rule = part, _RULES[LabelOrigin.ASSUME]
+        if name not in classes:
+            raise LabelAssembleError(f"no class '{name}'{did_you_mean(name, classes)}")
+        origins[classes.index(name)] = _RULES.index(rule)
+    return origins

@@ -35,7 +35,7 @@ def write_table_parquet(table: Table, path: Path) -> None:
                 text[rows].tolist()
                 for text in (table.paths, table.names, table.sources, table.groups, table.splits)
             ]
-            texts.append(assumed_cells(table.assumed[rows], table.classes))
+            texts.append(assumed_cells(table.origins[rows], table.classes))
             try:
                 columns = [arrow.array(text, schema.field(place).type) for place, text in enumerate(texts)]
             except UnicodeEncodeError:

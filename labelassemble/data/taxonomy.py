@@ -1,10 +1,13 @@
 """The taxonomy: one name a class, its synonyms, and what a label of one class says about another."""
 
+from collections.abc import Collection, Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Final, Self
+from typing import Annotated, Final, Literal, Self
 
+import numpy as np
 import yaml
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
 
 from labelassemble.errors import LabelAssembleError, did_you_mean
@@ -14,17 +17,26 @@ SHIPPED: Final = ("thorax",)
 
 
 class TaxonomyClass(BaseModel):
-    """One class: its name, what else it is called, and the classes that a positive label of it implies."""
+    """One class: its name, what else it is called, and what a positive label of it says about other classes.
+
+    Attributes:
+        name: The name.
+        synonyms: Other names.
+        implies: Classes that are positive where this one is.
+        excludes: Classes that are negative where this one is positive, and the other way round; "all" for every other
+            class that is not `exempt`.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: Annotated[str, Field(min_length=1)]
     synonyms: tuple[str, ...] = ()
     implies: tuple[str, ...] = ()
+    excludes: Literal["all"] | tuple[str, ...] = ()
 
 
 class Taxonomy(BaseModel):
-    """Names, synonyms and implications of classes; aligning two sources goes by these names.
+    """Names, synonyms, implications and exclusions of classes; aligning two sources goes by these names.
 
     Case, spaces, "_", "-" and "." make no difference between two spellings of a name.
 
@@ -33,6 +45,8 @@ class Taxonomy(BaseModel):
         no_finding: The class that says "none of the findings": where it is positive, each class that the source labels,
             `exempt` aside, is negative.
         exempt: Classes that are no findings, such as "Support Devices".
+        exclusive: Groups of classes of which an image has one at most, in all sources: a positive label of one makes
+            the others of its group negative, also where the image's source never labels them.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -40,7 +54,9 @@ class Taxonomy(BaseModel):
     classes: tuple[TaxonomyClass, ...]
     no_finding: str | None = None
     exempt: tuple[str, ...] = ()
+    exclusive: tuple[tuple[str, ...], ...] = ()
     _names: dict[str, str] = PrivateAttr(default_factory=dict)
+    _pairs: frozenset[tuple[str, str]] = PrivateAttr(default=frozenset())
 
     @model_validator(mode="after")
     def _index(self) -> Self:
@@ -63,7 +79,75 @@ class Taxonomy(BaseModel):
         for item in self.classes:
             if item.name in self.implied(item.name):
                 raise ValueError(f"'{item.name}' implies itself")
+        self._pairs = frozenset(self._excluding_pairs())
         return self
+
+    def _excluding_pairs(self) -> set[tuple[str, str]]:
+        """Return the pairs of names that exclude each other, both ways round.
+
+        Raises:
+            ValueError: A rule names no class, a group has fewer than two, or two can be present together.
+        """
+
+        def named(name: str, where: str) -> str:
+            found = self._names.get(spelling_key(name))
+            if found is None:
+                raise ValueError(f"{where} names '{name}', which is no class{did_you_mean(name, self.names)}")
+            return found
+
+        pairs = set()
+        for number, group in enumerate(self.exclusive, 1):
+            members = [named(name, f"exclusive, group {number},") for name in group]
+            if len(set(members)) < 2 or len(set(members)) < len(members):
+                raise ValueError(
+                    f"exclusive, group {number}, must name two or more different classes, got {', '.join(group)}"
+                )
+            pairs |= {(a, b) for a in members for b in members if a != b}
+        for item in self.classes:
+            if item.excludes == "all":
+                others = [name for name in self.names if name != item.name and name not in self.exempt]
+                others = [name for name in others if self.together(item.name, name) is None]
+            else:
+                others = [named(name, f"excludes of '{item.name}'") for name in item.excludes]
+            pairs |= {(item.name, other) for other in others} | {(other, item.name) for other in others}
+        for name, other in sorted(pairs):
+            if name == other:
+                raise ValueError(f"'{name}' excludes itself")
+            both = self.together(name, other)
+            if both is not None:
+                raise ValueError(
+                    f"'{name}' and '{other}' cannot exclude each other, since '{both}' "
+                    + ("implies the other" if both in (name, other) else "implies both")
+                )
+        return pairs
+
+    def together(self, name: str, other: str) -> str | None:
+        """Return a class that is both or implies both, so that where it is positive both are present; else None."""
+        for item in self.classes:
+            above = (item.name, *self.implied(item.name))
+            if name in above and other in above:
+                return item.name
+        return None
+
+    def excluding(self, classes: Sequence[str]) -> NDArray[np.bool_]:
+        """Return which of `classes` exclude each other in every source, bool [C, C], symmetric."""
+        return self.spread(classes, self._pairs)
+
+    def spread(self, classes: Sequence[str], pairs: Collection[tuple[str, str]]) -> NDArray[np.bool_]:
+        """Return which of `classes` exclude each other when `pairs` do: what implies a class excludes what it excludes.
+
+        Args:
+            classes: Names of C classes.
+            pairs: Names that exclude each other, both ways round.
+        """
+        matrix = np.zeros((len(classes), len(classes)), dtype=np.bool_)
+        if not pairs:
+            return matrix
+        above = [(name, *self.implied(name)) for name in classes]
+        for i, names in enumerate(above):
+            for j, others in enumerate(above):
+                matrix[i, j] = any((a, b) in pairs for a in names for b in others)
+        return matrix
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from labelassemble.data.table import Table
+from labelassemble.data.table import LABEL_COUNTS, Table
 from labelassemble.data.text import text_codes
 from labelassemble.errors import LabelAssembleError
 from labelassemble.evaluation import charts
@@ -57,6 +57,7 @@ class Cell:
     uncertain: int
     unknown: int
     assumed: int
+    derived: int
 
     @property
     def known(self) -> int:
@@ -204,7 +205,7 @@ def coverage_of(table: Table) -> Coverage:
     cells = {
         (source, name): Cell(*(int(count) for count in counts))
         for source, name, *counts in frame[
-            ["source", "class", "images", "positive", "negative", "uncertain", "unknown", "assumed"]
+            ["source", "class", "images", *LABEL_COUNTS]
         ].itertuples(index=False)
     }
     named = table.groups != ""

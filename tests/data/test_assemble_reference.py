@@ -39,29 +39,30 @@ def sources(draw: st.DrawFn) -> tuple[list[str], list[dict[str, int]], dict[str,
 
 def row_by_row(
     classes: list[str], rows: list[dict[str, int]], assume: dict[str, int], hide: list[str], union: list[str]
-) -> list[list[tuple[int, bool]]]:
-    """Return (state, assumed) of each cell, by the rules in words."""
+) -> list[list[tuple[int, int]]]:
+    """Return (state, origin) of each cell, by the rules in words."""
     labelled = {name for name in classes if any(row[name] != -1 for row in rows)}
     result = []
     for row in rows:
         states = {name: row.get(name, -1) for name in {*classes, *union}}
+        rules = dict.fromkeys(states, 0)
         if row.get("Normal") == 1:
             for name in labelled - {"Normal", "Tube"}:
                 if states[name] == -1:
-                    states[name] = 0
+                    states[name], rules[name] = 0, 3
         given_states = dict(states)
         for name, parents in IMPLIES.items():
             for parent in parents:
                 if given_states.get(name) == 1 and given_states.get(parent, 0) < 0:
-                    states[parent] = 1
+                    states[parent], rules[parent] = 1, 2
         for name, parents in IMPLIES.items():
             for parent in parents:
                 if given_states.get(parent) == 0 and name in labelled and states[name] == -1:
-                    states[name] = 0
+                    states[name], rules[name] = 0, 2
         cells = []
         for name in union:
-            state = -1 if name in hide else states[name]
-            cells.append((assume[name], True) if state == -1 and name in assume else (state, False))
+            state, rule = (-1, 0) if name in hide else (states[name], rules[name])
+            cells.append((assume[name], 1) if state == -1 and name in assume else (state, rule))
         result.append(cells)
     return result
 
@@ -95,7 +96,7 @@ def test_assembling_in_arrays_is_assembling_row_by_row(
     unlabelled = [
         name
         for column, name in enumerate(union)
-        if all(row[column][0] == -1 or row[column][1] for row in expected)
+        if all(row[column][0] == -1 or row[column][1] == 1 for row in expected)
     ]
     if unlabelled:
         with pytest.raises(LabelAssembleError, match=f"class '{unlabelled[0]}' is labelled by no source"):
@@ -104,4 +105,4 @@ def test_assembling_in_arrays_is_assembling_row_by_row(
     table = assemble(given_sources, taxonomy=TAXONOMY).table
     assert table.classes == tuple(union)
     assert table.labels.tolist() == [[state for state, _ in row] for row in expected]
-    assert table.assumed.tolist() == [[mark for _, mark in row] for row in expected]
+    assert table.origins.tolist() == [[rule for _, rule in row] for row in expected]

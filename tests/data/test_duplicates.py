@@ -146,7 +146,7 @@ def test_the_rule_of_merging_against_plain_words(rows: list[tuple[int, tuple[int
     image = np.array([number for number, _ in rows], dtype=np.int64)
     labels = np.array([[state] for _, (state, _) in rows], dtype=np.int8)
     assumed = np.array([[mark and state >= 0] for _, (state, mark) in rows])
-    merged = merge_labels(image, labels, assumed)
+    merged = merge_labels(image, labels, assumed.astype(np.uint8))
     order = list(dict.fromkeys(image.tolist()))
     assert merged.keep.tolist() == [image.tolist().index(number) for number in order]
     conflicts = 0
@@ -167,7 +167,7 @@ def test_the_rule_of_merging_against_plain_words(rows: list[tuple[int, tuple[int
             expected, mark = guessed.pop(), True
         else:
             expected, mark = -1, False
-        assert (merged.labels[place, 0], merged.assumed[place, 0]) == (expected, mark)
+        assert (merged.labels[place, 0], merged.origins[place, 0]) == (expected, mark)
     assert len(merged.conflicts) == conflicts
 
 

@@ -32,7 +32,7 @@ def example(rows: int) -> Table:
         splits=np.array(["train", "val", "test", "train"] * (rows // 4)),
         sources=np.array(["nih", "local"] * (rows // 2)),
         labels=labels,
-        assumed=(random.random((rows, 3)) < 0.3) & (labels >= 0),
+        origins=np.where(labels >= 0, random.integers(0, 5, (rows, 3)), 0).astype(np.uint8),
     )
 
 

@@ -21,7 +21,7 @@ def example() -> Table:
         splits=np.array(["train", "train", "test"]),
         sources=np.array(["nih", "nih", "local"]),
         labels=np.array([[0, 1, -2], [0, -1, -1], [1, -2, 0]], dtype=np.int8),
-        assumed=np.array([[True, False, False], [True, False, False], [False, False, True]]),
+        origins=np.array([[1, 0, 0], [4, 0, 0], [0, 0, 2]], dtype=np.uint8),
     )
 
 
@@ -31,7 +31,7 @@ def test_csv_gives_back_the_same_table(tmp_path: Path) -> None:
     assert Table.from_csv(tmp_path / "table.csv") == table
     assert (tmp_path / "table.csv").read_text(encoding="utf-8").splitlines()[
         1
-    ] == "/a/1.png,1,nih,n:1,train,COVID-19,0,1,-2"
+    ] == "/a/1.png,1,nih,n:1,train,COVID-19=assume,0,1,-2"
 
 
 def test_the_ending_says_the_format(tmp_path: Path) -> None:
@@ -60,7 +60,7 @@ def test_csv_is_lossless_for_any_text(
     states = data.draw(
         st.lists(st.sampled_from([1, 0, -1, -2]), min_size=rows * classes, max_size=rows * classes)
     )
-    marks = data.draw(st.lists(st.booleans(), min_size=rows * classes, max_size=rows * classes))
+    marks = data.draw(st.lists(st.integers(0, 4), min_size=rows * classes, max_size=rows * classes))
     labels = np.array(states, dtype=np.int8).reshape(rows, classes)
     table = Table(
         tuple(f"class {index}" for index in range(classes)),
@@ -68,7 +68,9 @@ def test_csv_is_lossless_for_any_text(
         splits=np.full(rows, "val"),
         sources=np.array(columns[3], dtype=np.str_),
         labels=labels,
-        assumed=np.array(marks, dtype=bool).reshape(rows, classes) & (labels >= 0),
+        origins=np.where(labels >= 0, np.array(marks, dtype=np.uint8).reshape(rows, classes), 0).astype(
+            np.uint8
+        ),
     )
     path = tmp_path_factory.mktemp("lossless") / "table.csv"
     table.to_csv(path)
@@ -107,11 +109,15 @@ def test_nothing_is_left_behind_when_writing_fails(tmp_path: Path) -> None:
         ),
         (",0,1,-2", ",0,1", "line 2: the header has 9 columns, this row 8"),
         (
-            ",COVID-19,0",
-            ",COVID-18,0",
+            ",COVID-19=assume,0",
+            ",COVID-18=assume,0",
             "line 2, column 'assumed': no class 'COVID-18', did you mean 'COVID-19'",
         ),
-        (",COVID-19,0", ",COVID-19,", "line 2, column 'assumed': 'COVID-19' is assumed but has no label"),
+        (
+            ",COVID-19=assume,0",
+            ",COVID-19=assume,",
+            "line 2, column 'assumed': 'COVID-19' is assumed but has no label",
+        ),
     ],
 )
 def test_damage_is_named_with_its_place(tmp_path: Path, old: str, new: str, message: str) -> None:
@@ -149,8 +155,10 @@ def test_coverage_counts_each_cell_once() -> None:
     coverage = example().coverage()
     assert list(coverage["source"]) == ["nih"] * 3 + ["local"] * 3
     first = coverage.iloc[0]
-    assert (first["class"], first["images"], first["negative"], first["assumed"]) == ("COVID-19", 2, 0, 2)
-    parts = coverage[["positive", "negative", "uncertain", "unknown", "assumed"]].sum(axis=1)
+    assert (first["class"], first["images"], first["negative"], first["assumed"], first["derived"]) == (
+        *("COVID-19", 2, 0, 1, 1),
+    )
+    parts = coverage[["positive", "negative", "uncertain", "unknown", "assumed", "derived"]].sum(axis=1)
     assert (parts == coverage["images"]).all()
     uncertain = coverage[(coverage["source"] == "local") & (coverage["class"] == "Edema, lung")]
     assert uncertain["uncertain"].item() == 1

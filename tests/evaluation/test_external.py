@@ -27,7 +27,7 @@ def table(classes, paths, *, splits="test", groups=None, labels=0):
         splits=np.broadcast_to(np.array(splits), (size,)).copy(),
         sources=np.full(size, "there"),
         labels=np.full((size, len(classes)), labels, np.int8),
-        assumed=np.zeros((size, len(classes)), bool),
+        origins=np.zeros((size, len(classes)), np.uint8),
     )
 
 

@@ -69,7 +69,7 @@ def _table(sources: list[str], labels: list[list[int]]) -> Table:
         splits=np.full(len(names), "train"),
         sources=np.array(sources),
         labels=np.array(labels, dtype=np.int8),
-        assumed=np.zeros((len(names), 2), dtype=np.bool_),
+        origins=np.zeros((len(names), 2), dtype=np.uint8),
     )
 
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from labelassemble.data.states import UncertainPolicy
 
@@ -24,6 +24,29 @@ FilePath: TypeAlias = Annotated[Path, AfterValidator(_expanded)]
 """A path in a configuration: `~` is the home folder, a relative one starts at the configuration's folder."""
 
 
+def _exclusive(value: object) -> object:
+    """Return "all" or groups of names; a plain list of names is one group."""
+    if value is None or value == "all":
+        return value
+    groups = value if isinstance(value, (list, tuple)) else None
+    if groups and all(isinstance(name, str) for name in groups):
+        groups = [groups]
+    if not groups or not all(
+        isinstance(group, (list, tuple)) and all(isinstance(name, str) and name for name in group)
+        for group in groups
+    ):
+        raise ValueError("must be all, or groups of classes such as [[melanoma, nevus]]")
+    for group in groups:
+        if len(set(group)) < max(2, len(group)):
+            raise ValueError(f"a group must name two or more different classes, got {list(group)}")
+    return tuple(tuple(group) for group in groups)
+
+
+ExclusiveOption: TypeAlias = Annotated[
+    Literal["all"] | tuple[tuple[str, ...], ...] | None, BeforeValidator(_exclusive)
+]
+
+
 class SourceOptions(BaseModel):
     """The options that all readers share; `assemble` applies them after reading.
 
@@ -31,6 +54,10 @@ class SourceOptions(BaseModel):
         name: What the source is called in tables and reports; one source a name.
         assume: Classes that nobody labelled in this source and what they are taken to be: ChestX-ray14 is older than
             COVID-19, so {"COVID-19": "negative"}. Fills UNKNOWN only and is marked as assumed.
+        exclusive: "all" where each image has one class at most of all that the table has (MNIST, CIFAR-10,
+            HAM10000), or groups of classes of which that is true: a positive label makes the others known negatives
+            for the images of this source, also those that it never labels. Marked as assumed. What holds in every
+            source belongs into the taxonomy.
         uncertain: What an UNCERTAIN label becomes in training, by class, "default" for all others.
         limit: At most so many images, chosen by a hash of the seed and the name.
         hide: Classes whose labels are taken away on purpose; what they were is kept aside in `Assembly.hidden`.
@@ -45,6 +72,7 @@ class SourceOptions(BaseModel):
 
     name: Annotated[str, Field(pattern=r"^[^\x00-\x1f]+$")]
     assume: dict[str, AssumedLabel] = {}
+    exclusive: ExclusiveOption = None
     uncertain: dict[str, UncertainPolicy] = {}
     limit: Annotated[int, Field(ge=1)] | None = None
     hide: tuple[str, ...] = ()

@@ -1,0 +1,341 @@
+"""Classes that exclude each other: what follows from it, what it never touches, and the mistakes one can make."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from labelassemble.config import make_config
+from labelassemble.data import Assembly, CsvSource, Taxonomy, assemble
+from labelassemble.data.readers.options import SourceOptions
+from labelassemble.errors import LabelAssembleError
+
+SKIN = Taxonomy.model_validate(
+    {
+        "classes": [
+            {"name": "melanoma", "synonyms": ["mel"]},
+            {"name": "nodular melanoma", "implies": ["melanoma"]},
+            {"name": "nevus"},
+            {"name": "keratosis"},
+            {"name": "ulceration"},
+        ],
+        "exclusive": [["mel", "nevus", "keratosis"]],
+    }
+)
+
+
+def source(folder: Path, name: str, text: str, **options: object) -> CsvSource:
+    path = folder / f"{name}.csv"
+    path.write_text(text)
+    return CsvSource.model_validate({"name": name, "path": path, "root": folder / name} | options)
+
+
+def origin_names(assembly: Assembly, row: int) -> dict[str, str]:
+    """Return the rule of each class that nobody gave in a row."""
+    counts = {1: "assume", 2: "implies", 3: "no_finding", 4: "exclusive"}
+    origins = assembly.table.origins[row]
+    return {
+        name: counts[code]
+        for name, code in zip(assembly.table.classes, origins.tolist(), strict=True)
+        if code
+    }
+
+
+def test_a_positive_label_makes_rivals_negative_in_sources_that_never_label_them(tmp_path: Path) -> None:
+    clinic = source(tmp_path, "clinic", "path,melanoma\n1.png,1\n2.png,0\n")
+    archive = source(tmp_path, "archive", "path,nevus,ulceration\n3.png,1,1\n4.png,0,\n")
+    assembly = assemble([clinic, archive], taxonomy=SKIN)
+    assert assembly.table.classes == ("melanoma", "nevus", "ulceration")
+    assert assembly.table.labels.tolist() == [[1, 0, -1], [0, -1, -1], [0, 1, 1], [-1, 0, -1]]
+    assert [origin_names(assembly, row) for row in range(4)] == [
+        {"nevus": "exclusive"},
+        {},
+        {"melanoma": "exclusive"},
+        {},
+    ]
+    counts = assembly.report.coverage.set_index(["source", "class"])
+    assert counts.loc[("clinic", "nevus"), "derived"] == 1
+    assert counts.loc[("clinic", "nevus"), ["negative", "assumed"]].tolist() == [0, 0]
+    assert assembly.report.assumed.to_dict("records") == [
+        {"source": "archive", "rule": "exclusive", "class": "melanoma", "positive": 0, "negative": 1},
+        {"source": "clinic", "rule": "exclusive", "class": "nevus", "positive": 0, "negative": 1},
+    ]
+    text = assembly.report.to_text()
+    assert "never evaluated on" in text
+    assert "classes that exclude each other" in text
+
+
+def test_what_implies_a_class_excludes_what_that_one_excludes(tmp_path: Path) -> None:
+    one = source(tmp_path, "one", "path,nodular melanoma\n1.png,1\n2.png,0\n")
+    two = source(tmp_path, "two", "path,nevus\n3.png,1\n4.png,0\n")
+    assembly = assemble([one, two], taxonomy=SKIN)
+    assert assembly.table.labels.tolist() == [[1, 0], [0, -1], [0, 1], [-1, 0]]
+
+
+def test_a_source_of_one_class_an_image_knows_all_classes_of_the_table(tmp_path: Path) -> None:
+    clinic = source(tmp_path, "clinic", "path,eight\n1.png,1\n2.png,0\n")
+    archive = source(tmp_path, "archive", "path,one,two\n3.png,1,0\n4.png,0,0\n", exclusive="all")
+    assembly = assemble([clinic, archive])
+    # the clinic did not say that its images have one class at most
+    assert assembly.table.labels.tolist() == [[1, -1, -1], [0, -1, -1], [0, 1, 0], [-1, 0, 0]]
+    assert assembly.exclusions
+    assert assembly.exclusions.matrices[assembly.exclusions.rows].any(axis=(1, 2)).tolist() == [
+        *[False, False, True, True]
+    ]
+    grouped = archive.model_copy(update={"exclusive": (("one", "eight"),)})
+    assert assemble([clinic, grouped]).table.labels[2].tolist() == [0, 1, 0]
+    reverse = archive.model_copy(update={"exclusive": (("two", "eight"),)})
+    assert assemble([clinic, reverse]).table.labels[2].tolist() == [-1, 1, 0]
+
+
+def test_all_spares_what_may_be_present_together(tmp_path: Path) -> None:
+    text = "path,nodular melanoma,melanoma,nevus\n1.png,1,,\n2.png,,1,\n3.png,0,0,1\n"
+    assembly = assemble([source(tmp_path, "skin", text, exclusive="all")], taxonomy=SKIN)
+    assert assembly.table.labels.tolist() == [[1, 1, 0], [-1, 1, 0], [0, 0, 1]]
+    assert not len(assembly.report.conflicts)
+
+
+def test_two_positives_are_a_conflict_with_the_images_name_and_both_stay(tmp_path: Path) -> None:
+    text = "path,melanoma,nevus\n1.png,1,1\n2.png,1,0\n"
+    assembly = assemble([source(tmp_path, "skin", text)], taxonomy=SKIN)
+    assert assembly.table.labels.tolist() == [[1, 1], [1, 0]]
+    assert assembly.report.conflicts.to_dict("records") == [
+        {
+            "class": "melanoma",
+            "positive": "1.png",
+            "positive_source": "skin",
+            "negative": "1.png",
+            "negative_source": "skin",
+            "result": "both kept, excluded by nevus",
+        }
+    ]
+    assert "both kept, excluded by nevus" in assembly.report.to_text()
+
+
+def test_the_same_image_in_two_sources_contradicts_itself(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("path,melanoma\n1.png,1\n2.png,0\n")
+    (tmp_path / "b.csv").write_text("path,nevus\n1.png,1\n3.png,0\n")
+    sources = [CsvSource.model_validate({"name": name, "path": tmp_path / f"{name}.csv"}) for name in "ab"]
+    assembly = assemble(sources, taxonomy=SKIN)
+    assert assembly.table.labels.tolist() == [[1, 1], [0, -1], [-1, 0]]
+    assert assembly.report.conflicts["result"].tolist() == ["both kept, excluded by nevus"]
+
+
+def test_hidden_and_withheld_labels_derive_nothing(tmp_path: Path) -> None:
+    text = "path,split,melanoma,nevus\n1.png,train,1,\n2.png,train,1,\n3.png,test,0,1\n"
+    hidden = assemble(
+        [
+            source(tmp_path, "s", text + "4.png,train,0,0\n", hide=["nevus"]),
+            source(tmp_path, "t", "path,nevus\n5.png,1\n"),
+        ],
+        taxonomy=SKIN,
+    )
+    assert hidden.table.labels[:3].tolist() == [[1, 0], [1, 0], [0, -1]]
+    assert hidden.hidden is not None
+    assert hidden.hidden.labels.tolist() == [[-1, 1], [-1, 0]]
+    assert not hidden.hidden.assumed.any()
+    fewer = assemble([source(tmp_path, "s", text, labelled={"melanoma": 1})], taxonomy=SKIN).table
+    kept = fewer.labels[:2, 0] == 1
+    assert kept.sum() == 1
+    assert (fewer.labels[:2, 1] == 0).tolist() == kept.tolist()
+
+
+def test_no_finding_keeps_its_rule_unless_it_is_widened(tmp_path: Path) -> None:
+    values = {
+        "classes": [{"name": "Healthy"}, {"name": "Mass"}, {"name": "Fracture"}, {"name": "Tube"}],
+        "no_finding": "Healthy",
+        "exempt": ["Tube"],
+    }
+    sources = [
+        source(tmp_path, "a", "path,Healthy,Mass\n1.png,1,\n2.png,0,1\n"),
+        source(tmp_path, "b", "path,Fracture,Tube\n3.png,1,1\n4.png,0,0\n"),
+    ]
+    narrow = assemble(sources, taxonomy=Taxonomy.model_validate(values)).table
+    assert narrow.labels[0].tolist() == [1, 0, -1, -1]
+    assert narrow.origins[0].tolist() == [0, 3, 0, 0]
+    values["classes"] = [{"name": "Healthy", "excludes": "all"}, *values["classes"][1:]]  # type: ignore[index]
+    wide = assemble(sources, taxonomy=Taxonomy.model_validate(values)).table
+    assert wide.labels[0].tolist() == [1, 0, 0, -1]
+    assert wide.labels[2].tolist() == [0, -1, 1, 1]
+
+
+def test_a_rule_that_changes_nothing_is_named(tmp_path: Path) -> None:
+    text = "path,melanoma,ulceration\n1.png,0,1\n2.png,0,0\n"
+    notes = assemble([source(tmp_path, "s", text, exclusive=[["melanoma", "ulceration"]])]).report.notes
+    assert not [note for note in notes if "`exclusive`" in note and "no positive" in note]
+    text = "path,melanoma,nevus\n1.png,0,1\n2.png,1,0\n"
+    notes = assemble([source(tmp_path, "s", text, exclusive="all")], taxonomy=SKIN).report.notes
+    assert [note for note in notes if "source 's': its option `exclusive` changes no label" in note]
+    assert [note for note in notes if "the taxonomy's `exclusive` and `excludes` change no label" in note]
+
+
+@pytest.mark.parametrize(
+    ("classes", "rules", "message"),
+    [
+        (
+            {},
+            {"exclusive": [["melanoma", "nevis"]]},
+            "names 'nevis', which is no class, did you mean 'nevus'",
+        ),
+        ({}, {"exclusive": [["melanoma"]]}, "group 1, must name two or more different classes, got melanoma"),
+        (
+            {},
+            {"exclusive": [["mel", "melanoma"]]},
+            "must name two or more different classes, got mel, melanoma",
+        ),
+        (
+            {"excludes": ["melanom"]},
+            {},
+            "excludes of 'nodular' names 'melanom', which is no class, did you mean",
+        ),
+        ({"excludes": ["nodular"]}, {}, "'nodular' excludes itself"),
+        ({"excludes": ["melanoma"]}, {}, "cannot exclude each other, since 'nodular' implies the other"),
+        (
+            {"implies": ["melanoma", "nevus"]},
+            {"exclusive": [["melanoma", "nevus"]]},
+            "'melanoma' and 'nevus' cannot exclude each other, since 'nodular' implies both",
+        ),
+    ],
+)
+def test_a_wrong_rule_of_a_taxonomy_is_one_sentence(
+    tmp_path: Path, classes: dict[str, object], rules: dict[str, object], message: str
+) -> None:
+    import yaml
+
+    nodular = {"name": "nodular", "implies": ["melanoma"]} | classes
+    values = {"classes": [{"name": "melanoma", "synonyms": ["mel"]}, {"name": "nevus"}, nodular]} | rules
+    (tmp_path / "skin.yaml").write_text(yaml.safe_dump(values))
+    with pytest.raises(LabelAssembleError, match=r"skin\.yaml: ") as caught:
+        Taxonomy.load(tmp_path / "skin.yaml")
+    assert message in str(caught.value)
+
+
+def test_a_wrong_rule_of_a_source_is_one_sentence(tmp_path: Path) -> None:
+    text = "path,melanoma,nevus\n1.png,0,1\n2.png,1,0\n"
+    with pytest.raises(
+        LabelAssembleError, match="source 's', exclusive: no source has a class 'nevis', did you mean"
+    ):
+        assemble([source(tmp_path, "s", text, exclusive=[["melanoma", "nevis"]])])
+    with pytest.raises(LabelAssembleError, match="source 's', exclusive: the taxonomy has no class 'nevis'"):
+        assemble([source(tmp_path, "s", text, exclusive=[["melanoma", "nevis"]])], taxonomy=SKIN)
+    nested = text.replace("nevus", "nodular melanoma")
+    with pytest.raises(LabelAssembleError, match="since 'nodular melanoma' implies both"):
+        assemble([source(tmp_path, "s", nested, exclusive=[["melanoma", "nodular melanoma"]])], taxonomy=SKIN)
+
+
+@pytest.mark.parametrize("value", ["some", [["melanoma"]], [["a", "a"]], [[1, 2]], [], 3, [["a", "b"], "c"]])
+def test_what_the_option_may_be(tmp_path: Path, value: object) -> None:
+    values = {"sources": [{"name": "s", "reader": "csv", "path": "s.csv", "exclusive": value}]}
+    with pytest.raises(LabelAssembleError, match=r"'sources\.0\.exclusive': (must be all|a group must name)"):
+        make_config(values, base=tmp_path)
+
+
+def test_the_option_survives_a_round_trip(tmp_path: Path) -> None:
+    for value, kept in (
+        ("all", "all"),
+        (["a", "b"], (("a", "b"),)),
+        ([["a", "b"]], (("a", "b"),)),
+        (None, None),
+    ):
+        options = SourceOptions.model_validate({"name": "s", "exclusive": value})
+        assert options.exclusive == kept
+        assert SourceOptions.model_validate(options.model_dump(mode="json")) == options
+
+
+ROWS = st.lists(
+    st.fixed_dictionaries({name: st.sampled_from(["1", "0", "", "-2"]) for name in SKIN.names}),
+    min_size=2,
+    max_size=5,
+)
+
+
+@settings(deadline=None, max_examples=100)
+@given(
+    rows=st.lists(ROWS, min_size=1, max_size=3),
+    shared=st.booleans(),
+    everywhere=st.booleans(),
+    options=st.lists(st.sampled_from([None, "all", [["nevus", "ulceration"]]]), min_size=3, max_size=3),
+    assumed=st.sampled_from([{}, {"nevus": "negative"}, {"nevus": "positive"}]),
+)
+def test_exclusion_changes_no_label_that_is_there_and_not_by_the_order_of_sources(
+    tmp_path_factory: pytest.TempPathFactory,
+    rows: list[list[dict[str, str]]],
+    shared: bool,
+    everywhere: bool,
+    options: list[object],
+    assumed: dict[str, str],
+) -> None:
+    folder = tmp_path_factory.mktemp("rules")
+    header = ",".join(["path", *SKIN.names])
+    full = ",".join(["full.png", *["0"] * len(SKIN.names)])
+    plain, ruled = [], []
+    for index, lines in enumerate(rows):
+        root = folder / ("shared" if shared else str(index))
+        text = "\n".join(
+            [header, full, *(",".join([f"{n}.png", *row.values()]) for n, row in enumerate(lines))]
+        )
+        given_options = {"assume": assumed, "root": root}
+        plain.append(source(folder, f"s{index}", text + "\n", **given_options))
+        ruled.append(plain[-1].model_copy(update={"exclusive": _option(options[index])}))
+    bare = Taxonomy.model_validate(SKIN.model_dump() | {"exclusive": ()})
+    before = assemble(plain, taxonomy=bare, classes=SKIN.names).table
+    assembly = assemble(ruled, taxonomy=SKIN if everywhere else bare, classes=SKIN.names)
+    after = assembly.table
+    known = before.labels != -1
+    assert (after.labels[known] == before.labels[known]).all()
+    assert (after.origins[known] == before.origins[known]).all()
+    changed = after.labels != before.labels
+    assert (after.labels[changed] == 0).all()
+    assert (after.origins == 4).tolist() == changed.tolist()
+    for row, matrix in enumerate(assembly.exclusions.matrices[assembly.exclusions.rows]):
+        present = before.labels[row] == 1
+        for column in range(len(SKIN.names)):
+            rivals = present & matrix[column]
+            assert changed[row, column] == (rivals.any() and before.labels[row, column] == -1)
+            if rivals.any() and present[column]:
+                results = assembly.report.conflicts.set_index("positive")["result"]
+                assert "both kept, excluded by" in " ".join(results.loc[[after.names[row]]])
+    turned = assemble(ruled[::-1], taxonomy=SKIN if everywhere else bare, classes=SKIN.names).table
+    key = {
+        (path, source if not shared else ""): n
+        for n, (path, source) in enumerate(zip(turned.paths, turned.sources, strict=True))
+    }
+    order = [
+        key[(path, source if not shared else "")]
+        for path, source in zip(after.paths, after.sources, strict=True)
+    ]
+    assert (turned.labels[order] == after.labels).all()
+    assert (turned.origins[order] == after.origins).all()
+
+
+def _option(value: object) -> object:
+    return SourceOptions.model_validate({"name": "s", "exclusive": value}).exclusive
+
+
+def test_derived_labels_never_reach_an_evaluation(tmp_path: Path) -> None:
+    from labelassemble.evaluation import evaluate
+    from labelassemble.evaluation.predictions import Predictions
+
+    text = "path,split,melanoma,nevus\n" + "".join(
+        f"{n}.png,{('val', 'test')[n % 2]},{n // 2 % 2},\n" for n in range(20)
+    )
+    other = source(tmp_path, "t", "path,split,nevus\na.png,test,1\nb.png,test,0\n")
+    table = assemble([source(tmp_path, "s", text), other], taxonomy=SKIN).table
+    assert (table.origins[:, 1] == 4).sum() == 10
+    rng = np.random.default_rng(0)
+    predictions = Predictions(
+        classes=table.classes,
+        labels=table.labels,
+        probabilities=rng.random(table.labels.shape),
+        assumed=table.assumed,
+        names=table.names,
+        sources=table.sources,
+        groups=table.groups,
+        splits=table.splits,
+        paths=table.paths,
+    )
+    result = evaluate(predictions).of("nevus")
+    assert result is not None
+    assert (result.positives, result.negatives, result.assumed) == (1, 1, 5)
