@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from labelassemble.data import DuplicateSearch, Source, SplitOptions, Taxonomy
 from labelassemble.errors import LabelAssembleError, did_you_mean
@@ -15,15 +15,31 @@ from labelassemble.models import HEADS_BY_SOURCE, ModelOptions
 from labelassemble.training.options import TrainOptions
 from labelassemble.views.policy import ViewOptions
 
+PRESETS: Final[Mapping[str, Mapping[str, Mapping[str, Any]]]] = {
+    "paper": {},
+    "recommended": {
+        "loss": {"strong_known": True, "exclusive": True},
+        "train": {"sampling": "balanced", "query_lr": 0.1},
+    },
+}
+"""What a configuration means by the keys that it leaves out, where that is not the paper's (section 3).
+
+"recommended" keeps architecture, schedule, the terms of the loss, tau and t. It changes how labels and batches reach
+them; benchmarks/results/presets_cpu.md has the measurements.
+"""
+
 
 class Config(BaseModel):
-    """Everything that a run is made of; the defaults are the paper's (section 3).
+    """Everything that a run is made of; what `preset` does not say is the paper's (section 3).
 
     Attributes:
+        preset: "recommended", what won over the experiments, or "paper", the paper's method to the letter: what the
+            keys that are left out mean (see `PRESETS`).
         sources: the datasets, each with its reader.
         classes: names and order of the classes; default: the union, in order of first appearance.
         interest: classes by which the best checkpoint is chosen and which the report puts first; default: all.
-        taxonomy: synonyms and hierarchy of classes: "thorax", or a YAML file; None takes names as they stand.
+        taxonomy: synonyms, hierarchy and exclusion of classes: "thorax", "skin", or a YAML file; None takes names as
+            they stand.
         duplicates: how the same image in two places is recognised: by its "path", by the "content" of its file too, or
             by its "looks" too.
         split: how rows without a split of their publisher are divided.
@@ -35,6 +51,7 @@ class Config(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    preset: Literal["recommended", "paper"] = "recommended"
     sources: Annotated[tuple[Source, ...], Field(min_length=1)]
     classes: tuple[str, ...] | None = None
     interest: tuple[str, ...] = ()
@@ -45,6 +62,25 @@ class Config(BaseModel):
     model: ModelOptions = ModelOptions()
     loss: LossOptions = LossOptions()
     train: TrainOptions = TrainOptions()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _apply_preset(cls, values: Any) -> Any:
+        """Fill in what the preset says of keys that are left out."""
+        if not isinstance(values, Mapping):
+            return values
+        preset = values.get("preset", "recommended")
+        filled = dict(values)
+        for section, defaults in (
+            PRESETS[preset].items() if isinstance(preset, str) and preset in PRESETS else ()
+        ):
+            own = values.get(section, {})
+            if isinstance(own, Mapping):
+                filled[section] = {**defaults, **own}
+            elif isinstance(own, BaseModel):
+                left_out = {key: value for key, value in defaults.items() if key not in own.model_fields_set}
+                filled[section] = own.model_copy(update=left_out)
+        return filled
 
     def load_taxonomy(self) -> Taxonomy | None:
         """Return the taxonomy that the configuration names.
@@ -70,6 +106,8 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
         LabelAssembleError: no such file, not YAML, a key that is unknown, missing or wrong: named in one sentence.
     """
     values = read_mapping(path, overrides)
+    if path.name == "config.yaml" and (path.parent / "environment.json").exists():
+        values.setdefault("preset", "paper")  # a run's folder of a version that knew no other
     return make_config(values, base=path.parent, where=str(path))
 
 

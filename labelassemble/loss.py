@@ -1,7 +1,7 @@
 """Losses as modules: `PartialLabelLoss` and `MaskedBCEWithLogitsLoss`, drop-ins for nn.BCEWithLogitsLoss."""
 
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -10,13 +10,16 @@ from torch import Tensor, nn
 from labelassemble.errors import LabelAssembleError
 from labelassemble.functional import (
     LossTerms,
+    excluded,
     masked_bce_with_logits,
     partial_label_loss,
     partial_label_loss_terms,
 )
-from labelassemble.ops.partial_label_loss import Reduction
+from labelassemble.ops.partial_label_loss import Reduction, known_mask
 
-__all__ = ["LossOptions", "LossTerms", "MaskedBCEWithLogitsLoss", "PartialLabelLoss"]
+__all__ = ["LossCounts", "LossOptions", "LossTerms", "MaskedBCEWithLogitsLoss", "PartialLabelLoss"]
+
+_ABSENT = -1e4  # a logit whose probability is exactly 0, and so are its pseudo-label and both terms
 
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
@@ -44,6 +47,33 @@ class LossOptions(BaseModel):
     )
     class_weight: dict[str, Weight] | None = Field(None, description="weight of every term by class name")
     detach_target: bool = Field(True, description="take pseudo-labels as constants in the gradient")
+    strong_known: bool = Field(
+        False, description="known labels learn from the strong view as well, half and half with the weak one"
+    )
+    known_mean: Literal["entry", "class"] = Field(
+        "entry",
+        description="the cross-entropy is the mean over all known labels, or over those of each class and then over "
+        "the classes",
+    )
+    exclusive: bool = Field(
+        False,
+        description="where classes exclude each other (taxonomy, sources' exclusive), the pseudo-label of a class is 0 "
+        "if one that excludes it is present",
+    )
+
+
+class LossCounts(NamedTuple):
+    """What the means of the loss divide by, where that is not the batch's own.
+
+    Attributes:
+        known: known labels.
+        unknown: unknown labels.
+        known_by_class: known labels of each class, [C]; for known_mean "class" alone.
+    """
+
+    known: float
+    unknown: float
+    known_by_class: Sequence[float] | None = None
 
 
 def _class_vector(name: str, values: Tensor | Sequence[float] | None) -> Tensor | None:
@@ -59,6 +89,18 @@ def _class_vector(name: str, values: Tensor | Sequence[float] | None) -> Tensor 
     return vector
 
 
+def _class_matrix(exclusive: Tensor | None) -> Tensor | None:
+    if exclusive is None:
+        return None
+    if exclusive.dim() != 2 or exclusive.shape[0] != exclusive.shape[1] or exclusive.dtype != torch.bool:
+        raise LabelAssembleError(
+            f"exclusive must be bool [C, C], got {exclusive.dtype} of shape {list(exclusive.shape)}"
+        )
+    if bool(exclusive.diagonal().any()) or not bool((exclusive == exclusive.t()).all()):
+        raise LabelAssembleError("exclusive must be symmetric, and no class can exclude itself")
+    return exclusive.detach().clone()
+
+
 def _check_reduction(reduction: str) -> None:
     if reduction not in ("mean", "sum", "none"):
         raise LabelAssembleError(f"reduction must be mean, sum or none, got {reduction!r}")
@@ -71,6 +113,10 @@ class PartialLabelLoss(nn.Module):
     + consistency_weight * mean over unknown of (a_s - s(a_w))^2  (arXiv 2109.12265, section 2.2), see
     `labelassemble.functional.partial_label_loss`. The weights are plain attributes that a schedule may set.
 
+    The last three options are not the paper's. `strong_known`, as the authors' released code has it, lets known labels
+    learn from both views: their cross-entropy is the mean of the two. `exclusive` makes the pseudo-label of a class 0
+    where a class that excludes it is present, see `labelassemble.functional.excluded`.
+
     Args:
         threshold: tau, above which a probability is sharpened towards 1.
         temperature: t >= 1; 1 makes hard pseudo-labels, inf none.
@@ -80,6 +126,10 @@ class PartialLabelLoss(nn.Module):
         class_weight: [C] weight of every term, by class.
         detach_target: take pseudo-labels as constants in the gradient.
         reduction: "mean", "sum" or "none".
+        strong_known: known labels learn from the strong view too.
+        known_mean: "entry" for the mean over known labels, "class" for the mean over those of each class and then over
+            the classes that have one; needs reduction "mean".
+        exclusive: bool [C, C], True where two classes exclude each other; None where none do.
 
     Example:
         An ordinary torch classifier, its loss and its last layer replaced by two lines:
@@ -110,6 +160,7 @@ class PartialLabelLoss(nn.Module):
 
     pos_weight: Tensor | None
     class_weight: Tensor | None
+    exclusive: Tensor | None
 
     def __init__(
         self,
@@ -122,6 +173,9 @@ class PartialLabelLoss(nn.Module):
         class_weight: Tensor | Sequence[float] | None = None,
         detach_target: bool = True,
         reduction: Reduction = "mean",
+        strong_known: bool = False,
+        known_mean: Literal["entry", "class"] = "entry",
+        exclusive: Tensor | None = None,
     ) -> None:
         super().__init__()
         if not 0 < threshold < 1:
@@ -138,8 +192,15 @@ class PartialLabelLoss(nn.Module):
         self.consistency_weight = float(consistency_weight)
         self.detach_target = detach_target
         self.reduction = reduction
+        if known_mean not in ("entry", "class"):
+            raise LabelAssembleError(f"known_mean must be entry or class, got {known_mean!r}")
+        if known_mean == "class" and reduction != "mean":
+            raise LabelAssembleError(f"known_mean class needs reduction mean, got {reduction!r}")
+        self.strong_known = strong_known
+        self.known_mean = known_mean
         self.register_buffer("pos_weight", _class_vector("pos_weight", pos_weight), persistent=False)
         self.register_buffer("class_weight", _class_vector("class_weight", class_weight), persistent=False)
+        self.register_buffer("exclusive", _class_matrix(exclusive), persistent=False)
 
     def forward(
         self,
@@ -149,6 +210,8 @@ class PartialLabelLoss(nn.Module):
     ) -> Tensor:
         """Return the loss, see `labelassemble.functional.partial_label_loss`."""
         if torch.jit.is_scripting():  # type: ignore[attr-defined]
+            if self.strong_known or self.known_mean != "entry" or self.exclusive is not None:
+                raise RuntimeError("strong_known, known_mean class and exclusive cannot be scripted")
             loss: Tensor = torch.ops.labelassemble.partial_label_loss(
                 logits_weak,
                 logits_strong,
@@ -164,6 +227,10 @@ class PartialLabelLoss(nn.Module):
             )
             return loss
         else:
+            if not self._is_one_op(self.exclusive):
+                if self.reduction == "none":
+                    return self._entries(logits_weak, logits_strong, targets)
+                return self._composed(logits_weak, logits_strong, targets, self.exclusive, None).total
             return partial_label_loss(
                 logits_weak,
                 logits_strong,
@@ -184,10 +251,25 @@ class PartialLabelLoss(nn.Module):
         logits_weak: Tensor,  # [B, C, *spatial]
         logits_strong: Tensor | None,  # [B, C, *spatial]
         targets: Tensor,  # [B, C, *spatial]
+        *,
+        exclusive: Tensor | None = None,  # bool [C, C] or [B, C, C]
+        counts: LossCounts | None = None,
     ) -> LossTerms:
-        """Return the loss and, from the same pass, the terms and counts it is made of (not for "none")."""
+        """Return the loss and the terms and counts that it is made of (not for "none").
+
+        Args:
+            logits_weak: logits of the weakly augmented view.
+            logits_strong: of the strong one, or None.
+            targets: labels.
+            exclusive: which classes exclude each other, perhaps image by image, instead of the module's own.
+            counts: what the means divide by instead of the batch's own counts, for a batch that is a part of a larger
+                one: the losses of the parts, and their gradients, then add up to those of the whole.
+        """
         if self.reduction == "none":
             raise LabelAssembleError("terms need reduction mean or sum, got 'none'")
+        exclusive = self.exclusive if exclusive is None else exclusive
+        if counts is not None or not self._is_one_op(exclusive):
+            return self._composed(logits_weak, logits_strong, targets, exclusive, counts)
         return partial_label_loss_terms(
             logits_weak,
             logits_strong,
@@ -202,11 +284,143 @@ class PartialLabelLoss(nn.Module):
             reduction=self.reduction,
         )
 
+    @torch.jit.unused
+    def _is_one_op(self, exclusive: Tensor | None) -> bool:
+        """Return whether the fused op computes the loss by itself."""
+        return not self.strong_known and self.known_mean == "entry" and exclusive is None
+
+    @torch.jit.unused
+    def _composed(
+        self,
+        logits_weak: Tensor,  # [B, C, *spatial]
+        logits_strong: Tensor | None,  # [B, C, *spatial]
+        targets: Tensor,  # [B, C, *spatial]
+        exclusive: Tensor | None,  # bool [C, C] or [B, C, C]
+        counts: LossCounts | None,
+    ) -> LossTerms:
+        """Return the terms from sums of the ops: of known labels, of pseudo-labels, and of those that are 0."""
+        known = known_mask(targets)
+        own_known = known.sum(dtype=torch.float64)
+        own_unknown = known.numel() - own_known
+        known_by_class: Tensor | None = None
+        if counts is not None:
+            k, u = own_known.new_tensor([max(counts.known, 1), max(counts.unknown, 1)]).unbind()
+            if counts.known_by_class is not None:
+                known_by_class = own_known.new_tensor(counts.known_by_class)
+        elif self.reduction == "mean":
+            k, u = own_known.clamp(min=1), own_unknown.clamp(min=1)
+        else:
+            k = u = own_known.new_ones(())
+        views = [logits_weak]
+        if self.strong_known and logits_strong is not None:
+            views.append(logits_strong)
+        class_weight = self.class_weight
+        if self.known_mean == "class":
+            if known_by_class is None:
+                known_by_class = known.transpose(0, 1).flatten(1).sum(dim=1, dtype=torch.float64)
+            share = 1 / (known_by_class.clamp(min=1) * (known_by_class > 0).sum().clamp(min=1))
+            class_weight = share.to(torch.float64 if logits_weak.dtype == torch.float64 else torch.float32)
+            if self.class_weight is not None:
+                class_weight = class_weight * self.class_weight
+            k = own_known.new_ones(())
+        parts = [
+            masked_bce_with_logits(
+                view, targets, pos_weight=self.pos_weight, class_weight=class_weight, reduction="sum"
+            )
+            for view in views
+        ]
+        bce = torch.stack(parts).mean() / k.to(parts[0].dtype)
+        total, zero = bce, own_known.new_zeros(())
+        pseudo = consistency = zero
+        if self.pseudo_weight > 0 or (self.consistency_weight > 0 and logits_strong is not None):
+            strong = None if self.consistency_weight == 0 else logits_strong
+            none = self._none(logits_weak, targets, exclusive)
+            silent = known if none is None else known | none
+            sums = self._pseudo_sums(logits_weak, strong, silent)
+            unknown_total, pseudo, consistency = sums.total, sums.pseudo, sums.consistency
+            if none is not None:
+                zero_weak = self._squares(logits_weak, none)
+                zero_strong = None if strong is None else self._squares(strong, none)
+                if self.pseudo_weight > 0:
+                    unknown_total = unknown_total + self.pseudo_weight * zero_weak.sum()
+                    pseudo = pseudo + zero_weak.detach().sum(dtype=torch.float64)
+                if zero_strong is not None:
+                    unknown_total = unknown_total + self.consistency_weight * zero_strong.sum()
+                    consistency = consistency + zero_strong.detach().sum(dtype=torch.float64)
+            total = total + unknown_total / u.to(total.dtype)
+        return LossTerms(total, bce.detach().double(), pseudo / u, consistency / u, own_known, own_unknown)
+
+    @torch.jit.unused
+    def _entries(self, logits_weak: Tensor, logits_strong: Tensor | None, targets: Tensor) -> Tensor:
+        """Return the loss of each entry, for reduction "none"."""
+        entries = partial_label_loss(
+            logits_weak,
+            logits_strong,
+            targets,
+            threshold=self.threshold,
+            temperature=self.temperature,
+            pseudo_weight=self.pseudo_weight,
+            consistency_weight=self.consistency_weight,
+            pos_weight=self.pos_weight,
+            class_weight=self.class_weight,
+            detach_target=self.detach_target,
+            reduction="none",
+        )
+        if self.strong_known and logits_strong is not None:
+            strong = masked_bce_with_logits(
+                logits_strong,
+                targets,
+                pos_weight=self.pos_weight,
+                class_weight=self.class_weight,
+                reduction="none",
+            )
+            entries = torch.where(known_mask(targets), (entries + strong) / 2, entries)
+        none = self._none(logits_weak, targets, self.exclusive)
+        if none is not None:
+            zeros = self.pseudo_weight * self._squares(logits_weak, none)
+            if logits_strong is not None:
+                zeros = zeros + self.consistency_weight * self._squares(logits_strong, none)
+            entries = torch.where(none, zeros, entries)
+        return entries
+
+    @torch.jit.unused
+    def _none(self, logits_weak: Tensor, targets: Tensor, exclusive: Tensor | None) -> Tensor | None:
+        """Return where the pseudo-label is 0 since a class that excludes it is present."""
+        if exclusive is None:
+            return None
+        return excluded(logits_weak, targets, exclusive, threshold=self.threshold)
+
+    @torch.jit.unused
+    def _pseudo_sums(self, logits_weak: Tensor, logits_strong: Tensor | None, silent: Tensor) -> LossTerms:
+        """Return sums over unknown labels; where `silent`, a logit of probability 0 adds nothing."""
+        return partial_label_loss_terms(
+            logits_weak.masked_fill(silent, _ABSENT),
+            None if logits_strong is None else logits_strong.masked_fill(silent, _ABSENT),
+            torch.full_like(logits_weak, torch.nan),
+            threshold=self.threshold,
+            temperature=self.temperature,
+            pseudo_weight=self.pseudo_weight,
+            consistency_weight=self.consistency_weight,
+            class_weight=self.class_weight,
+            detach_target=self.detach_target,
+            reduction="sum",
+        )
+
+    @torch.jit.unused
+    def _squares(self, logits: Tensor, where: Tensor) -> Tensor:
+        """Return (a - 0)^2 with the class's weight where asked for, else 0."""
+        dtype = torch.float64 if logits.dtype == torch.float64 else torch.float32
+        squares = torch.sigmoid(logits.to(dtype).masked_fill(~where, _ABSENT)) ** 2
+        if self.class_weight is None:
+            return squares
+        return squares * self.class_weight.to(dtype).view(-1, *[1] * (logits.dim() - 2))
+
     def extra_repr(self) -> str:
         return (
             f"threshold={self.threshold}, temperature={self.temperature}, "
             f"pseudo_weight={self.pseudo_weight}, consistency_weight={self.consistency_weight}, "
-            f"detach_target={self.detach_target}, reduction={self.reduction!r}"
+            f"detach_target={self.detach_target}, reduction={self.reduction!r}, "
+            f"strong_known={self.strong_known}, known_mean={self.known_mean!r}"
         )
 
 

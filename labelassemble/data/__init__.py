@@ -4,6 +4,7 @@ from labelassemble.data.assemble import Assembly, assemble
 from labelassemble.data.check import ImageCheck, check_images, missing_files
 from labelassemble.data.duplicates import DuplicateSearch
 from labelassemble.data.errors import ImageError
+from labelassemble.data.exclusion import Exclusions
 from labelassemble.data.images import decode_bytes, decode_image
 from labelassemble.data.readers import (
     ChestXray14Source,
@@ -28,6 +29,7 @@ from labelassemble.data.states import (
     SMOOTH_TARGET,
     UNCERTAIN,
     UNKNOWN,
+    LabelOrigin,
     LabelState,
     UncertainPolicy,
 )
@@ -49,8 +51,10 @@ __all__ = [
     "CovidxSource",
     "CsvSource",
     "DuplicateSearch",
+    "Exclusions",
     "ImageCheck",
     "ImageError",
+    "LabelOrigin",
     "LabelState",
     "MedMnistSource",
     "MimicCxrSource",

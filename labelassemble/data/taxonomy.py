@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError,
 
 from labelassemble.errors import LabelAssembleError, did_you_mean
 
-SHIPPED: Final = ("thorax",)
+SHIPPED: Final = ("thorax", "skin")
 """Taxonomies inside the package, to be named instead of a file."""
 
 
@@ -182,7 +182,7 @@ class Taxonomy(BaseModel):
 
     @classmethod
     def load(cls, source: str | Path) -> "Taxonomy":
-        """Return the taxonomy of a YAML file, or the shipped one of that name ("thorax").
+        """Return the taxonomy of a YAML file, or the shipped one of that name ("thorax", "skin").
 
         Raises:
             LabelAssembleError: The file cannot be read or breaks the rules above.

@@ -3,8 +3,9 @@
 import torch
 from torch import Tensor
 
+from labelassemble.errors import LabelAssembleError
 from labelassemble.functional import LossTerms, masked_bce_with_logits, sharpen
-from labelassemble.loss import PartialLabelLoss
+from labelassemble.loss import LossCounts, PartialLabelLoss
 
 
 class ReleasedLoss(PartialLabelLoss):
@@ -40,8 +41,15 @@ class ReleasedLoss(PartialLabelLoss):
         logits_weak: Tensor,  # [B, C]
         logits_strong: Tensor | None,  # [B, C]
         targets: Tensor,  # [B, C], floating, NaN = unknown
+        *,
+        exclusive: Tensor | None = None,
+        counts: LossCounts | None = None,
     ) -> LossTerms:
         """Return the loss, its terms over the known cells before their weights, and the counts of cells."""
+        if exclusive is not None or counts is not None:
+            raise LabelAssembleError(
+                "the released loss knows no classes that exclude each other, and no parts of a batch"
+            )
         known = ~torch.isnan(targets)
         count = known.sum().clamp(min=1)
         bce = masked_bce_with_logits(

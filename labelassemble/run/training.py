@@ -12,7 +12,7 @@ import torch
 from rich.console import Console
 
 from labelassemble.config import Config, load_config
-from labelassemble.data import Assembly, Table, missing_files
+from labelassemble.data import Assembly, Exclusions, Table, missing_files
 from labelassemble.errors import LabelAssembleError
 from labelassemble.evaluation import Evaluation, auroc_per_class
 from labelassemble.models import HEADS_BY_SOURCE, AssembleNet
@@ -51,6 +51,7 @@ class _Start:
     Attributes:
         table: all images.
         hidden: labels taken away by `hide`, for evaluation alone.
+        exclusions: which classes exclude each other in each training image.
         interest: classes by which the best checkpoint is chosen.
         train_targets: float32 [N, C] of the training images, NaN = unknown.
         val_targets: likewise, of the validation images.
@@ -62,6 +63,7 @@ class _Start:
 
     table: Table
     hidden: Table | None
+    exclusions: Exclusions
     interest: tuple[str, ...]
     train_targets: np.ndarray
     val_targets: np.ndarray
@@ -79,6 +81,8 @@ def train_run(
     console: Console,
     start_from: Path | None = None,
     processes: Processes = ALONE,
+    until: int | None = None,
+    branch: bool = False,
 ) -> Result:
     """Assemble, train, predict, evaluate and report; the run's folder gets all of it.
 
@@ -90,6 +94,9 @@ def train_run(
         start_from: folder of a run whose best checkpoint the network goes on from; its classes are found by name, and
             those that the configuration has besides are added to it. A resumed run knows it of itself.
         processes: that train together; the first alone reads tables and writes, and evaluates in the end.
+        until: epochs after which this call ends, without an evaluation, to be resumed later; None for all of them.
+        branch: with `resume`, the folder is a copy of another run's, and the configuration may have another `loss` than
+            that run: two runs that differ in the loss for unknown labels alone share their warm-up so.
 
     Raises:
         LabelAssembleError: the folder holds another run, no training image, a class that no source labels, ...
@@ -105,7 +112,7 @@ def train_run(
         )
     device = processes.together(lambda: _device(config.train.device, processes))
     start = processes.from_first(
-        lambda: _prepare(config, run, resume=resume, console=console, start_from=start_from)
+        lambda: _prepare(config, run, resume=resume, console=console, start_from=start_from, branch=branch)
     )
     table, net, checkpoint, options = start.table, start.net, start.checkpoint, config.train
     rows = {split: np.flatnonzero(table.splits == split) for split in ("train", "val")}
@@ -115,6 +122,7 @@ def train_run(
     processes.together(lambda: _write_start(config, run, start) if processes.first else None)
     net.to(device)
     choice = choose_backend(config.views, device)
+    _warn_of_balance(config, start, console)
     console.print(f"Views are made by {choice.name}: {choice.reason}", highlight=False, soft_wrap=True)
     train_paths: list[str] = table.paths[rows["train"]].tolist()
     view_options = config.views
@@ -132,7 +140,8 @@ def train_run(
         shard=processes.rank,
         shards=processes.count,
         parts=options.accumulate,
-        sources=table.sources[rows["train"]].tolist() if options.sampling == "balanced" else None,
+        sources=None if options.sampling == "shuffle" else table.sources[rows["train"]].tolist(),
+        shares=options.sampling if isinstance(options.sampling, dict) else None,
         device=device,
     )
     if start.places is not None:
@@ -161,14 +170,36 @@ def train_run(
             resume=checkpoint,
             display=display,
             processes=processes,
+            exclusions=start.exclusions,
+            until=until,
         )
-    return Result(run, outcome, evaluate_run(run) if processes.first else None)
+    finished = outcome.early or outcome.epochs == options.epochs
+    return Result(run, outcome, evaluate_run(run) if processes.first and finished else None)
 
 
-def _prepare(config: Config, run: Path, *, resume: bool, console: Console, start_from: Path | None) -> _Start:
+def _warn_of_balance(config: Config, start: _Start, console: Console) -> None:
+    """Say that shares of sources and pseudo-labels without exclusion cost in measurement."""
+    pseudo = config.loss.pseudo_weight > 0 or config.loss.consistency_weight > 0
+    several = len(set(start.table.sources[start.table.splits == "train"].tolist())) > 1
+    if config.train.sampling != "shuffle" and pseudo and several and not start.exclusions:
+        console.print(
+            "Warning: train.sampling gives small sources a larger share while pseudo-labels are learned and no classes "
+            "exclude each other; in measurement that lowered the AUC. Say which classes exclude each other (exclusive "
+            "of a source or of the taxonomy), or set train.sampling=shuffle or loss.pseudo_weight=0 and "
+            "loss.consistency_weight=0",
+            style="yellow",
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
+        )
+
+
+def _prepare(
+    config: Config, run: Path, *, resume: bool, console: Console, start_from: Path | None, branch: bool
+) -> _Start:
     """Assemble, and make the network or find where it goes on; nothing is written."""
     if resume:
-        _check_same(config, run)
+        _check_same(config, run, but=("loss",) if branch else ())
     elif (run / "config.yaml").exists():
         raise LabelAssembleError(
             f"{run} holds a run already: go on with it by --resume, or choose another folder with --output"
@@ -205,6 +236,7 @@ def _prepare(config: Config, run: Path, *, resume: bool, console: Console, start
     return _Start(
         table=table,
         hidden=assembly.hidden,
+        exclusions=assembly.exclusions.select(train),
         interest=interest,
         train_targets=train_targets,
         val_targets=targets[table.splits == "val"],
@@ -229,14 +261,14 @@ def _write_start(config: Config, run: Path, start: _Start) -> None:
     write_text(run / "config.yaml", config.to_yaml())
 
 
-def _check_same(config: Config, run: Path) -> None:
-    """Raise unless the folder's configuration, if it has one, is this one."""
+def _check_same(config: Config, run: Path, but: Sequence[str]) -> None:
+    """Raise unless the folder's configuration, if it has one, is this one, `but` for some keys."""
     path = run / "config.yaml"
     if not path.exists():
         return
     before, now = load_config(path).model_dump(mode="json"), config.model_dump(mode="json")
     for key in now:
-        if before[key] != now[key]:
+        if before[key] != now[key] and key not in but:
             raise LabelAssembleError(
                 f"{run} was begun with another '{key}' than the configuration has now: "
                 f"resume with {path}, or begin a new run with --output"

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from labelassemble.loss import LossTerms, PartialLabelLoss
+from labelassemble.loss import LossCounts, LossTerms, PartialLabelLoss
 from labelassemble.views.batch import Batch
 
 
@@ -22,17 +22,23 @@ class Counts(NamedTuple):
         images: images that could be read.
         known: known labels.
         unknown: unknown labels.
+        known_by_class: known labels of each class; empty where nothing asks for them.
     """
 
     images: int
     known: int
     unknown: int
+    known_by_class: tuple[int, ...] = ()
 
 
-def count(targets: Tensor) -> Counts:
-    """Return what targets [B, C] hold."""
-    unknown = int(torch.isnan(targets).sum())
-    return Counts(len(targets), targets.numel() - unknown, unknown)
+def count(targets: Tensor, *, by_class: bool = False) -> Counts:
+    """Return what targets [B, C] hold, on request class by class too."""
+    known = ~torch.isnan(targets)
+    if not by_class:
+        total = int(known.sum())
+        return Counts(len(targets), total, targets.numel() - total)
+    each = known.sum(dim=0).tolist()
+    return Counts(len(targets), sum(each), targets.numel() - sum(each), tuple(each))
 
 
 def split(batch: Batch, parts: int, *, keep_empty: bool) -> Iterator[Batch]:
@@ -62,6 +68,7 @@ def part_terms(
     *,
     part: Counts,
     whole: Counts,
+    exclusive: Tensor | None = None,  # bool [C, C] or [B, C, C]
 ) -> LossTerms:
     """Return what a part adds to the loss of the whole batch, and to each of its terms; the counts are the part's.
 
@@ -72,26 +79,11 @@ def part_terms(
         targets: of its images.
         part: what the part holds.
         whole: what the whole batch holds.
+        exclusive: which classes exclude each other.
     """
-    if part == whole:
+    if part == whole and exclusive is None:
         return criterion.terms(logits_weak, logits_strong, targets)
-    known, unknown = max(whole.known, 1), max(whole.unknown, 1)
-    # The op adds plain sums; known/unknown before the division by `known` leaves the division by `unknown`.
-    sums = PartialLabelLoss(
-        threshold=criterion.threshold,
-        temperature=criterion.temperature,
-        pseudo_weight=criterion.pseudo_weight * known / unknown,
-        consistency_weight=criterion.consistency_weight * known / unknown,
-        pos_weight=criterion.pos_weight,
-        class_weight=criterion.class_weight,
-        detach_target=criterion.detach_target,
-        reduction="sum",
-    ).terms(logits_weak, logits_strong, targets)
-    return LossTerms(
-        sums.total / known,
-        sums.bce / known,
-        sums.pseudo / unknown,
-        sums.consistency / unknown,
-        sums.known,
-        sums.unknown,
-    )
+    counts = None
+    if part != whole:
+        counts = LossCounts(whole.known, whole.unknown, whole.known_by_class or None)
+    return criterion.terms(logits_weak, logits_strong, targets, exclusive=exclusive, counts=counts)

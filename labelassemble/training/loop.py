@@ -12,25 +12,26 @@ import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
+from labelassemble.data import Exclusions
 from labelassemble.errors import LabelAssembleError
+from labelassemble.head import ClassQueryHead
 from labelassemble.loss import LossOptions, PartialLabelLoss
-from labelassemble.training.accumulate import count, part_terms, split
+from labelassemble.training.accumulate import split
 from labelassemble.training.batch_norm import synchronised
 from labelassemble.training.checkpoint import save_checkpoint
-from labelassemble.training.collapse import CollapseWatch
+from labelassemble.training.collapse import CollapseWatch, known_shares
 from labelassemble.training.display import Display
 from labelassemble.training.distributed import ALONE, Processes
 from labelassemble.training.ema import Ema
 from labelassemble.training.events import Events
 from labelassemble.training.history import EpochRow, History
 from labelassemble.training.interrupt import StopRequest, TrainingInterrupted
+from labelassemble.training.losses import StepLoss
 from labelassemble.training.options import TrainOptions
-from labelassemble.training.rare import labelled_positives, withheld_classes, withhold
-from labelassemble.training.schedule import Best, TermWeights, term_weights
+from labelassemble.training.schedule import Best
 from labelassemble.training.steps import seed_step, steps_together
 from labelassemble.training.tally import Sums, Tally, step_record
 from labelassemble.training.validation import Validation, validate
-from labelassemble.training.weights import class_weights
 from labelassemble.views.batch import Batch, Views
 
 __all__ = ["Outcome", "Validation", "fit"]
@@ -75,6 +76,8 @@ def fit(
     display: Display,
     processes: Processes = ALONE,
     criterion: type[PartialLabelLoss] = PartialLabelLoss,
+    exclusions: Exclusions | None = None,
+    until: int | None = None,
 ) -> Outcome:
     """Train `net` and leave metrics.csv, checkpoints/last.pt and checkpoints/best.pt in `run`.
 
@@ -99,6 +102,8 @@ def fit(
         display: shows progress.
         processes: that train together, each calling this with the same arguments but its own views.
         criterion: the class of the loss, made anew each epoch with these options.
+        exclusions: which classes exclude each other in each training image.
+        until: epochs after which this call ends, to be resumed later; None for all of them.
 
     Raises:
         TrainingInterrupted: on Ctrl-C or SIGTERM, after last.pt was written.
@@ -115,19 +120,18 @@ def fit(
     network: nn.Module = cast(nn.Module, torch.compile(net)) if options.compile else net
     parameters = [parameter for parameter in net.parameters() if parameter.requires_grad]
     # One kernel for all parameters: on a CPU a step takes as long as with one a parameter, or a few percent less.
-    optimizer = torch.optim.Adam(parameters, lr=options.lr, weight_decay=options.weight_decay, fused=True)
+    optimizer = torch.optim.Adam(
+        _parameter_groups(net, options), lr=options.lr, weight_decay=options.weight_decay, fused=True
+    )
     plateau = ReduceLROnPlateau(optimizer, factor=options.plateau.factor, patience=options.plateau.patience)
     precision = getattr(torch, options.precision)
     scaler = torch.amp.GradScaler(device.type, enabled=precision == torch.float16)
     ema = None if options.ema is None else Ema(net, options.ema)
-    pos_weight, class_weight = class_weights(loss, classes, train_targets)
-    positives = labelled_positives(train_targets)
-    withheld = withheld_classes(positives, loss.min_positives)
-    if withheld is not None:
-        withheld = withheld.to(device)
-        if processes.first:
-            _tell_of_withheld(withheld, classes, positives, loss.min_positives)
-    tally, watch = Tally(classes, train_paths, processes), CollapseWatch(classes, positives)
+    step_loss = StepLoss(loss, classes, train_targets, exclusions, device, criterion)
+    if processes.first:
+        step_loss.tell_of_withheld(classes)
+    tally = Tally(classes, train_paths, processes)
+    watch = CollapseWatch(classes, step_loss.positives, known_shares(train_targets))
     best, epoch, first_step, seconds = Best(), 0, 0, 0.0
     if resume is not None:
         net.load_state_dict(resume["model"])
@@ -137,7 +141,7 @@ def fit(
         if ema is not None:
             ema.load_state_dict(resume["ema"])
         tally.begin(resume["sums"])
-        watch.runs = resume["one_sided"]
+        watch.load_state_dict(resume)
         best, epoch, first_step = Best(**resume["best"]), resume["epoch"], resume["step"]
         seconds = resume["seconds"]
         _tell_of_other_processes(resume["processes"], processes)
@@ -158,7 +162,7 @@ def fit(
                 "scaler": scaler.state_dict(),
                 "best": asdict(best),
                 "sums": tally.state_dict(),
-                "one_sided": watch.runs,
+                **watch.state_dict(),
                 "epoch": at_epoch,
                 "step": at_step,
                 "seconds": time.monotonic() - started,
@@ -189,18 +193,19 @@ def fit(
             lambda: Events(run, classes, wanted=options.tensorboard and processes.first, done=done)
         ) as events,
     ):
-        while epoch < options.epochs and not early:
-            weights = term_weights(epoch, loss)
-            loss_of_epoch = _criterion(criterion, loss, weights, pos_weight, class_weight).to(device)
+        while epoch < min(options.epochs, until or options.epochs) and not early:
+            step_loss.begin(epoch)
+            weights = step_loss.weights
             net.train()
             began, seen_before = time.monotonic(), tally.sums.images
             for batch, counts, stopping in steps_together(
                 views,
                 processes,
                 epoch=epoch,
-                strong=weights.consistency > 0.0,
+                strong=step_loss.strong,
                 first_step=first_step,
                 stop=lambda: stop.requested,
+                count=step_loss.count,
             ):
                 if stopping:
                     tally.read(epoch)
@@ -217,11 +222,13 @@ def fit(
                         logits_weak, logits_strong = _forward(network, part, device)
                     logits_weak = logits_weak.float()
                     logits_strong = None if logits_strong is None else logits_strong.float()
-                    weak, strong = logits_weak, logits_strong
-                    if withheld is not None:
-                        weak, strong = withhold(weak, strong, targets, withheld)
-                    terms = part_terms(
-                        loss_of_epoch, weak, strong, targets, part=count(part.targets), whole=counts
+                    terms = step_loss.terms(
+                        logits_weak,
+                        logits_strong,
+                        targets,
+                        rows=part.rows,
+                        part=step_loss.count(part.targets),
+                        whole=counts,
                     )
                     scaler.scale(terms.total).backward()  # type: ignore[no-untyped-call]
                     record += step_record(terms, logits_weak, targets, loss.threshold)
@@ -279,7 +286,9 @@ def fit(
                 val_auc_interest=scores.auc_interest,
                 images_per_second=(sums.images - seen_before) / max(trained_for, 1e-9),
                 val_auc=scores.auc,
-                pseudo_positive=_shares(sums, withheld) if pseudo_labelled else (None,) * len(classes),
+                pseudo_positive=_shares(sums, step_loss.withheld)
+                if pseudo_labelled
+                else (None,) * len(classes),
             )
             warnings = watch.update(row.pseudo_positive)
             if processes.first:
@@ -299,6 +308,17 @@ def fit(
     return Outcome(epoch, epoch * views.steps, best.epoch + 1, time.monotonic() - started, early)
 
 
+def _parameter_groups(net: nn.Module, options: TrainOptions) -> list[dict[str, Any]]:
+    """Return what is trained, the class queries with a learning rate of their own unless nothing else is trained."""
+    queries = {id(part.queries) for part in net.modules() if isinstance(part, ClassQueryHead)}
+    trained = [parameter for parameter in net.parameters() if parameter.requires_grad]
+    slow = [parameter for parameter in trained if id(parameter) in queries]
+    fast = [parameter for parameter in trained if id(parameter) not in queries]
+    if options.query_lr == 1.0 or not slow or not fast:
+        return [{"params": trained}]
+    return [{"params": fast}, {"params": slow, "lr": options.lr * options.query_lr}]
+
+
 def _forward(net: nn.Module, batch: Batch, device: torch.device) -> tuple[Tensor, Tensor | None]:
     parts = [batch.weak] if batch.strong is None else [batch.weak, batch.strong]
     # A network with a part a source takes each image's source too.
@@ -308,38 +328,12 @@ def _forward(net: nn.Module, batch: Batch, device: torch.device) -> tuple[Tensor
     return logits[:size], None if batch.strong is None else logits[size:]
 
 
-def _criterion(
-    kind: type[PartialLabelLoss],
-    loss: LossOptions,
-    weights: TermWeights,
-    pos_weight: Tensor | None,
-    class_weight: Tensor | None,
-) -> PartialLabelLoss:
-    return kind(
-        threshold=loss.threshold,
-        temperature=loss.temperature,
-        pseudo_weight=weights.pseudo,
-        consistency_weight=weights.consistency,
-        pos_weight=pos_weight,
-        class_weight=class_weight,
-        detach_target=loss.detach_target,
-    )
-
-
 def _shares(sums: Sums, withheld: Tensor | None) -> tuple[float | None, ...]:
     """Return the share of a class's pseudo-labels on the positive side; None for a class that has none."""
     shares = sums.positive_shares()
     if withheld is None:
         return shares
     return tuple(None if out else share for share, out in zip(shares, withheld.tolist(), strict=True))
-
-
-def _tell_of_withheld(
-    withheld: Tensor, classes: Sequence[str], positives: Sequence[int], at_least: int
-) -> None:
-    few = zip(classes, positives, withheld.tolist(), strict=True)
-    named = ", ".join(f"'{name}' ({count})" for name, count, out in few if out)
-    _log.info("no pseudo-labels for classes with fewer than %d labelled positives: %s", at_least, named)
 
 
 def _check_finite(net: nn.Module) -> None:

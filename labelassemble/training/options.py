@@ -1,8 +1,8 @@
 """The `train` part of a configuration; the defaults are the paper's (section 3)."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 
 class PlateauOptions(BaseModel):
@@ -12,6 +12,26 @@ class PlateauOptions(BaseModel):
 
     factor: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.5
     patience: Annotated[int, Field(ge=0)] = 5
+
+
+def _check_sampling(value: Any) -> Any:
+    """Return the option as it is, or raise a sentence about the whole of it, not about one of its forms."""
+    if isinstance(value, dict):
+        for name, share in value.items():
+            if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 < share <= 1:
+                raise ValueError(f"the share of '{name}' must be above 0 and at most 1, got {share!r}")
+        if sum(value.values()) > 1 + 1e-9:
+            raise ValueError(f"the shares must add up to 1 at most, got {sum(value.values()):g}")
+        if value:
+            return value
+    if value not in ("shuffle", "balanced"):
+        raise ValueError("must be shuffle, balanced, or shares by source such as {clinic: 0.5}")
+    return value
+
+
+Sampling: TypeAlias = Annotated[
+    Literal["shuffle", "balanced"] | dict[str, float], BeforeValidator(_check_sampling)
+]
 
 
 class TrainOptions(BaseModel):
@@ -24,8 +44,11 @@ class TrainOptions(BaseModel):
         accumulate: parts in which a process's images of a step go through the network, one after the other, their
             gradients added; a step takes less memory and means the same (BatchNorm sees a part at a time).
         sampling: "shuffle" sees every image once a pass; "balanced" gives every source an even share of each batch, so
-            that an epoch, of as many steps, sees the small sources several times and the large ones in part.
+            that an epoch, of as many steps, sees the small sources several times and the large ones in part; a mapping
+            such as {clinic: 0.5} gives sources the share that it states, and the others what is left, evenly.
         lr: Adam's learning rate at the start.
+        query_lr: learning rate of the class queries as a part of `lr`; 0 keeps them one-hot. Slow queries do not couple
+            classes that share no images.
         weight_decay: Adam's L2 penalty.
         clip_norm: largest norm of the gradient of a step, all parameters together; None leaves it as it is.
         plateau: when the learning rate falls.
@@ -50,8 +73,9 @@ class TrainOptions(BaseModel):
     steps_per_epoch: Annotated[int, Field(ge=1)] | None = None
     batch_size: Annotated[int, Field(ge=1)] = 16
     accumulate: Annotated[int, Field(ge=1)] = 1
-    sampling: Literal["shuffle", "balanced"] = "shuffle"
+    sampling: Sampling = "shuffle"
     lr: Annotated[float, Field(gt=0.0)] = 2e-4
+    query_lr: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] = 1.0
     weight_decay: Annotated[float, Field(ge=0.0)] = 0.0
     clip_norm: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] | None = None
     plateau: PlateauOptions = PlateauOptions()

@@ -8,7 +8,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from labelassemble.data import Table
+from labelassemble.data import LabelOrigin, Table
 from labelassemble.views.bad_files import BadFiles
 from labelassemble.views.batch import Batch, Views
 
@@ -46,7 +46,9 @@ def labels_by_source(table: Table, targets: NDArray[np.float32], duplicates: pd.
     merged = duplicates[duplicates["kept_source"] != duplicates["merged_source"]]
     others = set(zip(merged["kept_source"], merged["kept"], strict=True))
     shared = np.array([row in others for row in zip(sources, table.names, strict=True)], dtype=np.bool_)
-    known = ~np.isnan(targets)
+    # What only follows from another class says nothing of what a source labels.
+    excluded = table.origins == LabelOrigin.EXCLUSIVE
+    known = ~np.isnan(targets) & ~excluded
     on_shared_alone = ~(known & ~shared[:, None]).any(axis=0)
     counted = known & (~shared[:, None] | on_shared_alone)
     labelled: dict[str, tuple[str, ...]] = {}
@@ -59,7 +61,7 @@ def labels_by_source(table: Table, targets: NDArray[np.float32], duplicates: pd.
             continue
         places[rows] = len(labelled)
         labelled[source] = tuple(name for name, own in zip(table.classes, columns, strict=True) if own)
-        kept[rows] = np.where(columns, targets[rows], np.nan)
+        kept[rows] = np.where(columns & ~excluded[rows], targets[rows], np.nan)
     foreign = int(known.sum() - (~np.isnan(kept)).sum())
     return SourceLabels(labelled, places, kept, foreign)
 

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from labelassemble.errors import LabelAssembleError
 from labelassemble.training.accumulate import Counts, count
@@ -34,6 +35,7 @@ def steps_together(
     strong: bool,
     first_step: int,
     stop: Callable[[], bool],
+    count: Callable[[Tensor], Counts] = count,
 ) -> Iterator[Step]:
     """Yield the steps of an epoch from `first_step` on, those without an image too.
 
@@ -52,13 +54,16 @@ def steps_together(
         except LabelAssembleError as caught:
             error = caught
         mine = Counts(0, 0, 0) if batch is None else count(batch.targets)
-        *held, failed, stopped = processes.sum([*mine, error is not None, stop()])
+        images, known, unknown, failed, stopped, *each = processes.sum(
+            [*mine[:3], error is not None, stop(), *mine.known_by_class]
+        )
         if failed:
             processes.raise_first(error)
         if error is not None:
             raise error
         assert batch is not None
-        yield Step(batch, Counts(*(int(value) for value in held)), stopped > 0)
+        by_class = tuple(int(value) for value in each)
+        yield Step(batch, Counts(int(images), int(known), int(unknown), by_class), stopped > 0)
 
 
 def seed_step(seed: int, epoch: int, step: int, rank: int) -> None:

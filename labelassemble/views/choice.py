@@ -1,6 +1,6 @@
 """Which backend carries the policy out."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -59,6 +59,7 @@ def open_views(
     shards: int = 1,
     parts: int = 1,
     sources: Sequence[str] | None = None,
+    shares: Mapping[str, float] | None = None,
     device: torch.device | str = "cpu",
 ) -> Views:
     """Return the views of the chosen backend; the arguments are those of `TorchViews` and `DaliViews`."""
@@ -79,6 +80,7 @@ def open_views(
         shards=shards,
         parts=parts,
         sources=sources,
+        shares=shares,
         device=device,
     )
 

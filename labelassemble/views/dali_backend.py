@@ -1,6 +1,6 @@
 """The DALI backend: decoding and transforms in one DALI pipeline, on the GPU where there is one."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -55,7 +55,8 @@ class DaliViews:
         shard: which process this is, from 0.
         shards: how many processes there are.
         parts: in how many parts a batch goes through the network (see `Order`).
-        sources: the source of each image, where batches are to mix them evenly.
+        sources: the source of each image, where batches are to mix them.
+        shares: share of each batch by source (see `Order`).
         device: "cpu", or the GPU on which all is done after the files are read.
 
     Attributes:
@@ -76,6 +77,7 @@ class DaliViews:
         shards: int = 1,
         parts: int = 1,
         sources: Sequence[str] | None = None,
+        shares: Mapping[str, float] | None = None,
         device: torch.device | str = "cpu",
     ) -> None:
         self.bad_files = BadFiles(len(paths), policy=options.bad_files, limit=options.bad_files_limit)
@@ -95,6 +97,7 @@ class DaliViews:
             shards=shards,
             parts=parts,
             sources=sources,
+            shares=shares,
         )
         self.steps: int = self._order.steps
         self._pipelines: dict[bool, ViewPipeline] = {}  # with and without a strong view

@@ -1,6 +1,6 @@
 """Which image is in which batch: a function of the seed, the epoch and the step, shared by all backends."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -27,7 +27,8 @@ class Order:
     Without `steps_per_epoch` an epoch is one pass: each image once, in batches that differ by at most one image, so
     that none is left alone in the last. With it, passes follow one another without regard to where an epoch ends.
 
-    With `sources` every batch mixes them evenly (see `BalancedOrder`), and an epoch has as many steps as without.
+    With `sources` every batch mixes them, evenly or by `shares` (see `BalancedOrder`), and an epoch has as many steps
+    as without.
 
     Args:
         count: images, at least one.
@@ -38,7 +39,8 @@ class Order:
         shards: how many processes there are; all take the same number of steps. One may have no image in a step.
         parts: in how many parts a batch goes through the network. A process gets its share of the first part, then of
             the second, and so on, so that a part is made of the same images whatever the number of processes.
-        sources: the source of each image, where batches are to mix them evenly.
+        sources: the source of each image, where batches are to mix them.
+        shares: share of each batch by source; those not named share the rest evenly.
 
     Attributes:
         steps: steps in an epoch.
@@ -55,6 +57,7 @@ class Order:
         shards: int = 1,
         parts: int = 1,
         sources: Sequence[str] | None = None,
+        shares: Mapping[str, float] | None = None,
     ) -> None:
         if count < 1:
             raise ValueError(f"views need at least one image, got {count}")
@@ -69,7 +72,11 @@ class Order:
         self._shards = shards
         self._parts = parts
         self._one_pass = steps_per_epoch is None
-        self._balanced = None if sources is None else BalancedOrder(sources, batch_size=batch_size, seed=seed)
+        self._balanced = (
+            None
+            if sources is None
+            else BalancedOrder(sources, batch_size=batch_size, seed=seed, shares=shares)
+        )
         self.steps: int = steps_per_epoch or -(-count // batch_size)
 
     def epoch(self, epoch: int) -> list[Chosen]:

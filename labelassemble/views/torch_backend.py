@@ -1,6 +1,6 @@
 """The torch backend: decoding in threads, transforms a batch at a time in plain torch."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -91,7 +91,8 @@ class TorchViews:
         shard: which process this is, from 0.
         shards: how many processes there are.
         parts: in how many parts a batch goes through the network (see `Order`).
-        sources: the source of each image, where batches are to mix them evenly.
+        sources: the source of each image, where batches are to mix them.
+        shares: share of each batch by source (see `Order`).
         device: where the transforms run and the views end up.
 
     Attributes:
@@ -112,6 +113,7 @@ class TorchViews:
         shards: int = 1,
         parts: int = 1,
         sources: Sequence[str] | None = None,
+        shares: Mapping[str, float] | None = None,
         device: torch.device | str = "cpu",
     ) -> None:
         self.bad_files = BadFiles(len(paths), policy=options.bad_files, limit=options.bad_files_limit)
@@ -131,6 +133,7 @@ class TorchViews:
             shards=shards,
             parts=parts,
             sources=sources,
+            shares=shares,
         )
         self.steps: int = self._order.steps
 

@@ -339,3 +339,13 @@ def test_derived_labels_never_reach_an_evaluation(tmp_path: Path) -> None:
     result = evaluate(predictions).of("nevus")
     assert result is not None
     assert (result.positives, result.negatives, result.assumed) == (1, 1, 5)
+
+
+def test_the_shipped_skin_taxonomy_knows_published_names_and_that_a_lesion_has_one_diagnosis() -> None:
+    from labelassemble.data.readers.medmnist_info import MEDMNIST
+
+    skin = Taxonomy.load("skin")
+    names = [skin.canonical(name, "") for name in MEDMNIST["dermamnist"].labels]
+    assert [skin.canonical(name, "") for name in ("akiec", "bcc", "bkl", "df", "mel", "nv", "vasc")] == names
+    matrix = skin.excluding(skin.names)
+    assert (matrix == ~np.eye(len(skin.names), dtype=np.bool_)).all()

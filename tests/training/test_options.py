@@ -35,7 +35,7 @@ def _net() -> nn.Sequential:
         ("train.accumulate=17", r"'train': accumulate must be at most batch_size, got 17 parts of 16 images"),
         ("train.precision=half", r"'train\.precision': input should be 'float32', 'bfloat16' or 'float16', got 'half'"),
         ("train.ema=1", r"'train\.ema': input should be less than 1, got 1"),
-        ("train.sampling=even", r"'train\.sampling': input should be 'shuffle' or 'balanced', got 'even'"),
+        ("train.sampling=even", r"'train\.sampling': must be shuffle, balanced, or shares by source"),
         ("train.compile=perhaps", r"'train\.compile': input should be a valid boolean"),
         ("train.checkpoint_every=0", r"'train\.checkpoint_every': input should be greater than or equal to 1, got 0"),
         ("train.chanels_last=true", r"unknown key 'train\.chanels_last', did you mean 'channels_last'\?"),
@@ -96,16 +96,16 @@ def test_precision_is_that_of_the_network_in_training_and_the_weights_stay_float
 
 
 def test_the_loss_is_computed_in_float32(train: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    from labelassemble.training import loop
+    from labelassemble.training import losses
 
     seen = []
-    original = loop.part_terms
+    original = losses.part_terms
 
     def noting(criterion: Any, weak: Tensor, strong: Tensor | None, targets: Tensor, **counts: Any) -> Any:
         seen.append((weak.dtype, None if strong is None else strong.dtype))
         return original(criterion, weak, strong, targets, **counts)
 
-    monkeypatch.setattr(loop, "part_terms", noting)
+    monkeypatch.setattr(losses, "part_terms", noting)
     train(_net(), precision="bfloat16")
     assert set(seen) == {(torch.float32, None), (torch.float32, torch.float32)}
 

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from labelassemble.errors import LabelAssembleError
 from labelassemble.views.balance import BalancedOrder
 from labelassemble.views.order import Order
 
@@ -17,22 +18,52 @@ def _sources(counts: list[int]) -> list[str]:
 
 
 @given(
-    counts=st.lists(st.integers(1, 30), min_size=1, max_size=5),
+    counts=st.lists(st.integers(1, 30), min_size=1, max_size=6),
+    weights=st.lists(st.integers(1, 50), min_size=6, max_size=6),
+    even=st.booleans(),
     batch_size=st.integers(1, 20),
-    start=st.integers(0, 50),
+    start=st.integers(0, 10_000),
 )
-def test_shares_are_as_even_as_the_counts_allow(counts: list[int], batch_size: int, start: int) -> None:
+def test_every_source_has_its_share(
+    counts: list[int], weights: list[int], even: bool, batch_size: int, start: int
+) -> None:
     sources = _sources(counts)
-    size_of = Counter(sources)
-    order = BalancedOrder(sources, batch_size=batch_size, seed=0)
-    for step in range(start, start + 3):
+    names = [f"source {index}" for index in range(len(counts))]
+    own = [1.0] * len(counts) if even else weights[: len(counts)]
+    shares = {name: weight / sum(own) for name, weight in zip(names, own, strict=True)}
+    order = BalancedOrder(sources, batch_size=batch_size, seed=0, shares=None if even else shares)
+    images: Counter[str] = Counter()
+    for step in range(start, start + 12):
         rows, passes = order.batch(step)
-        assert len(rows) == len(passes) == min(batch_size, len(sources))
-        shares = Counter(sources[row] for row in rows)
-        most = max(shares.values())
-        for name, size in size_of.items():  # whoever has less than the most has all its images, or one fewer
-            assert shares[name] >= min(size, most - 1)
-            assert shares[name] <= size
+        assert len(rows) == len(passes) == batch_size
+        images += Counter(sources[row] for row in rows)
+    for name in names:  # from any batch on; within two of it, since the first may begin within a turn
+        assert abs(images[name] - 12 * batch_size * shares[name]) < 2 + 1e-6
+
+
+def test_a_half_is_exactly_half_of_every_batch_however_small_the_source() -> None:
+    sources = _sources([9, 400, 300])
+    order = BalancedOrder(sources, batch_size=32, seed=0, shares={"source 0": 0.5})
+    for step in range(40):
+        rows, passes = order.batch(step)
+        assert Counter(sources[row] for row in rows) == {"source 0": 16, "source 1": 8, "source 2": 8}
+        # the same image twice is of two passes, so its views differ
+        assert len(set(zip(rows.tolist(), passes.tolist(), strict=True))) == 32
+
+
+@pytest.mark.parametrize(
+    ("shares", "message"),
+    [
+        ({"clinc": 0.5}, "train.sampling: no source 'clinc' has training images, did you mean 'clinic'"),
+        ({"clinic": 0.6, "archive": 0.6}, "must add up to 1 at most, got 1.2"),
+        ({"clinic": 1.0}, "the shares add up to 1, which leaves nothing for archive"),
+        ({"clinic": 0.5, "archive": 0.4}, "the shares of all sources must add up to 1, got 0.9"),
+    ],
+)
+def test_wrong_shares_are_one_sentence(shares: dict[str, float], message: str) -> None:
+    with pytest.raises(LabelAssembleError) as caught:
+        BalancedOrder(["clinic", "archive"], batch_size=4, seed=0, shares=shares)
+    assert message in str(caught.value)
 
 
 def test_spare_places_go_round_the_sources() -> None:
@@ -76,9 +107,9 @@ def test_it_is_a_function_of_seed_epoch_and_step_and_divided_among_processes() -
             assert Counter(sources[row] for row in rows) == {f"source {index}": 2 for index in range(3)}
 
 
-def test_where_a_batch_holds_more_than_the_table_each_image_comes_once() -> None:
-    rows, _ = BalancedOrder(_sources([2, 3]), batch_size=50, seed=0).batch(7)
-    assert sorted(rows.tolist()) == [0, 1, 2, 3, 4]
+def test_a_batch_larger_than_the_table_goes_through_it_again() -> None:
+    rows, passes = BalancedOrder(_sources([2, 3]), batch_size=50, seed=0).batch(7)
+    assert len(set(zip(rows.tolist(), passes.tolist(), strict=True))) == 50
 
 
 @pytest.mark.parametrize("steps", [None, 7])

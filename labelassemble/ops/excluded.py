@@ -1,0 +1,51 @@
+"""Which pseudo-labels a rival class rules out, where classes exclude each other."""
+
+import torch
+from torch import Tensor
+
+from labelassemble.ops.partial_label_loss import known_mask
+
+
+def excluded(
+    logits_weak: Tensor,  # [B, C, *spatial]
+    targets: Tensor,  # [B, C, *spatial]
+    exclusive: Tensor,  # bool [C, C] or [B, C, C]
+    *,
+    threshold: float = 0.5,
+) -> Tensor:
+    """Return where an unknown label cannot be present, since a class that excludes it is, bool [B, C, *spatial].
+
+    The pseudo-label there is 0 instead of s(a_w). A rival is present where its label is known and above the threshold,
+    or where it is unknown and called: its probability is above the threshold and above that of the class itself, so
+    that of several rivals that are called the highest stays.
+
+    Args:
+        logits_weak: logits of the weakly augmented view.
+        targets: labels; floating: NaN is unknown; integer: -1 is unknown.
+        exclusive: True where two classes exclude each other, the same for all images or image by image.
+        threshold: tau, above which a probability calls a class present.
+
+    Raises:
+        RuntimeError: if the shapes do not fit.
+    """
+    batch, classes = logits_weak.shape[:2]
+    if exclusive.shape not in ((classes, classes), (batch, classes, classes)):
+        raise RuntimeError(
+            f"exclusive must have the shape [C, C] or [B, C, C] of logits {list(logits_weak.shape)}, "
+            f"got {list(exclusive.shape)}"
+        )
+    with torch.no_grad():
+        known = known_mask(targets)
+        called = logits_weak.detach().float()
+        absent = torch.full_like(called, -torch.inf)
+        # The logit where a class is present, +inf where that is known, -inf where it is not present.
+        present = torch.where(torch.sigmoid(called) > threshold, called, absent)
+        present = torch.where(known, torch.where(targets > threshold, -absent, absent), present)
+        rows = exclusive if exclusive.dim() == 3 else exclusive[None]
+        if logits_weak.dim() == 2:
+            return ~known & (present[:, None].masked_fill(~rows, -torch.inf).amax(dim=2) > called)
+        highest = absent
+        for rival in range(classes):  # a class at a time: [B, C, C, *spatial] would not fit for volumes
+            mask = rows[:, :, rival].reshape(*rows.shape[:2], *(1,) * (logits_weak.dim() - 2))
+            highest = torch.maximum(highest, torch.where(mask, present[:, rival : rival + 1], absent))
+        return ~known & (highest > called)

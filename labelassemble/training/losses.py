@@ -1,0 +1,132 @@
+"""The loss of a training step: what the options, the labels of the training images and their rules make of it."""
+
+import logging
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from labelassemble.data import Exclusions
+from labelassemble.loss import LossOptions, LossTerms, PartialLabelLoss
+from labelassemble.training.accumulate import Counts, count, part_terms
+from labelassemble.training.rare import labelled_positives, withheld_classes, withhold
+from labelassemble.training.schedule import TermWeights, term_weights
+from labelassemble.training.weights import class_weights
+
+_log = logging.getLogger(__name__)
+
+
+class StepLoss:
+    """The loss of a step or of a part of one, epoch by epoch.
+
+    Args:
+        options: weights, threshold, temperature, warm-up and what is not the paper's.
+        classes: names of the C classes.
+        targets: float32 [N, C] of the training images, NaN = unknown.
+        exclusions: which classes exclude each other in each training image; None where none do.
+        device: where the logits are.
+        criterion: the class of the loss, made anew each epoch.
+
+    Attributes:
+        positives: labelled positives, by class.
+        withheld: classes whose pseudo-labels are withheld, bool [C] on the device; None for none.
+        weights: of the terms for unknown labels, in this epoch.
+        strong: whether the loss looks at the strong view, in this epoch.
+    """
+
+    def __init__(
+        self,
+        options: LossOptions,
+        classes: Sequence[str],
+        targets: np.ndarray,
+        exclusions: Exclusions | None,
+        device: torch.device,
+        criterion: type[PartialLabelLoss] = PartialLabelLoss,
+    ) -> None:
+        self._options = options
+        self._device = device
+        self._kind = criterion
+        self._pos_weight, self._class_weight = class_weights(options, classes, targets)
+        self.positives = labelled_positives(targets)
+        withheld = withheld_classes(self.positives, options.min_positives)
+        self.withheld = None if withheld is None else withheld.to(device)
+        self._matrices: Tensor | None = None
+        self._rows: Tensor | None = None
+        if options.exclusive and exclusions is not None and exclusions:
+            self._matrices = torch.from_numpy(exclusions.matrices).to(device)
+            self._rows = torch.from_numpy(exclusions.rows)
+        self.begin(0)
+
+    def begin(self, epoch: int) -> None:
+        """Set the weights of an epoch, from 0."""
+        options = self._options
+        self.weights: TermWeights = term_weights(epoch, options)
+        self.strong: bool = self.weights.consistency > 0 or options.strong_known
+        self._criterion = self._kind(
+            threshold=options.threshold,
+            temperature=options.temperature,
+            pseudo_weight=self.weights.pseudo,
+            consistency_weight=self.weights.consistency,
+            pos_weight=self._pos_weight,
+            class_weight=self._class_weight,
+            detach_target=options.detach_target,
+            strong_known=options.strong_known,
+            known_mean=options.known_mean,
+        ).to(self._device)
+
+    def terms(
+        self,
+        logits_weak: Tensor,  # [B, C]
+        logits_strong: Tensor | None,  # [B, C]
+        targets: Tensor,  # [B, C]
+        *,
+        rows: Tensor,  # int64 [B]
+        part: Counts,
+        whole: Counts,
+    ) -> LossTerms:
+        """Return what a part adds to the loss of the whole batch.
+
+        Args:
+            logits_weak: of the part's weak views.
+            logits_strong: of its strong views, or None.
+            targets: of its images, on the device.
+            rows: its images among the training images.
+            part: what the part holds.
+            whole: what the whole batch holds.
+        """
+        if self.withheld is not None:
+            logits_weak, logits_strong = withhold(logits_weak, logits_strong, targets, self.withheld)
+        return part_terms(
+            self._criterion,
+            logits_weak,
+            logits_strong,
+            targets,
+            part=part,
+            whole=whole,
+            exclusive=self._exclusive(rows),
+        )
+
+    def count(self, targets: Tensor) -> Counts:
+        """Return what targets [B, C] hold, as far as the loss divides by it."""
+        return count(targets, by_class=self._options.known_mean == "class")
+
+    def _exclusive(self, rows: Tensor) -> Tensor | None:
+        """Return which classes exclude each other, bool [C, C] or [B, C, C]; None where that makes no difference."""
+        if self._matrices is None or self._rows is None or not any(self.weights):
+            return None
+        if len(self._matrices) == 1:
+            return self._matrices[0]
+        return self._matrices[self._rows[rows].to(self._device)]
+
+    def tell_of_withheld(self, classes: Sequence[str]) -> None:
+        """Log which classes get no pseudo-labels."""
+        if self.withheld is None:
+            return
+        few = zip(classes, self.positives, self.withheld.tolist(), strict=True)
+        named = ", ".join(f"'{name}' ({count})" for name, count, out in few if out)
+        _log.info(
+            "no pseudo-labels for classes with fewer than %d labelled positives: %s",
+            self._options.min_positives,
+            named,
+        )
