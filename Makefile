@@ -38,7 +38,7 @@ cuda-objects: setup
 	@command -v nvcc >/dev/null || { echo "make: nvcc is not there: install the CUDA toolkit, 13.0 or later" >&2; exit 1; }
 	$(BIN)/cmake -S . -B build/cuda -G Ninja -DCMAKE_MAKE_PROGRAM="$(CURDIR)/$(BIN)/ninja" \
 	  -DPython_EXECUTABLE="$(CURDIR)/$(BIN)/python" -Dpybind11_DIR="$$($(BIN)/pybind11-config --cmakedir)" \
-	  -DSKBUILD_PROJECT_VERSION=0.1.0 -DCMAKE_BUILD_TYPE=Release -DLABELASSEMBLE_CUDA=OFF -DLABELASSEMBLE_CUDA_COMPILE=ON
+	  -DSKBUILD_PROJECT_VERSION="$$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)" -DCMAKE_BUILD_TYPE=Release -DLABELASSEMBLE_CUDA=OFF -DLABELASSEMBLE_CUDA_COMPILE=ON
 	$(BIN)/cmake --build build/cuda --target labelassemble_cuda_objects
 
 setup: $(VENV)/.installed

@@ -19,7 +19,7 @@ PRESETS: Final[Mapping[str, Mapping[str, Mapping[str, Any]]]] = {
     "paper": {},
     "recommended": {
         "loss": {"strong_known": True, "exclusive": True},
-        "train": {"sampling": "balanced", "query_lr": 0.1},
+        "train": {"sampling": "auto", "query_lr": 0.1},
     },
 }
 """What a configuration means by the keys that it leaves out, where that is not the paper's (section 3).

@@ -76,9 +76,9 @@ def test_an_unknown_preset_is_one_sentence() -> None:
     [
         (
             "balance",
-            "'train.sampling': must be shuffle, balanced, or shares by source such as {clinic: 0.5}, got",
+            "'train.sampling': must be auto, shuffle, balanced, or shares by source such as {clinic: 0.5}, got",
         ),
-        ({}, "must be shuffle, balanced, or shares"),
+        ({}, "must be auto, shuffle, balanced, or shares"),
         ({"s": 1.5}, "'train.sampling': the share of 's' must be above 0 and at most 1, got 1.5"),
         ({"s": 0}, "the share of 's' must be above 0 and at most 1, got 0"),
         ({"s": "half"}, "the share of 's' must be above 0 and at most 1, got 'half'"),

@@ -11,7 +11,7 @@ from torch import nn
 from labelassemble.data.table import Table
 from labelassemble.errors import LabelAssembleError
 from labelassemble.evaluation.choices import CALIBRATION_FILE, Choices, choose, read_choices, write_choices
-from labelassemble.evaluation.comparison import Comparison
+from labelassemble.evaluation.comparison import Comparison, OverSeeds
 from labelassemble.evaluation.evaluate import evaluate
 from labelassemble.evaluation.external import External
 from labelassemble.evaluation.leakage import Leakage, leakage_of
@@ -56,6 +56,7 @@ def assess_held_out(
     network: Network,
     *,
     comparisons: Sequence[Comparison] = (),
+    over_seeds: OverSeeds | None = None,
     progress: Progress | None = None,
 ) -> Evaluation | None:
     """Predict a run's validation and test images, evaluate, and write the report anew.
@@ -66,6 +67,7 @@ def assess_held_out(
         run: the folder; its table.csv says which images are held out.
         network: of the run's best checkpoint.
         comparisons: other runs to show beside this one in the report.
+        over_seeds: ways of training compared over seeds, to open the report with.
         progress: called with the images done.
 
     Returns:
@@ -88,6 +90,7 @@ def assess_held_out(
         evaluation=evaluation,
         similarity=network.similarity,
         comparisons=comparisons,
+        over_seeds=over_seeds,
         leakage=leakage,
         pictures=pictures,
     )

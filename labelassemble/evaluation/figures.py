@@ -15,7 +15,7 @@ from labelassemble.evaluation.comparison import ComparedClass, Comparison, compa
 from labelassemble.evaluation.results import NOT_DEFINED, ClassResult, number, with_interval
 from labelassemble.evaluation.runfolder import History, RunFolder
 from labelassemble.evaluation.wording import count_text
-from labelassemble.training.collapse import CollapseWatch
+from labelassemble.training.collapse import CollapseWatch, known_shares
 
 
 @dataclass(frozen=True)
@@ -142,9 +142,16 @@ def calibration_figures(interest: Sequence[ClassResult]) -> tuple[Figure, ...]:
 
 
 def learning_figures(
-    history: History | None, *, several: bool, interest: Sequence[str] = ()
+    history: History | None, *, several: bool, interest: Sequence[str] = (), table: Table | None = None
 ) -> tuple[Figure, ...]:
-    """Return the losses and the validation AUROC over epochs, each only if there is something to draw."""
+    """Return the losses and the validation AUROC over epochs, each only if there is something to draw.
+
+    Args:
+        history: metrics.csv.
+        several: whether there are several classes.
+        interest: classes that are drawn first.
+        table: what was trained on; says how often each class is present among known labels.
+    """
     if history is None or not history.epochs:
         return ()
     columns, mark = history.columns, history.pseudo_labels_from
@@ -159,7 +166,7 @@ def learning_figures(
     shares = history.pseudo_positive
     told = [name for name in interest if name in shares] or list(shares)
     positive = [charts.Series(name, shares[name]) for name in told[: charts.SERIES]]
-    watch = CollapseWatch(list(shares))
+    watch = CollapseWatch(list(shares), known=_known_shares(table, list(shares)))
     one_sided = [
         f"Epoch {epoch}: {warning}."
         for epoch, of_epoch in zip(history.epochs, zip(*shares.values(), strict=True), strict=False)
@@ -195,6 +202,13 @@ def _last(line: charts.Series) -> str:
     return "last epoch: " + (NOT_DEFINED if value is None else f"{value:.3f}")
 
 
+def _known_shares(table: Table | None, classes: Sequence[str]) -> list[float | None] | None:
+    if table is None or not set(classes) <= set(table.classes):
+        return None
+    train = table.select_classes(classes).subset_by_split("train")
+    return known_shares(np.where(train.assumed, np.nan, train.targets()))
+
+
 def coverage_of(table: Table) -> Coverage:
     frame = table.coverage()
     sources, codes = text_codes(table.sources)
@@ -204,9 +218,9 @@ def coverage_of(table: Table) -> Coverage:
     ]
     cells = {
         (source, name): Cell(*(int(count) for count in counts))
-        for source, name, *counts in frame[
-            ["source", "class", "images", *LABEL_COUNTS]
-        ].itertuples(index=False)
+        for source, name, *counts in frame[["source", "class", "images", *LABEL_COUNTS]].itertuples(
+            index=False
+        )
     }
     named = table.groups != ""
     _, patients = text_codes(table.groups[named])

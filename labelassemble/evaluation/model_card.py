@@ -149,8 +149,8 @@ def _data_sentences(table: Table | None) -> tuple[str, ...]:
     ]
     if table.assumed.any():
         said.append(
-            f"{count_text(int(table.assumed.sum()))} labels were given by nobody: an option of the configuration assumes "
-            "them, or a rule derives them from other labels. They were trained on, and no figure counts them."
+            f"{count_text(int(table.assumed.sum()))} labels were given by nobody: an option of the configuration "
+            "assumes them, or a rule derives them from other labels. They were trained on, and no figure counts them."
         )
     said.append("Licences and consent of the sources are not recorded here: check them before any use.")
     return tuple(said)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from labelassemble.data.table_csv import replaced_file
 from labelassemble.evaluation import charts
 from labelassemble.evaluation.choices import CALIBRATION_FILE, choose, read_choices
-from labelassemble.evaluation.comparison import Comparison
+from labelassemble.evaluation.comparison import Comparison, OverSeeds
 from labelassemble.evaluation.evaluate import evaluate
 from labelassemble.evaluation.external import External
 from labelassemble.evaluation.figures import (
@@ -44,6 +44,7 @@ def write_report(
     evaluation: Evaluation | None = None,
     similarity: NDArray[np.floating] | None = None,
     comparisons: Sequence[Comparison] = (),
+    over_seeds: OverSeeds | None = None,
     leakage: Leakage | None = None,
     pictures: Sequence[Picture] = (),
     external: External | None = None,
@@ -57,7 +58,8 @@ def write_report(
         run: the folder; see `RunFolder` for the files that are read.
         evaluation: of the run's predictions on the test images, where the caller has it already.
         similarity: [C, C], cosine similarity of the learned queries, in the order of the run's classes.
-        comparisons: other runs to show beside this one, on the classes of interest.
+        comparisons: other runs to show beside this one, on the classes of interest; the page then opens with them.
+        over_seeds: ways of training compared over seeds, shown above them.
         leakage: how well the run's features tell sources apart.
         pictures: test images to show.
         external: other data that the run was evaluated on; the page then goes into its folder, says so, and shows
@@ -104,10 +106,14 @@ def write_report(
         low=_strip_low(evaluation),
         roc=roc_figures(compared),
         compared=compared if others else (),
+        over_seeds=over_seeds,
         calibration=calibration_figures(interest),
         coverage=None if folder.table is None else coverage_of(folder.table),
         learning=learning_figures(
-            folder.history, several=len(folder.classes) > 1, interest=folder.interest
+            folder.history,
+            several=len(folder.classes) > 1,
+            interest=folder.interest,
+            table=folder.table,
         ),
         similarity=checked_similarity(similarity, own.classes),
         settings=flat(folder.environment or {}),

@@ -118,7 +118,7 @@ class Arm(_Options):
 
 
 class NetOptions(_Options):
-    """The `model` part: a backbone of the library, or "cnn_small" (for 28 to 64 pixels, quick on a CPU).
+    """The `model` part; "cnn_small" is for 28 to 64 pixels here, quick on a CPU, with a pooling more at 64.
 
     Attributes:
         backbone, head, pretrained: as `labelassemble train` has them; a part that is trained on is a source.
@@ -139,12 +139,6 @@ class NetOptions(_Options):
             raise ValueError(
                 f"queries and learn_queries are of the head class_query, but the head is {self.head}"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _weights_fit_the_backbone(self) -> Self:
-        if self.backbone == "cnn_small" and self.pretrained is not None:
-            raise ValueError("pretrained needs a backbone of the library, but the backbone is cnn_small")
         return self
 
 

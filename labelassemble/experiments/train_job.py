@@ -10,7 +10,6 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from rich.console import Console
-from torch import Tensor, nn
 
 from labelassemble.evaluation import auroc_per_class, delong
 from labelassemble.evaluation.metrics import known_masks
@@ -24,7 +23,7 @@ from labelassemble.experiments.stack import Stack
 from labelassemble.explain.features import predict_with_features
 from labelassemble.head import ClassQueryHead
 from labelassemble.loss import PartialLabelLoss
-from labelassemble.models import AssembleNet
+from labelassemble.models import AssembleNet, SmallCnn
 from labelassemble.models.predict import predict
 from labelassemble.training.checkpoint import load_checkpoint
 from labelassemble.training.display import Display
@@ -35,45 +34,6 @@ from labelassemble.views.bad_files import BadFiles
 from labelassemble.views.batch import Views
 from labelassemble.views.choice import choose_backend, open_views
 from labelassemble.views.policy import ViewOptions
-
-
-class SmallCnn(nn.Module):
-    """A backbone for images of 28 to 64 pixels that trains in seconds on a CPU.
-
-    Four 3x3 convolutions of 16, 32, 64 and 64 channels, each with BatchNorm and ReLU; the first has stride 2, the two
-    in the middle are followed by max-pooling, for 64 pixels the first as well; then the global average.
-
-    Args:
-        in_channels: 1 or 3.
-        size: height and width of the images.
-
-    Attributes:
-        out_features: 64, the length of a feature vector.
-    """
-
-    def __init__(self, in_channels: int, *, size: int) -> None:
-        super().__init__()
-        layers: list[nn.Module] = []
-        channels = in_channels
-        for index, width in enumerate((16, 32, 64, 64)):
-            stride = 2 if index == 0 else 1
-            layers += [
-                nn.Conv2d(channels, width, 3, stride=stride, padding=1, bias=False),
-                nn.BatchNorm2d(width),
-                nn.ReLU(inplace=True),
-            ]
-            if index in (1, 2) or (index == 0 and size >= 64):
-                layers.append(nn.MaxPool2d(2))
-            channels = width
-        self.features = nn.Sequential(*layers)
-        for weights in self.features.parameters():
-            if weights.dim() == 4:  # twice as quick on a CPU
-                weights.data = weights.data.contiguous(memory_format=torch.channels_last)
-        self.out_features: int = channels
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Return features [B, 64] of preprocessed images [B, in_channels, H, W]."""
-        return self.features(images).mean(dim=(2, 3))  # type: ignore[no-any-return]
 
 
 def make_net(
@@ -148,7 +108,9 @@ def train_job(job: Job, stack: Stack, dealt: Dealt, run: Path, *, console: Conso
         batch_size=min(job.train.batch_size, len(dealt.rows)),
         seed=job.seed,
         steps_per_epoch=job.train.steps_per_epoch,
-        sources=dealt.parts.tolist() if job.train.sampling == "balanced" else None,
+        # Nothing excludes anything here, so "auto" is "shuffle".
+        sources=None if job.train.sampling in ("auto", "shuffle") else dealt.parts.tolist(),
+        shares=job.train.sampling if isinstance(job.train.sampling, dict) else None,
         device=device,
     )
     if net.needs_sources:

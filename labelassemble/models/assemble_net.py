@@ -11,7 +11,9 @@ from torch import Tensor, nn
 from labelassemble.errors import LabelAssembleError, did_you_mean
 from labelassemble.head import ClassQueryHead
 from labelassemble.models.backbones import Backbones, feature_count
+from labelassemble.models.cnn_small import SmallCnn, cnn_small
 from labelassemble.models.densenet import DenseNet, densenet121, densenet169, densenet201, densenet_small
+from labelassemble.models.patch_small import PatchNet
 from labelassemble.models.source_heads import SourceHeads
 from labelassemble.models.task_code import TaskCodeHead
 
@@ -20,9 +22,11 @@ _BACKBONES = {
     "densenet169": densenet169,
     "densenet201": densenet201,
     "densenet_small": densenet_small,
+    "cnn_small": cnn_small,
+    "patch_small": PatchNet,
 }
 
-Backbone = Literal["densenet121", "densenet169", "densenet201", "densenet_small"]
+Backbone = Literal["densenet121", "densenet169", "densenet201", "densenet_small", "cnn_small", "patch_small"]
 Head = Literal["class_query", "linear", "multi_network", "source_heads", "task_code"]
 
 HEADS_BY_SOURCE: Final = ("multi_network", "source_heads")
@@ -34,7 +38,11 @@ class ModelOptions(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    backbone: Backbone = "densenet121"
+    backbone: Backbone = Field(
+        "densenet121",
+        description="densenet121 is the paper's; densenet_small is for 16 to 64 pixels, cnn_small for 8 to 64, quick "
+        "on a CPU, patch_small the demo's",
+    )
     head: Head = Field(
         "class_query",
         description="class_query is the paper's; linear, multi_network (a network a source), source_heads (a head a "
@@ -42,7 +50,7 @@ class ModelOptions(BaseModel):
     )
     pretrained: Path | None = Field(
         None,
-        description="weights of the backbone: a file in torchvision's format, or best.pt of a run; for ImageNet's set "
+        description="weights of the backbone: best.pt of a run, or a file in torchvision's format; for ImageNet's set "
         "views.channels 3, views.mean [0.485, 0.456, 0.406] and views.std [0.229, 0.224, 0.225]",
     )
 
@@ -51,8 +59,9 @@ class AssembleNet(nn.Module):
     """A network that answers every class of an assembly.
 
     Args:
-        backbone: "densenet121" (the paper's), "densenet169", "densenet201", or "densenet_small" (for images
-            of 16 to 64 pixels); or a function that takes the number of channels and returns a module of one's own,
+        backbone: "densenet121" (the paper's), "densenet169", "densenet201", "densenet_small" (for images of 16 to 64
+            pixels), "cnn_small" (8 to 64 pixels, quick on a CPU) or "patch_small" (two layers over patches of 4x4
+            pixels, the demo's); or a function that takes the number of channels and returns a module of one's own,
             from images [B, in_channels, H, W] to features [B, D], with D as its `out_features`.
         classes: names of the classes, in the order of the outputs.
         head: "class_query" (the paper's dynamic adapter, section 2.2), or one that it is compared with: "linear";
@@ -186,7 +195,7 @@ class AssembleNet(nn.Module):
 
 
 def _load_pretrained(network: nn.Module, path: Path) -> None:
-    if not isinstance(network, DenseNet):
+    if not isinstance(network, (DenseNet, SmallCnn, PatchNet)):
         raise LabelAssembleError(
             f"pretrained weights are for the library's backbones: load those of {type(network).__name__} in the "
             "function that makes it"

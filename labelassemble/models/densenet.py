@@ -7,15 +7,13 @@ the backbone of another run's checkpoint.
 
 import re
 from collections import OrderedDict
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from labelassemble.errors import LabelAssembleError
+from labelassemble.models.pretrained import load_backbone, read_state_dict
 
 
 class DenseLayer(nn.Module):
@@ -133,30 +131,10 @@ class DenseNet(nn.Module):
         """
         state = {
             _current_name(key): value
-            for key, value in _read_state_dict(path).items()
+            for key, value in read_state_dict(path).items()
             if not key.startswith("classifier.")
         }
-        own = self.state_dict()
-        stem = state.get("features.conv0.weight")
-        if stem is not None and stem.dim() == 4:
-            channels = (stem.shape[1], own["features.conv0.weight"].shape[1])
-            if channels == (3, 1):
-                state["features.conv0.weight"] = stem.sum(dim=1, keepdim=True)
-            elif channels == (1, 3):
-                state["features.conv0.weight"] = stem.expand(-1, 3, -1, -1) / 3
-        # Files older than BatchNorm's counter lack it, and it plays no part with a fixed momentum.
-        missing = [key for key in own if key not in state and not key.endswith("num_batches_tracked")]
-        unexpected = [key for key in state if key not in own]
-        misshapen = [
-            f"{key} {list(state[key].shape)} for {list(own[key].shape)}"
-            for key in own
-            if key in state and state[key].shape != own[key].shape
-        ]
-        for what, keys in (("lacks", missing), ("has unknown", unexpected), ("has misshapen", misshapen)):
-            if keys:
-                more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
-                raise LabelAssembleError(f"{path}: {what} weights: {', '.join(keys[:3])}{more}")
-        self.load_state_dict(state, strict=False)
+        load_backbone(self, state, path, stem="features.conv0.weight")
 
 
 def densenet121(in_channels: int = 3) -> DenseNet:
@@ -177,39 +155,6 @@ def densenet201(in_channels: int = 3) -> DenseNet:
 def densenet_small(in_channels: int = 1) -> DenseNet:
     """Return a DenseNet for images of 16 to 64 pixels: 3x3 stem, growth 16, three blocks of 4 layers."""
     return DenseNet(in_channels, growth_rate=16, block_config=(4, 4, 4), stem_channels=32, small_stem=True)
-
-
-def _read_state_dict(path: Path) -> dict[str, Tensor]:
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise LabelAssembleError(f"{path}: no such file of pretrained weights") from None
-    except Exception as error:
-        raise LabelAssembleError(f"{path}: not a state dict that torch can load safely ({error})") from error
-    if isinstance(state, Mapping) and isinstance(state.get("description"), Mapping):
-        return _backbone_of_run(path, state)
-    if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):
-        state = state["state_dict"]
-    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise LabelAssembleError(f"{path}: not a state dict: expected names of parameters and their tensors")
-    return dict(state)
-
-
-def _backbone_of_run(path: Path, checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Return the backbone's weights of a checkpoint that `labelassemble train` left."""
-    prefix = "backbone."
-    state = {
-        key.removeprefix(prefix): value
-        for key, value in dict(checkpoint.get("model", {})).items()
-        if key.startswith(prefix) and isinstance(value, Tensor)
-    }
-    if not state:
-        raise LabelAssembleError(f"{path}: a checkpoint without the weights of a backbone")
-    if any(key.startswith("networks.") for key in state):
-        raise LabelAssembleError(
-            f"{path}: holds a backbone for each source (head multi_network), so there is not one to take"
-        )
-    return state
 
 
 def _current_name(key: str) -> str:

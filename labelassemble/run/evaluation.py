@@ -10,17 +10,20 @@ from labelassemble.data import Table, missing_files
 from labelassemble.errors import LabelAssembleError
 from labelassemble.evaluation import Evaluation
 from labelassemble.evaluation.assess import assess_external, assess_held_out
-from labelassemble.evaluation.comparison import Comparison
+from labelassemble.evaluation.comparison import Comparison, OverSeeds
 from labelassemble.evaluation.external import External, Part, prepare_external
 from labelassemble.run.folder import assemble_config, image_progress, load_trained, write_text
 
 
-def evaluate_run(run: Path, *, comparisons: Sequence[Comparison] = ()) -> Evaluation | None:
+def evaluate_run(
+    run: Path, *, comparisons: Sequence[Comparison] = (), over_seeds: OverSeeds | None = None
+) -> Evaluation | None:
     """Predict the validation and test images with the best checkpoint, evaluate, and write the report anew.
 
     Args:
         run: the folder of a run that has a best checkpoint.
         comparisons: other runs to show beside this one in the report.
+        over_seeds: ways of training compared over seeds, to open the report with.
 
     Returns:
         The evaluation on the test images; None if the run has none.
@@ -29,7 +32,7 @@ def evaluate_run(run: Path, *, comparisons: Sequence[Comparison] = ()) -> Evalua
         LabelAssembleError: the folder holds no finished epoch, or an image is gone.
     """
     trained = load_trained(run)
-    return assess_held_out(run, trained.network(), comparisons=comparisons)
+    return assess_held_out(run, trained.network(), comparisons=comparisons, over_seeds=over_seeds)
 
 
 def evaluate_on(

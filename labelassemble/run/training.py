@@ -19,9 +19,11 @@ from labelassemble.models import HEADS_BY_SOURCE, AssembleNet
 from labelassemble.run.evaluation import evaluate_run
 from labelassemble.run.folder import assemble_config, bad_files_of, environment, load_trained, write_text
 from labelassemble.training.checkpoint import load_newest
+from labelassemble.training.collapse import known_shares
 from labelassemble.training.display import Display
 from labelassemble.training.distributed import ALONE, Processes
 from labelassemble.training.loop import Outcome, Validation, fit
+from labelassemble.training.options import Sampling
 from labelassemble.training.sources import SourceLabels, ViewsWithSources, labels_by_source
 from labelassemble.training.start import Origin, freeze, read_origin, start_network
 from labelassemble.version import __version__
@@ -52,9 +54,10 @@ class _Start:
         table: all images.
         hidden: labels taken away by `hide`, for evaluation alone.
         exclusions: which classes exclude each other in each training image.
+        given_shares: share of positives among the training labels of each class that somebody gave.
         interest: classes by which the best checkpoint is chosen.
         train_targets: float32 [N, C] of the training images, NaN = unknown.
-        val_targets: likewise, of the validation images.
+        val_targets: likewise, of the validation images, without what is assumed: nothing is chosen by it.
         places: int64 [N], each training image's source, for a network that has a part a source.
         net: as it starts, on the CPU.
         origin: where it goes on from another run.
@@ -64,6 +67,7 @@ class _Start:
     table: Table
     hidden: Table | None
     exclusions: Exclusions
+    given_shares: list[float | None]
     interest: tuple[str, ...]
     train_targets: np.ndarray
     val_targets: np.ndarray
@@ -122,7 +126,12 @@ def train_run(
     processes.together(lambda: _write_start(config, run, start) if processes.first else None)
     net.to(device)
     choice = choose_backend(config.views, device)
-    _warn_of_balance(config, start, console)
+    sampling = options.sampling
+    if sampling == "auto":
+        sampling = "balanced" if start.exclusions else "shuffle"
+        why = "some classes" if start.exclusions else "no classes"
+        console.print(f"Batches are {sampling}: {why} exclude each other", highlight=False, soft_wrap=True)
+    _warn_of_balance(config, start, sampling, console)
     console.print(f"Views are made by {choice.name}: {choice.reason}", highlight=False, soft_wrap=True)
     train_paths: list[str] = table.paths[rows["train"]].tolist()
     view_options = config.views
@@ -140,8 +149,8 @@ def train_run(
         shard=processes.rank,
         shards=processes.count,
         parts=options.accumulate,
-        sources=None if options.sampling == "shuffle" else table.sources[rows["train"]].tolist(),
-        shares=options.sampling if isinstance(options.sampling, dict) else None,
+        sources=None if sampling == "shuffle" else table.sources[rows["train"]].tolist(),
+        shares=sampling if isinstance(sampling, dict) else None,
         device=device,
     )
     if start.places is not None:
@@ -171,17 +180,18 @@ def train_run(
             display=display,
             processes=processes,
             exclusions=start.exclusions,
+            given_shares=start.given_shares,
             until=until,
         )
     finished = outcome.early or outcome.epochs == options.epochs
     return Result(run, outcome, evaluate_run(run) if processes.first and finished else None)
 
 
-def _warn_of_balance(config: Config, start: _Start, console: Console) -> None:
+def _warn_of_balance(config: Config, start: _Start, sampling: Sampling, console: Console) -> None:
     """Say that shares of sources and pseudo-labels without exclusion cost in measurement."""
     pseudo = config.loss.pseudo_weight > 0 or config.loss.consistency_weight > 0
     several = len(set(start.table.sources[start.table.splits == "train"].tolist())) > 1
-    if config.train.sampling != "shuffle" and pseudo and several and not start.exclusions:
+    if sampling != "shuffle" and pseudo and several and not start.exclusions:
         console.print(
             "Warning: train.sampling gives small sources a larger share while pseudo-labels are learned and no classes "
             "exclude each other; in measurement that lowered the AUC. Say which classes exclude each other (exclusive "
@@ -237,9 +247,10 @@ def _prepare(
         table=table,
         hidden=assembly.hidden,
         exclusions=assembly.exclusions.select(train),
+        given_shares=known_shares(np.where(table.assumed[train], np.nan, targets[train])),
         interest=interest,
         train_targets=train_targets,
-        val_targets=targets[table.splits == "val"],
+        val_targets=np.where(table.assumed, np.float32(np.nan), targets)[table.splits == "val"],
         places=None if own is None else own.places,
         net=net,
         origin=origin,

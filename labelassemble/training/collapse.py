@@ -26,7 +26,7 @@ class CollapseWatch:
     Args:
         classes: names of the classes.
         positives: labelled positives of each, for the warning; None leaves them out.
-        known: share of positives among each class's known labels; None leaves out the second watch.
+        known: share of positives among each class's labels that somebody gave; None leaves out the second watch.
     """
 
     def __init__(
@@ -79,9 +79,9 @@ class CollapseWatch:
             self.over[index] = self.over[index] + 1 if too_often else 0
             if share is not None and expected is not None and self.over[index] == _EPOCHS:
                 warnings.append(
-                    f"unknown labels of '{name}' have been called present far more often than it is among known "
-                    f"ones for {_EPOCHS} epochs ({share:.1%} now against {expected:.1%}): if other classes exclude it, "
-                    "say so (exclusive of a source or of the taxonomy); loss.min_positives withholds pseudo-labels of "
-                    "rare classes"
+                    f"'{name}' has been called present in unknown labels far more often than in given ones for "
+                    f"{_EPOCHS} epochs ({share:.1%} now against {expected:.1%}): if other classes exclude it, say so "
+                    "(exclusive of a source or of the taxonomy); loss.min_positives withholds pseudo-labels of rare "
+                    "classes"
                 )
         return warnings

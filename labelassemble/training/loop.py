@@ -19,7 +19,7 @@ from labelassemble.loss import LossOptions, PartialLabelLoss
 from labelassemble.training.accumulate import split
 from labelassemble.training.batch_norm import synchronised
 from labelassemble.training.checkpoint import save_checkpoint
-from labelassemble.training.collapse import CollapseWatch, known_shares
+from labelassemble.training.collapse import CollapseWatch
 from labelassemble.training.display import Display
 from labelassemble.training.distributed import ALONE, Processes
 from labelassemble.training.ema import Ema
@@ -77,6 +77,7 @@ def fit(
     processes: Processes = ALONE,
     criterion: type[PartialLabelLoss] = PartialLabelLoss,
     exclusions: Exclusions | None = None,
+    given_shares: Sequence[float | None] | None = None,
     until: int | None = None,
 ) -> Outcome:
     """Train `net` and leave metrics.csv, checkpoints/last.pt and checkpoints/best.pt in `run`.
@@ -103,6 +104,8 @@ def fit(
         processes: that train together, each calling this with the same arguments but its own views.
         criterion: the class of the loss, made anew each epoch with these options.
         exclusions: which classes exclude each other in each training image.
+        given_shares: share of positives among the labels of each class that somebody gave, to warn where pseudo-labels
+            are positive far more often; None for no such warning.
         until: epochs after which this call ends, to be resumed later; None for all of them.
 
     Raises:
@@ -131,7 +134,7 @@ def fit(
     if processes.first:
         step_loss.tell_of_withheld(classes)
     tally = Tally(classes, train_paths, processes)
-    watch = CollapseWatch(classes, step_loss.positives, known_shares(train_targets))
+    watch = CollapseWatch(classes, step_loss.positives, given_shares)
     best, epoch, first_step, seconds = Best(), 0, 0, 0.0
     if resume is not None:
         net.load_state_dict(resume["model"])
@@ -213,7 +216,7 @@ def fit(
                     raise TrainingInterrupted(epoch, batch.step)
                 if counts.images == 0:  # all its files are bad
                     continue
-                seed_step(options.seed, epoch, batch.step, processes.rank)
+                seed_step(options.seed, epoch, batch.step, processes.rank, device)
                 optimizer.zero_grad(set_to_none=True)
                 record = torch.zeros(4 + 3 * len(classes), dtype=torch.float64, device=device)
                 for part in split(batch, options.accumulate, keep_empty=processes.count > 1):

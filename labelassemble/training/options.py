@@ -24,13 +24,13 @@ def _check_sampling(value: Any) -> Any:
             raise ValueError(f"the shares must add up to 1 at most, got {sum(value.values()):g}")
         if value:
             return value
-    if value not in ("shuffle", "balanced"):
-        raise ValueError("must be shuffle, balanced, or shares by source such as {clinic: 0.5}")
+    if value not in ("auto", "shuffle", "balanced"):
+        raise ValueError("must be auto, shuffle, balanced, or shares by source such as {clinic: 0.5}")
     return value
 
 
 Sampling: TypeAlias = Annotated[
-    Literal["shuffle", "balanced"] | dict[str, float], BeforeValidator(_check_sampling)
+    Literal["auto", "shuffle", "balanced"] | dict[str, float], BeforeValidator(_check_sampling)
 ]
 
 
@@ -45,7 +45,9 @@ class TrainOptions(BaseModel):
             gradients added; a step takes less memory and means the same (BatchNorm sees a part at a time).
         sampling: "shuffle" sees every image once a pass; "balanced" gives every source an even share of each batch, so
             that an epoch, of as many steps, sees the small sources several times and the large ones in part; a mapping
-            such as {clinic: 0.5} gives sources the share that it states, and the others what is left, evenly.
+            such as {clinic: 0.5} gives sources the share that it states, and the others what is left, evenly. "auto" is
+            "balanced" where classes exclude each other and "shuffle" where none do: without that knowledge
+            pseudo-labels gain nothing from balanced batches, or lose.
         lr: Adam's learning rate at the start.
         query_lr: learning rate of the class queries as a part of `lr`; 0 keeps them one-hot. Slow queries do not couple
             classes that share no images.

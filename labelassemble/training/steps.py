@@ -66,6 +66,10 @@ def steps_together(
         yield Step(batch, Counts(int(images), int(known), int(unknown), by_class), stopped > 0)
 
 
-def seed_step(seed: int, epoch: int, step: int, rank: int) -> None:
+def seed_step(seed: int, epoch: int, step: int, rank: int, device: torch.device) -> None:
     """Seed what the network itself draws (dropout, say), so that a resumed run draws the same."""
-    torch.manual_seed(int(np.random.SeedSequence([seed, epoch, step, rank]).generate_state(1, np.uint64)[0]))
+    state = int(np.random.SeedSequence([seed, epoch, step, rank]).generate_state(1, np.uint64)[0])
+    # torch.manual_seed also takes a stack trace for each kind of device that is not there, every step anew.
+    torch.default_generator.manual_seed(state)
+    if device.type == "cuda":
+        torch.cuda.manual_seed(state)

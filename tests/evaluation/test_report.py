@@ -79,7 +79,9 @@ def make_run(
         "sources": rng.choice(["nih", "<b>clinic</b>"], size),
     }
     folder.mkdir(parents=True, exist_ok=True)
-    Table(classes=classes, labels=labels, origins=assumed.astype(np.uint8), **texts).to_csv(folder / "table.csv")
+    Table(classes=classes, labels=labels, origins=assumed.astype(np.uint8), **texts).to_csv(
+        folder / "table.csv"
+    )
     noise = np.random.default_rng(seed).normal(size=(size, count))
     predictions = Predictions(
         classes=classes,

@@ -324,10 +324,6 @@ def test_a_part_that_labels_what_is_not_there(
             "queries and learn_queries are of the head class_query, but the head is linear",
         ),
         (
-            {"model": {"pretrained": "x.pth"}},
-            "pretrained needs a backbone of the library, but the backbone is cnn_small",
-        ),
-        (
             {"arms": [{"name": "full", "criterion": "released", "train": {"accumulate": 2}}]},
             "arm 'full': the released loss does not add up over parts of a batch, train.accumulate must be 1, got 2",
         ),

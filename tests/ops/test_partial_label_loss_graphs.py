@@ -133,14 +133,18 @@ def test_a_capability_that_the_processor_lacks_is_a_sentence() -> None:
     """torch itself would be killed by an illegal instruction; tests/cpp has the rule for every processor."""
     if run("import torch; assert not torch.cpu._is_avx512_supported()").returncode != 0:
         pytest.skip("the processor has everything that can be asked for")
-    result = run(CHECK.replace("torch.manual_seed(0)", "_extension.check_processor()"), ATEN_CPU_CAPABILITY="avx512")
+    result = run(
+        CHECK.replace("torch.manual_seed(0)", "_extension.check_processor()"), ATEN_CPU_CAPABILITY="avx512"
+    )
     assert result.returncode == 1
     assert "ATEN_CPU_CAPABILITY asks for avx512, which this processor does not have" in result.stderr
     command = [sys.executable, "-m", "labelassemble", "doctor"]
     environment = os.environ | {"ATEN_CPU_CAPABILITY": "avx512"}
     told = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert told.returncode == 2
-    assert told.stderr.startswith("labelassemble: the environment variable ATEN_CPU_CAPABILITY asks for avx512")
+    assert told.stderr.startswith(
+        "labelassemble: the environment variable ATEN_CPU_CAPABILITY asks for avx512"
+    )
     assert told.stderr.count("\n") == 1
 
 

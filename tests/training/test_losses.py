@@ -119,7 +119,7 @@ def test_calling_a_class_far_too_often_is_said_once_after_three_epochs() -> None
     assert watch.update([0.3, 0.9]) == []
     warnings = watch.update([0.31, 0.9])
     assert len(warnings) == 1
-    assert "'Edema' have been called present far more often" in warnings[0]
+    assert "'Edema' has been called present in unknown labels far more often" in warnings[0]
     assert "31.0% now against 5.0%" in warnings[0]
     assert watch.update([0.31, 0.9]) == []
     assert watch.update([0.14, 0.9]) == []  # within three times and 0.1
@@ -152,17 +152,18 @@ def test_a_training_that_ends_early_on_purpose_goes_on_the_same(small_sources: P
 @pytest.mark.parametrize(
     ("overrides", "warns"),
     [
-        ([], True),
-        (["train.sampling=shuffle"], False),
-        (["loss.pseudo_weight=0", "loss.consistency_weight=0"], False),
-        (["sources.0.exclusive=all", "sources.1.exclusive=all"], False),
+        (["train.sampling=balanced"], True),
+        (["train.sampling={north: 0.5}"], True),
+        ([], False),
+        (["train.sampling=balanced", "loss.pseudo_weight=0", "loss.consistency_weight=0"], False),
+        (["train.sampling=balanced", "sources.0.exclusive=all"], False),
     ],
 )
 def test_shares_with_pseudo_labels_and_no_rule_are_a_warning(
     small_sources: Path, overrides: list[str], warns: bool
 ) -> None:
     console = Console(width=400, file=io.StringIO())
-    config = _config(small_sources, "train.sampling=balanced", *overrides)
+    config = _config(small_sources, *overrides)
     train_run(config, small_sources / "run", resume=False, console=console, until=1)
     assert isinstance(console.file, io.StringIO)
     assert ("no classes exclude each other" in console.file.getvalue()) == warns
@@ -176,3 +177,61 @@ def test_a_source_without_training_images_cannot_have_a_share(small_sources: Pat
         LabelAssembleError, match="no source 'nort' has training images, did you mean 'north'"
     ):
         train_run(config, small_sources / "run", resume=False, console=Console(quiet=True))
+
+
+def test_validation_counts_no_assumed_label(small_sources: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from labelassemble.run import training
+
+    given: list[np.ndarray] = []
+    original = training.fit
+
+    def noting(net: nn.Module, views: Any, validation: Any, **options: Any) -> Any:
+        given.append(validation.targets)
+        return original(net, views, validation, **options)
+
+    monkeypatch.setattr(training, "fit", noting)
+    overrides = ["sources.0.exclusive=all", "sources.1.assume={square: negative}"]
+    train_run(
+        _config(small_sources, *overrides),
+        small_sources / "run",
+        resume=False,
+        console=Console(quiet=True),
+        until=1,
+    )
+    (targets,) = given
+    known = ~np.isnan(targets)
+    assert known.any(axis=0).all()
+    assert (known.sum(axis=1) == 1).all()  # what its own source labels, and no more
+
+
+@pytest.mark.parametrize(
+    ("overrides", "mixes", "said"),
+    [
+        ([], False, "Batches are shuffle: no classes exclude each other"),
+        (["sources.0.exclusive=all"], True, "Batches are balanced: some classes exclude each other"),
+    ],
+)
+def test_automatic_sampling_goes_by_the_rules(
+    small_sources: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    overrides: list[str],
+    mixes: bool,
+    said: str,
+) -> None:
+    from labelassemble.run import training
+
+    given: list[Any] = []
+    original = training.open_views
+
+    def noting(*arguments: Any, **options: Any) -> Any:
+        given.append(options["sources"])
+        return original(*arguments, **options)
+
+    monkeypatch.setattr(training, "open_views", noting)
+    console = Console(width=400, file=io.StringIO())
+    config = _config(small_sources, "train.epochs=1", *overrides)
+    assert config.train.sampling == "auto"
+    train_run(config, small_sources / "run", resume=False, console=console, until=1)
+    assert (given[0] is not None) == mixes
+    assert isinstance(console.file, io.StringIO)
+    assert said in console.file.getvalue()

@@ -1,0 +1,86 @@
+"""Weights that a backbone starts with: a state dict, or the backbone in the checkpoint of a run."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from labelassemble.errors import LabelAssembleError
+
+
+def load_backbone(network: nn.Module, state: Mapping[str, Tensor], path: Path, *, stem: str) -> None:
+    """Load the weights of a backbone, from grey to colour images or back where the stem asks for it.
+
+    A 3-channel stem in the file fits a 1-channel network as the sum over its channels, a 1-channel stem fits a
+    3-channel network as a third of it for each channel.
+
+    Args:
+        network: the backbone.
+        state: parameters and buffers by name.
+        path: where they come from, for the message.
+        stem: name of the first convolution's weights.
+
+    Raises:
+        LabelAssembleError: keys or shapes that do not fit, by name.
+    """
+    state, own = dict(state), network.state_dict()
+    first = state.get(stem)
+    if first is not None and first.dim() == 4:
+        channels = (first.shape[1], own[stem].shape[1])
+        if channels == (3, 1):
+            state[stem] = first.sum(dim=1, keepdim=True)
+        elif channels == (1, 3):
+            state[stem] = first.expand(-1, 3, -1, -1) / 3
+    # Files older than BatchNorm's counter lack it, and it plays no part with a fixed momentum.
+    missing = [key for key in own if key not in state and not key.endswith("num_batches_tracked")]
+    unexpected = [key for key in state if key not in own]
+    misshapen = [
+        f"{key} {list(state[key].shape)} for {list(own[key].shape)}"
+        for key in own
+        if key in state and state[key].shape != own[key].shape
+    ]
+    for what, keys in (("lacks", missing), ("has unknown", unexpected), ("has misshapen", misshapen)):
+        if keys:
+            more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
+            raise LabelAssembleError(f"{path}: {what} weights: {', '.join(keys[:3])}{more}")
+    network.load_state_dict(state, strict=False)
+
+
+def read_state_dict(path: Path) -> dict[str, Tensor]:
+    """Return the tensors of a file by name; of a checkpoint of `labelassemble train`, those of its backbone.
+
+    Raises:
+        LabelAssembleError: no such file, not a state dict, no backbone or several in it.
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise LabelAssembleError(f"{path}: no such file of pretrained weights") from None
+    except Exception as error:
+        raise LabelAssembleError(f"{path}: not a state dict that torch can load safely ({error})") from error
+    if isinstance(state, Mapping) and isinstance(state.get("description"), Mapping):
+        return _backbone_of_run(path, state)
+    if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):
+        state = state["state_dict"]
+    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise LabelAssembleError(f"{path}: not a state dict: expected names of parameters and their tensors")
+    return dict(state)
+
+
+def _backbone_of_run(path: Path, checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Return the backbone's weights of a checkpoint that `labelassemble train` left."""
+    prefix = "backbone."
+    state = {
+        key.removeprefix(prefix): value
+        for key, value in dict(checkpoint.get("model", {})).items()
+        if key.startswith(prefix) and isinstance(value, Tensor)
+    }
+    if not state:
+        raise LabelAssembleError(f"{path}: a checkpoint without the weights of a backbone")
+    if any(key.startswith("networks.") for key in state):
+        raise LabelAssembleError(
+            f"{path}: holds a backbone for each source (head multi_network), so there is not one to take"
+        )
+    return state
