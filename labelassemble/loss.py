@@ -89,9 +89,11 @@ def _class_vector(name: str, values: Tensor | Sequence[float] | None) -> Tensor 
     return vector
 
 
-def _class_matrix(exclusive: Tensor | None) -> Tensor | None:
+def _class_matrix(exclusive: Tensor | Sequence[Sequence[bool]] | None) -> Tensor | None:
     if exclusive is None:
         return None
+    if not isinstance(exclusive, Tensor):
+        exclusive = torch.as_tensor(exclusive).bool()
     if exclusive.dim() != 2 or exclusive.shape[0] != exclusive.shape[1] or exclusive.dtype != torch.bool:
         raise LabelAssembleError(
             f"exclusive must be bool [C, C], got {exclusive.dtype} of shape {list(exclusive.shape)}"
@@ -175,7 +177,7 @@ class PartialLabelLoss(nn.Module):
         reduction: Reduction = "mean",
         strong_known: bool = False,
         known_mean: Literal["entry", "class"] = "entry",
-        exclusive: Tensor | None = None,
+        exclusive: Tensor | Sequence[Sequence[bool]] | None = None,
     ) -> None:
         super().__init__()
         if not 0 < threshold < 1:
@@ -305,7 +307,13 @@ class PartialLabelLoss(nn.Module):
         known_by_class: Tensor | None = None
         if counts is not None:
             k, u = own_known.new_tensor([max(counts.known, 1), max(counts.unknown, 1)]).unbind()
-            if counts.known_by_class is not None:
+            if self.known_mean == "class":
+                classes = logits_weak.shape[1]
+                if counts.known_by_class is None or len(counts.known_by_class) != classes:
+                    raise LabelAssembleError(
+                        f"known_mean class needs counts.known_by_class of all {classes} classes, "
+                        f"got {counts.known_by_class}"
+                    )
                 known_by_class = own_known.new_tensor(counts.known_by_class)
         elif self.reduction == "mean":
             k, u = own_known.clamp(min=1), own_unknown.clamp(min=1)
@@ -420,7 +428,8 @@ class PartialLabelLoss(nn.Module):
             f"threshold={self.threshold}, temperature={self.temperature}, "
             f"pseudo_weight={self.pseudo_weight}, consistency_weight={self.consistency_weight}, "
             f"detach_target={self.detach_target}, reduction={self.reduction!r}, "
-            f"strong_known={self.strong_known}, known_mean={self.known_mean!r}"
+            f"strong_known={self.strong_known}, known_mean={self.known_mean!r}, "
+            f"exclusive={self.exclusive is not None}"
         )
 
 

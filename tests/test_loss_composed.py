@@ -195,6 +195,12 @@ def test_wrong_options_are_one_sentence() -> None:
         PartialLabelLoss(known_mean="row")  # type: ignore[arg-type]
     with pytest.raises(LabelAssembleError, match="known_mean class needs reduction mean, got 'sum'"):
         PartialLabelLoss(known_mean="class", reduction="sum")
+    counts = LossCounts(3, 3)
+    with pytest.raises(LabelAssembleError, match=r"needs counts\.known_by_class of all 3 classes, got None"):
+        PartialLabelLoss(known_mean="class").terms(torch.zeros(2, 3), None, torch.zeros(2, 3), counts=counts)
+    assert PartialLabelLoss(exclusive=[[False, True], [True, False]]).exclusive is not None
+    with pytest.raises(RuntimeError, match=r"exclusive must be bool, got torch\.float32"):
+        PartialLabelLoss().terms(torch.zeros(2, 2), None, torch.zeros(2, 2), exclusive=torch.ones(2, 2))
     with pytest.raises(LabelAssembleError, match=r"exclusive must be bool \[C, C\], got torch.float32"):
         PartialLabelLoss(exclusive=torch.eye(3))
     with pytest.raises(LabelAssembleError, match="must be symmetric, and no class can exclude itself"):

@@ -73,6 +73,12 @@ def name_source(options: SourceOptions, table: Table, taxonomy: Taxonomy | None)
     exclusive = options.exclusive
     if exclusive is not None and exclusive != "all":
         exclusive = tuple(tuple(canonical(name, ", exclusive") for name in group) for group in exclusive)
+        for group, written in zip(exclusive, options.exclusive or (), strict=True):
+            if len(set(group)) < len(group):
+                raise LabelAssembleError(
+                    f"source '{source}', exclusive: a group must name two or more different classes, got "
+                    f"{', '.join(written)}"
+                )
     uncertain = {
         name if name == "default" else canonical(name, ", uncertain"): policy
         for name, policy in options.uncertain.items()

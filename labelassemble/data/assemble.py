@@ -99,15 +99,32 @@ def assemble(
         check_names(source, list(dict.fromkeys([*union, *chosen])))
     policies = _policies(named, chosen)
     quotas = [(_source_names(source), source.labelled) for source in named if source.labelled]
-    rules = _exclusion_rules(named, chosen, taxonomy)
+    # A class that is left out may exclude one that is not, so its labels are needed until that is said.
+    wide = _with_rivals(named, chosen, union, taxonomy)
+    rules = _exclusion_rules(named, wide, taxonomy)
     parts = []
     while named:
         # each reader's table goes as soon as it is used: at millions of rows they would fill the memory
-        parts.append(_part(named.pop(0), chosen, split.seed, taxonomy))
-    table, hidden = _joined(parts, chosen)
+        parts.append(_part(named.pop(0), wide, split.seed, taxonomy))
+    table, hidden = _joined(parts, wide, chosen)
     del parts
     found = find_duplicates(table.paths, duplicates, workers=workers, progress=progress)
-    return _finished(table, hidden, found, policies, quotas, rules, split)
+    return _finished(table, hidden, found, policies, quotas, rules, chosen, split)
+
+
+def _with_rivals(
+    named: Sequence[NamedSource], chosen: Sequence[str], union: Sequence[str], taxonomy: Taxonomy | None
+) -> list[str]:
+    """Return the chosen classes and after them those of the sources that exclude one of them somewhere."""
+    every = [*chosen, *(name for name in union if name not in chosen)]
+    if len(every) == len(chosen):
+        return every
+    rules = _exclusion_rules(named, every, taxonomy)
+    matrix = rules.everywhere.copy()
+    for _, _, own in rules.sources:
+        matrix |= own
+    rivals: NDArray[np.bool_] = np.logical_or.reduce(matrix[: len(chosen)], axis=0)
+    return [name for index, name in enumerate(every) if index < len(chosen) or rivals[index]]
 
 
 @dataclass(frozen=True)
@@ -122,8 +139,8 @@ class _ExclusionRules:
     everywhere: NDArray[np.bool_]
     sources: tuple[tuple[str, tuple[str, ...], NDArray[np.bool_]], ...]
 
-    def of_rows(self, sources: NDArray[np.str_], image: NDArray[np.int64]) -> Exclusions:
-        """Return what holds for each image of a table: the rules of all sources that hold it.
+    def holding(self, sources: NDArray[np.str_], image: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Return which of the sources with rules hold each image of a table, bool [M, S].
 
         Args:
             sources: The source of each row, text [N].
@@ -133,8 +150,12 @@ class _ExclusionRules:
         held = np.zeros((count, len(self.sources)), dtype=np.bool_)
         for index, (_, names, _) in enumerate(self.sources):
             held[image[np.isin(sources, np.array(names))], index] = True
+        return held
+
+    def of_rows(self, held: NDArray[np.bool_]) -> Exclusions:
+        """Return what holds for each image: the rules of all sources that hold it."""
         if not self.sources:
-            return Exclusions(self.everywhere[None], np.zeros(count, dtype=np.int64))
+            return Exclusions(self.everywhere[None], np.zeros(len(held), dtype=np.int64))
         patterns, rows = np.unique(held, axis=0, return_inverse=True)
         matrices = np.repeat(self.everywhere[None], len(patterns), axis=0)
         for index, (_, _, matrix) in enumerate(self.sources):
@@ -238,8 +259,14 @@ def _part(source: NamedSource, classes: Sequence[str], seed: int, taxonomy: Taxo
     return _Part(texts, labels, origins, hidden)
 
 
-def _joined(parts: Sequence[_Part], classes: Sequence[str]) -> tuple[Table, NDArray[np.int8] | None]:
-    """Return the table, its splits as published, and the hidden labels; empties the parts as it goes."""
+def _joined(
+    parts: Sequence[_Part], classes: Sequence[str], chosen: Sequence[str]
+) -> tuple[Table, NDArray[np.int8] | None]:
+    """Return the table, its splits as published, and the hidden labels; empties the parts as it goes.
+
+    Raises:
+        LabelAssembleError: One of the `chosen` classes is labelled by no source.
+    """
     texts = {name: concatenate_text([part.texts.pop(name) for part in parts]) for name in TEXT_FIELDS}
     hidden = None
     if any(part.hidden is not None for part in parts):
@@ -249,7 +276,7 @@ def _joined(parts: Sequence[_Part], classes: Sequence[str]) -> tuple[Table, NDAr
     one = len(parts) == 1
     labels = parts[0].labels if one else np.concatenate([part.labels for part in parts])
     origins = parts[0].origins if one else np.concatenate([part.origins for part in parts])
-    for column, name in enumerate(classes):
+    for column, name in enumerate(chosen):  # which come first
         labelled = (labels[:, column] != UNKNOWN) & (origins[:, column] != LabelOrigin.ASSUME)
         if not labelled.any():
             raise LabelAssembleError(
@@ -265,13 +292,18 @@ def _finished(
     policies: dict[str, dict[str, UncertainPolicy]],
     quotas: Sequence[tuple[tuple[str, ...], dict[str, int]]],
     rules: _ExclusionRules,
+    chosen: Sequence[str],
     options: SplitOptions,
 ) -> Assembly:
-    """Return the assembly of a table whose splits are still the published ones and whose duplicates are still rows."""
+    """Return the assembly of a table whose splits are still the published ones and whose duplicates are still rows.
+
+    Its classes are the `chosen` ones and those that exclude one of them; the latter are left out in the end.
+    """
     groups = joined_groups(table.groups, found.image, found.alike)
     divided = split_by_group(table.splits, groups, options)
     merged = merge_labels(found.image, table.labels, table.origins)
-    exclusions = rules.of_rows(table.sources, pd.factorize(found.image)[0])
+    held = rules.holding(table.sources, pd.factorize(found.image)[0])
+    exclusions = rules.of_rows(held)
     kept = merged.keep
     moved = kept[divided.moved[kept]]
     moves = row_frame(table, name=moved).rename(columns={"name_source": "source"})
@@ -295,6 +327,11 @@ def _finished(
     labels, origins, clashes = apply_exclusions(table.labels, table.origins, exclusions)
     table = replace(table, labels=labels, origins=origins)
     conflicts = pd.concat([conflicts, _exclusion_conflicts(table, clashes)], ignore_index=True)
+    if len(chosen) < len(table.classes):
+        table, count = table.select_classes(chosen), len(chosen)
+        hidden = None if hidden is None else hidden[:, :count]
+        exclusions = Exclusions(exclusions.matrices[:, :count, :count], exclusions.rows)
+        conflicts = conflicts[conflicts["class"].isin(chosen)].reset_index(drop=True)
     report = AssemblyReport(
         coverage=table.coverage(),
         assumed=table.assumed_counts(),
@@ -303,7 +340,7 @@ def _finished(
         alike=alike,
         conflicts=conflicts,
         moved=moves,
-        notes=(*_notes(table, unread), *_rule_notes(table, rules)),
+        notes=(*_notes(table, unread), *_rule_notes(table, rules, held)),
     )
     return Assembly(table, report, exclusions, policies, _hidden_table(table, hidden))
 
@@ -368,13 +405,12 @@ def _notes(table: Table, unread: Sequence[str]) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def _rule_notes(table: Table, rules: _ExclusionRules) -> list[str]:
+def _rule_notes(table: Table, rules: _ExclusionRules, held: NDArray[np.bool_]) -> list[str]:
     """Return a sentence for each rule about exclusion that touches no image."""
     excluded = table.origins == LabelOrigin.EXCLUSIVE
     notes = []
-    for name, names, matrix in rules.sources:
-        rows = np.isin(table.sources, np.array(names))
-        if not excluded[rows].any():
+    for index, (name, _, matrix) in enumerate(rules.sources):
+        if not excluded[held[:, index]].any():
             reason = (
                 "the table has one class"
                 if not matrix.any()

@@ -8,12 +8,40 @@ from typing import Annotated, Final, Literal, Self
 import numpy as np
 import yaml
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    model_validator,
+)
 
 from labelassemble.errors import LabelAssembleError, did_you_mean
 
 SHIPPED: Final = ("thorax", "skin")
 """Taxonomies inside the package, to be named instead of a file."""
+
+
+def _names_or_all(value: object) -> object:
+    if value == "all" or (isinstance(value, (list, tuple)) and all(isinstance(name, str) for name in value)):
+        if value != "all" and len(set(value)) < len(value):
+            raise ValueError(f"must name each class once, got {list(value)}")
+        return value
+    raise ValueError(f"must be all, or names of classes such as [nevus, keratosis], got {value!r}")
+
+
+def _groups(value: object) -> object:
+    """Return groups of names; a plain list of names is one group, as in a source's option."""
+    groups = value if isinstance(value, (list, tuple)) else None
+    if groups and all(isinstance(name, str) for name in groups):
+        groups = [groups]
+    if groups is None or not all(
+        isinstance(group, (list, tuple)) and all(isinstance(name, str) for name in group) for group in groups
+    ):
+        raise ValueError(f"must be groups of classes such as [[melanoma, nevus]], got {value!r}")
+    return groups
 
 
 class TaxonomyClass(BaseModel):
@@ -32,7 +60,7 @@ class TaxonomyClass(BaseModel):
     name: Annotated[str, Field(min_length=1)]
     synonyms: tuple[str, ...] = ()
     implies: tuple[str, ...] = ()
-    excludes: Literal["all"] | tuple[str, ...] = ()
+    excludes: Annotated[Literal["all"] | tuple[str, ...], BeforeValidator(_names_or_all)] = ()
 
 
 class Taxonomy(BaseModel):
@@ -54,7 +82,7 @@ class Taxonomy(BaseModel):
     classes: tuple[TaxonomyClass, ...]
     no_finding: str | None = None
     exempt: tuple[str, ...] = ()
-    exclusive: tuple[tuple[str, ...], ...] = ()
+    exclusive: Annotated[tuple[tuple[str, ...], ...], BeforeValidator(_groups)] = ()
     _names: dict[str, str] = PrivateAttr(default_factory=dict)
     _pairs: frozenset[tuple[str, str]] = PrivateAttr(default=frozenset())
 

@@ -34,6 +34,8 @@ def excluded(
             f"exclusive must have the shape [C, C] or [B, C, C] of logits {list(logits_weak.shape)}, "
             f"got {list(exclusive.shape)}"
         )
+    if exclusive.dtype != torch.bool:
+        raise RuntimeError(f"exclusive must be bool, got {exclusive.dtype}")
     with torch.no_grad():
         known = known_mask(targets)
         called = logits_weak.detach().float()

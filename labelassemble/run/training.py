@@ -27,6 +27,7 @@ from labelassemble.training.options import Sampling
 from labelassemble.training.sources import SourceLabels, ViewsWithSources, labels_by_source
 from labelassemble.training.start import Origin, freeze, read_origin, start_network
 from labelassemble.version import __version__
+from labelassemble.views.balance import even_shares
 from labelassemble.views.batch import Views
 from labelassemble.views.choice import choose_backend, open_views
 
@@ -57,7 +58,7 @@ class _Start:
         given_shares: share of positives among the training labels of each class that somebody gave.
         interest: classes by which the best checkpoint is chosen.
         train_targets: float32 [N, C] of the training images, NaN = unknown.
-        val_targets: likewise, of the validation images, without what is assumed: nothing is chosen by it.
+        val_targets: likewise, of the validation images, without what is assumed or uncertain: nothing is chosen by it.
         places: int64 [N], each training image's source, for a network that has a part a source.
         net: as it starts, on the CPU.
         origin: where it goes on from another run.
@@ -225,6 +226,8 @@ def _prepare(
         raise LabelAssembleError(
             "no image is in the training split: check the sources' split columns and split.val, split.test"
         )
+    if isinstance(config.train.sampling, dict):  # before anything is written
+        even_shares(list(dict.fromkeys(table.sources[train].tolist())), config.train.sampling)
     console.print(assembly.report.to_text(), highlight=False, markup=False, soft_wrap=True)
     missing = missing_files(table.paths)  # few of them are left out as they are met, like other bad files
     if missing and (
@@ -247,10 +250,10 @@ def _prepare(
         table=table,
         hidden=assembly.hidden,
         exclusions=assembly.exclusions.select(train),
-        given_shares=known_shares(np.where(table.assumed[train], np.nan, targets[train])),
+        given_shares=known_shares(_given_targets(table, targets)[train]),
         interest=interest,
         train_targets=train_targets,
-        val_targets=np.where(table.assumed, np.float32(np.nan), targets)[table.splits == "val"],
+        val_targets=_given_targets(table, targets)[table.splits == "val"],
         places=None if own is None else own.places,
         net=net,
         origin=origin,
@@ -335,6 +338,11 @@ def _targets(
             soft_wrap=True,
         )
     return targets, own.targets, own
+
+
+def _given_targets(table: Table, targets: np.ndarray) -> np.ndarray:
+    """Return targets [N, C] that somebody gave as present or absent; NaN where they are assumed or uncertain too."""
+    return np.where(table.known & ~table.assumed, targets, np.float32(np.nan))
 
 
 def _description(config: Config, net: AssembleNet, interest: Sequence[str]) -> dict[str, str]:

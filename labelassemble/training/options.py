@@ -17,6 +17,7 @@ class PlateauOptions(BaseModel):
 def _check_sampling(value: Any) -> Any:
     """Return the option as it is, or raise a sentence about the whole of it, not about one of its forms."""
     if isinstance(value, dict):
+        value = {name if isinstance(name, str) else str(name): share for name, share in value.items()}
         for name, share in value.items():
             if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 < share <= 1:
                 raise ValueError(f"the share of '{name}' must be above 0 and at most 1, got {share!r}")

@@ -13,9 +13,9 @@ _SALT = 0x62616C  # keeps these shuffles apart from those of a table without sou
 class BalancedOrder:
     """An endless row of batches that the sources share as stated.
 
-    Every batch is full. Where a share is no whole number of images the sources take turns, so that after any number of
-    batches none is an image or more away from its share. Each source is gone through pass after pass, shuffled anew for
-    each, so a small one comes round more often than a large one, within a batch too if its share is larger than itself.
+    Every batch is full. Where a share is no whole number of images the sources take turns: the images of all of them
+    come in the order in which they are due. Each source is gone through pass after pass, shuffled anew for each, so a
+    small one comes round more often than a large one, within a batch too if its share is larger than itself.
 
     Batch `step` is a function of (seed, step) alone.
 
@@ -41,6 +41,9 @@ class BalancedOrder:
         self._shares = np.array([whole[name] for name in order])
         self._batch_size = batch_size
         self._seed = seed
+        self._last: dict[
+            int, tuple[int, NDArray[np.int64]]
+        ] = {}  # the pass and order of each source used last
 
     def batch(self, step: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return rows and passes of the batch of `step`, counted since training began; the sources in turn."""
@@ -76,9 +79,19 @@ class BalancedOrder:
         passes = places // len(rows)
         taken = np.empty_like(places)
         for one in np.unique(passes):
-            shuffled = np.random.default_rng([self._seed, _SALT, source, one]).permutation(rows)
+            shuffled = self._shuffled(source, int(one))
             taken[passes == one] = shuffled[places[passes == one] - one * len(rows)]
         return taken, passes
+
+    def _shuffled(self, source: int, one_pass: int) -> NDArray[np.int64]:
+        """Return the rows of a source in the order of a pass; steps of one pass follow one another, so it is kept."""
+        last, shuffled = self._last.get(source, (-1, self._rows[source]))
+        if last != one_pass:
+            shuffled = np.random.default_rng([self._seed, _SALT, source, one_pass]).permutation(
+                self._rows[source]
+            )
+            self._last[source] = one_pass, shuffled
+        return shuffled
 
 
 def even_shares(sources: Sequence[str], shares: Mapping[str, float]) -> dict[str, float]:

@@ -349,3 +349,65 @@ def test_the_shipped_skin_taxonomy_knows_published_names_and_that_a_lesion_has_o
     assert [skin.canonical(name, "") for name in ("akiec", "bcc", "bkl", "df", "mel", "nv", "vasc")] == names
     matrix = skin.excluding(skin.names)
     assert (matrix == ~np.eye(len(skin.names), dtype=np.bool_)).all()
+
+
+def test_a_class_that_is_left_out_still_excludes(tmp_path: Path) -> None:
+    clinic = source(tmp_path, "clinic", "path,melanoma\n1.png,1\n2.png,0\n")
+    archive = source(tmp_path, "archive", "path,nevus,ulceration\n3.png,1,1\n4.png,0,\n")
+    whole = assemble([clinic, archive], taxonomy=SKIN)
+    some = assemble([clinic, archive], taxonomy=SKIN, classes=["melanoma"])
+    assert some.table.classes == ("melanoma",)
+    assert some.table == whole.table.select_classes(["melanoma"])
+    assert some.exclusions.matrices.shape == (1, 1, 1)
+    ruled = archive.model_copy(update={"exclusive": "all"})
+    assert assemble([clinic, ruled], classes=["melanoma"]).table.labels[:, 0].tolist() == [1, 0, 0, -1]
+    hidden = archive.model_copy(update={"hide": ("nevus",)})
+    assembly = assemble([clinic, hidden], taxonomy=SKIN, classes=["melanoma"])
+    assert assembly.table.labels[:, 0].tolist() == [1, 0, -1, -1]
+    assert assembly.hidden is None or not len(assembly.hidden)
+
+
+def test_a_rule_of_a_source_whose_images_another_has_too_is_not_called_idle(tmp_path: Path) -> None:
+    (tmp_path / "clinic.csv").write_text("path,eight\n1.png,\n2.png,1\n9.png,0\n")
+    (tmp_path / "archive.csv").write_text("path,one\n1.png,1\n2.png,0\n")
+    sources = [
+        CsvSource.model_validate({"name": "clinic", "path": tmp_path / "clinic.csv"}),
+        CsvSource.model_validate({"name": "archive", "path": tmp_path / "archive.csv", "exclusive": "all"}),
+    ]
+    for order in (sources, sources[::-1]):
+        assembly = assemble(order)
+        assert (assembly.table.origins == 4).sum() == 1
+        assert not [note for note in assembly.report.notes if "changes no label" in note]
+
+
+@pytest.mark.parametrize(
+    ("classes", "rules", "message"),
+    [
+        ({"excludes": "Al"}, {}, "must be all, or names of classes such as [nevus, keratosis], got 'Al'"),
+        ({"excludes": None}, {}, "must be all, or names of classes"),
+        ({"excludes": ["nevus", "nevus"]}, {}, "must name each class once"),
+        ({}, {"exclusive": "all"}, "must be groups of classes such as [[melanoma, nevus]], got 'all'"),
+        ({}, {"exclusive": [["melanoma"], "nevus"]}, "must be groups of classes"),
+    ],
+)
+def test_a_rule_of_another_form_is_one_sentence(
+    tmp_path: Path, classes: dict[str, object], rules: dict[str, object], message: str
+) -> None:
+    import yaml
+
+    values = {"classes": [{"name": "melanoma"} | classes, {"name": "nevus"}]} | rules
+    (tmp_path / "skin.yaml").write_text(yaml.safe_dump(values))
+    with pytest.raises(LabelAssembleError) as caught:
+        Taxonomy.load(tmp_path / "skin.yaml")
+    assert message in str(caught.value)
+    assert "literal" not in str(caught.value)
+
+
+def test_a_plain_list_is_one_group_and_spellings_of_one_class_are_not_two(tmp_path: Path) -> None:
+    flat = Taxonomy.model_validate(SKIN.model_dump() | {"exclusive": ["melanoma", "nevus"]})
+    assert flat.excluding(("melanoma", "nevus")).tolist() == [[False, True], [True, False]]
+    text = "path,melanoma,nevus\n1.png,0,1\n2.png,1,0\n"
+    with pytest.raises(
+        LabelAssembleError, match="exclusive: a group must name two or more different classes"
+    ):
+        assemble([source(tmp_path, "s", text, exclusive=[["melanoma", "mel"]])], taxonomy=SKIN)

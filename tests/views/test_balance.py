@@ -124,3 +124,30 @@ def test_an_epoch_goes_on_where_the_last_one_ended(steps: int | None) -> None:
         if sources[row] == "source 1"
     ]
     assert len(set(large[:30])) == 30
+
+
+def test_steps_may_be_asked_for_in_any_order() -> None:
+    sources = _sources([7, 40, 15])
+    whole = BalancedOrder(sources, batch_size=12, seed=3)
+    want = [whole.batch(step) for step in range(12)]
+    for step in (11, 0, 5, 4, 11):
+        rows, passes = BalancedOrder(sources, batch_size=12, seed=3).batch(step)
+        again_rows, again_passes = whole.batch(step)
+        for got in ((rows, passes), (again_rows, again_passes)):
+            assert got[0].tolist() == want[step][0].tolist()
+            assert got[1].tolist() == want[step][1].tolist()
+
+
+def test_an_order_is_made_once_a_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+    original = np.random.default_rng
+
+    def noting(seed: list[int]) -> np.random.Generator:
+        made.append(tuple(seed))
+        return original(seed)
+
+    sources = ["a"] * 500 + ["b"] * 500
+    order = Order(1000, batch_size=10, seed=0, sources=sources)
+    monkeypatch.setattr(np.random, "default_rng", noting)
+    order.epoch(0)
+    assert len(made) == 2
