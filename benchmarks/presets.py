@@ -49,6 +49,7 @@ class Arm:
     archives: bool = True
     exclusive: bool = False  # the sources say `exclusive: all`, where that is true of the data set
     of_exclusion: bool = False  # about exclusion: left out where no class excludes another
+    of_no_exclusion: bool = False  # about its absence: left out where classes exclude each other
 
 
 @dataclass(frozen=True)
@@ -89,8 +90,8 @@ class Job:
 _KNOWN_ALONE = ("loss.pseudo_weight=0", "loss.consistency_weight=0")
 
 
-def _without(*changes: str, exclusive: bool = True, of_exclusion: bool = False) -> Arm:
-    return Arm("recommended", changes, exclusive=exclusive, of_exclusion=of_exclusion)
+def _without(*changes: str, exclusive: bool = True, **about: bool) -> Arm:
+    return Arm("recommended", changes, exclusive=exclusive, **about)
 
 
 ARMS = {
@@ -98,10 +99,11 @@ ARMS = {
     "alone_strong": Arm("paper", (*_KNOWN_ALONE, "loss.strong_known=true"), archives=False),
     "paper": Arm("paper"),
     "recommended": _without(),
-    "no_exclusive_sources": _without(exclusive=False, of_exclusion=True),
-    "no_rule_shuffle": _without("train.sampling=shuffle", exclusive=False, of_exclusion=True),
+    "no_rule": _without(exclusive=False, of_exclusion=True),
+    "no_rule_balanced": _without("train.sampling=balanced", exclusive=False, of_exclusion=True),
     "no_exclusive_loss": _without("loss.exclusive=false", of_exclusion=True),
-    "shuffle": _without("train.sampling=shuffle"),
+    "shuffle": _without("train.sampling=shuffle", of_exclusion=True),
+    "balanced": _without("train.sampling=balanced", of_no_exclusion=True),
     "clinic_half": _without("train.sampling={clinic: 0.5}"),
     "no_strong_known": _without("loss.strong_known=false"),
     "no_query_lr": _without("train.query_lr=1"),
@@ -289,7 +291,7 @@ def make_jobs(given: argparse.Namespace) -> list[Job]:
             jobs += [
                 make_job(name, arm, seed, images, folder, given.work, given.backbone)
                 for arm in given.arms
-                if DATASETS[name].exclusive or not ARMS[arm].of_exclusion
+                if not (ARMS[arm].of_no_exclusion if DATASETS[name].exclusive else ARMS[arm].of_exclusion)
             ]
     return jobs
 
