@@ -21,7 +21,7 @@ def demo(
         typer.Option(
             min=1, help="Repeat with this many seeds; the default takes about two minutes on two busy cores."
         ),
-    ] = 3,
+    ] = 4,
     clinic_images: Annotated[
         int, typer.Option(help="Images that the clinic trains on, a third of them eights; 3 to 300.")
     ] = 15,

@@ -30,7 +30,7 @@ from labelassemble.experiments.summary import mean_interval, t_test
 from labelassemble.export.program import run_program
 from labelassemble.run import evaluate_run, export_run, train_run
 
-SEEDS: Final = 3
+SEEDS: Final = 4
 """Repetitions that end in about two minutes on two busy cores."""
 
 

@@ -50,14 +50,15 @@ class ImageStore:
             ImageError: a file that cannot be read, where that is to stop the run.
             LabelAssembleError: too many files that cannot be read.
         """
-        images = list(self._pool.map(self._one, rows))
+        # What is kept is not worth a thread's while; a batch may hold a row several times.
+        missing = [row for row in dict.fromkeys(rows) if row not in self._slot_of]
+        read = dict(zip(missing, self._pool.map(self._one, missing), strict=True))
+        images = [read[row] if row in read else self._kept[self._slot_of[row]] for row in rows]
         good = [place for place, image in enumerate(images) if image is not None]
         return good, [image for image in images if image is not None]
 
     def _one(self, row: int) -> Tensor | None:
-        slot = self._slot_of.get(row)
-        if slot is not None:
-            return self._kept[slot]
+        """Return an image that is not kept yet, or None where it cannot be read."""
         if row in self._bad_files:
             return None
         try:
