@@ -253,8 +253,12 @@ def report(rows: Sequence[Row], first_line: str) -> str:
     for row in rows:
         scores.setdefault((row.dataset, row.arm), {})[row.seed] = row.auc
     names = [name for name in DATASETS if any(row.dataset == name for row in rows)]
+    seeds = sorted({row.seed for row in rows})
+    few = " With so few seeds nothing here is settled: the same command goes on." if len(seeds) < 10 else ""
     lines = [
         first_line,
+        "",
+        f"{len(rows)} trainings, seeds {', '.join(map(str, seeds))}.{few}",
         "",
         "AUC of the class of interest on held-out images: mean ± standard deviation over seeds. Gains are paired",
         "by seed, with the 95% interval and p of the paired t-test, not corrected for many tests; won: seeds with a",

@@ -25,7 +25,7 @@ PRESETS: Final[Mapping[str, Mapping[str, Mapping[str, Any]]]] = {
 """What a configuration means by the keys that it leaves out, where that is not the paper's (section 3).
 
 "recommended" keeps architecture, schedule, the terms of the loss, tau and t. It changes how labels and batches reach
-them; benchmarks/results/presets_cpu.md has the measurements.
+them; benchmarks/results/presets_cpu.md has the measurements so far.
 """
 
 
