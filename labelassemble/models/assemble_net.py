@@ -11,9 +11,8 @@ from torch import Tensor, nn
 from labelassemble.errors import LabelAssembleError, did_you_mean
 from labelassemble.head import ClassQueryHead
 from labelassemble.models.backbones import Backbones, feature_count
-from labelassemble.models.cnn_small import SmallCnn, cnn_small
 from labelassemble.models.densenet import DenseNet, densenet121, densenet169, densenet201, densenet_small
-from labelassemble.models.patch_small import PatchNet
+from labelassemble.models.small import PatchNet, SmallBackbone, SmallCnn
 from labelassemble.models.source_heads import SourceHeads
 from labelassemble.models.task_code import TaskCodeHead
 
@@ -22,7 +21,7 @@ _BACKBONES = {
     "densenet169": densenet169,
     "densenet201": densenet201,
     "densenet_small": densenet_small,
-    "cnn_small": cnn_small,
+    "cnn_small": SmallCnn,
     "patch_small": PatchNet,
 }
 
@@ -195,7 +194,7 @@ class AssembleNet(nn.Module):
 
 
 def _load_pretrained(network: nn.Module, path: Path) -> None:
-    if not isinstance(network, (DenseNet, SmallCnn, PatchNet)):
+    if not isinstance(network, (DenseNet, SmallBackbone)):
         raise LabelAssembleError(
             f"pretrained weights are for the library's backbones: load those of {type(network).__name__} in the "
             "function that makes it"

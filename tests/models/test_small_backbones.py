@@ -10,7 +10,7 @@ from labelassemble.errors import LabelAssembleError
 from labelassemble.explain.gradcam import heat_maps
 from labelassemble.export import export_torchscript
 from labelassemble.export.program import run_program
-from labelassemble.models import AssembleNet, PatchNet, SmallCnn, cnn_small, densenet_small
+from labelassemble.models import AssembleNet, PatchNet, SmallCnn, densenet_small
 from labelassemble.training.checkpoint import save_checkpoint
 from labelassemble.views.preprocess import Preprocess
 
@@ -20,7 +20,7 @@ NAMES = ("cnn_small", "patch_small")
 
 @pytest.mark.parametrize("size", [8, 16, 28, 64])
 @pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize("make", [cnn_small, PatchNet])
+@pytest.mark.parametrize("make", [SmallCnn, PatchNet])
 def test_they_take_small_images_of_any_size_and_are_scriptable(
     make: type[PatchNet], channels: int, size: int
 ) -> None:
@@ -32,7 +32,7 @@ def test_they_take_small_images_of_any_size_and_are_scriptable(
 
 
 def test_they_are_as_small_as_they_say() -> None:
-    counts = [sum(parameter.numel() for parameter in net.parameters()) for net in (cnn_small(), PatchNet())]
+    counts = [sum(parameter.numel() for parameter in net.parameters()) for net in (SmallCnn(), PatchNet())]
     assert counts == [60_400, 2_752]
 
 
@@ -47,7 +47,7 @@ def test_from_64_pixels_on_there_can_be_a_pooling_more() -> None:
         return sum(isinstance(layer, torch.nn.MaxPool2d) for layer in net.features)
 
     assert [pools(SmallCnn(1, size=size)) for size in (8, 63, 64)] == [2, 2, 3]
-    assert pools(cnn_small(1)) == 2
+    assert pools(SmallCnn(1)) == 2
 
 
 @pytest.mark.parametrize("name", NAMES)
