@@ -16,7 +16,7 @@ from labelassemble.models.small import PatchNet, SmallBackbone, SmallCnn
 from labelassemble.models.source_heads import SourceHeads
 from labelassemble.models.task_code import TaskCodeHead
 
-_BACKBONES = {
+_BACKBONES: Final[Mapping[str, Callable[[int], nn.Module]]] = {
     "densenet121": densenet121,
     "densenet169": densenet169,
     "densenet201": densenet201,
