@@ -1,7 +1,7 @@
 """Losses as modules: `PartialLabelLoss` and `MaskedBCEWithLogitsLoss`, drop-ins for nn.BCEWithLogitsLoss."""
 
 from collections.abc import Sequence
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -229,23 +229,17 @@ class PartialLabelLoss(nn.Module):
             )
             return loss
         else:
-            if not self._is_one_op(self.exclusive):
-                if self.reduction == "none":
-                    return self._entries(logits_weak, logits_strong, targets)
-                return self._composed(logits_weak, logits_strong, targets, self.exclusive, None).total
-            return partial_label_loss(
-                logits_weak,
-                logits_strong,
-                targets,
-                threshold=self.threshold,
-                temperature=self.temperature,
-                pseudo_weight=self.pseudo_weight,
-                consistency_weight=self.consistency_weight,
-                pos_weight=self.pos_weight,
-                class_weight=self.class_weight,
-                detach_target=self.detach_target,
-                reduction=self.reduction,
-            )
+            return self._eager(logits_weak, logits_strong, targets)
+
+    @torch.jit.unused
+    def _eager(self, logits_weak: Tensor, logits_strong: Tensor | None, targets: Tensor) -> Tensor:
+        if not self._is_one_op(self.exclusive):
+            if self.reduction == "none":
+                return self._entries(logits_weak, logits_strong, targets)
+            return self._composed(logits_weak, logits_strong, targets, self.exclusive, None).total
+        return partial_label_loss(
+            logits_weak, logits_strong, targets, **self._options(), reduction=self.reduction
+        )
 
     @torch.jit.unused
     def terms(
@@ -276,15 +270,22 @@ class PartialLabelLoss(nn.Module):
             logits_weak,
             logits_strong,
             targets,
-            threshold=self.threshold,
-            temperature=self.temperature,
-            pseudo_weight=self.pseudo_weight,
-            consistency_weight=self.consistency_weight,
-            pos_weight=self.pos_weight,
-            class_weight=self.class_weight,
-            detach_target=self.detach_target,
+            **self._options(),
             reduction=self.reduction,
         )
+
+    @torch.jit.unused
+    def _options(self) -> dict[str, Any]:
+        """Return what the op is told, but for the reduction."""
+        return {
+            "threshold": self.threshold,
+            "temperature": self.temperature,
+            "pseudo_weight": self.pseudo_weight,
+            "consistency_weight": self.consistency_weight,
+            "pos_weight": self.pos_weight,
+            "class_weight": self.class_weight,
+            "detach_target": self.detach_target,
+        }
 
     @torch.jit.unused
     def _is_one_op(self, exclusive: Tensor | None) -> bool:
@@ -365,13 +366,7 @@ class PartialLabelLoss(nn.Module):
             logits_weak,
             logits_strong,
             targets,
-            threshold=self.threshold,
-            temperature=self.temperature,
-            pseudo_weight=self.pseudo_weight,
-            consistency_weight=self.consistency_weight,
-            pos_weight=self.pos_weight,
-            class_weight=self.class_weight,
-            detach_target=self.detach_target,
+            **self._options(),
             reduction="none",
         )
         if self.strong_known and logits_strong is not None:
@@ -405,12 +400,7 @@ class PartialLabelLoss(nn.Module):
             logits_weak.masked_fill(silent, _ABSENT),
             None if logits_strong is None else logits_strong.masked_fill(silent, _ABSENT),
             torch.full_like(logits_weak, torch.nan),
-            threshold=self.threshold,
-            temperature=self.temperature,
-            pseudo_weight=self.pseudo_weight,
-            consistency_weight=self.consistency_weight,
-            class_weight=self.class_weight,
-            detach_target=self.detach_target,
+            **self._options(),
             reduction="sum",
         )
 
