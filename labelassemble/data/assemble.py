@@ -24,7 +24,7 @@ from labelassemble.data.duplicates import (
     joined_groups,
     merge_labels,
 )
-from labelassemble.data.exclusion import Exclusions, apply_exclusions, exclusion_matrix
+from labelassemble.data.exclusion import ExclusionRules, Exclusions, SourceRule, apply_exclusions
 from labelassemble.data.fingerprints import Progress
 from labelassemble.data.readers import Source
 from labelassemble.data.report import AssemblyReport, row_frame
@@ -99,9 +99,15 @@ def assemble(
         check_names(source, list(dict.fromkeys([*union, *chosen])))
     policies = _policies(named, chosen)
     quotas = [(_source_names(source), source.labelled) for source in named if source.labelled]
+    options = [
+        SourceRule(source.options.name, _source_names(source), source.exclusive)
+        for source in named
+        if source.exclusive is not None
+    ]
     # A class that is left out may exclude one that is not, so its labels are needed until that is said.
-    wide = _with_rivals(named, chosen, union, taxonomy)
-    rules = _exclusion_rules(named, wide, taxonomy)
+    every = ExclusionRules.of([*chosen, *(name for name in union if name not in chosen)], options, taxonomy)
+    wide = every.with_rivals(len(chosen))
+    rules = ExclusionRules.of(wide, options, taxonomy)
     parts = []
     while named:
         # each reader's table goes as soon as it is used: at millions of rows they would fill the memory
@@ -110,77 +116,6 @@ def assemble(
     del parts
     found = find_duplicates(table.paths, duplicates, workers=workers, progress=progress)
     return _finished(table, hidden, found, policies, quotas, rules, chosen, split)
-
-
-def _with_rivals(
-    named: Sequence[NamedSource], chosen: Sequence[str], union: Sequence[str], taxonomy: Taxonomy | None
-) -> list[str]:
-    """Return the chosen classes and after them those of the sources that exclude one of them somewhere."""
-    every = [*chosen, *(name for name in union if name not in chosen)]
-    if len(every) == len(chosen):
-        return every
-    rules = _exclusion_rules(named, every, taxonomy)
-    matrix = rules.everywhere.copy()
-    for _, _, own in rules.sources:
-        matrix |= own
-    rivals: NDArray[np.bool_] = np.logical_or.reduce(matrix[: len(chosen)], axis=0)
-    return [name for index, name in enumerate(every) if index < len(chosen) or rivals[index]]
-
-
-@dataclass(frozen=True)
-class _ExclusionRules:
-    """What excludes each other: everywhere, and in the images of a source.
-
-    Attributes:
-        everywhere: bool [C, C].
-        sources: of each source with the option `exclusive`: its name, what it is called in the table, bool [C, C].
-    """
-
-    everywhere: NDArray[np.bool_]
-    sources: tuple[tuple[str, tuple[str, ...], NDArray[np.bool_]], ...]
-
-    def holding(self, sources: NDArray[np.str_], image: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Return which of the sources with rules hold each image of a table, bool [M, S].
-
-        Args:
-            sources: The source of each row, text [N].
-            image: Number of the image that each row shows, 0 to M - 1, int64 [N].
-        """
-        count = int(image.max(initial=-1)) + 1
-        held = np.zeros((count, len(self.sources)), dtype=np.bool_)
-        for index, (_, names, _) in enumerate(self.sources):
-            held[image[np.isin(sources, np.array(names))], index] = True
-        return held
-
-    def of_rows(self, held: NDArray[np.bool_]) -> Exclusions:
-        """Return what holds for each image: the rules of all sources that hold it."""
-        if not self.sources:
-            return Exclusions(self.everywhere[None], np.zeros(len(held), dtype=np.int64))
-        patterns, rows = np.unique(held, axis=0, return_inverse=True)
-        matrices = np.repeat(self.everywhere[None], len(patterns), axis=0)
-        for index, (_, _, matrix) in enumerate(self.sources):
-            matrices[patterns[:, index]] |= matrix
-        return Exclusions(matrices, rows.reshape(-1).astype(np.int64))
-
-
-def _exclusion_rules(
-    named: Sequence[NamedSource], classes: Sequence[str], taxonomy: Taxonomy | None
-) -> _ExclusionRules:
-    nothing = np.zeros((len(classes), len(classes)), dtype=np.bool_)
-    return _ExclusionRules(
-        nothing if taxonomy is None else taxonomy.excluding(classes),
-        tuple(
-            (
-                source.options.name,
-                _source_names(source),
-                exclusion_matrix(
-                    classes, source.exclusive, taxonomy, f"source '{source.options.name}', exclusive"
-                ),
-            )
-            for source in named
-            if source.exclusive is not None
-        ),
-    )
 
 
 @dataclass
@@ -291,7 +226,7 @@ def _finished(
     found: Duplicates,
     policies: dict[str, dict[str, UncertainPolicy]],
     quotas: Sequence[tuple[tuple[str, ...], dict[str, int]]],
-    rules: _ExclusionRules,
+    rules: ExclusionRules,
     chosen: Sequence[str],
     options: SplitOptions,
 ) -> Assembly:
@@ -303,7 +238,7 @@ def _finished(
     divided = split_by_group(table.splits, groups, options)
     merged = merge_labels(found.image, table.labels, table.origins)
     held = rules.holding(table.sources, pd.factorize(found.image)[0])
-    exclusions = rules.of_rows(held)
+    exclusions = rules.of_images(held)
     kept = merged.keep
     moved = kept[divided.moved[kept]]
     moves = row_frame(table, name=moved).rename(columns={"name_source": "source"})
@@ -340,7 +275,7 @@ def _finished(
         alike=alike,
         conflicts=conflicts,
         moved=moves,
-        notes=(*_notes(table, unread), *_rule_notes(table, rules, held)),
+        notes=(*_notes(table, unread), *rules.notes(table.origins, held)),
     )
     return Assembly(table, report, exclusions, policies, _hidden_table(table, hidden))
 
@@ -375,7 +310,7 @@ def _exclusion_conflicts(table: Table, clashes: NDArray[np.int64]) -> pd.DataFra
 
 
 def _hidden_table(table: Table, hidden: NDArray[np.int8] | None) -> Table | None:
-    if hidden is None:
+    if hidden is None or not (hidden != UNKNOWN).any():
         return None
     rows = np.flatnonzero((hidden != UNKNOWN).any(axis=1))
     texts = {name: getattr(table, name)[rows] for name in TEXT_FIELDS}
@@ -403,23 +338,6 @@ def _notes(table: Table, unread: Sequence[str]) -> tuple[str, ...]:
             if not (labels == state).any():
                 notes.append(f"class '{name}' has no {word} label in train")
     return tuple(notes)
-
-
-def _rule_notes(table: Table, rules: _ExclusionRules, held: NDArray[np.bool_]) -> list[str]:
-    """Return a sentence for each rule about exclusion that touches no image."""
-    excluded = table.origins == LabelOrigin.EXCLUSIVE
-    notes = []
-    for index, (name, _, matrix) in enumerate(rules.sources):
-        if not excluded[held[:, index]].any():
-            reason = (
-                "the table has one class"
-                if not matrix.any()
-                else "none of its images has a positive label whose rivals are unknown"
-            )
-            notes.append(f"source '{name}': its option `exclusive` changes no label ({reason})")
-    if rules.everywhere.any() and not excluded.any():
-        notes.append("the taxonomy's `exclusive` and `excludes` change no label")
-    return notes
 
 
 def split_counts(table: Table) -> pd.DataFrame:

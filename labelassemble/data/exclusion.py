@@ -6,7 +6,7 @@ Without that knowledge the images of one source say nothing about the classes of
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Literal, Self, TypeAlias
+from typing import Final, Literal, NamedTuple, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,6 +40,105 @@ class Exclusions:
     def select(self, rows: NDArray[np.generic]) -> Self:
         """Return what holds for the images chosen by a mask, bool [N], or by indices, int [M]."""
         return type(self)(self.matrices, self.rows[rows])
+
+
+class SourceRule(NamedTuple):
+    """The option `exclusive` of a source.
+
+    Attributes:
+        source: Name of the source.
+        called: What it is called in the table: several names where its file has a column of sources.
+        exclusive: The option, its class names already the taxonomy's.
+    """
+
+    source: str
+    called: tuple[str, ...]
+    exclusive: ExclusiveClasses
+
+
+@dataclass(frozen=True, eq=False)
+class ExclusionRules:
+    """What excludes each other: everywhere, and in the images of a source.
+
+    Attributes:
+        classes: Names of C classes.
+        everywhere: By the taxonomy, bool [C, C].
+        options: The sources' options.
+        matrices: What each of the S options says, bool [S, C, C].
+    """
+
+    classes: tuple[str, ...]
+    everywhere: NDArray[np.bool_]
+    options: tuple[SourceRule, ...]
+    matrices: NDArray[np.bool_]
+
+    @classmethod
+    def of(
+        cls, classes: Sequence[str], options: Sequence[SourceRule], taxonomy: Taxonomy | None
+    ) -> "ExclusionRules":
+        """Return the rules between `classes`.
+
+        Raises:
+            LabelAssembleError: Two classes of a source's group can be present together.
+        """
+        nothing = np.zeros((len(classes), len(classes)), dtype=np.bool_)
+        matrices = [
+            exclusion_matrix(classes, rule.exclusive, taxonomy, f"source '{rule.source}', exclusive")
+            for rule in options
+        ]
+        return cls(
+            tuple(classes),
+            nothing if taxonomy is None else taxonomy.excluding(classes),
+            tuple(options),
+            np.array(matrices, dtype=np.bool_).reshape(-1, *nothing.shape),
+        )
+
+    def with_rivals(self, count: int) -> list[str]:
+        """Return the first `count` classes and after them those that exclude one of them somewhere."""
+        somewhere = np.concatenate([self.everywhere[None], self.matrices])
+        rivals: NDArray[np.bool_] = np.logical_or.reduce(somewhere[:, :count], axis=(0, 1))
+        return [name for index, name in enumerate(self.classes) if index < count or rivals[index]]
+
+    def holding(self, sources: NDArray[np.str_], image: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Return which of the sources with an option hold each image of a table, bool [M, S].
+
+        Args:
+            sources: The source of each row, text [N].
+            image: Number of the image that each row shows, 0 to M - 1, int64 [N].
+        """
+        held = np.zeros((int(image.max(initial=-1)) + 1, len(self.options)), dtype=np.bool_)
+        for index, rule in enumerate(self.options):
+            held[image[np.isin(sources, np.array(rule.called))], index] = True
+        return held
+
+    def of_images(self, held: NDArray[np.bool_]) -> Exclusions:
+        """Return what holds for each image: the rules of all sources that hold it, bool [M, S]."""
+        if not self.options:
+            return Exclusions(self.everywhere[None], np.zeros(len(held), dtype=np.int64))
+        patterns, rows = np.unique(held, axis=0, return_inverse=True)
+        matrices = np.array([self.everywhere | self.matrices[pattern].any(axis=0) for pattern in patterns])
+        return Exclusions(matrices, rows.reshape(-1).astype(np.int64))
+
+    def notes(self, origins: NDArray[np.uint8], held: NDArray[np.bool_]) -> list[str]:
+        """Return a sentence for each rule that touches no image.
+
+        Args:
+            origins: Of the images' labels, uint8 [M, C].
+            held: Which of the sources with an option hold each image, bool [M, S].
+        """
+        touched = (origins == LabelOrigin.EXCLUSIVE).any(axis=1)
+        notes = []
+        for rule, matrix, mine in zip(self.options, self.matrices, held.T, strict=True):
+            if not touched[mine].any():
+                reason = (
+                    "none of its images has a positive label whose rivals are unknown"
+                    if matrix.any()
+                    else "the table has one class"
+                )
+                notes.append(f"source '{rule.source}': its option `exclusive` changes no label ({reason})")
+        if self.everywhere.any() and not touched.any():
+            notes.append("the taxonomy's `exclusive` and `excludes` change no label")
+        return notes
 
 
 def exclusion_matrix(

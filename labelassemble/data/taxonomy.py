@@ -18,6 +18,7 @@ from pydantic import (
     model_validator,
 )
 
+from labelassemble.data.class_groups import class_groups
 from labelassemble.errors import LabelAssembleError, did_you_mean
 
 SHIPPED: Final = ("thorax", "skin")
@@ -30,18 +31,6 @@ def _names_or_all(value: object) -> object:
             raise ValueError(f"must name each class once, got {list(value)}")
         return value
     raise ValueError(f"must be all, or names of classes such as [nevus, keratosis], got {value!r}")
-
-
-def _groups(value: object) -> object:
-    """Return groups of names; a plain list of names is one group, as in a source's option."""
-    groups = value if isinstance(value, (list, tuple)) else None
-    if groups and all(isinstance(name, str) for name in groups):
-        groups = [groups]
-    if groups is None or not all(
-        isinstance(group, (list, tuple)) and all(isinstance(name, str) for name in group) for group in groups
-    ):
-        raise ValueError(f"must be groups of classes such as [[melanoma, nevus]], got {value!r}")
-    return groups
 
 
 class TaxonomyClass(BaseModel):
@@ -82,7 +71,7 @@ class Taxonomy(BaseModel):
     classes: tuple[TaxonomyClass, ...]
     no_finding: str | None = None
     exempt: tuple[str, ...] = ()
-    exclusive: Annotated[tuple[tuple[str, ...], ...], BeforeValidator(_groups)] = ()
+    exclusive: Annotated[tuple[tuple[str, ...], ...], BeforeValidator(class_groups)] = ()
     _names: dict[str, str] = PrivateAttr(default_factory=dict)
     _pairs: frozenset[tuple[str, str]] = PrivateAttr(default=frozenset())
 

@@ -179,7 +179,11 @@ def test_a_rule_that_changes_nothing_is_named(tmp_path: Path) -> None:
             {"exclusive": [["melanoma", "nevis"]]},
             "names 'nevis', which is no class, did you mean 'nevus'",
         ),
-        ({}, {"exclusive": [["melanoma"]]}, "group 1, must name two or more different classes, got melanoma"),
+        (
+            {},
+            {"exclusive": [["melanoma"]]},
+            "a group must name two or more different classes, got ['melanoma']",
+        ),
         (
             {},
             {"exclusive": [["mel", "melanoma"]]},

@@ -5,6 +5,7 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
+from labelassemble.data.class_groups import class_groups
 from labelassemble.data.states import UncertainPolicy
 
 AssumedLabel: TypeAlias = Literal["negative", "positive"]
@@ -25,21 +26,7 @@ FilePath: TypeAlias = Annotated[Path, AfterValidator(_expanded)]
 
 
 def _exclusive(value: object) -> object:
-    """Return "all" or groups of names; a plain list of names is one group."""
-    if value is None or value == "all":
-        return value
-    groups = value if isinstance(value, (list, tuple)) else None
-    if groups and all(isinstance(name, str) for name in groups):
-        groups = [groups]
-    if not groups or not all(
-        isinstance(group, (list, tuple)) and all(isinstance(name, str) and name for name in group)
-        for group in groups
-    ):
-        raise ValueError("must be all, or groups of classes such as [[melanoma, nevus]]")
-    for group in groups:
-        if len(set(group)) < max(2, len(group)):
-            raise ValueError(f"a group must name two or more different classes, got {list(group)}")
-    return tuple(tuple(group) for group in groups)
+    return value if value is None or value == "all" else class_groups(value, instead="all, or ")
 
 
 ExclusiveOption: TypeAlias = Annotated[
