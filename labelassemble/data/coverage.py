@@ -57,9 +57,12 @@ def coverage_figure(coverage: pd.DataFrame, *, format: Literal["svg", "png"] = "
     for side in axes.spines.values():
         side.set_visible(False)
     handles = [
-        Patch(facecolor=colour, edgecolor="#555555", linewidth=0.5, label=part) for part, colour in _PARTS
+        Patch(facecolor=colour, edgecolor="#555555", linewidth=0.5, label=part)
+        for part, colour in _PARTS
+        if coverage[part].any()
     ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=len(_PARTS), fontsize=7, frameon=False)
+    columns = min(len(handles), 2 + len(sources))  # as many as the figure's width holds
+    figure.legend(handles=handles, loc="outside lower center", ncols=columns, fontsize=7, frameon=False)
     data = BytesIO()
     with rc_context({"svg.hashsalt": "labelassemble", "svg.fonttype": "none"}):
         figure.savefig(data, format=format, dpi=150, metadata={"Date": None} if format == "svg" else None)

@@ -130,8 +130,13 @@ def train_run(
     sampling = options.sampling
     if sampling == "auto":
         sampling = "balanced" if start.exclusions else "shuffle"
-        why = "some classes" if start.exclusions else "no classes"
-        console.print(f"Batches are {sampling}: {why} exclude each other", highlight=False, soft_wrap=True)
+        console.print(
+            "Batches hold as much of every source, since some classes exclude each other"
+            if start.exclusions
+            else "Batches are shuffled, since no classes exclude each other",
+            highlight=False,
+            soft_wrap=True,
+        )
     _warn_of_balance(config, start, sampling, console)
     console.print(f"Views are made by {choice.name}: {choice.reason}", highlight=False, soft_wrap=True)
     train_paths: list[str] = table.paths[rows["train"]].tolist()

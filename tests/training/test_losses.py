@@ -218,8 +218,8 @@ def test_validation_counts_no_assumed_label(small_sources: Path, monkeypatch: py
 @pytest.mark.parametrize(
     ("overrides", "mixes", "said"),
     [
-        ([], False, "Batches are shuffle: no classes exclude each other"),
-        (["sources.0.exclusive=all"], True, "Batches are balanced: some classes exclude each other"),
+        ([], False, "Batches are shuffled, since no classes exclude each other"),
+        (["sources.0.exclusive=all"], True, "Batches hold as much of every source, since"),
     ],
 )
 def test_automatic_sampling_goes_by_the_rules(
