@@ -1,7 +1,7 @@
 """Losses as modules: `PartialLabelLoss` and `MaskedBCEWithLogitsLoss`, drop-ins for nn.BCEWithLogitsLoss."""
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -10,16 +10,14 @@ from torch import Tensor, nn
 from labelassemble.errors import LabelAssembleError
 from labelassemble.functional import (
     LossTerms,
-    excluded,
     masked_bce_with_logits,
     partial_label_loss,
     partial_label_loss_terms,
 )
-from labelassemble.ops.partial_label_loss import Reduction, known_mask
+from labelassemble.ops.composed_loss import LossCounts, composed_entries, composed_terms
+from labelassemble.ops.partial_label_loss import OpOptions, Reduction
 
 __all__ = ["LossCounts", "LossOptions", "LossTerms", "MaskedBCEWithLogitsLoss", "PartialLabelLoss"]
-
-_ABSENT = -1e4  # a logit whose probability is exactly 0, and so are its pseudo-label and both terms
 
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
@@ -60,20 +58,6 @@ class LossOptions(BaseModel):
         description="where classes exclude each other (taxonomy, sources' exclusive), the pseudo-label of a class is 0 "
         "if one that excludes it is present",
     )
-
-
-class LossCounts(NamedTuple):
-    """What the means of the loss divide by, where that is not the batch's own.
-
-    Attributes:
-        known: known labels.
-        unknown: unknown labels.
-        known_by_class: known labels of each class, [C]; for known_mean "class" alone.
-    """
-
-    known: float
-    unknown: float
-    known_by_class: Sequence[float] | None = None
 
 
 def _class_vector(name: str, values: Tensor | Sequence[float] | None) -> Tensor | None:
@@ -233,12 +217,20 @@ class PartialLabelLoss(nn.Module):
 
     @torch.jit.unused
     def _eager(self, logits_weak: Tensor, logits_strong: Tensor | None, targets: Tensor) -> Tensor:
-        if not self._is_one_op(self.exclusive):
-            if self.reduction == "none":
-                return self._entries(logits_weak, logits_strong, targets)
-            return self._composed(logits_weak, logits_strong, targets, self.exclusive, None).total
-        return partial_label_loss(
-            logits_weak, logits_strong, targets, **self._options(), reduction=self.reduction
+        options = self._options()
+        if self._is_one_op(self.exclusive):
+            return partial_label_loss(
+                logits_weak, logits_strong, targets, **options._asdict(), reduction=self.reduction
+            )
+        if self.reduction != "none":
+            return self.terms(logits_weak, logits_strong, targets).total
+        return composed_entries(
+            logits_weak,
+            logits_strong,
+            targets,
+            options,
+            strong_known=self.strong_known,
+            exclusive=self.exclusive,
         )
 
     @torch.jit.unused
@@ -264,154 +256,39 @@ class PartialLabelLoss(nn.Module):
         if self.reduction == "none":
             raise LabelAssembleError("terms need reduction mean or sum, got 'none'")
         exclusive = self.exclusive if exclusive is None else exclusive
-        if counts is not None or not self._is_one_op(exclusive):
-            return self._composed(logits_weak, logits_strong, targets, exclusive, counts)
-        return partial_label_loss_terms(
+        options = self._options()
+        if counts is None and self._is_one_op(exclusive):
+            return partial_label_loss_terms(
+                logits_weak, logits_strong, targets, **options._asdict(), reduction=self.reduction
+            )
+        return composed_terms(
             logits_weak,
             logits_strong,
             targets,
-            **self._options(),
+            options,
+            strong_known=self.strong_known,
+            known_mean=self.known_mean,
+            exclusive=exclusive,
             reduction=self.reduction,
+            counts=counts,
         )
 
     @torch.jit.unused
-    def _options(self) -> dict[str, Any]:
-        """Return what the op is told, but for the reduction."""
-        return {
-            "threshold": self.threshold,
-            "temperature": self.temperature,
-            "pseudo_weight": self.pseudo_weight,
-            "consistency_weight": self.consistency_weight,
-            "pos_weight": self.pos_weight,
-            "class_weight": self.class_weight,
-            "detach_target": self.detach_target,
-        }
+    def _options(self) -> OpOptions:
+        return OpOptions(
+            self.threshold,
+            self.temperature,
+            self.pseudo_weight,
+            self.consistency_weight,
+            self.pos_weight,
+            self.class_weight,
+            self.detach_target,
+        )
 
     @torch.jit.unused
     def _is_one_op(self, exclusive: Tensor | None) -> bool:
         """Return whether the fused op computes the loss by itself."""
         return not self.strong_known and self.known_mean == "entry" and exclusive is None
-
-    @torch.jit.unused
-    def _composed(
-        self,
-        logits_weak: Tensor,  # [B, C, *spatial]
-        logits_strong: Tensor | None,  # [B, C, *spatial]
-        targets: Tensor,  # [B, C, *spatial]
-        exclusive: Tensor | None,  # bool [C, C] or [B, C, C]
-        counts: LossCounts | None,
-    ) -> LossTerms:
-        """Return the terms from sums of the ops: of known labels, of pseudo-labels, and of those that are 0."""
-        known = known_mask(targets)
-        own_known = known.sum(dtype=torch.float64)
-        own_unknown = known.numel() - own_known
-        known_by_class: Tensor | None = None
-        if counts is not None:
-            k, u = own_known.new_tensor([max(counts.known, 1), max(counts.unknown, 1)]).unbind()
-            if self.known_mean == "class":
-                classes = logits_weak.shape[1]
-                if counts.known_by_class is None or len(counts.known_by_class) != classes:
-                    raise LabelAssembleError(
-                        f"known_mean class needs counts.known_by_class of all {classes} classes, "
-                        f"got {counts.known_by_class}"
-                    )
-                known_by_class = own_known.new_tensor(counts.known_by_class)
-        elif self.reduction == "mean":
-            k, u = own_known.clamp(min=1), own_unknown.clamp(min=1)
-        else:
-            k = u = own_known.new_ones(())
-        views = [logits_weak]
-        if self.strong_known and logits_strong is not None:
-            views.append(logits_strong)
-        class_weight = self.class_weight
-        if self.known_mean == "class":
-            if known_by_class is None:
-                known_by_class = known.transpose(0, 1).flatten(1).sum(dim=1, dtype=torch.float64)
-            share = 1 / (known_by_class.clamp(min=1) * (known_by_class > 0).sum().clamp(min=1))
-            class_weight = share.to(torch.float64 if logits_weak.dtype == torch.float64 else torch.float32)
-            if self.class_weight is not None:
-                class_weight = class_weight * self.class_weight
-            k = own_known.new_ones(())
-        parts = [
-            masked_bce_with_logits(
-                view, targets, pos_weight=self.pos_weight, class_weight=class_weight, reduction="sum"
-            )
-            for view in views
-        ]
-        bce = torch.stack(parts).mean() / k.to(parts[0].dtype)
-        total, zero = bce, own_known.new_zeros(())
-        pseudo = consistency = zero
-        if self.pseudo_weight > 0 or (self.consistency_weight > 0 and logits_strong is not None):
-            strong = None if self.consistency_weight == 0 else logits_strong
-            none = self._none(logits_weak, targets, exclusive)
-            silent = known if none is None else known | none
-            sums = self._pseudo_sums(logits_weak, strong, silent)
-            unknown_total, pseudo, consistency = sums.total, sums.pseudo, sums.consistency
-            if none is not None:
-                zero_weak = self._squares(logits_weak, none)
-                zero_strong = None if strong is None else self._squares(strong, none)
-                if self.pseudo_weight > 0:
-                    unknown_total = unknown_total + self.pseudo_weight * zero_weak.sum()
-                    pseudo = pseudo + zero_weak.detach().sum(dtype=torch.float64)
-                if zero_strong is not None:
-                    unknown_total = unknown_total + self.consistency_weight * zero_strong.sum()
-                    consistency = consistency + zero_strong.detach().sum(dtype=torch.float64)
-            total = total + unknown_total / u.to(total.dtype)
-        return LossTerms(total, bce.detach().double(), pseudo / u, consistency / u, own_known, own_unknown)
-
-    @torch.jit.unused
-    def _entries(self, logits_weak: Tensor, logits_strong: Tensor | None, targets: Tensor) -> Tensor:
-        """Return the loss of each entry, for reduction "none"."""
-        entries = partial_label_loss(
-            logits_weak,
-            logits_strong,
-            targets,
-            **self._options(),
-            reduction="none",
-        )
-        if self.strong_known and logits_strong is not None:
-            strong = masked_bce_with_logits(
-                logits_strong,
-                targets,
-                pos_weight=self.pos_weight,
-                class_weight=self.class_weight,
-                reduction="none",
-            )
-            entries = torch.where(known_mask(targets), (entries + strong) / 2, entries)
-        none = self._none(logits_weak, targets, self.exclusive)
-        if none is not None:
-            zeros = self.pseudo_weight * self._squares(logits_weak, none)
-            if logits_strong is not None:
-                zeros = zeros + self.consistency_weight * self._squares(logits_strong, none)
-            entries = torch.where(none, zeros, entries)
-        return entries
-
-    @torch.jit.unused
-    def _none(self, logits_weak: Tensor, targets: Tensor, exclusive: Tensor | None) -> Tensor | None:
-        """Return where the pseudo-label is 0 since a class that excludes it is present."""
-        if exclusive is None:
-            return None
-        return excluded(logits_weak, targets, exclusive, threshold=self.threshold)
-
-    @torch.jit.unused
-    def _pseudo_sums(self, logits_weak: Tensor, logits_strong: Tensor | None, silent: Tensor) -> LossTerms:
-        """Return sums over unknown labels; where `silent`, a logit of probability 0 adds nothing."""
-        return partial_label_loss_terms(
-            logits_weak.masked_fill(silent, _ABSENT),
-            None if logits_strong is None else logits_strong.masked_fill(silent, _ABSENT),
-            torch.full_like(logits_weak, torch.nan),
-            **self._options(),
-            reduction="sum",
-        )
-
-    @torch.jit.unused
-    def _squares(self, logits: Tensor, where: Tensor) -> Tensor:
-        """Return (a - 0)^2 with the class's weight where asked for, else 0."""
-        dtype = torch.float64 if logits.dtype == torch.float64 else torch.float32
-        squares = torch.sigmoid(logits.to(dtype).masked_fill(~where, _ABSENT)) ** 2
-        if self.class_weight is None:
-            return squares
-        return squares * self.class_weight.to(dtype).view(-1, *[1] * (logits.dim() - 2))
 
     def extra_repr(self) -> str:
         return (

@@ -13,6 +13,18 @@ from .sharpen import sharpen
 Reduction = Literal["mean", "sum", "none"]
 
 
+class OpOptions(NamedTuple):
+    """What the op is told beside its tensors and the reduction; see `partial_label_loss`."""
+
+    threshold: float = 0.5
+    temperature: float = 4.0
+    pseudo_weight: float = 1.0
+    consistency_weight: float = 1.0
+    pos_weight: Tensor | None = None  # [C]
+    class_weight: Tensor | None = None  # [C]
+    detach_target: bool = True
+
+
 class LossTerms(NamedTuple):
     """The loss and what it is made of; all but `total` are float64 scalars without gradient, to be logged."""
 

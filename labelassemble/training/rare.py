@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-_ABSENT = -1e4  # a logit whose probability is exactly 0, and so are its pseudo-label and both terms
+from labelassemble.ops.composed_loss import silenced
 
 
 def labelled_positives(targets: np.ndarray) -> list[int]:
@@ -32,5 +32,4 @@ def withhold(
     as with a class weight of 0, so that the other classes' terms stay what they are.
     """
     silent = torch.isnan(targets) & withheld
-    strong = None if logits_strong is None else logits_strong.masked_fill(silent, _ABSENT)
-    return logits_weak.masked_fill(silent, _ABSENT), strong
+    return silenced(logits_weak, silent), None if logits_strong is None else silenced(logits_strong, silent)
