@@ -21,16 +21,10 @@ from labelassemble.config import Config, load_config
 from labelassemble.data import assemble
 from labelassemble.errors import LabelAssembleError
 from labelassemble.evaluation.statistics import Interval
-from labelassemble.experiments import demo
-from labelassemble.experiments.demo import (
-    ARMS,
-    Score,
-    Trainings,
-    arm_config,
-    summarize,
-    verdict,
-    write_summary,
-)
+from labelassemble.experiments import demo, demo_arms, demo_output
+from labelassemble.experiments.demo import Trainings
+from labelassemble.experiments.demo_arms import ARMS, Score, arm_config, summarize, write_summary
+from labelassemble.experiments.demo_output import verdict
 from labelassemble.experiments.digits import CLINIC_IMAGES, NAMES, write_images, write_tables
 from labelassemble.run import train_run
 from labelassemble.training.checkpoint import load_checkpoint
@@ -216,7 +210,8 @@ def test_a_shared_warm_up_changes_nothing(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("_one_thread")
 def test_the_whole_demo_in_short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     arms = (ARMS[0], *ARMS[-2:])
-    monkeypatch.setattr(demo, "ARMS", arms)
+    for module in (demo, demo_arms, demo_output):
+        monkeypatch.setattr(module, "ARMS", arms)
     monkeypatch.setattr(demo, "prepare_seed", _shorten)
     # In this process: test_workers.py runs trainings side by side.
     monkeypatch.setattr(demo, "side_by_side", lambda tasks, **_: (task() for task in tasks))
@@ -245,7 +240,7 @@ def test_the_whole_demo_in_short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 def test_the_command_line_says_the_defaults_once_more() -> None:
     parameters = inspect.signature(train.demo).parameters
-    assert parameters["seeds"].default == demo.SEEDS
+    assert parameters["seeds"].default == demo_output.SEEDS
     assert parameters["clinic_images"].default == CLINIC_IMAGES
 
 
@@ -290,15 +285,18 @@ def test_what_helps_most_is_said_and_what_does_not_help() -> None:
     lines = verdict(summarize(_scores(AUCS)))
     assert lines[0].startswith("All of it over the clinic alone: +0.067 (+0.0")
     assert lines[0].endswith("better with 3 of 3 seeds. Most comes with “+ rule”: +0.033.")
-    assert len(lines) == 3
+    assert len(lines) == 4
     assert lines[1].startswith("“+ archives” makes it worse here: \N{MINUS SIGN}0.005 (")
     assert lines[1].endswith("better with 1 of 3 seeds.")
-    assert lines[2].endswith("benchmarks/paper/RESULTS.md")
+    assert "chance may explain the difference that “+ archives” makes: the interval includes 0" in lines[2]
+    assert lines[3].endswith("benchmarks/paper/RESULTS.md")
     unsure = verdict(
         summarize(_scores(AUCS | {"rule": [0.95, 0.96, 0.93], "recommended": [0.95, 0.965, 0.93]}))
     )
     assert unsure[0].endswith("Most comes with “+ strong view”: +0.030.")
-    assert "chance may explain the gain of “+ rule”, “+ pseudo-labels”: the interval includes 0" in unsure[2]
+    assert (
+        "chance may explain the difference that “+ archives”, “+ rule”, “+ pseudo-labels” makes" in unsure[2]
+    )
 
 
 def test_the_summary_has_one_row_per_training(tmp_path: Path) -> None:
