@@ -1,5 +1,6 @@
 """The table: what a reader returns, what assembling returns, what training and evaluation take."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from labelassemble.data.states import (
     POSITIVE,
     SMOOTH_TARGET,
     UNCERTAIN,
+    UNKNOWN,
     LabelOrigin,
     UncertainPolicy,
 )
@@ -190,21 +192,16 @@ class Table:
         `negative` count given labels only, `assumed` those that the source's option `assume` fills in, `derived` those
         that follow from a rule, so that the last six add up to `images`.
         """
-        sources, code = text_codes(self.sources)
-        counts = np.empty((len(self.classes), len(sources), 6), dtype=np.int64)
-        for column in range(len(self.classes)):
-            origin = self.origins[:, column]
-            state = self.labels[:, column] + np.int64(2)
-            state[origin == LabelOrigin.ASSUME] = 4
-            state[origin > LabelOrigin.ASSUME] = 5
-            counts[column] = np.bincount(code * 6 + state, minlength=len(sources) * 6).reshape(-1, 6)
-        images = np.bincount(code, minlength=len(sources))
+        sources, counts = self._counts()
+        given, assumed = counts[..., LabelOrigin.GIVEN, :], counts.sum(axis=-1)
         rows = [
             (
                 str(source),
                 name,
-                int(images[s]),
-                *(int(counts[c, s, state + 2]) for state in (1, 0, -2, -1, 2, 3)),
+                int(counts[s, c].sum()),
+                *(int(given[s, c, state + 2]) for state in (POSITIVE, NEGATIVE, UNCERTAIN, UNKNOWN)),
+                int(assumed[s, c, LabelOrigin.ASSUME]),
+                int(assumed[s, c, LabelOrigin.ASSUME + 1 :].sum()),
             )
             for s, source in enumerate(sources)
             for c, name in enumerate(self.classes)
@@ -212,25 +209,30 @@ class Table:
         return pd.DataFrame(rows, columns=["source", "class", "images", *LABEL_COUNTS])
 
     def assumed_counts(self) -> pd.DataFrame:
-        """Return the labels that nobody gave: a row per source, rule and class.
+        """Return the labels that nobody gave: a row per rule, class and source.
 
         Columns: source, rule (assume, implies, no_finding or exclusive), class, positive, negative.
         """
-        sources, code = text_codes(self.sources)
         rows = []
-        for rule in list(LabelOrigin)[1:]:
-            for column, name in enumerate(self.classes):
-                by_rule = self.origins[:, column] == rule
-                if not by_rule.any():
-                    continue
-                present = self.labels[by_rule, column] == POSITIVE
-                total = np.bincount(code[by_rule], minlength=len(sources))
-                positive = np.bincount(code[by_rule][present], minlength=len(sources))
-                rows += [
-                    (str(sources[s]), rule.name.lower(), name, int(positive[s]), int(total[s] - positive[s]))
-                    for s in np.flatnonzero(total)
-                ]
+        if self.origins.any():
+            sources, counts = self._counts()
+            for rule in list(LabelOrigin)[1:]:
+                of_rule = counts[:, :, rule]
+                for column, source in zip(*np.nonzero(of_rule.any(axis=2).T), strict=True):
+                    positive, negative = (int(of_rule[source, column, state + 2]) for state in (1, 0))
+                    name = self.classes[column]
+                    rows.append((str(sources[source]), rule.name.lower(), name, positive, negative))
         return pd.DataFrame(rows, columns=["source", "rule", "class", "positive", "negative"])
+
+    def _counts(self) -> tuple[NDArray[np.str_], NDArray[np.int64]]:
+        """Return the sources, and counts by source, class, origin and state + 2, int64 [S, C, 5, 4]."""
+        sources, code = text_codes(self.sources)
+        shape = (len(sources), len(LabelOrigin), 4)
+        counts = np.empty((len(self.classes), *shape), dtype=np.int64)
+        for column in range(len(self.classes)):
+            cell = (code * shape[1] + self.origins[:, column]) * shape[2] + (self.labels[:, column] + 2)
+            counts[column] = np.bincount(cell, minlength=math.prod(shape)).reshape(shape)
+        return sources, counts.transpose(1, 0, 2, 3)
 
     def targets(
         self,
