@@ -1,4 +1,4 @@
-"""The one direction: data -> views -> model -> loss -> training -> evaluation -> export -> serving."""
+"""The one direction: data -> views -> model -> loss -> training -> evaluation -> report -> export -> serving."""
 
 import ast
 from pathlib import Path
@@ -18,8 +18,9 @@ ORDER = (
     "views",
     "models",
     "training",
-    "explain",
     "evaluation",
+    "explain",
+    "report",
     "export",
     "config",
     "run",

@@ -84,16 +84,16 @@ def compare(
     Runs whose config.yaml differs in nothing but train.seed are taken as one group. --group NAME RUN... names a group
     by hand, and may be repeated; it takes every run up to the next option.
     """
-    from labelassemble.evaluation.versus import compare_runs
-    from labelassemble.evaluation.versus_output import versus_text, write_versus
+    from labelassemble.evaluation.compare_runs import compare_runs
+    from labelassemble.report.compare_page import compare_text, write_comparison
 
     if output is not None and output.suffix not in (".html", ".csv"):
         raise LabelAssembleError(f"--output must end in .html or .csv, got '{output}'")
     alone, groups = _grouped(runs)
     found = compare_runs(alone, groups)
-    print(versus_text(found), end="")
+    print(compare_text(found), end="")
     if output is not None:
-        write_versus(found, output)
+        write_comparison(found, output)
         print(f"\nWritten: {output}")
 
 

@@ -14,7 +14,7 @@ from labelassemble.data.images import decode_image
 from labelassemble.errors import LabelAssembleError
 from labelassemble.evaluation import read_choices, read_predictions
 from labelassemble.evaluation.choices import CALIBRATION_FILE
-from labelassemble.evaluation.comparison import Comparison
+from labelassemble.evaluation.compare import Comparison
 from labelassemble.experiments.demo_arms import (
     ARMS,
     INTEREST,

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from labelassemble.config import Config, make_config, read_mapping
-from labelassemble.evaluation.comparison import Gain, OverSeeds, SeedsRow
+from labelassemble.evaluation.compare import Gain, OverSeeds, SeedsRow
 from labelassemble.evaluation.statistics import Interval
 from labelassemble.experiments.summary import mean_interval, t_test
 

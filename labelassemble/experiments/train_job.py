@@ -20,10 +20,10 @@ from labelassemble.experiments.released_loss import ReleasedLoss
 from labelassemble.experiments.seen import seen
 from labelassemble.experiments.settings import NetOptions
 from labelassemble.experiments.stack import Stack
-from labelassemble.explain.features import predict_with_features
 from labelassemble.head import ClassQueryHead
 from labelassemble.loss import PartialLabelLoss
 from labelassemble.models import AssembleNet, SmallCnn
+from labelassemble.models.features import predict_with_features
 from labelassemble.models.predict import predict
 from labelassemble.training.checkpoint import load_checkpoint
 from labelassemble.training.display import Display

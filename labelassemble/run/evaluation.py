@@ -9,9 +9,9 @@ from labelassemble.config import Config, load_config
 from labelassemble.data import Table, missing_files
 from labelassemble.errors import LabelAssembleError
 from labelassemble.evaluation import Evaluation
-from labelassemble.evaluation.assess import assess_external, assess_held_out
-from labelassemble.evaluation.comparison import Comparison, OverSeeds
+from labelassemble.evaluation.compare import Comparison, OverSeeds
 from labelassemble.evaluation.external import External, Part, prepare_external
+from labelassemble.run.assess import assess_external, assess_held_out
 from labelassemble.run.folder import assemble_config, image_progress, load_trained, write_text
 
 

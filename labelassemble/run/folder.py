@@ -21,8 +21,8 @@ from labelassemble import _extension
 from labelassemble.config import Config
 from labelassemble.data import Assembly, assemble
 from labelassemble.errors import LabelAssembleError
-from labelassemble.evaluation.assess import Network
 from labelassemble.models import AssembleNet, ModelOptions
+from labelassemble.run.assess import Network
 from labelassemble.training.checkpoint import load_checkpoint
 from labelassemble.version import __version__
 from labelassemble.views.bad_files import BadFiles

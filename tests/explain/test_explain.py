@@ -1,4 +1,4 @@
-"""Heat maps and features: Grad-CAM as by hand, features as the head sees them, pictures as files."""
+"""Heat maps: Grad-CAM as by hand, heat maps as files."""
 
 import io
 import re
@@ -12,13 +12,10 @@ from torch import nn
 
 from labelassemble.config import load_config
 from labelassemble.errors import LabelAssembleError
-from labelassemble.explain.features import predict_with_features
 from labelassemble.explain.gradcam import heat_maps
 from labelassemble.explain.overlay import Shown, heat_figure, overlay, small_png, view_pixels
 from labelassemble.models import AssembleNet
-from labelassemble.models.predict import predict
 from labelassemble.run import train_run
-from labelassemble.views.policy import ViewOptions
 
 
 class TinyBackbone(nn.Module):
@@ -120,41 +117,6 @@ def test_pictures_are_small_and_whole():
     )
     picture = Image.open(io.BytesIO(data))
     assert picture.width > picture.height > 200
-
-
-@pytest.fixture(scope="module")
-def images(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("images")
-    rng = np.random.default_rng(0)
-    for index in range(5):
-        Image.fromarray(rng.integers(0, 255, (16, 16), np.uint8)).save(folder / f"{index}.png")
-    return [str(folder / f"{index}.png") for index in range(5)]
-
-
-def test_features_are_those_that_the_head_sees_and_probabilities_stay(images):
-    net = AssembleNet("densenet_small", classes=["a", "b"]).eval()
-    views = ViewOptions(size=16)
-    found = predict_with_features(net, images, views)
-    assert (found.probabilities == predict(net, images, views)).all()
-    with torch.no_grad():
-        logits = net.head(torch.from_numpy(found.features))
-    assert torch.sigmoid(logits).numpy() == pytest.approx(found.probabilities, abs=1e-6)
-    assert not net.backbone._forward_hooks
-
-
-def test_several_backbones_stand_side_by_side_and_none_gives_none(images):
-    class Several(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.backbones = nn.ModuleList([TinyBackbone(), TinyBackbone()])
-
-        def forward(self, images):
-            return torch.cat([backbone(images)[:, :1] for backbone in self.backbones], 1)
-
-    views = ViewOptions(size=16)
-    assert predict_with_features(Several(), images, views).features.shape == (5, 6)
-    plain = nn.Sequential(nn.Flatten(), nn.Linear(256, 2))
-    assert predict_with_features(plain, images, views).features is None
 
 
 def test_explain_from_the_command_line(small_sources, cli):

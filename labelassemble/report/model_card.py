@@ -13,8 +13,8 @@ from labelassemble.data.text import text_codes
 from labelassemble.evaluation.choices import Choices
 from labelassemble.evaluation.leakage import Leakage
 from labelassemble.evaluation.results import Evaluation, with_interval
-from labelassemble.evaluation.runfolder import RunFolder
-from labelassemble.evaluation.wording import count_text, duration, flat
+from labelassemble.evaluation.run_record import RunRecord
+from labelassemble.report.format import count_text, duration, flat
 
 INTENDED: Final = (
     "Research on learning from images that are labelled in part: comparing methods, and studying what a model of this "
@@ -45,7 +45,7 @@ class CardSection:
 
 
 def model_card(
-    folder: RunFolder,
+    folder: RunRecord,
     *,
     evaluation: Evaluation | None,
     chosen: Choices | None,
@@ -84,7 +84,7 @@ def _plain(text: str) -> str:
     return re.sub(r"([\\`*_\[\]<>#|])", r"\\\1", " ".join(text.split()))
 
 
-def _model(folder: RunFolder, chosen: Choices | None) -> tuple[tuple[str, str], ...]:
+def _model(folder: RunRecord, chosen: Choices | None) -> tuple[tuple[str, str], ...]:
     config, environment = folder.config, folder.environment or {}
     model, views = _part(config, "model"), _part(config, "views")
     trained = _modified(folder)
@@ -103,7 +103,7 @@ def _model(folder: RunFolder, chosen: Choices | None) -> tuple[tuple[str, str], 
     return tuple(facts)
 
 
-def _temperatures(folder: RunFolder, chosen: Choices | None) -> str:
+def _temperatures(folder: RunRecord, chosen: Choices | None) -> str:
     if chosen is None or not chosen.images:
         return "none: there are no validation images to fit one on"
     fitted = {name: chosen.of(name).temperature for name in folder.classes}
@@ -156,7 +156,7 @@ def _data_sentences(table: Table | None) -> tuple[str, ...]:
     return tuple(said)
 
 
-def _training(folder: RunFolder) -> tuple[tuple[str, str], ...]:
+def _training(folder: RunRecord) -> tuple[tuple[str, str], ...]:
     facts = []
     history = folder.history
     if history is not None and history.epochs:
@@ -208,7 +208,7 @@ def _input(views: Mapping[str, Any]) -> str:
     return f"{views['size']} x {views['size']} pixels" + (f", {kind}" if kind else "")
 
 
-def _modified(folder: RunFolder) -> str | None:
+def _modified(folder: RunRecord) -> str | None:
     """Return the day on which the last epoch was written."""
     metrics = folder.path / "metrics.csv"
     if not metrics.exists():

@@ -11,7 +11,7 @@ from labelassemble.evaluation.calibration import Calibration
 from labelassemble.evaluation.metrics import RocCurve
 from labelassemble.evaluation.results import number
 from labelassemble.evaluation.statistics import Interval
-from labelassemble.evaluation.svg import Point, Svg
+from labelassemble.report.svg import Point, Svg
 
 SERIES = 6
 """How many lines are told apart by colour and dash; CSS classes line-0 to line-5."""

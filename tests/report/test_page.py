@@ -18,7 +18,7 @@ from labelassemble.evaluation import (
     read_predictions,
     write_predictions,
 )
-from labelassemble.evaluation.report import Comparison, write_report
+from labelassemble.report.page import Comparison, write_report
 
 UGLY = '<script>alert("x")</script> & \'q\' "r"\u2603'
 VOID = {"meta", "br"}

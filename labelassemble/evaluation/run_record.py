@@ -20,7 +20,7 @@ _PSEUDO_POSITIVE = "pseudo_positive:"
 
 
 @dataclass(frozen=True)
-class History:
+class Curves:
     """metrics.csv: how training went, an entry an epoch; None where a figure is not defined."""
 
     epochs: tuple[int, ...]
@@ -52,7 +52,7 @@ class History:
 
 
 @dataclass(frozen=True)
-class RunFolder:
+class RunRecord:
     """The files of one run."""
 
     path: Path
@@ -60,7 +60,7 @@ class RunFolder:
     config: Mapping[str, Any]  # empty without a configuration
     environment: Mapping[str, Any] | None
     table: Table | None
-    history: History | None
+    history: Curves | None
     predictions: Predictions | None
 
     @property
@@ -78,7 +78,7 @@ class RunFolder:
         return tuple(name for name in named if name in self.classes) or self.classes
 
 
-def read_run(path: Path) -> RunFolder:
+def read_run(path: Path) -> RunRecord:
     """Return what lies in a run's folder.
 
     Raises:
@@ -89,18 +89,18 @@ def read_run(path: Path) -> RunFolder:
     config_text = _text(path / "config.yaml")
     environment_text = _text(path / "environment.json")
     table, metrics, predictions = path / "table.csv", path / "metrics.csv", path / "predictions.csv"
-    return RunFolder(
+    return RunRecord(
         path=path,
         config_text=config_text,
         config={} if config_text is None else _yaml(config_text, path / "config.yaml"),
         environment=None if environment_text is None else _json(environment_text, path / "environment.json"),
         table=Table.from_csv(table) if table.exists() else None,
-        history=read_history(metrics) if metrics.exists() else None,
+        history=read_curves(metrics) if metrics.exists() else None,
         predictions=read_predictions(predictions) if predictions.exists() else None,
     )
 
 
-def read_history(path: Path) -> History:
+def read_curves(path: Path) -> Curves:
     """Return metrics.csv.
 
     Raises:
@@ -126,7 +126,7 @@ def read_history(path: Path) -> History:
                 if not cell.isdecimal():
                     raise chunk.error(row, "epoch", f"must be a whole number, got {shown(cell)}")
     epochs = tuple(int(value) for value in values["epoch"] if value is not None)
-    return History(epochs, {name: tuple(column) for name, column in values.items()})
+    return Curves(epochs, {name: tuple(column) for name, column in values.items()})
 
 
 def _names(config: Mapping[str, Any], key: str, path: Path) -> tuple[str, ...]:

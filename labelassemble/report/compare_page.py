@@ -8,14 +8,14 @@ from pathlib import Path
 
 from labelassemble.data.table_csv import replaced_file
 from labelassemble.errors import LabelAssembleError
-from labelassemble.evaluation import charts
-from labelassemble.evaluation.pages import page
+from labelassemble.evaluation.compare_runs import RunsCompared
 from labelassemble.evaluation.results import number, with_interval
-from labelassemble.evaluation.versus import Versus
-from labelassemble.evaluation.wording import p_text, signed
+from labelassemble.report import plots
+from labelassemble.report.format import p_text, signed
+from labelassemble.report.render import page
 
 
-def versus_text(found: Versus) -> str:
+def compare_text(found: RunsCompared) -> str:
     """Return the comparison as plain text: figures of the runs, tests between them, groups, and remarks."""
     rows = [
         (name, run.name, with_interval(run.classes[name].auroc, run.classes[name].interval))
@@ -80,7 +80,7 @@ def versus_text(found: Versus) -> str:
     return "\n\n".join(parts) + "".join(f"\n\n{remark}" for remark in found.remarks()) + "\n"
 
 
-def write_versus(found: Versus, path: Path) -> None:
+def write_comparison(found: RunsCompared, path: Path) -> None:
     """Write the comparison as a page (.html) or as CSV (.csv), whole or not at all.
 
     The CSV has a row a figure: kind (run, delong, group, t-test), class, first, second, value (AUROC, or difference),
@@ -96,20 +96,20 @@ def write_versus(found: Versus, path: Path) -> None:
         file.write(text)
 
 
-def _page(found: Versus) -> str:
+def _page(found: RunsCompared) -> str:
     results = [result for run in found.runs for result in run.classes.values()]
     return page(
         "compare.html.j2",
         found=found,
         remarks=found.remarks(),
         written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        low=charts.strip_low([result.interval for result in results], [result.auroc for result in results]),
+        low=plots.strip_low([result.interval for result in results], [result.auroc for result in results]),
         spread=_spread,
         difference=_difference,
     )
 
 
-def _csv(found: Versus) -> str:
+def _csv(found: RunsCompared) -> str:
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(

@@ -9,12 +9,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labelassemble.data.table_csv import replaced_file
-from labelassemble.evaluation import charts
 from labelassemble.evaluation.choices import CALIBRATION_FILE, choose, read_choices
-from labelassemble.evaluation.comparison import Comparison, OverSeeds
+from labelassemble.evaluation.compare import Comparison, OverSeeds
 from labelassemble.evaluation.evaluate import evaluate
 from labelassemble.evaluation.external import External
-from labelassemble.evaluation.figures import (
+from labelassemble.evaluation.leakage import LEAST, Leakage
+from labelassemble.evaluation.predictions import read_predictions
+from labelassemble.evaluation.results import ClassResult, Evaluation
+from labelassemble.evaluation.run_record import RunRecord, read_run
+from labelassemble.explain.overlay import NO_PROOF
+from labelassemble.report import plots
+from labelassemble.report.examples import Picture
+from labelassemble.report.format import flat
+from labelassemble.report.model_card import card_markdown, model_card
+from labelassemble.report.render import page
+from labelassemble.report.sections import (
     calibration_figures,
     checked_similarity,
     compared_runs,
@@ -22,15 +31,6 @@ from labelassemble.evaluation.figures import (
     learning_figures,
     roc_figures,
 )
-from labelassemble.evaluation.leakage import LEAST, Leakage
-from labelassemble.evaluation.model_card import card_markdown, model_card
-from labelassemble.evaluation.pages import page
-from labelassemble.evaluation.pictures import Picture
-from labelassemble.evaluation.predictions import read_predictions
-from labelassemble.evaluation.results import ClassResult, Evaluation
-from labelassemble.evaluation.runfolder import RunFolder, read_run
-from labelassemble.evaluation.wording import flat
-from labelassemble.explain.overlay import NO_PROOF
 
 __all__ = ["Comparison", "write_report"]
 
@@ -55,7 +55,7 @@ def write_report(
     report still shows the data, the training and the settings.
 
     Args:
-        run: the folder; see `RunFolder` for the files that are read.
+        run: the folder; see `RunRecord` for the files that are read.
         evaluation: of the run's predictions on the test images, where the caller has it already.
         similarity: [C, C], cosine similarity of the learned queries, in the order of the run's classes.
         comparisons: other runs to show beside this one, on the classes of interest; the page then opens with them.
@@ -137,7 +137,7 @@ def _title(run: Path) -> str:
     return run.resolve().name.encode("utf-8", "replace").decode("utf-8")
 
 
-def _interest(folder: RunFolder, evaluation: Evaluation | None) -> tuple[ClassResult, ...]:
+def _interest(folder: RunRecord, evaluation: Evaluation | None) -> tuple[ClassResult, ...]:
     if evaluation is None:
         return ()
     results = [evaluation.of(name) for name in folder.interest]
@@ -146,4 +146,4 @@ def _interest(folder: RunFolder, evaluation: Evaluation | None) -> tuple[ClassRe
 
 def _strip_low(evaluation: Evaluation | None) -> float:
     results = () if evaluation is None else evaluation.classes
-    return charts.strip_low([result.interval for result in results], [result.auroc for result in results])
+    return plots.strip_low([result.interval for result in results], [result.auroc for result in results])

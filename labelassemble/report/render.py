@@ -4,9 +4,9 @@ from functools import cache
 
 import jinja2
 
-from labelassemble.evaluation import charts
 from labelassemble.evaluation.results import NOT_DEFINED, interval_text, number, percent, with_interval
-from labelassemble.evaluation.wording import cosine, count_text, duration, p_text, signed
+from labelassemble.report import plots
+from labelassemble.report.format import cosine, count_text, duration, p_text, signed
 
 
 def page(template: str, **values: object) -> str:
@@ -17,7 +17,7 @@ def page(template: str, **values: object) -> str:
 @cache
 def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("labelassemble.evaluation", "templates"),
+        loader=jinja2.PackageLoader("labelassemble.report", "templates"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
@@ -34,8 +34,8 @@ def _environment() -> jinja2.Environment:
         cosine=cosine,
     )
     environment.globals.update(
-        strip=charts.strip,
-        strip_scale=charts.strip_scale,
+        strip=plots.strip,
+        strip_scale=plots.strip_scale,
         with_interval=with_interval,
         NOT_DEFINED=NOT_DEFINED,
     )

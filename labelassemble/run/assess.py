@@ -11,16 +11,16 @@ from torch import nn
 from labelassemble.data.table import Table
 from labelassemble.errors import LabelAssembleError
 from labelassemble.evaluation.choices import CALIBRATION_FILE, Choices, choose, read_choices, write_choices
-from labelassemble.evaluation.comparison import Comparison, OverSeeds
+from labelassemble.evaluation.compare import Comparison, OverSeeds
 from labelassemble.evaluation.evaluate import evaluate
 from labelassemble.evaluation.external import External
 from labelassemble.evaluation.leakage import Leakage, leakage_of
-from labelassemble.evaluation.pictures import Picture, report_pictures
 from labelassemble.evaluation.predictions import Predictions, read_predictions, write_predictions
-from labelassemble.evaluation.report import write_report
 from labelassemble.evaluation.results import Evaluation
-from labelassemble.explain.features import predict_with_features
 from labelassemble.head import ClassQueryHead
+from labelassemble.models.features import predict_with_features
+from labelassemble.report.examples import Picture, report_pictures
+from labelassemble.report.page import write_report
 from labelassemble.views.bad_files import BadFiles
 from labelassemble.views.policy import ViewOptions
 

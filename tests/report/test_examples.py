@@ -5,9 +5,9 @@ import csv
 import numpy as np
 
 from labelassemble.evaluation import Predictions
-from labelassemble.evaluation.figures import learning_figures
-from labelassemble.evaluation.pictures import choose_images
-from labelassemble.evaluation.runfolder import read_history
+from labelassemble.evaluation.run_record import read_curves
+from labelassemble.report.examples import choose_images
+from labelassemble.report.sections import learning_figures
 
 
 def make(labels, scores, *, splits="test", assumed=None):
@@ -56,7 +56,7 @@ def test_shares_of_positive_pseudo_labels_are_drawn_where_they_are_recorded(tmp_
             writer.writerows(
                 [e, e, 1, 1, 0.5, 0.4, 0.8, 0.8, *(["", 0.25 * e][: len(extra)])] for e in (1, 2)
             )
-        history = read_history(path)
+        history = read_curves(path)
         figures = learning_figures(history, several=True, interest=("b",))
         if not extra:
             assert history.pseudo_positive == {}
@@ -77,7 +77,7 @@ def test_a_collapse_stands_under_the_shares_of_whichever_class_it_is(tmp_path):
         writer.writerow(columns)
         writer.writerow([1, 1, 0, 0, 0.5, 0.4, 0.8, 0.8, "", ""])
         writer.writerows([e, e, 1, 1, 0.5, 0.4, 0.8, 0.8, 0.0, 0.2] for e in (2, 3, 4, 5))
-    figures = learning_figures(read_history(path), several=True, interest=("b",))
+    figures = learning_figures(read_curves(path), several=True, interest=("b",))
     dotted, said = figures[-1].note.split(". ", 1)
     assert dotted == "Dotted line: pseudo-labels count from epoch 2 on"
     assert said.startswith("Epoch 4: the pseudo-labels of 'a' have all been negative for 3 epochs")

@@ -13,8 +13,8 @@ from scipy.special import expit
 
 from labelassemble.errors import LabelAssembleError
 from labelassemble.evaluation import Predictions, auroc, paired_delong, read_predictions, write_predictions
-from labelassemble.evaluation.versus import MEAN, compare_runs, holm
-from labelassemble.evaluation.versus_output import versus_text, write_versus
+from labelassemble.evaluation.compare_runs import MEAN, compare_runs, holm
+from labelassemble.report.compare_page import compare_text, write_comparison
 
 
 def make_run(folder, *, skill=1.0, seed=0, classes=("a", "b"), images=160, **settings):
@@ -130,7 +130,7 @@ def test_other_images_are_not_tested_and_said(tmp_path):
     found = compare_runs(paths)
     assert {pair.reason for pair in found.pairs} == {"other test images"}
     assert [pair.holm for pair in found.pairs] == [None, None]
-    text = versus_text(found)
+    text = compare_text(found)
     assert "a and b were tested on other images of a, so they are not tested against each other, nor" in text
     assert "not tested: other test images" in text
 
@@ -138,8 +138,8 @@ def test_other_images_are_not_tested_and_said(tmp_path):
 def test_the_page_and_the_csv_hold_the_same_figures(tmp_path):
     paths = [make_run(tmp_path / f"<i>{s}-{k}", skill=k, seed=s) for k in (0.5, 1.5) for s in (0, 1)]
     found = compare_runs(paths)
-    write_versus(found, tmp_path / "compare.html")
-    write_versus(found, tmp_path / "compare.csv")
+    write_comparison(found, tmp_path / "compare.html")
+    write_comparison(found, tmp_path / "compare.csv")
     page = (tmp_path / "compare.html").read_text(encoding="utf-8")
     assert "&lt;i&gt;0-0.5" in page
     assert "<i>0-0.5" not in page
@@ -153,7 +153,7 @@ def test_the_page_and_the_csv_hold_the_same_figures(tmp_path):
     assert float(rows[8]["p_holm"]) == pytest.approx(found.pairs[0].holm)
     assert f"{found.pairs[0].test.difference:+.3f}".replace("-", "\N{MINUS SIGN}") in page
     with pytest.raises(LabelAssembleError, match=r"must end in \.html or \.csv, got '.*compare\.pdf'"):
-        write_versus(found, tmp_path / "compare.pdf")
+        write_comparison(found, tmp_path / "compare.pdf")
 
 
 def test_mistakes_are_named(tmp_path):

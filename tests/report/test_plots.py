@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from labelassemble.evaluation import Interval, calibration_of, roc_curve
-from labelassemble.evaluation.charts import (
+from labelassemble.report.plots import (
     Series,
     learning_curve,
     reliability,
@@ -18,7 +18,7 @@ from labelassemble.evaluation.charts import (
     strip_low,
     strip_scale,
 )
-from labelassemble.evaluation.svg import Svg
+from labelassemble.report.svg import Svg
 
 unhurried = settings(deadline=None, max_examples=60)
 SVG = "{http://www.w3.org/2000/svg}"

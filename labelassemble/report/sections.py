@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 from labelassemble.data.table import LABEL_COUNTS, Table
 from labelassemble.data.text import text_codes
 from labelassemble.errors import LabelAssembleError
-from labelassemble.evaluation import charts
-from labelassemble.evaluation.comparison import ComparedClass, Comparison, compare, measure
+from labelassemble.evaluation.compare import ComparedClass, Comparison, compare, measure
 from labelassemble.evaluation.results import NOT_DEFINED, ClassResult, number, with_interval
-from labelassemble.evaluation.runfolder import History, RunFolder
-from labelassemble.evaluation.wording import count_text
+from labelassemble.evaluation.run_record import Curves, RunRecord
+from labelassemble.report import plots
+from labelassemble.report.format import count_text
 from labelassemble.training.collapse import CollapseWatch, known_shares
 
 
@@ -64,7 +64,7 @@ class Cell:
         return self.positive + self.negative
 
     def width(self, count: int) -> str:
-        return charts.percent_width(count / self.images if self.images else 0.0)
+        return plots.percent_width(count / self.images if self.images else 0.0)
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class Coverage:
 
 
 def compared_runs(
-    folder: RunFolder, others: Sequence[tuple[Comparison, RunFolder]]
+    folder: RunRecord, others: Sequence[tuple[Comparison, RunRecord]]
 ) -> tuple[ComparedRuns, ...]:
     """Return for each class of interest this run's figures and those of the others."""
     assert folder.predictions is not None
@@ -87,7 +87,7 @@ def compared_runs(
     for name in folder.interest:
         seconds = None if folder.history is None else folder.history.seconds
         rows = [
-            ComparisonRow("this run", "", measure(folder.predictions, name), seconds, charts.swatch(0)),
+            ComparisonRow("this run", "", measure(folder.predictions, name), seconds, plots.swatch(0)),
         ]
         for index, (comparison, other) in enumerate(others, start=1):
             if other.predictions is None:
@@ -101,7 +101,7 @@ def compared_runs(
                     comparison.description,
                     compare(folder.predictions, other.predictions, name) if known else None,
                     None if other.history is None else other.history.seconds,
-                    charts.swatch(index),
+                    plots.swatch(index),
                 )
             )
         classes.append(ComparedRuns(name, tuple(rows)))
@@ -117,7 +117,7 @@ def roc_figures(compared: Sequence[ComparedRuns]) -> tuple[Figure, ...]:
                 curves.append((index, row.result.curve))
                 legend.append((row.swatch, row.name, with_interval(row.result.auroc, row.result.interval)))
         if curves:
-            drawing = charts.roc(curves, f"ROC curves of {item.name}")
+            drawing = plots.roc(curves, f"ROC curves of {item.name}")
             figures.append(Figure(item.name, drawing, tuple(legend)))
     return tuple(figures)
 
@@ -126,15 +126,15 @@ def calibration_figures(interest: Sequence[ClassResult]) -> tuple[Figure, ...]:
     figures = []
     for result in interest:
         if result.calibration is not None:
-            drawing = charts.reliability(
+            drawing = plots.reliability(
                 result.calibration, f"reliability curve of {result.name}", scaled=result.calibrated
             )
             error = "calibration error " + number(result.calibration.error)
-            legend = [(charts.swatch(0), "as the model gives them", error)]
+            legend = [(plots.swatch(0), "as the model gives them", error)]
             note = f"Over {count_text(result.known)} images."
             if result.calibrated is not None:
                 error = "calibration error " + number(result.calibrated.error)
-                legend.append((charts.swatch(1), f"temperature {result.temperature:.2f}", error))
+                legend.append((plots.swatch(1), f"temperature {result.temperature:.2f}", error))
             elif result.no_temperature:
                 note += f" Not scaled: {result.no_temperature}."
             figures.append(Figure(result.name, drawing, tuple(legend), note))
@@ -142,7 +142,7 @@ def calibration_figures(interest: Sequence[ClassResult]) -> tuple[Figure, ...]:
 
 
 def learning_figures(
-    history: History | None, *, several: bool, interest: Sequence[str] = (), table: Table | None = None
+    history: Curves | None, *, several: bool, interest: Sequence[str] = (), table: Table | None = None
 ) -> tuple[Figure, ...]:
     """Return the losses and the validation AUROC over epochs, each only if there is something to draw.
 
@@ -157,15 +157,15 @@ def learning_figures(
     columns, mark = history.columns, history.pseudo_labels_from
     mark = None if mark == history.epochs[0] else mark
     loss = [
-        charts.Series("training: all terms", columns["train_loss"]),
-        charts.Series("validation: known labels", columns["val_loss"]),
+        plots.Series("training: all terms", columns["train_loss"]),
+        plots.Series("validation: known labels", columns["val_loss"]),
     ]
-    auroc = [charts.Series("classes of interest", columns["val_auc_interest"])]
+    auroc = [plots.Series("classes of interest", columns["val_auc_interest"])]
     if several and columns["val_auc_mean"] != columns["val_auc_interest"]:
-        auroc.append(charts.Series("mean over classes", columns["val_auc_mean"]))
+        auroc.append(plots.Series("mean over classes", columns["val_auc_mean"]))
     shares = history.pseudo_positive
     told = [name for name in interest if name in shares] or list(shares)
-    positive = [charts.Series(name, shares[name]) for name in told[: charts.SERIES]]
+    positive = [plots.Series(name, shares[name]) for name in told[: plots.SERIES]]
     watch = CollapseWatch(list(shares), known=_known_shares(table, list(shares)))
     one_sided = [
         f"Epoch {epoch}: {warning}."
@@ -181,7 +181,7 @@ def learning_figures(
         drawn = [line for line in series if any(value is not None for value in line.values)]
         if not drawn:
             continue
-        drawing = charts.learning_curve(
+        drawing = plots.learning_curve(
             history.epochs,
             drawn,
             axis=axis,
@@ -190,14 +190,14 @@ def learning_figures(
             mark=mark,
             share=axis == "share",
         )
-        legend = tuple((charts.swatch(index), line.name, _last(line)) for index, line in enumerate(drawn))
+        legend = tuple((plots.swatch(index), line.name, _last(line)) for index, line in enumerate(drawn))
         notes = [] if mark is None else [f"Dotted line: pseudo-labels count from epoch {mark} on."]
         notes += one_sided if axis == "share" else []
         figures.append(Figure(name, drawing, legend, " ".join(notes)))
     return tuple(figures)
 
 
-def _last(line: charts.Series) -> str:
+def _last(line: plots.Series) -> str:
     value = line.values[-1]
     return "last epoch: " + (NOT_DEFINED if value is None else f"{value:.3f}")
 

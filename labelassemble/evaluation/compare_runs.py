@@ -20,9 +20,9 @@ import numpy as np
 from scipy import stats
 
 from labelassemble.errors import LabelAssembleError
-from labelassemble.evaluation.comparison import ComparedClass, compare, measure
+from labelassemble.evaluation.compare import ComparedClass, compare, measure
 from labelassemble.evaluation.predictions import Predictions
-from labelassemble.evaluation.runfolder import RunFolder, read_run
+from labelassemble.evaluation.run_record import RunRecord, read_run
 from labelassemble.evaluation.statistics import PairedTest
 
 MEAN = "mean of the classes"
@@ -84,7 +84,7 @@ class GroupTest:
 
 
 @dataclass(frozen=True)
-class Versus:
+class RunsCompared:
     """All that is compared."""
 
     classes: tuple[str, ...]
@@ -114,7 +114,7 @@ class Versus:
         return tuple(found)
 
 
-def compare_runs(paths: Sequence[Path], groups: Mapping[str, Sequence[Path]] | None = None) -> Versus:
+def compare_runs(paths: Sequence[Path], groups: Mapping[str, Sequence[Path]] | None = None) -> RunsCompared:
     """Return runs compared with each other.
 
     Args:
@@ -172,7 +172,7 @@ def compare_runs(paths: Sequence[Path], groups: Mapping[str, Sequence[Path]] | N
         if first.aurocs[name] and second.aurocs[name]
     ]
     corrected_tests = holm([test.welch for test in tests])
-    return Versus(
+    return RunsCompared(
         classes=tuple(shared),
         runs=runs,
         pairs=tuple(replace(pair, holm=p) for pair, p in zip(pairs, corrected, strict=True)),
@@ -192,7 +192,7 @@ def holm(values: Sequence[float | None]) -> list[float | None]:
     return result
 
 
-def _tested(folder: RunFolder) -> Predictions:
+def _tested(folder: RunRecord) -> Predictions:
     if folder.predictions is None or not (folder.predictions.splits == "test").any():
         raise LabelAssembleError(f"{folder.path} holds no predictions for test images to compare")
     return folder.predictions
@@ -208,13 +208,13 @@ def _names(paths: Sequence[Path]) -> list[str]:
     return names
 
 
-def _seed(folder: RunFolder) -> int | None:
+def _seed(folder: RunRecord) -> int | None:
     train = folder.config.get("train")
     seed = train.get("seed") if isinstance(train, Mapping) else None
     return seed if isinstance(seed, int) else None
 
 
-def _recognised(folders: Sequence[RunFolder], names: Sequence[str]) -> dict[int, str]:
+def _recognised(folders: Sequence[RunRecord], names: Sequence[str]) -> dict[int, str]:
     """Return the group of each run whose configuration is another one's but for the seed."""
     group_of: dict[int, str] = {}
     configs = [_without_seed(folder.config) for folder in folders]
