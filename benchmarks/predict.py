@@ -18,7 +18,7 @@ from harness import machine
 from labelassemble import AssembleNet
 from labelassemble.export import keep_freed_memory
 from labelassemble.models.predict import predict
-from labelassemble.views.policy import ViewOptions
+from labelassemble.views.options import ViewOptions
 
 
 def images_a_second(folder: Path, *, keep: bool) -> float:

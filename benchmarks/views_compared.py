@@ -13,7 +13,8 @@ from torch.utils.data import DataLoader, Dataset
 from labelassemble.views import decode
 from labelassemble.views.batch import Views
 from labelassemble.views.choice import Choice, choose_backend, open_views
-from labelassemble.views.policy import ViewOptions
+from labelassemble.views.options import ViewOptions
+from labelassemble.views.sampler import Sampler
 
 SIDE = 1024
 BATCH = 16
@@ -188,4 +189,4 @@ def open_ours(
 ) -> Views:
     """Return views of unlabelled files."""
     targets = np.zeros((len(paths), 2), np.float32)
-    return open_views(choice, paths, targets, options, batch_size=batch, seed=0, device=device)
+    return open_views(choice, paths, targets, options, Sampler(len(paths), batch_size=batch, seed=0), device)

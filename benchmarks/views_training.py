@@ -15,7 +15,7 @@ from views_compared import FILES, make_files, open_ours
 from labelassemble import MaskedBCEWithLogitsLoss
 from labelassemble.models import AssembleNet
 from labelassemble.views.choice import choose_backend
-from labelassemble.views.policy import ViewOptions
+from labelassemble.views.options import ViewOptions
 
 ROUNDS = 3
 WARM_STEPS = 5

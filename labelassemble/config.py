@@ -13,7 +13,7 @@ from labelassemble.errors import LabelAssembleError, did_you_mean
 from labelassemble.loss import LossOptions
 from labelassemble.models import HEADS_BY_SOURCE, ModelOptions
 from labelassemble.training.options import TrainOptions
-from labelassemble.views.policy import ViewOptions
+from labelassemble.views.options import ViewOptions
 
 PRESETS: Final[Mapping[str, Mapping[str, Mapping[str, Any]]]] = {
     "paper": {},

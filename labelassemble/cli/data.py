@@ -69,8 +69,8 @@ def views(
 ) -> None:
     """Draw what the network sees of one image: the evaluated view, and weak and strong ones."""
     from labelassemble.config import load_config
-    from labelassemble.views.picture import write_picture_of_views
+    from labelassemble.views.plots import write_views_plot
 
     settings = load_config(config, overrides or [])
-    write_picture_of_views(str(image), settings.views, output, count=count, seed=seed)
+    write_views_plot(str(image), settings.views, output, count=count, seed=seed)
     print(f"Picture: {output}")

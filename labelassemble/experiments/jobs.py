@@ -16,7 +16,7 @@ from labelassemble.experiments.settings import Arm, Checkpoint, Experiment, NetO
 from labelassemble.experiments.stack import Stack
 from labelassemble.loss import LossOptions
 from labelassemble.training.options import TrainOptions
-from labelassemble.views.policy import ViewOptions
+from labelassemble.views.options import ViewOptions
 
 _FORMAT = 1  # raised when the same settings come to mean something else
 

@@ -12,7 +12,7 @@ from labelassemble.errors import LabelAssembleError, did_you_mean
 from labelassemble.experiments.settings import Experiment, NetOptions, overlaid
 from labelassemble.loss import LossOptions
 from labelassemble.training.options import TrainOptions
-from labelassemble.views.policy import ViewOptions
+from labelassemble.views.options import ViewOptions
 
 SHIPPED = ("figure-1a", "figure-1c", "table-1", "covid-few-labels", "ablations", "pseudo-labels")
 _OF_SETTINGS = ("views", "train")  # what a setting may say otherwise than its experiment

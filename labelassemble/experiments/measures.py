@@ -11,7 +11,7 @@ from labelassemble.evaluation.leakage import source_leakage
 from labelassemble.evaluation.metrics import known_masks
 from labelassemble.experiments.stack import Stack
 from labelassemble.models.predict import predict
-from labelassemble.views.policy import ViewOptions
+from labelassemble.views.options import ViewOptions
 
 
 class SourceResult(NamedTuple):

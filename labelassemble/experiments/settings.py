@@ -10,7 +10,7 @@ from labelassemble.experiments.packed import PackedSource
 from labelassemble.loss import LossOptions
 from labelassemble.models.assemble_net import Head
 from labelassemble.training.options import TrainOptions
-from labelassemble.views.policy import ViewOptions
+from labelassemble.views.options import ViewOptions
 
 Test = Literal["two-sample-t", "welch-t", "paired-t"]
 Checkpoint = Literal["best", "last"]

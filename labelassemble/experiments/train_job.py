@@ -33,7 +33,8 @@ from labelassemble.training.validation import Validation
 from labelassemble.views.bad_files import BadFiles
 from labelassemble.views.batch import Views
 from labelassemble.views.choice import choose_backend, open_views
-from labelassemble.views.policy import ViewOptions
+from labelassemble.views.options import ViewOptions
+from labelassemble.views.sampler import Sampler
 
 
 def make_net(
@@ -100,18 +101,22 @@ def train_job(job: Job, stack: Stack, dealt: Dealt, run: Path, *, console: Conso
     rows = {split: stack.rows(split) for split in ("val", "test")}
     device = torch.device("cuda" if job.train.device != "cpu" and torch.cuda.is_available() else "cpu")
     net = make_net(job.model, job.classes, views=job.views, seed=job.seed, sources=sources).to(device)
-    views: Views = open_views(
-        choose_backend(job.views, device),
-        stack.paths(dealt.rows),
-        targets,
-        job.views,
+    sampler = Sampler(
+        len(dealt.rows),
         batch_size=min(job.train.batch_size, len(dealt.rows)),
         seed=job.seed,
         steps_per_epoch=job.train.steps_per_epoch,
         # Nothing excludes anything here, so "auto" is "shuffle".
         sources=None if job.train.sampling in ("auto", "shuffle") else dealt.parts.tolist(),
         shares=job.train.sampling if isinstance(job.train.sampling, dict) else None,
-        device=device,
+    )
+    views: Views = open_views(
+        choose_backend(job.views, device),
+        stack.paths(dealt.rows),
+        targets,
+        job.views,
+        sampler,
+        device,
     )
     if net.needs_sources:
         places = {part: place for place, part in enumerate(sources)}

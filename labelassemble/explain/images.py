@@ -13,7 +13,7 @@ from labelassemble.data.table_csv import replaced_path
 from labelassemble.errors import LabelAssembleError, did_you_mean
 from labelassemble.explain.gradcam import heat_maps
 from labelassemble.explain.overlay import Shown, heat_figure, view_pixels
-from labelassemble.views.policy import ViewOptions
+from labelassemble.views.options import ViewOptions
 from labelassemble.views.torch_backend import evaluation_batches
 
 

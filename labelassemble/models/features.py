@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from labelassemble.models.predict import predict
 from labelassemble.views.bad_files import BadFiles
-from labelassemble.views.policy import ViewOptions
+from labelassemble.views.options import ViewOptions
 
 
 @dataclass(frozen=True, eq=False)

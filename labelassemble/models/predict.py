@@ -8,7 +8,7 @@ from torch import nn
 
 from labelassemble.errors import LabelAssembleError
 from labelassemble.views.bad_files import BadFiles
-from labelassemble.views.policy import ViewOptions
+from labelassemble.views.options import ViewOptions
 from labelassemble.views.torch_backend import evaluation_batches
 
 

@@ -13,7 +13,7 @@ from labelassemble.errors import LabelAssembleError
 from labelassemble.evaluation.predictions import Predictions
 from labelassemble.explain.images import explained
 from labelassemble.explain.overlay import overlay, small_png
-from labelassemble.views.policy import ViewOptions
+from labelassemble.views.options import ViewOptions
 
 CLASSES: Final = 4
 """Classes of interest that pictures are shown of, at most."""

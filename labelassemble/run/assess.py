@@ -22,7 +22,7 @@ from labelassemble.models.features import predict_with_features
 from labelassemble.report.examples import Picture, report_pictures
 from labelassemble.report.page import write_report
 from labelassemble.views.bad_files import BadFiles
-from labelassemble.views.policy import ViewOptions
+from labelassemble.views.options import ViewOptions
 
 Progress = Callable[[int, int], None]
 """Called with (images done, images in all)."""

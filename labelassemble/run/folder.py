@@ -26,7 +26,7 @@ from labelassemble.run.assess import Network
 from labelassemble.training.checkpoint import load_checkpoint
 from labelassemble.version import __version__
 from labelassemble.views.bad_files import BadFiles
-from labelassemble.views.policy import ViewOptions
+from labelassemble.views.options import ViewOptions
 
 
 @dataclass(frozen=True)

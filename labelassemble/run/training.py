@@ -27,9 +27,9 @@ from labelassemble.training.options import Sampling
 from labelassemble.training.sources import SourceLabels, ViewsWithSources, labels_by_source
 from labelassemble.training.start import Origin, freeze, read_origin, start_network
 from labelassemble.version import __version__
-from labelassemble.views.balance import even_shares
 from labelassemble.views.batch import Views
 from labelassemble.views.choice import choose_backend, open_views
+from labelassemble.views.sampler import Sampler, even_shares
 
 
 @dataclass(frozen=True)
@@ -144,21 +144,18 @@ def train_run(
     if processes.local_count > 1:  # the processes of a machine share its processors
         threads = max(1, config.views.decoders() // processes.local_count)
         view_options = config.views.model_copy(update={"threads": threads})
-    views: Views = open_views(
-        choice,
-        train_paths,
-        start.train_targets,
-        view_options,
+    sampler = Sampler(
+        len(train_paths),
         batch_size=options.batch_size,
         seed=options.seed,
         steps_per_epoch=options.steps_per_epoch,
-        shard=processes.rank,
-        shards=processes.count,
-        parts=options.accumulate,
         sources=None if sampling == "shuffle" else table.sources[rows["train"]].tolist(),
         shares=sampling if isinstance(sampling, dict) else None,
-        device=device,
+        parts=options.accumulate,
+        rank=processes.rank,
+        world_size=processes.count,
     )
+    views: Views = open_views(choice, train_paths, start.train_targets, view_options, sampler, device)
     if start.places is not None:
         views = ViewsWithSources(views, start.places)
     validation = Validation(

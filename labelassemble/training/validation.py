@@ -10,7 +10,7 @@ from torch import nn
 from labelassemble.models.predict import predict
 from labelassemble.training.distributed import Processes
 from labelassemble.views.bad_files import BadFiles
-from labelassemble.views.policy import ViewOptions
+from labelassemble.views.options import ViewOptions
 
 
 @dataclass(frozen=True)

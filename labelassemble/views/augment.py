@@ -1,45 +1,45 @@
-"""The transforms of the policy in plain torch, a batch at a time, on any device, with what is random given."""
+"""The transforms in plain torch, a batch at a time, on any device, with given random numbers."""
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from labelassemble.views.draws import StrongDraws, WeakDraws
 from labelassemble.views.noise import NoiseBank, windows
-from labelassemble.views.policy import StrongOptions, WeakOptions
+from labelassemble.views.options import StrongOptions, WeakOptions
+from labelassemble.views.params import StrongParams, WeakParams
 
 
 def weak_view(
     images: Tensor,  # [B, C, H, W], float32 in 0..1
     options: WeakOptions,
-    draws: WeakDraws,
+    params: WeakParams,
     bank: NoiseBank,
 ) -> Tensor:
     """Return weakly augmented copies, clamped to 0..1: flip and rotation, then Gaussian noise."""
-    x = flip_and_rotate(images, draws.mirrored, draws.radians, turns=options.rotate > 0.0)
+    x = flip_and_rotate(images, params.mirrored, params.radians, turns=options.rotate > 0.0)
     if options.noise > 0.0:
-        x.add_(_stacked(bank.gaussian, draws.noise_at, x), alpha=options.noise)
+        x.add_(_stacked(bank.gaussian, params.noise_at, x), alpha=options.noise)
     return x.clamp_(0.0, 1.0)
 
 
 def strong_view(
     images: Tensor,  # [B, C, H, W], float32 in 0..1
     options: StrongOptions,
-    draws: StrongDraws,
+    params: StrongParams,
     bank: NoiseBank,
 ) -> Tensor:
     """Return strongly augmented copies, clamped to 0..1.
 
     In this order: flip and rotation, brightness, contrast, saturation, Gaussian noise, salt and pepper, erasing.
     """
-    x = flip_and_rotate(images, draws.mirrored, draws.radians, turns=options.rotate > 0.0)
-    x = jitter(x, draws.brightness, draws.contrast, draws.saturation)
+    x = flip_and_rotate(images, params.mirrored, params.radians, turns=options.rotate > 0.0)
+    x = jitter(x, params.brightness, params.contrast, params.saturation)
     if options.noise > 0.0:
-        x.add_(_stacked(bank.gaussian, draws.noise_at, x), alpha=options.noise)
+        x.add_(_stacked(bank.gaussian, params.noise_at, x), alpha=options.noise)
     if options.salt_pepper > 0.0:
-        x = salt_and_pepper(x, options.salt_pepper, _stacked(bank.uniform, draws.salt_at, x[:, :1]))
+        x = salt_and_pepper(x, options.salt_pepper, _stacked(bank.uniform, params.salt_at, x[:, :1]))
     if options.erase > 0.0:
-        fill_boxes(x, draws.box, windows(bank.uniform, draws.box_at, tuple(x.shape[1:])))
+        fill_boxes(x, params.box, windows(bank.uniform, params.box_at, tuple(x.shape[1:])))
     return x.clamp_(0.0, 1.0)
 
 

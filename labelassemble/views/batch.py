@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from labelassemble.views.bad_files import BadFiles
-from labelassemble.views.policy import ViewOptions
+from labelassemble.views.options import ViewOptions
 
 
 class Batch(NamedTuple):

@@ -1,6 +1,6 @@
-"""Which backend carries the policy out."""
+"""Which backend makes the views."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -8,7 +8,8 @@ import torch
 
 from labelassemble.errors import LabelAssembleError
 from labelassemble.views.batch import Views
-from labelassemble.views.policy import ViewOptions
+from labelassemble.views.options import ViewOptions
+from labelassemble.views.sampler import Sampler
 from labelassemble.views.torch_backend import TorchViews
 
 _INSTALL = 'pip install "nvidia-dali-cuda130>=2.0"'
@@ -51,38 +52,15 @@ def open_views(
     paths: Sequence[str],
     targets: np.ndarray,
     options: ViewOptions,
-    *,
-    batch_size: int,
-    seed: int,
-    steps_per_epoch: int | None = None,
-    shard: int = 0,
-    shards: int = 1,
-    parts: int = 1,
-    sources: Sequence[str] | None = None,
-    shares: Mapping[str, float] | None = None,
+    sampler: Sampler,
     device: torch.device | str = "cpu",
 ) -> Views:
     """Return the views of the chosen backend; the arguments are those of `TorchViews` and `DaliViews`."""
     if choice.name == "dali":
         from labelassemble.views.dali_backend import DaliViews
 
-        backend: type[TorchViews] | type[DaliViews] = DaliViews
-    else:
-        backend = TorchViews
-    return backend(
-        paths,
-        targets,
-        options,
-        batch_size=batch_size,
-        seed=seed,
-        steps_per_epoch=steps_per_epoch,
-        shard=shard,
-        shards=shards,
-        parts=parts,
-        sources=sources,
-        shares=shares,
-        device=device,
-    )
+        return DaliViews(paths, targets, options, sampler, device)
+    return TorchViews(paths, targets, options, sampler, device)
 
 
 def _why_no_dali() -> str | None:

@@ -1,4 +1,4 @@
-"""The policy as a DALI graph: one decode, two branches, all that is random fed from outside."""
+"""The augmentation as a DALI graph: one decode, two branches, all that is random fed from outside."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -11,9 +11,9 @@ from nvidia.dali.data_node import DataNode
 from nvidia.dali.plugin.pytorch import feed_ndarray
 from torch import Tensor
 
-from labelassemble.views.draws import StrongDraws, WeakDraws
 from labelassemble.views.noise import NoiseBank, windows
-from labelassemble.views.policy import StrongOptions, ViewOptions, WeakOptions
+from labelassemble.views.options import StrongOptions, ViewOptions, WeakOptions
+from labelassemble.views.params import AugmentationParams
 
 _LUMA = torch.tensor([0.299, 0.587, 0.114])
 
@@ -21,15 +21,15 @@ Decoder = Literal["cpu", "mixed"]
 
 
 class ViewPipeline:
-    """A DALI pipeline that makes the views of a policy.
+    """A DALI pipeline that makes the weak and the strong view.
 
     The decoder is the only difference between a pipeline on the GPU and one on the CPU: after a "mixed" decoder all
     that follows runs on the GPU. Nothing in the graph is random: angles, factors, rectangles and windows of noise
-    come from `draws` and `noise`, so a batch is the same whenever it is made, and differs from the torch backend's by
+    come from `params` and `noise`, so a batch is the same whenever it is made, and differs from the torch backend's by
     the two libraries' arithmetic only.
 
     Args:
-        options: the policy, size and channels.
+        options: size, channels and augmentation.
         batch_size: images a batch, at most.
         strong: whether there is a strong view.
         decoder: "cpu" or "mixed".
@@ -64,15 +64,13 @@ class ViewPipeline:
         self._inputs = graph.inputs
         self.output_devices: tuple[str, ...] = tuple(view.device for view in views)
 
-    def run(
-        self, encoded: Sequence[bytes], weak: WeakDraws, strong: StrongDraws, bank: NoiseBank
-    ) -> list[Tensor]:
+    def run(self, encoded: Sequence[bytes], params: AugmentationParams, bank: NoiseBank) -> list[Tensor]:
         """Return the views of a batch, float32 [B, channels, size, size], the weak one first.
 
         Raises:
             RuntimeError: an image that the decoder refuses; the pipeline cannot be used any more.
         """
-        values = _values(self._options, weak, strong, bank)
+        values = _values(self._options, params, bank)
         outputs = self._pipeline.run(
             encoded=[np.frombuffer(data, dtype=np.uint8) for data in encoded],
             **{name: values[name] for name in self._inputs},
@@ -207,10 +205,11 @@ class _Graph:
 
 
 def _values(
-    options: ViewOptions, weak: WeakDraws, strong: StrongDraws, bank: NoiseBank
+    options: ViewOptions, params: AugmentationParams, bank: NoiseBank
 ) -> dict[str, NDArray[np.float32] | list[Tensor] | list[NDArray[np.float32]]]:
     """Return what the inputs of the graph take for a batch."""
     channels, size = options.channels, options.size
+    weak, strong = params
     image, plane = (channels, size, size), (1, size, size)
     scale = strong.brightness * strong.contrast
     shift = strong.brightness * (1.0 - strong.contrast)

@@ -1,4 +1,4 @@
-"""The one deterministic view: what evaluation sees, and what the exported model does with a served image."""
+"""The deterministic view: used in evaluation, and applied by the exported model to a served image."""
 
 from collections.abc import Sequence
 

@@ -1,6 +1,6 @@
 """The torch backend: decoding in threads, transforms a batch at a time in plain torch."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -11,11 +11,11 @@ from labelassemble.views.augment import strong_view, weak_view
 from labelassemble.views.bad_files import BadFiles
 from labelassemble.views.batch import Batch, EvaluationBatch, empty_batch
 from labelassemble.views.decode import decode
-from labelassemble.views.draws import draw_views
 from labelassemble.views.noise import NoiseBank
-from labelassemble.views.order import Chosen, Order
-from labelassemble.views.policy import ViewOptions
+from labelassemble.views.options import ViewOptions
+from labelassemble.views.params import draw_params
 from labelassemble.views.preprocess import resize, to_unit_range
+from labelassemble.views.sampler import BatchRows, Sampler
 from labelassemble.views.threads import image_threads, made_ahead
 
 
@@ -44,7 +44,7 @@ class ImageStore:
         self._free_slots = iter(range(slots))
 
     def get(self, rows: Sequence[int]) -> tuple[list[int], list[Tensor]]:
-        """Return which of `rows` (by place) can be read, and their images, float32 [channels, size, size] in 0..1.
+        """Return which of `rows` (by index) can be read, and their images, float32 [channels, size, size] in 0..1.
 
         Raises:
             ImageError: a file that cannot be read, where that is to stop the run.
@@ -54,7 +54,7 @@ class ImageStore:
         missing = [row for row in dict.fromkeys(rows) if row not in self._slot_of]
         read = dict(zip(missing, self._pool.map(self._one, missing), strict=True))
         images = [read[row] if row in read else self._kept[self._slot_of[row]] for row in rows]
-        good = [place for place, image in enumerate(images) if image is not None]
+        good = [index for index, image in enumerate(images) if image is not None]
         return good, [image for image in images if image is not None]
 
     def _one(self, row: int) -> Tensor | None:
@@ -85,15 +85,8 @@ class TorchViews:
     Args:
         paths: the files, N of them.
         targets: float32 [N, C], NaN = unknown.
-        options: policy, size and channels of the views.
-        batch_size: images a step, of all processes together, at most.
-        seed: of the order and of every transform.
-        steps_per_epoch: steps that are called an epoch; None for one pass over the table (see `Order`).
-        shard: which process this is, from 0.
-        shards: how many processes there are.
-        parts: in how many parts a batch goes through the network (see `Order`).
-        sources: the source of each image, where batches are to mix them.
-        shares: share of each batch by source (see `Order`).
+        options: size, channels and augmentation.
+        sampler: which images are in which batch, and the seed of the transforms.
         device: where the transforms run and the views end up.
 
     Attributes:
@@ -106,15 +99,7 @@ class TorchViews:
         paths: Sequence[str],
         targets: np.ndarray,
         options: ViewOptions,
-        *,
-        batch_size: int,
-        seed: int,
-        steps_per_epoch: int | None = None,
-        shard: int = 0,
-        shards: int = 1,
-        parts: int = 1,
-        sources: Sequence[str] | None = None,
-        shares: Mapping[str, float] | None = None,
+        sampler: Sampler,
         device: torch.device | str = "cpu",
     ) -> None:
         self.bad_files = BadFiles(len(paths), policy=options.bad_files, limit=options.bad_files_limit)
@@ -123,50 +108,41 @@ class TorchViews:
         self._options = options
         self._device = torch.device(device)
         self._preprocess = options.preprocess().to(self._device)
-        self._bank = NoiseBank(seed, options.channels * options.size**2, self._device)
-        self._seed = seed
-        self._order = Order(
-            len(paths),
-            batch_size=batch_size,
-            seed=seed,
-            steps_per_epoch=steps_per_epoch,
-            shard=shard,
-            shards=shards,
-            parts=parts,
-            sources=sources,
-            shares=shares,
-        )
-        self.steps: int = self._order.steps
+        self._bank = NoiseBank(sampler.seed, options.channels * options.size**2, self._device)
+        self._sampler = sampler
+        self.steps: int = sampler.steps
 
     def epoch(self, epoch: int, *, strong: bool, first_step: int = 0) -> Iterator[Batch]:
         """Yield the batch of each step of an epoch from `first_step` on; without `strong` there is no strong view.
 
         A batch lacks the files that cannot be read, and may be left without any.
         """
-        chosen = self._order.epoch(epoch)
+        batches = self._sampler.epoch(epoch)
 
         def read(step: int) -> tuple[int, list[int], list[Tensor]]:
-            return step, *self._images.get(chosen[step].rows.tolist())
+            return step, *self._images.get(batches[step].rows.tolist())
 
         def make(found: tuple[int, list[int], list[Tensor]]) -> Batch:
             step, good, images = found
-            return self._batch(step, chosen[step], good, images, strong)
+            return self._batch(step, batches[step], good, images, strong)
 
         # Files are read ahead of the transforms, and views made ahead of the training.
         yield from made_ahead(make, made_ahead(read, range(first_step, self.steps)))
 
-    def _batch(self, step: int, chosen: Chosen, good: list[int], images: list[Tensor], strong: bool) -> Batch:
-        options, rows = self._options, chosen.rows[good]
+    def _batch(
+        self, step: int, batch: BatchRows, good: list[int], images: list[Tensor], strong: bool
+    ) -> Batch:
+        options, rows = self._options, batch.rows[good]
         if not good:
             return empty_batch(step, options, self._targets, strong=strong, device=self._device)
-        weak_draws, strong_draws = draw_views(
-            options, seed=self._seed, passes=chosen.passes[good].tolist(), rows=rows.tolist()
+        params = draw_params(
+            options, seed=self._sampler.seed, passes=batch.passes[good].tolist(), rows=rows.tolist()
         )
         x = torch.stack(images).to(self._device)
-        weak = self._preprocess.normalize(weak_view(x, options.weak, weak_draws, self._bank))
+        weak = self._preprocess.normalize(weak_view(x, options.weak, params.weak, self._bank))
         other = None
         if strong:
-            other = self._preprocess.normalize(strong_view(x, options.strong, strong_draws, self._bank))
+            other = self._preprocess.normalize(strong_view(x, options.strong, params.strong, self._bank))
         index = torch.from_numpy(rows)
         return Batch(step, index, weak, other, self._targets[index])
 

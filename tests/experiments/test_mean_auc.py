@@ -22,7 +22,7 @@ from labelassemble.experiments.train_job import make_net
 from labelassemble.head import ClassQueryHead
 from labelassemble.loss import PartialLabelLoss
 from labelassemble.models import AssembleNet
-from labelassemble.views.policy import ViewOptions
+from labelassemble.views.options import ViewOptions
 
 CLASSES = ("square", "stripe", "dot")
 

@@ -13,7 +13,7 @@ from labelassemble.evaluation import delong
 from labelassemble.experiments.measures import Measures, measure, youden_threshold
 from labelassemble.experiments.stack import Stack
 from labelassemble.models.features import predict_with_features
-from labelassemble.views.policy import ViewOptions
+from labelassemble.views.options import ViewOptions
 
 VIEWS = ViewOptions(size=16, mean=(0.0,), std=(1.0,))
 

@@ -9,7 +9,7 @@ from torch import nn
 from labelassemble.models import AssembleNet
 from labelassemble.models.features import predict_with_features
 from labelassemble.models.predict import predict
-from labelassemble.views.policy import ViewOptions
+from labelassemble.views.options import ViewOptions
 
 
 class Pooled(nn.Module):

@@ -16,7 +16,7 @@ from labelassemble.training.loop import Outcome, Validation, fit
 from labelassemble.training.options import TrainOptions
 from labelassemble.views.bad_files import BadFiles
 from labelassemble.views.batch import Batch
-from labelassemble.views.policy import ViewOptions
+from labelassemble.views.options import ViewOptions
 
 CLASSES = ("north", "south", "east")
 

@@ -232,13 +232,13 @@ def test_automatic_sampling_goes_by_the_rules(
     from labelassemble.run import training
 
     given: list[Any] = []
-    original = training.open_views
+    original = training.Sampler
 
     def noting(*arguments: Any, **options: Any) -> Any:
         given.append(options["sources"])
         return original(*arguments, **options)
 
-    monkeypatch.setattr(training, "open_views", noting)
+    monkeypatch.setattr(training, "Sampler", noting)
     console = Console(width=400, file=io.StringIO())
     config = _config(small_sources, "train.epochs=1", *overrides)
     assert config.train.sampling == "auto"

@@ -32,7 +32,7 @@ from labelassemble.training.display import Display
 from labelassemble.training.distributed import OtherProcessFailed, Processes, joined
 from labelassemble.training.interrupt import TrainingInterrupted
 from labelassemble.views.batch import Batch
-from labelassemble.views.order import Order
+from labelassemble.views.sampler import Sampler
 
 QUIET = Console(quiet=True)
 SHARES = ([4, 4], [5, 3], [8, 0], [0, 8])  # images of each process
@@ -175,7 +175,7 @@ def check_a_process_may_have_no_image_in_a_step(processes: Processes, folder: Pa
     ]
     config = load_config(folder / "run.yaml", [*overrides, "loss.warmup_epochs=0"])
     table = assemble_config(config, QUIET).table
-    row = Order(24, batch_size=1, seed=0, steps_per_epoch=3).epoch(0)[2].rows[0]
+    row = Sampler(24, batch_size=1, seed=0, steps_per_epoch=3).epoch(0)[2].rows[0]
     path = Path(table.paths[table.splits == "train"][row])
     kept = path.read_bytes()
     processes.together(lambda: None)

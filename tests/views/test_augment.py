@@ -11,9 +11,9 @@ from labelassemble.views.augment import (
     strong_view,
     weak_view,
 )
-from labelassemble.views.draws import draw_views
 from labelassemble.views.noise import NoiseBank
-from labelassemble.views.policy import StrongOptions, ViewOptions, WeakOptions
+from labelassemble.views.options import StrongOptions, ViewOptions, WeakOptions
+from labelassemble.views.params import draw_params
 
 NOTHING = StrongOptions(
     flip=0, rotate=0, noise=0, salt_pepper=0, brightness=0, contrast=0, saturation=0, erase=0
@@ -25,11 +25,11 @@ def _views(
     images: torch.Tensor, weak: WeakOptions, strong: StrongOptions, *, seed: int = 0
 ) -> tuple[torch.Tensor, torch.Tensor]:
     options = ViewOptions(size=images.shape[2], weak=weak, strong=strong)
-    draws = draw_views(options, seed=seed, passes=[0] * len(images), rows=range(len(images)))
-    return weak_view(images, weak, draws[0], BANK), strong_view(images, strong, draws[1], BANK)
+    params = draw_params(options, seed=seed, passes=[0] * len(images), rows=range(len(images)))
+    return weak_view(images, weak, params.weak, BANK), strong_view(images, strong, params.strong, BANK)
 
 
-def test_a_policy_without_strength_changes_nothing() -> None:
+def test_options_without_strength_change_nothing() -> None:
     images = torch.rand(4, 3, 12, 12)
     weak, strong = _views(images, WeakOptions(flip=0, rotate=0, noise=0), NOTHING)
     assert torch.equal(weak, images)
@@ -134,9 +134,9 @@ def test_boxes_are_filled_and_nothing_else() -> None:
 def test_views_on_the_gpu_are_those_of_the_cpu() -> None:
     images = torch.rand(4, 3, 32, 32)
     options = ViewOptions(size=32, channels=3)
-    draws = draw_views(options, seed=0, passes=[0] * 4, rows=range(4))
+    params = draw_params(options, seed=0, passes=[0] * 4, rows=range(4))
     bank = NoiseBank(0, 3 * 64 * 64, "cuda")
-    weak = weak_view(images.cuda(), options.weak, draws[0], bank).cpu()
-    strong = strong_view(images.cuda(), options.strong, draws[1], bank).cpu()
-    assert torch.allclose(weak, weak_view(images, options.weak, draws[0], BANK), atol=1e-4)
-    assert float((strong - strong_view(images, options.strong, draws[1], BANK)).abs().mean()) < 1e-4
+    weak = weak_view(images.cuda(), options.weak, params.weak, bank).cpu()
+    strong = strong_view(images.cuda(), options.strong, params.strong, bank).cpu()
+    assert torch.allclose(weak, weak_view(images, options.weak, params.weak, BANK), atol=1e-4)
+    assert float((strong - strong_view(images, options.strong, params.strong, BANK)).abs().mean()) < 1e-4

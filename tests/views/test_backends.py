@@ -16,7 +16,8 @@ from labelassemble.errors import LabelAssembleError
 from labelassemble.models import AssembleNet
 from labelassemble.views.batch import Batch, Views
 from labelassemble.views.choice import Choice, open_views
-from labelassemble.views.policy import ViewOptions
+from labelassemble.views.options import ViewOptions
+from labelassemble.views.sampler import Sampler
 
 OPTIONS = ViewOptions(size=16)
 
@@ -29,7 +30,8 @@ def backend(request: pytest.FixtureRequest) -> Choice:
 def _views(backend: Choice, paths: list[str], options: ViewOptions = OPTIONS, **others: Any) -> Views:
     targets = np.arange(len(paths) * 2, dtype=np.float32).reshape(-1, 2) / 100
     targets[3:4, 0] = np.nan
-    return open_views(backend, paths, targets, options, **{"batch_size": 4, "seed": 0, **others})
+    sampler = Sampler(len(paths), **{"batch_size": 4, "seed": 0, **others})
+    return open_views(backend, paths, targets, options, sampler)
 
 
 def _assert_same(one: Batch, two: Batch) -> None:
@@ -134,7 +136,7 @@ def test_processes_together_have_the_batches_and_the_views_of_one(
         return [list(views.epoch(epoch, strong=True)) for epoch in (0, 1)]
 
     alone = batches(batch_size=2 * shards)
-    parts = [batches(batch_size=2 * shards, shard=shard, shards=shards) for shard in range(shards)]
+    parts = [batches(batch_size=2 * shards, rank=rank, world_size=shards) for rank in range(shards)]
     for epoch in (0, 1):
         for whole, *several in zip(alone[epoch], *(part[epoch] for part in parts), strict=True):
             assert {part.step for part in several} == {whole.step}
@@ -154,8 +156,8 @@ def test_processes_share_an_epoch_and_their_views_are_those_of_one(backend: Choi
         for row, view in zip(batch.rows.tolist(), batch.weak, strict=True)
     }
     seen = []
-    for shard in (0, 1):
-        views = _views(backend, paths, shard=shard, shards=2)
+    for rank in (0, 1):
+        views = _views(backend, paths, rank=rank, world_size=2)
         assert views.steps == 3
         for batch in views.epoch(0, strong=False):
             seen += batch.rows.tolist()
@@ -248,19 +250,22 @@ def test_a_step_of_nothing_but_bad_files_has_an_empty_batch(
 
 def test_every_process_takes_every_step_whatever_is_bad(backend: Choice, paths: list[str]) -> None:
     options = OPTIONS.model_copy(update={"bad_files_limit": 1.0})
-    shards = [_views(backend, paths, options, batch_size=4, shard=shard, shards=2) for shard in (0, 1)]
+    shards = [_views(backend, paths, options, batch_size=4, rank=rank, world_size=2) for rank in (0, 1)]
     bad = next(shards[1].epoch(0, strong=False)).rows.tolist()
     for row in bad:
         Path(paths[row]).unlink()
-    views = _views(backend, paths, options, batch_size=4, shard=1, shards=2)
+    views = _views(backend, paths, options, batch_size=4, rank=1, world_size=2)
     sizes = [[len(batch.rows) for batch in one.epoch(0, strong=False)] for one in (shards[0], views)]
     assert sizes == [[2, 2, 2], [0, 2, 1]]
 
 
 def test_more_processes_than_images_leave_some_without(backend: Choice, paths: list[str]) -> None:
     sizes = [
-        [len(batch.rows) for batch in _views(backend, paths[:2], shard=shard, shards=3).epoch(0, strong=True)]
-        for shard in range(3)
+        [
+            len(batch.rows)
+            for batch in _views(backend, paths[:2], rank=rank, world_size=3).epoch(0, strong=True)
+        ]
+        for rank in range(3)
     ]
     assert sizes == [[1], [1], [0]]
 

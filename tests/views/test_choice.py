@@ -6,7 +6,8 @@ import torch
 
 from labelassemble.errors import LabelAssembleError
 from labelassemble.views.choice import choose_backend, open_views
-from labelassemble.views.policy import ViewOptions
+from labelassemble.views.options import ViewOptions
+from labelassemble.views.sampler import Sampler
 from labelassemble.views.torch_backend import TorchViews
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
@@ -51,8 +52,7 @@ def test_asking_for_dali_without_it_names_the_command() -> None:
 @pytest.mark.usefixtures("without_dali")
 def test_torch_needs_no_dali(paths: list[str]) -> None:
     options = ViewOptions(size=16)
-    views = open_views(
-        choose_backend(options, CPU), paths, np.zeros((11, 1), np.float32), options, batch_size=4, seed=0
-    )
+    sampler = Sampler(11, batch_size=4, seed=0)
+    views = open_views(choose_backend(options, CPU), paths, np.zeros((11, 1), np.float32), options, sampler)
     assert isinstance(views, TorchViews)
     assert len(list(views.epoch(0, strong=True))) == 3

@@ -1,7 +1,7 @@
 """DALI's views against those of the torch backend, transform by transform.
 
-Both are made from the same draws, so that they can be compared pixel by pixel, which is more than the same statistics;
-the statistics are compared as well. Tolerances, in units of the value range 0..1:
+Both are made from the same random numbers, so that they can be compared pixel by pixel, which is more than the same
+statistics; the statistics are compared as well. Tolerances, in units of the value range 0..1:
 
 - without resizing and without randomness: 1e-6;
 - resized: 1e-5, but for the outermost ring of pixels, where DALI repeats the border and torch leaves out what lies
@@ -20,7 +20,8 @@ from PIL import Image
 from torch import Tensor
 
 from labelassemble.views.choice import Choice, open_views
-from labelassemble.views.policy import StrongOptions, ViewOptions, WeakOptions
+from labelassemble.views.options import StrongOptions, ViewOptions, WeakOptions
+from labelassemble.views.sampler import Sampler
 
 pytestmark = pytest.mark.dali
 
@@ -59,9 +60,8 @@ def _both(
     )
     found = []
     for name in ("torch", "dali"):
-        views = open_views(
-            Choice(name, ""), files, np.zeros((len(files), 1), np.float32), options, batch_size=32, seed=5
-        )
+        sampler = Sampler(len(files), batch_size=32, seed=5)
+        views = open_views(Choice(name, ""), files, np.zeros((len(files), 1), np.float32), options, sampler)
         batches = list(views.epoch(0, strong=True))
         order = torch.cat([batch.rows for batch in batches]).argsort()
         weak_views = torch.cat([batch.weak for batch in batches])[order]
@@ -151,7 +151,7 @@ def test_each_transform_is_the_same(
     _assert_alike(ours_weak, dalis_weak, mean=mean, share=share)
 
 
-def test_the_whole_policy_is_the_same(tmp_path: Path) -> None:
+def test_all_transforms_together_are_the_same(tmp_path: Path) -> None:
     files = _files(tmp_path, 64, (100, 90))
     ours, dalis = _both(files, weak={}, strong={})
     for one, other in zip(ours, dalis, strict=True):

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from labelassemble.views.choice import Choice, open_views
-from labelassemble.views.policy import ViewOptions
+from labelassemble.views.options import ViewOptions
+from labelassemble.views.sampler import Sampler
 
 pytestmark = pytest.mark.dali
 
@@ -28,7 +29,7 @@ def test_views_on_the_gpu_are_those_of_the_cpu(paths: list[str], channels: int) 
     options = ViewOptions(size=16, channels=channels)
     targets = np.zeros((len(png), 1), np.float32)
     ours, theirs = (
-        open_views(Choice("dali", ""), png, targets, options, batch_size=4, seed=0, device=device)
+        open_views(Choice("dali", ""), png, targets, options, Sampler(len(png), batch_size=4, seed=0), device)
         for device in ("cpu", "cuda")
     )
     for one, other in zip(ours.epoch(0, strong=True), theirs.epoch(0, strong=True), strict=True):

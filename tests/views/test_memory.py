@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from labelassemble.views.choice import Choice, open_views
-from labelassemble.views.policy import ViewOptions
+from labelassemble.views.options import ViewOptions
+from labelassemble.views.sampler import Sampler
 
 
 def _resident_mib() -> float:
@@ -27,9 +28,8 @@ def test_fifty_epochs_take_no_more_memory_than_ten(tmp_path: Path, backend: str)
         Image.fromarray(rng.integers(0, 256, (160, 160), dtype=np.uint8)).save(tmp_path / f"{index}.png")
         files.append(str(tmp_path / f"{index}.png"))
     options = ViewOptions(size=96, cache_mb=0)
-    views = open_views(
-        Choice(backend, ""), files, np.zeros((64, 2), np.float32), options, batch_size=16, seed=0
-    )
+    sampler = Sampler(64, batch_size=16, seed=0)
+    views = open_views(Choice(backend, ""), files, np.zeros((64, 2), np.float32), options, sampler)
     memory = []
     for epoch in range(50):
         for batch in views.epoch(epoch, strong=epoch % 2 == 1):

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from labelassemble.data.images import decode_image
 from labelassemble.export import export_torchscript, find_program
-from labelassemble.views.policy import ViewOptions
+from labelassemble.views.options import ViewOptions
 from labelassemble.views.torch_backend import evaluation_batches
 
 SIZE = 9

@@ -10,7 +10,8 @@ from PIL import Image
 
 from labelassemble.errors import LabelAssembleError
 from labelassemble.views.choice import Choice, open_views
-from labelassemble.views.policy import ViewOptions
+from labelassemble.views.options import ViewOptions
+from labelassemble.views.sampler import Sampler
 
 COUNT = 10_000
 pytestmark = pytest.mark.slow
@@ -59,7 +60,7 @@ def test_bad_files_are_named_counted_and_left_out_and_too_many_stop_the_run(
         return [row for batch in views.epoch(0, strong=True) for row in batch.rows.tolist()]
 
     options = ViewOptions(size=8)  # the default limit, 1%, is 100 files
-    views = open_views(Choice(backend, ""), files, targets, options, batch_size=64, seed=0)
+    views = open_views(Choice(backend, ""), files, targets, options, Sampler(COUNT, batch_size=64, seed=0))
     with caplog.at_level(logging.WARNING):
         assert sorted(seen()) == sorted(set(range(COUNT)) - bad)
     assert set(views.bad_files.errors) == bad
@@ -68,7 +69,7 @@ def test_bad_files_are_named_counted_and_left_out_and_too_many_stop_the_run(
     assert all(sum(f"{files[row]}: " in text for text in warnings) == 1 for row in bad)
 
     options = ViewOptions(size=8, bad_files_limit=0.005)
-    views = open_views(Choice(backend, ""), files, targets, options, batch_size=64, seed=0)
+    views = open_views(Choice(backend, ""), files, targets, options, Sampler(COUNT, batch_size=64, seed=0))
     with pytest.raises(
         LabelAssembleError, match=r"of 10000 images cannot be read, more than .* = 0\.005"
     ) as raised:

@@ -8,7 +8,8 @@ from labelassemble.data.errors import ImageError
 from labelassemble.data.images import decode_image
 from labelassemble.views import torch_backend
 from labelassemble.views.bad_files import BadFiles
-from labelassemble.views.policy import StrongOptions, ViewOptions, WeakOptions
+from labelassemble.views.options import StrongOptions, ViewOptions, WeakOptions
+from labelassemble.views.sampler import Sampler
 from labelassemble.views.torch_backend import TorchViews, evaluation_batches
 
 OPTIONS = ViewOptions(size=16)
@@ -34,7 +35,7 @@ def test_evaluation_without_bad_files_stops_at_one_and_with_them_leaves_it_out(p
     assert sorted(bad.errors) == [3, 4, 5]
 
 
-def test_a_policy_without_randomness_gives_the_evaluated_view(paths: list[str]) -> None:
+def test_options_without_randomness_give_the_evaluated_view(paths: list[str]) -> None:
     still = ViewOptions(
         size=16,
         channels=3,
@@ -45,7 +46,7 @@ def test_a_policy_without_randomness_gives_the_evaluated_view(paths: list[str]) 
         ),
     )
     evaluated = torch.cat([batch.images for batch in evaluation_batches(paths, still, batch_size=5)])
-    views = TorchViews(paths, np.zeros((11, 1), np.float32), still, batch_size=4, seed=0)
+    views = TorchViews(paths, np.zeros((11, 1), np.float32), still, Sampler(11, batch_size=4, seed=0))
     for batch in views.epoch(0, strong=True):
         assert batch.strong is not None
         assert torch.equal(batch.weak, evaluated[batch.rows])
@@ -61,7 +62,7 @@ def test_each_image_is_decoded_once_and_not_again_from_the_cache(
     for cache_mb, times in ((0, 2), (1, 1)):
         decoded.clear()
         options = OPTIONS.model_copy(update={"cache_mb": cache_mb})
-        views = TorchViews(paths, np.zeros((11, 1), np.float32), options, batch_size=4, seed=0)
+        views = TorchViews(paths, np.zeros((11, 1), np.float32), options, Sampler(11, batch_size=4, seed=0))
         for epoch in (0, 1):
             list(views.epoch(epoch, strong=True))
         assert sorted(decoded) == sorted(paths * times)
@@ -74,7 +75,7 @@ def test_the_strong_view_is_not_computed_where_it_is_not_needed(
         raise AssertionError("a strong view was computed")
 
     monkeypatch.setattr(torch_backend, "strong_view", refuse)
-    views = TorchViews(paths, np.zeros((11, 1), np.float32), OPTIONS, batch_size=4, seed=0)
+    views = TorchViews(paths, np.zeros((11, 1), np.float32), OPTIONS, Sampler(11, batch_size=4, seed=0))
     assert len(list(views.epoch(0, strong=False))) == 3
     with pytest.raises(AssertionError, match="a strong view was computed"):
         list(views.epoch(0, strong=True))

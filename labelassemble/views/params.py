@@ -1,4 +1,4 @@
-"""What is random about the views of a batch: drawn once for all backends, from the seed, the pass and the row."""
+"""The random numbers of views, drawn once for all backends, from the seed, the pass and the row."""
 
 import math
 from collections.abc import Sequence
@@ -8,14 +8,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from labelassemble.views.policy import StrongOptions, ViewOptions, WeakOptions
+from labelassemble.views.options import StrongOptions, ViewOptions, WeakOptions
 
 _WEAK = 3  # uniform numbers of an image's weak view
 _STRONG = 13  # of its strong view
 
 
-class WeakDraws(NamedTuple):
-    """What is random about B weak views.
+class WeakParams(NamedTuple):
+    """The random numbers of B weak views.
 
     Attributes:
         mirrored: whether the image is flipped left to right, bool [B].
@@ -28,8 +28,8 @@ class WeakDraws(NamedTuple):
     noise_at: Tensor
 
 
-class StrongDraws(NamedTuple):
-    """What is random about B strong views.
+class StrongParams(NamedTuple):
+    """The random numbers of B strong views.
 
     Attributes:
         mirrored: whether the image is flipped left to right, bool [B].
@@ -54,28 +54,36 @@ class StrongDraws(NamedTuple):
     box_at: Tensor
 
 
-def draw_views(
-    options: ViewOptions, *, seed: int, passes: Sequence[int], rows: Sequence[int]
-) -> tuple[WeakDraws, StrongDraws]:
-    """Return what is random about the views of `rows` in the passes over the table that they belong to.
+class AugmentationParams(NamedTuple):
+    """The random numbers of both views of B images."""
 
-    An image's draws come from (seed, pass, row) alone: its views are the same whatever the batch size, the workers,
+    weak: WeakParams
+    strong: StrongParams
+
+
+def draw_params(
+    options: ViewOptions, *, seed: int, passes: Sequence[int], rows: Sequence[int]
+) -> AugmentationParams:
+    """Return the random numbers of the views of `rows` in the passes over the table that they belong to.
+
+    An image's numbers come from (seed, pass, row) alone: its views are the same whatever the batch size, the workers,
     the processes, the backend, and where a run was interrupted.
     """
     numbers = np.empty((len(rows), _WEAK + _STRONG))
     for index, (one_pass, row) in enumerate(zip(passes, rows, strict=True)):
-        # The last number keeps these apart from the order of a pass, which comes from [seed, pass].
+        # The last number keeps these apart from the shuffle of a pass, which comes from [seed, pass].
         numbers[index] = np.random.default_rng([seed, one_pass, row, 1]).random(_WEAK + _STRONG)
     u = torch.from_numpy(numbers).T
-    return _weak(options.weak, u[:_WEAK]), _strong(options.strong, options.size, u[_WEAK:])
+    weak, strong = _weak(options.weak, u[:_WEAK]), _strong(options.strong, options.size, u[_WEAK:])
+    return AugmentationParams(weak, strong)
 
 
-def _weak(options: WeakOptions, u: Tensor) -> WeakDraws:
-    return WeakDraws(u[0] < options.flip, _radians(u[1], options.rotate), u[2])
+def _weak(options: WeakOptions, u: Tensor) -> WeakParams:
+    return WeakParams(u[0] < options.flip, _radians(u[1], options.rotate), u[2])
 
 
-def _strong(options: StrongOptions, size: int, u: Tensor) -> StrongDraws:
-    return StrongDraws(
+def _strong(options: StrongOptions, size: int, u: Tensor) -> StrongParams:
+    return StrongParams(
         mirrored=u[0] < options.flip,
         radians=_radians(u[1], options.rotate),
         brightness=_factor(u[2], options.brightness),

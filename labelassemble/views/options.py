@@ -1,4 +1,4 @@
-"""The policy of views, written once: what the weak and the strong view of an image may change, and how much."""
+"""The augmentation options: what the weak and the strong view of an image may change, and how much."""
 
 import os
 from typing import Annotated, Literal, Self
@@ -65,7 +65,7 @@ class ViewOptions(BaseModel):
     """The `views` part of a configuration.
 
     Attributes:
-        backend: what carries the policy out: "torch", "dali", or "auto" for the quickest that can run.
+        backend: what makes the views: "torch", "dali", or "auto" for the quickest that can run.
         size: height and width of a view, in pixels.
         channels: channels of a view, 1 (grey) or 3 (colour).
         mean: subtracted from values in 0..1, one for all channels or one each.

@@ -3,27 +3,27 @@ import math
 import pytest
 import torch
 
-from labelassemble.views.draws import StrongDraws, WeakDraws, draw_views
 from labelassemble.views.noise import NoiseBank, windows
-from labelassemble.views.policy import StrongOptions, ViewOptions, WeakOptions
+from labelassemble.views.options import StrongOptions, ViewOptions, WeakOptions
+from labelassemble.views.params import StrongParams, WeakParams, draw_params
 
 COUNT = 4000
 
 
-def _draw(options: ViewOptions, *, seed: int = 0, one_pass: int = 0) -> tuple[WeakDraws, StrongDraws]:
-    return draw_views(options, seed=seed, passes=[one_pass] * COUNT, rows=range(COUNT))
+def _draw(options: ViewOptions, *, seed: int = 0, one_pass: int = 0) -> tuple[WeakParams, StrongParams]:
+    return draw_params(options, seed=seed, passes=[one_pass] * COUNT, rows=range(COUNT))
 
 
-def test_an_images_draws_do_not_depend_on_the_batch_it_is_in() -> None:
+def test_an_images_numbers_do_not_depend_on_the_batch_it_is_in() -> None:
     options = ViewOptions()
-    together = draw_views(options, seed=5, passes=[2, 2, 3], rows=[7, 8, 9])
-    alone = draw_views(options, seed=5, passes=[2], rows=[8])
+    together = draw_params(options, seed=5, passes=[2, 2, 3], rows=[7, 8, 9])
+    alone = draw_params(options, seed=5, passes=[2], rows=[8])
     for batch, single in zip((*together[0], *together[1]), (*alone[0], *alone[1]), strict=True):
         assert torch.equal(batch[1:2], single)
 
 
 @pytest.mark.parametrize("other", [{"seed": 1}, {"one_pass": 1}])
-def test_another_seed_or_pass_gives_other_draws(other: dict[str, int]) -> None:
+def test_another_seed_or_pass_gives_other_numbers(other: dict[str, int]) -> None:
     here, there = _draw(ViewOptions()), _draw(ViewOptions(), **other)
     assert not torch.equal(here[0].radians, there[0].radians)
     assert float(torch.corrcoef(torch.stack((here[0].radians, there[0].radians)))[0, 1]) < 0.06

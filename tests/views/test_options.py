@@ -3,10 +3,10 @@ import os
 import pytest
 from pydantic import ValidationError
 
-from labelassemble.views.policy import StrongOptions, ViewOptions, WeakOptions
+from labelassemble.views.options import StrongOptions, ViewOptions, WeakOptions
 
 
-def test_the_policy_is_frozen_and_knows_its_keys() -> None:
+def test_the_options_are_frozen_and_know_their_keys() -> None:
     options = ViewOptions()
     with pytest.raises(ValidationError, match="frozen"):
         options.weak.rotate = 3.0  # type: ignore[misc]
@@ -49,6 +49,6 @@ def test_every_processor_decodes_unless_told_otherwise() -> None:
     assert ViewOptions(threads=3).decoders() == 3
 
 
-def test_the_policy_survives_json() -> None:
+def test_the_options_survive_json() -> None:
     options = ViewOptions(channels=3, mean=(0.1, 0.2, 0.3), weak=WeakOptions(flip=0.0))
     assert ViewOptions.model_validate_json(options.model_dump_json()) == options
