@@ -83,7 +83,7 @@ def make(rng: np.random.Generator) -> Predictions:
         classes=tuple(f"class {index}" for index in range(CLASSES)),
         labels=labels,
         probabilities=1 / (1 + np.exp(2 - rng.normal(size=labels.shape) - (labels == 1))),
-        assumed=np.zeros(labels.shape, bool),
+        origins=np.zeros(labels.shape, np.uint8),
         names=names,
         sources=rng.choice(["a", "b", "c"], IMAGES),
         groups=np.array([f"p{index}" for index in rng.integers(0, PATIENTS, IMAGES)]),
@@ -95,7 +95,7 @@ def make(rng: np.random.Generator) -> Predictions:
 def plain(predictions: Predictions, replicates: int) -> list[list[float]]:
     """Return the AUROC of every class, then of every replicate, as one writes it with scikit-learn."""
     rng = np.random.default_rng(0)
-    targets, scores = predictions.targets(), predictions.probabilities
+    targets, scores = predictions.given_targets(), predictions.probabilities
     _, patient = np.unique(predictions.groups, return_inverse=True)
     order = np.argsort(patient, kind="stable")
     images_of = np.split(order, np.flatnonzero(np.diff(patient[order])) + 1)

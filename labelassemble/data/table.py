@@ -121,7 +121,7 @@ class Table:
 
     def __eq__(self, other: object) -> bool:
         """Return whether all classes, texts, labels and marks are the same."""
-        if not isinstance(other, Table):
+        if not isinstance(other, Table) or type(self) is not type(other):
             return NotImplemented
         return self.classes == other.classes and all(
             np.array_equal(getattr(self, item.name), getattr(other, item.name)) for item in fields(self)[1:]
@@ -140,6 +140,15 @@ class Table:
         assumed: NDArray[np.bool_] = self.origins != LabelOrigin.GIVEN
         return assumed
 
+    @property
+    def given(self) -> NDArray[np.bool_]:
+        """True where somebody said that the finding is present or absent, bool [N, C]."""
+        return self.known & ~self.assumed
+
+    def given_targets(self) -> NDArray[np.float64]:
+        """Return the labels that evaluation counts, float64 [N, C]: 1, 0, NaN = unknown, uncertain or assumed."""
+        return np.where(self.given, self.labels, np.nan)
+
     def column(self, name: str) -> int:
         """Return the column of class `name`.
 
@@ -155,12 +164,7 @@ class Table:
         index = np.asarray(rows)
         if index.dtype != np.bool_:
             index = index.astype(np.intp)
-        return replace(
-            self,
-            **{name: getattr(self, name)[index] for name in TEXT_FIELDS},
-            labels=self.labels[index],
-            origins=self.origins[index],
-        )
+        return replace(self, **{item.name: getattr(self, item.name)[index] for item in fields(self)[1:]})
 
     def select_classes(self, classes: Sequence[str]) -> Self:
         """Return the table with only `classes`, in their order.
@@ -169,9 +173,9 @@ class Table:
             LabelAssembleError: The table lacks one of them.
         """
         columns = [self.column(name) for name in classes]
-        return replace(
-            self, classes=tuple(classes), labels=self.labels[:, columns], origins=self.origins[:, columns]
-        )
+        arrays = {item.name: getattr(self, item.name) for item in fields(self)[1:]}
+        chosen = {name: array[:, columns] for name, array in arrays.items() if array.ndim == 2}
+        return replace(self, classes=tuple(classes), **chosen)
 
     def subset_by_split(self, split: str) -> Self:
         """Return the rows of one split.

@@ -1,4 +1,7 @@
-"""A table as CSV: written whole or not at all, read back the same."""
+"""A table, or predictions, as CSV: written whole or not at all, read back the same.
+
+A table has a column per class, predictions have two: ``label:CLASS`` and ``probability:CLASS``.
+"""
 
 import csv
 import os
@@ -12,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labelassemble.data.csvfile import Chunk, CsvFile, RowFile, TextColumns, shown
+from labelassemble.data.predictions import Predictions
 from labelassemble.data.states import NEGATIVE, POSITIVE, UNCERTAIN, UNKNOWN, LabelOrigin
 from labelassemble.data.table import RESERVED_COLUMNS, SPLITS, Table, check_class_names
 from labelassemble.data.text import contains
@@ -19,6 +23,7 @@ from labelassemble.errors import LabelAssembleError, did_you_mean
 
 _CELLS: Final = {"1": int(POSITIVE), "0": int(NEGATIVE), "": int(UNKNOWN), "-2": int(UNCERTAIN)}
 _CELL_OF_STATE: Final = np.array(["-2", "", "0", "1"], dtype=object)  # indexed by state + 2
+_LABEL, _PROBABILITY = "label:", "probability:"
 _RULES: Final = [origin.name.lower() for origin in LabelOrigin]
 _ROWS_AT_ONCE: Final = 1 << 16
 
@@ -63,10 +68,26 @@ def _umask() -> int:
 
 def write_table_csv(table: Table, path: Path) -> None:
     """Write `table` to `path`; see `Table.to_csv`."""
+    _write(table, path, None)
+
+
+def write_predictions(predictions: Predictions, path: Path) -> None:
+    """Write predictions.csv as `write_table_csv` does, probabilities with the 9 digits that are all of a float32.
+
+    Raises:
+        LabelAssembleError: The file cannot be written, or a text cannot be encoded as UTF-8.
+    """
+    _write(predictions, path, predictions.probabilities)
+
+
+def _write(table: Table, path: Path, probabilities: NDArray[np.float64] | None) -> None:
+    classes: Sequence[str] = table.classes
+    if probabilities is not None:
+        classes = [prefix + name for name in classes for prefix in (_LABEL, _PROBABILITY)]
     with replaced_file(path) as file:
         plain = csv.writer(file, lineterminator="\n")
         quoted = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
-        plain.writerow([*RESERVED_COLUMNS, *table.classes])
+        plain.writerow([*RESERVED_COLUMNS, *classes])
         try:
             for first in range(0, len(table), _ROWS_AT_ONCE):
                 rows = slice(first, first + _ROWS_AT_ONCE)
@@ -75,8 +96,11 @@ def write_table_csv(table: Table, path: Path) -> None:
                 writer = quoted if any(contains(text[rows], "\r") for text in texts) else plain
                 columns = [text[rows].tolist() for text in texts]
                 columns.append(assumed_cells(table.origins[rows], table.classes))
-                cells = _CELL_OF_STATE[table.labels[rows].T + 2]
-                writer.writerows(zip(*columns, *cells.tolist(), strict=True))
+                for column, states in enumerate(table.labels[rows].T):
+                    columns.append(_CELL_OF_STATE[states + 2].tolist())
+                    if probabilities is not None:
+                        columns.append([f"{value:.9g}" for value in probabilities[rows, column].tolist()])
+                writer.writerows(zip(*columns, strict=True))
         except UnicodeEncodeError as error:
             raise LabelAssembleError(
                 f"{path}: a text of the table cannot be written as UTF-8: {shown(error.object)}"
@@ -112,7 +136,59 @@ def read_table_rows(file: RowFile, place: str) -> Table:
             f"{place}: a table's columns must start with {','.join(RESERVED_COLUMNS)}, "
             f"got {shown(','.join(file.header))}"
         )
-    classes = file.header[len(RESERVED_COLUMNS) :]
+    return _read(file, place, file.header[len(RESERVED_COLUMNS) :])
+
+
+def read_predictions(path: Path) -> Predictions:
+    """Return what `write_predictions` wrote.
+
+    Raises:
+        LabelAssembleError: The file cannot be read or is no such file; with file, line and column.
+    """
+    with CsvFile(path) as file:
+        classes = _predicted_classes(file, f"{path}, line 1")
+        probabilities = [np.empty((0, len(classes)))]
+        table = _read(file, f"{path}, line 1", classes, probabilities)
+    with path.open("rb") as whole:
+        whole.seek(-1, os.SEEK_END)
+        if whole.read(1) not in b"\r\n":  # the last number may have lost digits
+            raise LabelAssembleError(f"{path}: the last line has no end, so the file may have been cut off")
+    return Predictions.of(table, np.concatenate(probabilities))
+
+
+def _predicted_classes(file: CsvFile, place: str) -> tuple[str, ...]:
+    """Return the classes that the header names; each must have a label and a probability, in any order."""
+    fixed, rest = file.header[: len(RESERVED_COLUMNS)], file.header[len(RESERVED_COLUMNS) :]
+    if fixed != RESERVED_COLUMNS:
+        raise LabelAssembleError(
+            f"{place}: the columns of predictions must start with {','.join(RESERVED_COLUMNS)}, "
+            f"got {shown(','.join(file.header))}"
+        )
+    for column in rest:
+        if not column.startswith((_LABEL, _PROBABILITY)):
+            raise LabelAssembleError(
+                f"{place}: a column must be called label:<class> or probability:<class>, got {shown(column)}"
+            )
+    classes = tuple(column.removeprefix(_LABEL) for column in rest if column.startswith(_LABEL))
+    with_probability = {
+        column.removeprefix(_PROBABILITY) for column in rest if column.startswith(_PROBABILITY)
+    }
+    for name in sorted(with_probability.symmetric_difference(classes)):
+        missing = _LABEL if name in with_probability else _PROBABILITY
+        raise LabelAssembleError(f"{place}: the class '{name}' has no column '{missing}{name}'")
+    if not classes:
+        raise LabelAssembleError(f"{place}: predictions must have at least one class, got none")
+    return classes
+
+
+def _read(
+    file: RowFile,
+    place: str,
+    classes: tuple[str, ...],
+    probabilities: list[NDArray[np.float64]] | None = None,
+) -> Table:
+    """Return the table; where `probabilities` is given, labels have a prefix and its blocks [rows, C] are appended."""
+    prefix = "" if probabilities is None else _LABEL
     try:
         check_class_names(classes)
     except LabelAssembleError as error:
@@ -127,9 +203,11 @@ def read_table_rows(file: RowFile, place: str) -> Table:
         texts.add({name: chunk.columns[name] for name in ("path", "name", "source", "group", "split")})
         block = np.empty((len(chunk), len(classes)), dtype=np.int8)
         for column, name in enumerate(classes):
-            block[:, column] = chunk.states(name, _CELLS, "1, 0, -2 (uncertain) or blank (unknown)")
+            block[:, column] = chunk.states(prefix + name, _CELLS, "1, 0, -2 (uncertain) or blank (unknown)")
         labels.append(block)
         origins.append(_origins(chunk, block, classes))
+        if probabilities is not None:
+            probabilities.append(np.stack([_numbers(chunk, _PROBABILITY + name) for name in classes], axis=1))
     return Table(
         classes=classes,
         paths=texts.take("path"),
@@ -140,6 +218,19 @@ def read_table_rows(file: RowFile, place: str) -> Table:
         labels=np.concatenate(labels),
         origins=np.concatenate(origins),
     )
+
+
+def _numbers(chunk: Chunk, column: str) -> NDArray[np.float64]:
+    """Return the probabilities of one column, [rows]."""
+    values = np.empty(len(chunk))
+    for row, cell in enumerate(chunk.columns[column]):
+        try:
+            values[row] = float(cell)
+        except ValueError:
+            values[row] = np.nan
+        if not 0 <= values[row] <= 1:
+            raise chunk.error(row, column, f"a probability must be a number from 0 to 1, got {shown(cell)}")
+    return values
 
 
 def _origins(chunk: Chunk, labels: NDArray[np.int8], classes: tuple[str, ...]) -> NDArray[np.uint8]:

@@ -1,5 +1,7 @@
 """Evaluation: what a model reaches per class and source, how sure that is, and a report of it."""
 
+from labelassemble.data.predictions import Predictions
+from labelassemble.data.table_csv import read_predictions, write_predictions
 from labelassemble.evaluation.bootstrap import bootstrap_auroc
 from labelassemble.evaluation.calibration import Calibration, ReliabilityPoint, calibration_of
 from labelassemble.evaluation.choices import Choices, ClassChoice, choose, read_choices, write_choices
@@ -13,7 +15,6 @@ from labelassemble.evaluation.metrics import (
     roc_curve,
     sensitivity_at_specificity,
 )
-from labelassemble.evaluation.predictions import Predictions, read_predictions, write_predictions
 from labelassemble.evaluation.results import ROW_HEADER, ClassResult, Evaluation, MeanResult, OverallResult
 from labelassemble.evaluation.statistics import (
     DeLong,

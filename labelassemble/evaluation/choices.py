@@ -37,10 +37,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from labelassemble.data.predictions import Predictions
 from labelassemble.data.table_csv import replaced_file
 from labelassemble.errors import LabelAssembleError
 from labelassemble.evaluation.metrics import threshold_at_specificity
-from labelassemble.evaluation.predictions import Predictions
 from labelassemble.evaluation.temperature import fit_temperature, scaled
 
 CALIBRATION_FILE: Final = "calibration.json"
@@ -95,7 +95,7 @@ class Choices(BaseModel):
 def choose(predictions: Predictions) -> Choices:
     """Return thresholds and temperatures chosen by the known labels of the validation split."""
     rows = predictions.subset_by_split("val")
-    targets = rows.targets()
+    targets = rows.given_targets()
     return Choices(
         images=len(rows),
         classes={

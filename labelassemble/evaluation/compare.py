@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
+from labelassemble.data.predictions import Predictions
 from labelassemble.evaluation.bootstrap import patient_indices
 from labelassemble.evaluation.metrics import RocCurve, known_scores, roc_curve
-from labelassemble.evaluation.predictions import Predictions
 from labelassemble.evaluation.statistics import Interval, PairedTest, delong, paired_delong
 
 
@@ -92,7 +92,7 @@ def measure(predictions: Predictions, name: str) -> ComparedClass:
     """Return AUROC, interval and ROC curve of a class on the test split."""
     rows = predictions.subset_by_split("test")
     column = rows.column(name)
-    targets, scores = rows.targets()[:, column], rows.probabilities[:, column]
+    targets, scores = rows.given_targets()[:, column], rows.probabilities[:, column]
     positives, negatives = known_scores(targets, scores, name=f"'{name}'")
     patients = patient_indices(rows.groups, len(rows))
     area = delong(
@@ -127,8 +127,8 @@ def compare(this: Predictions, other: Predictions, name: str) -> ComparedClass:
     if reason:
         return replace(measured, reason=reason)
     left, right = ours.select(np.argsort(ours.paths)), theirs.select(np.argsort(theirs.paths))
-    targets = left.targets()[:, left.column(name)]
-    if not np.array_equal(targets, right.targets()[:, right.column(name)]):
+    targets = left.given_targets()[:, left.column(name)]
+    if not np.array_equal(targets, right.given_targets()[:, right.column(name)]):
         return replace(measured, reason="other labels")
     scores = np.stack([left.probabilities[:, left.column(name)], right.probabilities[:, right.column(name)]])
     patients = patient_indices(left.groups, len(left))
@@ -144,4 +144,4 @@ def compare(this: Predictions, other: Predictions, name: str) -> ComparedClass:
 
 def _counted(predictions: Predictions, name: str) -> Predictions:
     rows = predictions.subset_by_split("test")
-    return rows.select(~np.isnan(rows.targets()[:, rows.column(name)]))
+    return rows.select(~np.isnan(rows.given_targets()[:, rows.column(name)]))

@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from labelassemble.data.predictions import Predictions
 from labelassemble.errors import LabelAssembleError
 from labelassemble.evaluation.compare import ComparedClass, compare, measure
-from labelassemble.evaluation.predictions import Predictions
 from labelassemble.evaluation.run_record import RunRecord, read_run
 from labelassemble.evaluation.statistics import PairedTest
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from labelassemble.data.predictions import Predictions
 from labelassemble.data.states import UNCERTAIN, UNKNOWN
 from labelassemble.data.text import text_codes
 from labelassemble.errors import LabelAssembleError
@@ -13,7 +14,6 @@ from labelassemble.evaluation.bootstrap import Ranking, auroc_replicates, patien
 from labelassemble.evaluation.calibration import calibration_of
 from labelassemble.evaluation.choices import Choices, ClassChoice, choose
 from labelassemble.evaluation.metrics import at_threshold, auroc_of, average_precision_of
-from labelassemble.evaluation.predictions import Predictions
 from labelassemble.evaluation.results import (
     DECISION,
     POOLED,
@@ -57,7 +57,7 @@ def evaluate(
         held = ", ".join(sorted(set(predictions.splits.tolist()))) or "none"
         raise LabelAssembleError(f"the predictions hold no images of the split '{split}', only of: {held}")
     chosen = choose(predictions) if chosen is None else chosen
-    targets = rows.targets()
+    targets = rows.given_targets()
     calibrated = chosen.calibrated(rows.probabilities, predictions.classes)
     patients = patient_indices(rows.groups, len(rows))
     sources, source_codes = text_codes(rows.sources)

@@ -31,11 +31,11 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import log_softmax, softmax
 
+from labelassemble.data.predictions import Predictions
 from labelassemble.data.text import text_codes
 from labelassemble.errors import LabelAssembleError
 from labelassemble.evaluation.bootstrap import patient_indices
 from labelassemble.evaluation.metrics import auroc_of
-from labelassemble.evaluation.predictions import Predictions
 
 LEAST: Final = 10
 """Sources with fewer patients are left out: a fold of one or two patients says nothing."""
@@ -126,7 +126,7 @@ def leakage_of(predictions: Predictions, features: Floats, *, seed: int = 0) -> 
         rows = np.flatnonzero(predictions.splits == split)
         part = predictions.select(rows)
         found = source_leakage(
-            features[rows], part.sources, part.groups, part.targets(), split=split, seed=seed
+            features[rows], part.sources, part.groups, part.given_targets(), split=split, seed=seed
         )
         if found is not None:
             return found

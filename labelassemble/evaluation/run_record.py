@@ -10,9 +10,10 @@ from typing import Any
 import yaml
 
 from labelassemble.data.csvfile import CsvFile, shown
+from labelassemble.data.predictions import Predictions
 from labelassemble.data.table import Table
+from labelassemble.data.table_csv import read_predictions
 from labelassemble.errors import LabelAssembleError
-from labelassemble.evaluation.predictions import Predictions, read_predictions
 
 _COLUMNS = ("epoch", "seconds", "pseudo_weight", "consistency_weight", "train_loss", "val_loss", "val_auc_mean",
             "val_auc_interest")  # fmt: skip

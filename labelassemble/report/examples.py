@@ -9,8 +9,8 @@ from typing import Final
 import numpy as np
 from torch import nn
 
+from labelassemble.data.predictions import Predictions
 from labelassemble.errors import LabelAssembleError
-from labelassemble.evaluation.predictions import Predictions
 from labelassemble.explain.images import explained
 from labelassemble.explain.overlay import overlay, small_png
 from labelassemble.views.options import ViewOptions
@@ -52,7 +52,7 @@ def choose_images(predictions: Predictions, names: Sequence[str]) -> list[Chosen
     negative: no threshold enters, and a class that is separated without an error has none. Unknown, uncertain and
     assumed labels are not chosen.
     """
-    targets = np.where((predictions.splits == "test")[:, None], predictions.targets(), np.nan)
+    targets = np.where((predictions.splits == "test")[:, None], predictions.given_targets(), np.nan)
     chosen = []
     for name in names:
         column = predictions.column(name)

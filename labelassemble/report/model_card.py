@@ -122,7 +122,7 @@ def _data(table: Table | None) -> tuple[tuple[str, str], ...]:
     for code, source in enumerate(sources):
         rows = table.select(codes == code)
         splits = [int(np.count_nonzero(rows.splits == split)) for split in ("train", "val", "test")]
-        given = (rows.labels >= 0) & ~rows.assumed
+        given = rows.given
         labels = [
             f"{name} {int((rows.labels[given[:, c], c] == 1).sum())}+ {int((rows.labels[given[:, c], c] == 0).sum())}-"
             for c, name in enumerate(table.classes)
@@ -142,7 +142,7 @@ def _data(table: Table | None) -> tuple[tuple[str, str], ...]:
 def _data_sentences(table: Table | None) -> tuple[str, ...]:
     if table is None:
         return ("Not recorded: there is no table.csv in the run's folder.",)
-    given = (table.labels >= 0) & ~table.assumed
+    given = table.given
     said = [
         f"Label coverage: {100 * (given.mean() if given.size else 0):.0f}% of {count_text(table.labels.size)} labels "
         f"({count_text(len(table))} images of {len(table.classes)} classes) are known; the rest nobody gave."

@@ -8,13 +8,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from labelassemble.data.table_csv import replaced_file
+from labelassemble.data.table_csv import read_predictions, replaced_file
 from labelassemble.evaluation.choices import CALIBRATION_FILE, choose, read_choices
 from labelassemble.evaluation.compare import Comparison, OverSeeds
 from labelassemble.evaluation.evaluate import evaluate
 from labelassemble.evaluation.external import External
 from labelassemble.evaluation.leakage import LEAST, Leakage
-from labelassemble.evaluation.predictions import read_predictions
 from labelassemble.evaluation.results import ClassResult, Evaluation
 from labelassemble.evaluation.run_record import RunRecord, read_run
 from labelassemble.explain.overlay import NO_PROOF

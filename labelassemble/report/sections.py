@@ -206,7 +206,7 @@ def _known_shares(table: Table | None, classes: Sequence[str]) -> list[float | N
     if table is None or not set(classes) <= set(table.classes):
         return None
     train = table.select_classes(classes).subset_by_split("train")
-    return known_shares(np.where(train.known & ~train.assumed, train.labels, np.nan))
+    return known_shares(train.given_targets())
 
 
 def coverage_of(table: Table) -> Coverage:

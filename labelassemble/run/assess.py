@@ -8,14 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
+from labelassemble.data.predictions import Predictions
 from labelassemble.data.table import Table
+from labelassemble.data.table_csv import read_predictions, write_predictions
 from labelassemble.errors import LabelAssembleError
 from labelassemble.evaluation.choices import CALIBRATION_FILE, Choices, choose, read_choices, write_choices
 from labelassemble.evaluation.compare import Comparison, OverSeeds
 from labelassemble.evaluation.evaluate import evaluate
 from labelassemble.evaluation.external import External
 from labelassemble.evaluation.leakage import Leakage, leakage_of
-from labelassemble.evaluation.predictions import Predictions, read_predictions, write_predictions
 from labelassemble.evaluation.results import Evaluation
 from labelassemble.head import ClassQueryHead
 from labelassemble.models.features import predict_with_features
@@ -165,16 +166,6 @@ def _predicted(
         raise LabelAssembleError(
             f"the table's classes must be those of the model, got {', '.join(kept.classes)}"
         )
-    predictions = Predictions(
-        classes=kept.classes,
-        paths=kept.paths,
-        names=kept.names,
-        sources=kept.sources,
-        groups=kept.groups,
-        splits=kept.splits,
-        labels=kept.labels,
-        assumed=kept.assumed,
-        probabilities=answers.probabilities[read][:, columns],
-    )
+    predictions = Predictions.of(kept, answers.probabilities[read][:, columns])
     features = answers.features
     return predictions, None if features is None else leakage_of(predictions, features[read])

@@ -319,8 +319,8 @@ def _option(value: object) -> object:
 
 
 def test_derived_labels_never_reach_an_evaluation(tmp_path: Path) -> None:
+    from labelassemble.data.predictions import Predictions
     from labelassemble.evaluation import evaluate
-    from labelassemble.evaluation.predictions import Predictions
 
     text = "path,split,melanoma,nevus\n" + "".join(
         f"{n}.png,{('val', 'test')[n % 2]},{n // 2 % 2},\n" for n in range(20)
@@ -328,18 +328,7 @@ def test_derived_labels_never_reach_an_evaluation(tmp_path: Path) -> None:
     other = source(tmp_path, "t", "path,split,nevus\na.png,test,1\nb.png,test,0\n")
     table = assemble([source(tmp_path, "s", text), other], taxonomy=SKIN).table
     assert (table.origins[:, 1] == 4).sum() == 10
-    rng = np.random.default_rng(0)
-    predictions = Predictions(
-        classes=table.classes,
-        labels=table.labels,
-        probabilities=rng.random(table.labels.shape),
-        assumed=table.assumed,
-        names=table.names,
-        sources=table.sources,
-        groups=table.groups,
-        splits=table.splits,
-        paths=table.paths,
-    )
+    predictions = Predictions.of(table, np.random.default_rng(0).random(table.labels.shape))
     result = evaluate(predictions).of("nevus")
     assert result is not None
     assert (result.positives, result.negatives, result.assumed) == (1, 1, 5)

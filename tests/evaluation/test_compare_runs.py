@@ -29,7 +29,7 @@ def make_run(folder, *, skill=1.0, seed=0, classes=("a", "b"), images=160, **set
             classes=classes,
             labels=labels,
             probabilities=expit(noise + skill * (labels == 1)),
-            assumed=np.zeros(labels.shape, bool),
+            origins=np.zeros(labels.shape, np.uint8),
             names=names,
             sources=np.full(images, "nih"),
             groups=np.array([f"p{i // 2}" for i in range(images)]),
@@ -70,7 +70,7 @@ def test_pairs_are_delongs_and_corrected_over_all_of_them(tmp_path):
             rows[["skill-0.2", "skill-1.0", "skill-2.0"].index(name)] for name in (pair.first, pair.second)
         )
         column = a.column(pair.name)
-        y, scores = a.targets()[:, column], np.stack([r.probabilities[:, column] for r in (a, b)])
+        y, scores = a.given_targets()[:, column], np.stack([r.probabilities[:, column] for r in (a, b)])
         expected = paired_delong(
             scores[:, y == 1],
             scores[:, y == 0],
@@ -96,7 +96,7 @@ def test_seeds_are_recognised_and_t_tested(tmp_path):
     assert [test.name for test in found.group_tests] == ["a", "b", MEAN]
     values = [
         [
-            auroc(r.targets()[:, 0], r.probabilities[:, 0])
+            auroc(r.given_targets()[:, 0], r.probabilities[:, 0])
             for r in (read_predictions(p / "predictions.csv") for p in part)
         ]
         for part in (paths[:3], paths[3:])

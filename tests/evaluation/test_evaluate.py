@@ -26,7 +26,7 @@ def make(labels, probabilities, *, splits="test", sources="nih", groups=None, as
         classes=classes or tuple(f"class {c}" for c in range(count)),
         labels=labels,
         probabilities=np.atleast_2d(np.asarray(probabilities, float).T).T,
-        assumed=np.zeros(labels.shape, bool) if assumed is None else np.asarray(assumed),
+        origins=np.zeros(labels.shape, np.uint8) if assumed is None else np.asarray(assumed, np.uint8),
         names=names,
         sources=np.broadcast_to(np.asarray(sources), (size,)),
         groups=names if groups is None else np.asarray(groups),
@@ -61,7 +61,7 @@ def test_every_figure_is_that_of_its_own_function(several):
     assert evaluation.images == len(rows)
     assert evaluation.patients == len(set(rows.groups.tolist()))
     for column, result in enumerate(evaluation.classes):
-        targets, scores = rows.targets()[:, column], rows.probabilities[:, column]
+        targets, scores = rows.given_targets()[:, column], rows.probabilities[:, column]
         positive, negative = targets == 1, targets == 0
         assert (result.positives, result.negatives) == (positive.sum(), negative.sum())
         states = (result.unknown, result.uncertain, result.assumed)
@@ -97,12 +97,14 @@ def test_a_source_counts_its_own_images_only(several):
     rows = several.subset_by_split("test")
     inside = rows.select(rows.sources == "covid")
     result = evaluation.of("class 1", "covid")
-    assert result.auroc == pytest.approx(auroc(inside.targets()[:, 1], inside.probabilities[:, 1]), abs=1e-12)
+    assert result.auroc == pytest.approx(
+        auroc(inside.given_targets()[:, 1], inside.probabilities[:, 1]), abs=1e-12
+    )
     assert evaluation.of("class 2", "covid") is None
 
 
 def test_what_is_not_counted_cannot_change_anything(several):
-    left_out = np.isnan(several.targets())
+    left_out = np.isnan(several.given_targets())
     probabilities = np.where(left_out, 1 - several.probabilities, several.probabilities)
     assert evaluate(dataclasses.replace(several, probabilities=probabilities)) == evaluate(several)
     # Turning an assumed label round neither.
@@ -231,7 +233,7 @@ def test_overall_is_the_mean_of_classes_and_the_pool_of_labels(several):
     assert [overall.source for overall in evaluation.overall] == [None, "nih", "covid"]
     for overall in evaluation.overall:
         inside = rows if overall.source is None else rows.select(rows.sources == overall.source)
-        targets, scores = inside.targets(), inside.probabilities
+        targets, scores = inside.given_targets(), inside.probabilities
         assert overall.pooled.auroc == pytest.approx(auroc(targets.ravel(), scores.ravel()), abs=1e-12)
         aurocs = [auroc(targets[:, c], scores[:, c]) for c in range(3)]
         defined = [value for value in aurocs if value is not None]
@@ -242,9 +244,9 @@ def test_overall_is_the_mean_of_classes_and_the_pool_of_labels(several):
     whole = evaluation.overall[0]
     assert whole.mean == evaluation.mean
     # A patient's labels of several classes are taken together.
-    known = ~np.isnan(rows.targets())
+    known = ~np.isnan(rows.given_targets())
     groups = np.broadcast_to(rows.groups[:, None], known.shape)
-    positive, negative = rows.targets() == 1, rows.targets() == 0
+    positive, negative = rows.given_targets() == 1, rows.given_targets() == 0
     expected = delong(
         rows.probabilities[positive],
         rows.probabilities[negative],

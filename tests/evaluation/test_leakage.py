@@ -94,7 +94,7 @@ def test_test_images_are_used_and_else_validation_ones():
         "classes": ("a finding",),
         "labels": np.zeros((400, 1), np.int8),
         "probabilities": np.full((400, 1), 0.5),
-        "assumed": np.zeros((400, 1), bool),
+        "origins": np.zeros((400, 1), np.uint8),
         "names": groups,
         "groups": groups,
         "splits": splits,

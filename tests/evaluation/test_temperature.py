@@ -110,7 +110,7 @@ def predictions():
         classes=("often", "rare"),
         labels=labels,
         probabilities=expit(3 * rng.normal(size=(size, 2)) + 2 * (labels == 1)),
-        assumed=(rng.random((size, 2)) < 0.2) & (labels >= 0),
+        origins=((rng.random((size, 2)) < 0.2) & (labels >= 0)).astype(np.uint8),
         names=names,
         sources=np.full(size, "nih"),
         groups=names,
@@ -122,7 +122,7 @@ def predictions():
 def test_choices_are_those_of_the_known_validation_labels(predictions):
     chosen = choose(predictions)
     val = predictions.subset_by_split("val")
-    targets = val.targets()[:, 0]
+    targets = val.given_targets()[:, 0]
     expected = fit_temperature(val.probabilities[targets == 1, 0], val.probabilities[targets == 0, 0])
     assert chosen.images == 200
     assert chosen.of("often").temperature == expected.value

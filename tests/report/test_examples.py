@@ -17,7 +17,7 @@ def make(labels, scores, *, splits="test", assumed=None):
         classes=("a",),
         labels=labels,
         probabilities=np.array(scores)[:, None],
-        assumed=np.zeros(labels.shape, bool) if assumed is None else np.array(assumed)[:, None],
+        origins=np.zeros(labels.shape, np.uint8) if assumed is None else np.array(assumed, np.uint8)[:, None],
         names=names,
         sources=np.full(len(labels), "nih"),
         groups=names,

@@ -20,7 +20,7 @@ def predictions(**changes):
         "classes": ("Edema", 'a "quoted", <odd>\u2603 class'),
         "labels": np.array([[1, 0], [-1, -2], [0, 1]], np.int8),
         "probabilities": np.array([[0.1, 1.0], [1 / 3, 0.0], [1e-12, 0.999999999]]),
-        "assumed": np.array([[False, True], [False, False], [True, True]]),
+        "origins": np.array([[0, 1], [0, 0], [2, 1]], np.uint8),
         "names": np.array(["a", "b,c", "d"]),
         "sources": np.array(["nih", "nih", "covid"]),
         "groups": np.array(["p1", "", "p2"]),
@@ -31,7 +31,7 @@ def predictions(**changes):
 
 
 def same(one, other):
-    arrays = ("labels", "assumed", "names", "sources", "groups", "splits", "paths")
+    arrays = ("labels", "origins", "names", "sources", "groups", "splits", "paths")
     return one.classes == other.classes and all(
         np.array_equal(getattr(one, n), getattr(other, n)) for n in arrays
     )
@@ -59,7 +59,7 @@ def test_float32_probabilities_survive_bit_for_bit(tmp_path_factory, values):
         classes=("a",),
         labels=np.zeros((size, 1), np.int8),
         probabilities=np.array(values, np.float64)[:, None],
-        assumed=np.zeros((size, 1), bool),
+        origins=np.zeros((size, 1), np.uint8),
         names=text,
         sources=text,
         groups=text,
@@ -90,7 +90,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
 
 def test_only_given_labels_are_counted():
     np.testing.assert_array_equal(
-        predictions().targets(), np.array([[1, np.nan], [np.nan, np.nan], [np.nan, np.nan]])
+        predictions().given_targets(), np.array([[1, np.nan], [np.nan, np.nan], [np.nan, np.nan]])
     )
 
 
@@ -105,7 +105,7 @@ def test_a_split_is_chosen_by_name():
 
 def test_a_class_is_found_by_name():
     assert predictions().column("Edema") == 0
-    with pytest.raises(LabelAssembleError, match="no class 'Edma' in the predictions, did you mean 'Edema'"):
+    with pytest.raises(LabelAssembleError, match="no class 'Edma' in the table, did you mean 'Edema'"):
         predictions().column("Edma")
 
 
@@ -121,10 +121,10 @@ def test_a_class_is_found_by_name():
             "the probability of 'Edema' must be a number from 0 to 1, got 1.5",
         ),
         ({"labels": np.full((3, 2), 2, np.int8)}, "labels must be 1, 0, -1 or -2, got 2"),
-        ({"assumed": np.ones((3, 2), bool)}, "only a known label"),
+        ({"origins": np.ones((3, 2), np.uint8)}, "only a known label"),
         ({"splits": np.array(["test", "tset", "val"])}, "a split must be train, val or test, got 'tset'"),
-        ({"labels": np.zeros((3, 1), np.int8)}, r"labels must have shape \[3, 2\], got \[3, 1\]"),
-        ({"groups": np.array(["a"])}, r"groups must have one entry per image \(3\), got \[1\]"),
+        ({"labels": np.zeros((3, 1), np.int8)}, r"labels must be int8 \[3, 2\], got int8 \[3, 1\]"),
+        ({"groups": np.array(["a"])}, r"groups must have one entry per path \(3\), got 1"),
         ({"classes": ("a", "a")}, "each class must be named once"),
     ],
 )
