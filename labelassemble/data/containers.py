@@ -3,8 +3,9 @@
 | container | reference |
 |---|---|
 | NumPy archive | `retinamnist.npz::train_images::17` |
+| encoded files joined in a NumPy archive | `cifar10_test.npz::jpeg::17` |
 | idx file | `train-images-idx3-ubyte.gz::17` |
-| CIFAR-10's python batch | `data_batch_1::17` |
+| CIFAR-10's batch | `data_batch_1::17`, `data_batch_1.bin::17` |
 | tar shard | `shard-000000.tar::a/000017.png` |
 
 A process opens each container once and keeps the last few, of tar shards what lies where in each of the last thousands:
@@ -23,15 +24,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labelassemble.data.errors import ImageError
-from labelassemble.data.stacks import load_cifar_batch, load_idx, load_npz_array
+from labelassemble.data.stacks import (
+    JoinedFiles,
+    load_cifar_batch,
+    load_idx,
+    load_joined_files,
+    load_npz_array,
+    npz_names,
+)
 from labelassemble.data.tar import TarIndex
 from labelassemble.errors import LabelAssembleError
 
 SEPARATOR: Final = "::"
 _IDX: Final = re.compile(r"idx\d-ubyte(\.gz)?$")
-_CIFAR: Final = re.compile(r"(data_batch_\d+|test_batch)$")
+_CIFAR: Final = re.compile(r"(data_batch_\d+|test_batch)(\.bin)?$")
 
-_Opened: TypeAlias = NDArray[np.uint8] | TarIndex
+_Opened: TypeAlias = NDArray[np.uint8] | JoinedFiles | TarIndex
 
 
 class _Cache:
@@ -82,20 +90,23 @@ def read_member(reference: str) -> NDArray[np.uint8] | bytes:
     try:
         if container.endswith(".tar"):
             index = _shards.get(container, lambda: TarIndex(Path(container)))
-            assert not isinstance(index, np.ndarray)
+            assert not isinstance(index, (np.ndarray, JoinedFiles))
             return index.read(member)
         array, _, number = member.rpartition(SEPARATOR)
         stack = _cache.get((container, array), lambda: _stack(Path(container), array))
-        assert isinstance(stack, np.ndarray)
+        assert isinstance(stack, (np.ndarray, JoinedFiles))
         if not number.isascii() or not number.isdigit() or int(number) >= len(stack):
             raise LabelAssembleError(f"a member must be a number below {len(stack)}, got '{number}'")
-        return np.ascontiguousarray(stack[int(number)])
+        image = stack[int(number)]
+        return image if isinstance(image, bytes) else np.ascontiguousarray(image)
     except LabelAssembleError as error:
         raise ImageError(reference, str(error).removeprefix(f"{container}: ")) from None
 
 
-def _stack(path: Path, array: str) -> NDArray[np.uint8]:
-    """Return all images of a container, uint8 [N, channels, H, W]."""
+def _stack(path: Path, array: str) -> NDArray[np.uint8] | JoinedFiles:
+    """Return all images of a container: pixels uint8 [N, channels, H, W], or the bytes of encoded files."""
+    if path.suffix == ".npz" and "offsets" in npz_names(path):
+        return load_joined_files(path, array)
     if path.suffix == ".npz":
         return channels_first(load_npz_array(path, array))
     if _IDX.search(path.name):

@@ -1,4 +1,4 @@
-"""Files that hold a whole stack of small images: NumPy archives, MNIST's idx files, CIFAR's python batches."""
+"""Files that hold a whole stack of small images: NumPy archives, MNIST's idx files, CIFAR's batches."""
 
 import gzip
 import pickle
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from labelassemble.errors import LabelAssembleError
 
 _IN_MEMORY: Final = 1 << 30
+_CIFAR_RECORD: Final = 1 + 3 * 32 * 32
 
 
 def load_npz_array(path: Path, name: str) -> NDArray[Any]:
@@ -38,6 +39,47 @@ def load_npz_array(path: Path, name: str) -> NDArray[Any]:
         raise LabelAssembleError(f"{path}: the archive has no array '{name}'") from None
     except Exception as error:  # damage comes as nearly every type there is
         raise LabelAssembleError(f"{path}: cannot be read as a NumPy archive ({_reason(error)})") from None
+
+
+class JoinedFiles:
+    """The bytes of many encoded images, one after the other.
+
+    Args:
+        data: uint8, all files joined.
+        offsets: [N + 1], where each begins, and the end.
+    """
+
+    def __init__(self, data: NDArray[np.uint8], offsets: NDArray[np.integer[Any]]) -> None:
+        self._data, self._offsets = data, offsets
+
+    def __len__(self) -> int:
+        return len(self._offsets) - 1
+
+    def __getitem__(self, index: int) -> bytes:
+        return self._data[self._offsets[index] : self._offsets[index + 1]].tobytes()
+
+
+def load_joined_files(path: Path, name: str) -> JoinedFiles:
+    """Return the files whose bytes are the array `name` of a NumPy archive, divided by its array `offsets`.
+
+    Raises:
+        LabelAssembleError: The file is missing or damaged, lacks an array, or the offsets do not fit.
+    """
+    data, offsets = load_npz_array(path, name), load_npz_array(path, "offsets")
+    if (
+        offsets.ndim != 1
+        or len(offsets) < 2
+        or offsets[0] != 0
+        or (np.diff(offsets.astype(np.int64)) < 0).any()
+    ):
+        raise LabelAssembleError(
+            f"{path}: offsets must rise from 0, got {offsets.dtype} {list(offsets.shape)}"
+        )
+    if offsets[-1] != len(data):
+        raise LabelAssembleError(
+            f"{path}: offsets must end at the {len(data)} bytes of {name}, got {offsets[-1]}"
+        )
+    return JoinedFiles(data, offsets)
 
 
 def npz_names(path: Path) -> tuple[str, ...]:
@@ -142,13 +184,15 @@ class CifarBatch(NamedTuple):
 
 
 def load_cifar_batch(path: Path) -> CifarBatch:
-    """Return the content of `data_batch_N` or `test_batch` of CIFAR-10's python version.
+    """Return the content of `data_batch_N` or `test_batch` of CIFAR-10's python version, with `.bin` of its binary one.
 
-    The files are pickles; nothing but arrays is let out of them, so that a manipulated one cannot run code.
+    The former are pickles; nothing but arrays is let out of them, so that a manipulated one cannot run code.
 
     Raises:
         LabelAssembleError: The file is missing, damaged, or not such a batch.
     """
+    if path.suffix == ".bin":
+        return _binary_batch(path)
     try:
         with path.open("rb") as file:
             content = _ArraysOnly(file, encoding="latin1").load()
@@ -170,6 +214,18 @@ def load_cifar_batch(path: Path) -> CifarBatch:
             f"{path}: cannot be read as a batch of CIFAR-10 ({_reason(error)})"
         ) from None
     return CifarBatch(data.reshape(-1, 3, 32, 32), labels, names)
+
+
+def _binary_batch(path: Path) -> CifarBatch:
+    try:
+        data = np.fromfile(path, dtype=np.uint8)
+    except OSError as error:
+        raise LabelAssembleError(f"{path}: cannot be read ({_reason(error)})") from None
+    if not len(data) or len(data) % _CIFAR_RECORD:
+        raise LabelAssembleError(f"{path}: must be records of {_CIFAR_RECORD} bytes, got {len(data)} bytes")
+    records = data.reshape(-1, _CIFAR_RECORD)
+    names = tuple(str(index) for index in range(len(records)))
+    return CifarBatch(records[:, 1:].reshape(-1, 3, 32, 32), records[:, 0].astype(np.int64), names)
 
 
 class _ArraysOnly(pickle._Unpickler):

@@ -14,6 +14,7 @@ from labelassemble.evaluation.metrics import (
     average_precision,
     roc_curve,
     sensitivity_at_specificity,
+    youden_threshold,
 )
 from labelassemble.evaluation.results import ROW_HEADER, ClassResult, Evaluation, MeanResult, OverallResult
 from labelassemble.evaluation.statistics import (
@@ -63,4 +64,5 @@ __all__ = [
     "wilson",
     "write_choices",
     "write_predictions",
+    "youden_threshold",
 ]

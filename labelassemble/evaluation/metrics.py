@@ -183,6 +183,27 @@ def threshold_at_specificity(negatives: Floats, candidates: Floats, specificity:
     return float(falling[enough.argmax()]) if enough.any() else float("inf")
 
 
+def youden_threshold(labels: ArrayLike, scores: ArrayLike) -> float | None:
+    """Return the score at which sensitivity + specificity - 1 is greatest, the highest such score.
+
+    Youden, Cancer 1950. What scores at least as much is called positive.
+
+    Args:
+        labels: [N], as `known_masks` takes them.
+        scores: [N].
+
+    Returns:
+        One of the scores of known labels, or None where no positive or no negative is known.
+    """
+    curve = roc_curve(labels, scores)
+    if curve is None:
+        return None
+    gain = (curve.true_positive_rate - curve.false_positive_rate)[
+        1:
+    ]  # the first point calls nothing positive
+    return float(curve.thresholds[1:][gain >= gain.max() - 1e-12][0])  # ties but for rounding
+
+
 def at_threshold(positives: Floats, negatives: Floats, threshold: float, *, target: float) -> OperatingPoint:
     """Return sensitivity and specificity of calling positive what scores at least `threshold`."""
     return OperatingPoint(

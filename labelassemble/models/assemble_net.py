@@ -1,12 +1,14 @@
 """The assembled network: a backbone, and a head with one output a class."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final, Literal, Self, get_args
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
+from torch.nn.functional import normalize
 
 from labelassemble.errors import LabelAssembleError, did_you_mean
 from labelassemble.head import ClassQueryHead
@@ -22,11 +24,15 @@ _BACKBONES: Final[Mapping[str, Callable[[int], nn.Module]]] = {
     "densenet201": densenet201,
     "densenet_small": densenet_small,
     "cnn_small": SmallCnn,
+    "cnn_small_64": partial(SmallCnn, size=64),
     "patch_small": PatchNet,
 }
 
-Backbone = Literal["densenet121", "densenet169", "densenet201", "densenet_small", "cnn_small", "patch_small"]
+Backbone = Literal[
+    "densenet121", "densenet169", "densenet201", "densenet_small", "cnn_small", "cnn_small_64", "patch_small"
+]
 Head = Literal["class_query", "linear", "multi_network", "source_heads", "task_code"]
+Queries = Literal["one-hot", "random"]
 
 HEADS_BY_SOURCE: Final = ("multi_network", "source_heads")
 """The heads that answer an image in training only for the classes that its source labels."""
@@ -40,12 +46,17 @@ class ModelOptions(BaseModel):
     backbone: Backbone = Field(
         "densenet121",
         description="densenet121 is the paper's; densenet_small is for 16 to 64 pixels, cnn_small for 8 to 64, quick "
-        "on a CPU, patch_small the demo's",
+        "on a CPU, cnn_small_64 the same with a pooling more, for 64, patch_small the demo's",
     )
     head: Head = Field(
         "class_query",
         description="class_query is the paper's; linear, multi_network (a network a source), source_heads (a head a "
         "source, as Med3D) and task_code (as DoDNet) are what it is compared with",
+    )
+    queries: Queries = Field(
+        "one-hot",
+        description="how the queries of the head class_query start: one-hot is the paper's; random ones are normal, "
+        "each scaled to length 1 (train.query_lr=0 keeps them)",
     )
     pretrained: Path | None = Field(
         None,
@@ -53,15 +64,22 @@ class ModelOptions(BaseModel):
         "views.channels 3, views.mean [0.485, 0.456, 0.406] and views.std [0.229, 0.224, 0.225]",
     )
 
+    @model_validator(mode="after")
+    def _only_class_query_has_queries(self) -> Self:
+        if self.head != "class_query" and self.queries != "one-hot":
+            raise ValueError(f"queries are of the head class_query, but the head is {self.head}")
+        return self
+
 
 class AssembleNet(nn.Module):
     """A network that answers every class of an assembly.
 
     Args:
         backbone: "densenet121" (the paper's), "densenet169", "densenet201", "densenet_small" (for images of 16 to 64
-            pixels), "cnn_small" (8 to 64 pixels, quick on a CPU) or "patch_small" (two layers over patches of 4x4
-            pixels, the demo's); or a function that takes the number of channels and returns a module of one's own,
-            from images [B, in_channels, H, W] to features [B, D], with D as its `out_features`.
+            pixels), "cnn_small" (8 to 64 pixels, quick on a CPU), "cnn_small_64" (the same with a pooling more, for 64)
+            or "patch_small" (two layers over patches of 4x4 pixels, the demo's); or a function that takes the number
+            of channels and returns a module of one's own, from images [B, in_channels, H, W] to features [B, D], with
+            D as its `out_features`.
         classes: names of the classes, in the order of the outputs.
         head: "class_query" (the paper's dynamic adapter, section 2.2), or one that it is compared with: "linear";
             "multi_network" (a network a source, a class answered by the mean logit over the networks whose source
@@ -70,6 +88,7 @@ class AssembleNet(nn.Module):
         in_channels: channels of the images, 1 or 3.
         pretrained: a file of weights for the backbone, see `DenseNet.load_pretrained`.
         sources: the classes that each source labels, by its name; "multi_network" and "source_heads" need them.
+        queries: how the queries of the head "class_query" start: "one-hot", or "random", each of length 1.
 
     Attributes:
         classes: the names, in the order of the outputs.
@@ -97,6 +116,7 @@ class AssembleNet(nn.Module):
         in_channels: int = 1,
         pretrained: Path | str | None = None,
         sources: Mapping[str, Sequence[str]] | None = None,
+        queries: Queries = "one-hot",
     ) -> None:
         super().__init__()
         if isinstance(backbone, str) and backbone not in _BACKBONES:
@@ -127,6 +147,8 @@ class AssembleNet(nn.Module):
         self.head: nn.Module
         if head == "class_query":
             self.head = ClassQueryHead(features, list(classes))
+            if queries == "random":
+                self.head.queries.data = normalize(torch.randn(self.head.queries.shape), dim=1)
         elif head == "linear":
             self.head = nn.Linear(features, len(classes))
         elif head == "task_code":

@@ -15,6 +15,7 @@ from labelassemble.config import Config, load_config
 from labelassemble.data import Assembly, Exclusions, Table, missing_files
 from labelassemble.errors import LabelAssembleError
 from labelassemble.evaluation import Evaluation, auroc_per_class
+from labelassemble.loss import PartialLabelLoss
 from labelassemble.models import HEADS_BY_SOURCE, AssembleNet
 from labelassemble.run.evaluation import evaluate_run
 from labelassemble.run.folder import assemble_config, bad_files_of, environment, load_trained, write_text
@@ -88,6 +89,7 @@ def train_run(
     processes: Processes = ALONE,
     until: int | None = None,
     branch: bool = False,
+    criterion: type[PartialLabelLoss] = PartialLabelLoss,
 ) -> Result:
     """Assemble, train, predict, evaluate and report; the run's folder gets all of it.
 
@@ -102,6 +104,7 @@ def train_run(
         until: epochs after which this call ends, without an evaluation, to be resumed later; None for all of them.
         branch: with `resume`, the folder is a copy of another run's, and the configuration may have another `loss` than
             that run: two runs that differ in the loss for unknown labels alone share their warm-up so.
+        criterion: the class of the loss, a variant of the paper's.
 
     Raises:
         LabelAssembleError: the folder holds another run, no training image, a class that no source labels, ...
@@ -185,6 +188,7 @@ def train_run(
             exclusions=start.exclusions,
             given_shares=start.given_shares,
             until=until,
+            criterion=criterion,
         )
     finished = outcome.early or outcome.epochs == options.epochs
     return Result(run, outcome, evaluate_run(run) if processes.first and finished else None)

@@ -85,6 +85,7 @@ def start_network(
             in_channels=channels,
             pretrained=model.pretrained if learnt is None else None,
             sources=sources,
+            queries=model.queries,
         )
         if learnt is not None and origin is not None:
             carried = carry_over(learnt, net)

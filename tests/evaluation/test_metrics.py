@@ -14,6 +14,7 @@ from labelassemble.evaluation import (
     average_precision,
     roc_curve,
     sensitivity_at_specificity,
+    youden_threshold,
 )
 
 # Busy machines are slow at times, which says nothing about the rule.
@@ -149,3 +150,12 @@ def test_shapes_per_class_are_checked():
 def test_specificity_is_a_share():
     with pytest.raises(LabelAssembleError, match=r"specificity must lie in \[0, 1\], got 95"):
         sensitivity_at_specificity([1, 0], [0.5, 0.1], 95)
+
+
+def test_youden_by_hand() -> None:
+    labels, scores = [0, 0, 1, 0, 1, 1], [0.1, 0.2, 0.3, 0.4, 0.5, 0.6]
+    # 2/3 + 1 at 0.5; at 0.3 it is 1 + 2/3 too, and the highest is taken.
+    assert youden_threshold(labels, scores) == 0.5
+    assert youden_threshold([np.nan, *labels], [0.0, *scores]) == 0.5
+    assert youden_threshold([1, 1], [0.1, 0.2]) is None
+    assert youden_threshold([0, 1], [0.5, 0.5]) == 0.5

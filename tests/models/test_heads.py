@@ -1,16 +1,20 @@
 """The heads that ClassQueryHead is compared with: shapes, parameters, what learns from what, TorchScript."""
 
 import io
+from typing import Any
 
 import pytest
 import torch
+from pydantic import ValidationError
 from torch import Tensor, nn
 
 from labelassemble.errors import LabelAssembleError
-from labelassemble.models import AssembleNet
+from labelassemble.head import ClassQueryHead
+from labelassemble.models import AssembleNet, ModelOptions
 from labelassemble.models.backbones import Backbones
 from labelassemble.models.source_heads import SourceHeads
 from labelassemble.models.task_code import TaskCodeHead
+from labelassemble.training.start import start_network
 
 CLASSES = ["Edema", "Nodule", "COVID-19"]
 SOURCES = {"nih": ["Nodule", "Edema"], "covidx": ["COVID-19"], "local": ["Nodule", "COVID-19"]}
@@ -214,3 +218,21 @@ def test_a_backbone_of_ones_own_that_does_not_fit() -> None:
         AssembleNet(lambda channels: _Own(channels, None), classes=CLASSES)
     with pytest.raises(LabelAssembleError, match="load those of _Own in the function that makes it"):
         AssembleNet(_Own, classes=CLASSES, pretrained="weights.pth")
+
+
+def _query_head(seed: int = 0, **options: Any) -> ClassQueryHead:
+    model = ModelOptions(backbone="cnn_small", **options)
+    net, _ = start_network(model, classes=("a", "b", "c"), sources=None, channels=1, seed=seed)
+    assert isinstance(net.head, ClassQueryHead)
+    return net.head
+
+
+def test_random_queries() -> None:
+    usual, random = _query_head(), _query_head(queries="random")
+    assert torch.equal(usual.queries, torch.eye(3))
+    torch.testing.assert_close(random.queries.detach().norm(dim=1), torch.ones(3))
+    assert not torch.equal(random.queries, _query_head(1, queries="random").queries)
+    assert torch.equal(random.queries, _query_head(queries="random").queries)
+    assert torch.equal(random.weight, usual.weight)  # the rest of the network starts as without
+    with pytest.raises(ValidationError, match="queries are of the head class_query, but the head is linear"):
+        ModelOptions(head="linear", queries="random")

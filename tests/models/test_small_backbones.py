@@ -36,6 +36,12 @@ def test_they_are_as_small_as_they_say() -> None:
     assert counts == [60_400, 2_752]
 
 
+def test_cnn_small_64_pools_once_more() -> None:
+    net, expected = AssembleNet("cnn_small_64", classes=CLASSES), SmallCnn(size=64)
+    assert str(net.backbone) == str(expected)
+    assert str(net.backbone) != str(SmallCnn())
+
+
 def test_patches_do_not_see_how_they_lie_to_each_other() -> None:
     net = PatchNet().eval()
     images = torch.randn(2, 1, 8, 8)

@@ -12,6 +12,7 @@ from labelassemble.data.readers.csv import CsvSource
 from labelassemble.data.readers.medmnist import MedMnistSource
 from labelassemble.data.readers.mimic import MimicCxrSource
 from labelassemble.data.readers.mnist import MnistSource
+from labelassemble.data.readers.npz import NpzSource
 from labelassemble.data.readers.options import SourceOptions
 from labelassemble.data.readers.padchest import PadChestSource
 from labelassemble.data.readers.vindr import VinDrCxrSource
@@ -28,7 +29,8 @@ Source: TypeAlias = Annotated[
     | VinDrCxrSource
     | MedMnistSource
     | MnistSource
-    | Cifar10Source,
+    | Cifar10Source
+    | NpzSource,
     Field(discriminator="reader"),
 ]
 """A source of a configuration: the key `reader` says which."""
@@ -42,6 +44,7 @@ __all__ = [
     "MedMnistSource",
     "MimicCxrSource",
     "MnistSource",
+    "NpzSource",
     "PadChestSource",
     "Source",
     "SourceOptions",

@@ -1,4 +1,4 @@
-"""CIFAR-10 (Krizhevsky 2009) as its python batches."""
+"""CIFAR-10 (Krizhevsky 2009) as its python batches or as its binary ones."""
 
 import os
 from pathlib import Path
@@ -30,6 +30,8 @@ CIFAR10_CLASSES: Final = (
 class Cifar10Source(SourceOptions):
     """The folder `cifar-10-batches-py` with `data_batch_1` to `data_batch_5` and `test_batch`.
 
+    Or `cifar-10-batches-bin`, where each of these names ends in `.bin`.
+
     Ten classes, of which an image has exactly one. The training batches are divided into train and val.
 
     Attributes:
@@ -52,7 +54,8 @@ class Cifar10Source(SourceOptions):
         paths: list[str] = []
         names: list[str] = []
         labels, splits = [], []
-        for file in (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch"):
+        end = ".bin" if (self.root / "test_batch.bin").exists() else ""
+        for file in (*(f"data_batch_{number}{end}" for number in range(1, 6)), f"test_batch{end}"):
             path = self.root / file
             batch = load_cifar_batch(path)
             count = len(batch.labels)
@@ -65,7 +68,7 @@ class Cifar10Source(SourceOptions):
             names.extend(f"{file}/{name}" for name in batch.names)
             chosen = batch.labels[:, None] == np.arange(len(CIFAR10_CLASSES))
             labels.append(np.where(chosen, np.int8(POSITIVE), np.int8(NEGATIVE)))
-            splits.append(constant_text("test" if file == "test_batch" else "trainval", count))
+            splits.append(constant_text("test" if file.startswith("test") else "trainval", count))
         return new_table(
             CIFAR10_CLASSES,
             paths=text_array(paths),
