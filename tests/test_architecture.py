@@ -10,6 +10,7 @@ ORDER = (
     "errors",
     "version",
     "_extension",
+    "_files",
     "ops",
     "functional",
     "loss",

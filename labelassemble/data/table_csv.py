@@ -5,15 +5,14 @@ A table has a column per class, predictions have two: ``label:CLASS`` and ``prob
 
 import csv
 import os
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Final, TextIO
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from labelassemble._files import atomic_file
 from labelassemble.data.csvfile import Chunk, CsvFile, RowFile, TextColumns, shown
 from labelassemble.data.predictions import Predictions
 from labelassemble.data.states import NEGATIVE, POSITIVE, UNCERTAIN, UNKNOWN, LabelOrigin
@@ -26,44 +25,6 @@ _CELL_OF_STATE: Final = np.array(["-2", "", "0", "1"], dtype=object)  # indexed 
 _LABEL, _PROBABILITY = "label:", "probability:"
 _RULES: Final = [origin.name.lower() for origin in LabelOrigin]
 _ROWS_AT_ONCE: Final = 1 << 16
-
-
-@contextmanager
-def replaced_path(path: Path) -> Iterator[Path]:
-    """Make a new file beside `path` that takes its place when the block ends, and vanishes when it raises.
-
-    Raises:
-        LabelAssembleError: The folder cannot be written.
-    """
-    try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-    except OSError as error:
-        raise LabelAssembleError(f"{path}: cannot be written ({error.strerror or error})") from None
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        temporary.chmod(0o666 & ~_umask())  # mkstemp's own mode shuts out everybody else
-        os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise LabelAssembleError(f"{path}: cannot be written ({error.strerror or error})") from None
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-
-
-@contextmanager
-def replaced_file(path: Path) -> Iterator[TextIO]:
-    """Open a UTF-8 text file beside `path` that takes its place when the block ends; see `replaced_path`."""
-    with replaced_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
-        yield file
-
-
-def _umask() -> int:
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return mask
 
 
 def write_table_csv(table: Table, path: Path) -> None:
@@ -84,7 +45,7 @@ def _write(table: Table, path: Path, probabilities: NDArray[np.float64] | None) 
     classes: Sequence[str] = table.classes
     if probabilities is not None:
         classes = [prefix + name for name in classes for prefix in (_LABEL, _PROBABILITY)]
-    with replaced_file(path) as file:
+    with atomic_file(path) as file:
         plain = csv.writer(file, lineterminator="\n")
         quoted = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
         plain.writerow([*RESERVED_COLUMNS, *classes])

@@ -6,10 +6,11 @@ from typing import Final
 
 import numpy as np
 
+from labelassemble._files import atomic_path
 from labelassemble.data.parquet import ParquetFile, pyarrow_parquet
 from labelassemble.data.states import UNKNOWN
 from labelassemble.data.table import RESERVED_COLUMNS, Table
-from labelassemble.data.table_csv import assumed_cells, read_table_rows, replaced_path
+from labelassemble.data.table_csv import assumed_cells, read_table_rows
 from labelassemble.errors import LabelAssembleError
 
 _ROWS_AT_ONCE: Final = 1 << 17
@@ -26,7 +27,7 @@ def write_table_parquet(table: Table, path: Path) -> None:
         + [(name, arrow.int8()) for name in table.classes]
     )
     with (
-        replaced_path(path) as temporary,
+        atomic_path(path) as temporary,
         parquet.ParquetWriter(temporary, schema, compression="zstd") as writer,
     ):
         for first in range(0, len(table), _ROWS_AT_ONCE):

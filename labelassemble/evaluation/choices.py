@@ -37,8 +37,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from labelassemble._files import atomic_file
 from labelassemble.data.predictions import Predictions
-from labelassemble.data.table_csv import replaced_file
 from labelassemble.errors import LabelAssembleError
 from labelassemble.evaluation.metrics import threshold_at_specificity
 from labelassemble.evaluation.temperature import fit_temperature, scaled
@@ -133,7 +133,7 @@ def write_choices(choices: Choices, path: Path) -> None:
     Raises:
         LabelAssembleError: the file cannot be written.
     """
-    with replaced_file(path) as file:
+    with atomic_file(path) as file:
         json.dump(choices.model_dump(mode="json"), file, indent=2, ensure_ascii=False)
         file.write("\n")
 

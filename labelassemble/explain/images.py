@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from labelassemble.data.table_csv import replaced_path
+from labelassemble._files import atomic_path
 from labelassemble.errors import LabelAssembleError, did_you_mean
 from labelassemble.explain.gradcam import heat_maps
 from labelassemble.explain.overlay import Shown, heat_figure, view_pixels
@@ -85,7 +85,7 @@ def write_heat_maps(
     with torch.no_grad():
         for path, target in zip(paths, targets, strict=True):
             [(pixels, shown)] = explained(net, [path], views, names, columns)
-            with replaced_path(target) as file:
+            with atomic_path(target) as file:
                 file.write_bytes(heat_figure(Path(path).name, pixels, shown))
             if wrote is not None:
                 wrote(target)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from labelassemble.data.table_csv import replaced_file
+from labelassemble._files import atomic_file
 from labelassemble.errors import LabelAssembleError
 from labelassemble.evaluation.compare_runs import RunsCompared
 from labelassemble.evaluation.results import number, with_interval
@@ -92,7 +92,7 @@ def write_comparison(found: RunsCompared, path: Path) -> None:
     if path.suffix not in (".html", ".csv"):
         raise LabelAssembleError(f"--output must end in .html or .csv, got '{path}'")
     text = _csv(found) if path.suffix == ".csv" else _page(found)
-    with replaced_file(path) as file:
+    with atomic_file(path) as file:
         file.write(text)
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from labelassemble.data.table_csv import read_predictions, replaced_file
+from labelassemble._files import atomic_file
+from labelassemble.data.table_csv import read_predictions
 from labelassemble.evaluation.choices import CALIBRATION_FILE, choose, read_choices
 from labelassemble.evaluation.compare import Comparison, OverSeeds
 from labelassemble.evaluation.evaluate import evaluate
@@ -124,10 +125,10 @@ def write_report(
         model_card=card if external is None else (),
     )  # fmt: skip
     target = (run if external is None else external.folder) / "report.html"
-    with replaced_file(target) as file:
+    with atomic_file(target) as file:
         file.write(text)
     if external is None:
-        with replaced_file(run / "model_card.md") as file:
+        with atomic_file(run / "model_card.md") as file:
             file.write(card_markdown(title, card))
     return target
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from labelassemble._files import write_text
 from labelassemble.config import Config, load_config
 from labelassemble.data import Table, missing_files
 from labelassemble.errors import LabelAssembleError
@@ -12,7 +13,7 @@ from labelassemble.evaluation import Evaluation
 from labelassemble.evaluation.compare import Comparison, OverSeeds
 from labelassemble.evaluation.external import External, Part, prepare_external
 from labelassemble.run.assess import assess_external, assess_held_out
-from labelassemble.run.folder import assemble_config, image_progress, load_trained, write_text
+from labelassemble.run.folder import assemble_config, image_progress, load_trained
 
 
 def evaluate_run(

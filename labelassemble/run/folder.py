@@ -3,7 +3,6 @@
 import csv
 import io
 import json
-import os
 import platform
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -18,6 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from labelassemble import _extension
+from labelassemble._files import write_text
 from labelassemble.config import Config
 from labelassemble.data import Assembly, assemble
 from labelassemble.errors import LabelAssembleError
@@ -159,9 +159,3 @@ def processor_name() -> str:
 
 def bad_files_of(total: int, views: ViewOptions) -> BadFiles:
     return BadFiles(total, policy=views.bad_files, limit=views.bad_files_limit)
-
-
-def write_text(path: Path, text: str) -> None:
-    unfinished = path.with_name(f".{path.name}.new")
-    unfinished.write_text(text, encoding="utf-8")
-    os.replace(unfinished, path)

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from rich.console import Console
 
+from labelassemble._files import write_text
 from labelassemble.config import Config, load_config
 from labelassemble.data import Assembly, Exclusions, Table, missing_files
 from labelassemble.errors import LabelAssembleError
@@ -18,7 +19,7 @@ from labelassemble.evaluation import Evaluation, auroc_per_class
 from labelassemble.loss import PartialLabelLoss
 from labelassemble.models import HEADS_BY_SOURCE, AssembleNet
 from labelassemble.run.evaluation import evaluate_run
-from labelassemble.run.folder import assemble_config, bad_files_of, environment, load_trained, write_text
+from labelassemble.run.folder import assemble_config, bad_files_of, environment, load_trained
 from labelassemble.training.checkpoint import load_newest
 from labelassemble.training.collapse import known_shares
 from labelassemble.training.display import Display

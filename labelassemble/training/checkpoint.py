@@ -12,6 +12,7 @@ from typing import Any, BinaryIO, cast
 
 import torch
 
+from labelassemble._files import atomic_path
 from labelassemble.errors import LabelAssembleError
 
 _FORMAT = 2
@@ -32,28 +33,23 @@ def save_checkpoint(path: Path, state: dict[str, Any], *, keep_previous: bool = 
     Raises:
         LabelAssembleError: the file cannot be written (a full disk, say); the old one is untouched.
     """
-    unfinished = path.with_name(f".{path.name}.new")  # one name: what a killed process left is overwritten
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with unfinished.open("wb") as file:
-            hashing = _Hashing(file)
-            torch.save({"format": _FORMAT, **state}, cast(BinaryIO, hashing))
-            file.write(_MARK + hashing.sha256.digest())
-            file.flush()
-            os.fsync(file.fileno())
+    except OSError as error:
+        raise LabelAssembleError(f"{path}: cannot be written ({_reason(error)})") from error
+    with atomic_path(path, unfinished=path.with_name(f".{path.name}.new")) as unfinished:
+        try:
+            with unfinished.open("wb") as file:
+                hashing = _Hashing(file)
+                torch.save({"format": _FORMAT, **state}, cast(BinaryIO, hashing))
+                file.write(_MARK + hashing.sha256.digest())
+        except (OSError, RuntimeError) as error:
+            raise LabelAssembleError(f"{path}: cannot be written ({_reason(error)})") from error
         if keep_previous and path.exists():
             aside = path.with_name(f".{path.name}.old")
             aside.unlink(missing_ok=True)
             os.link(path, aside)  # so that `path` is there at every moment
             os.replace(aside, previous(path))
-        os.replace(unfinished, path)
-        _sync_folder(path.parent)
-    except (OSError, RuntimeError) as error:
-        unfinished.unlink(missing_ok=True)
-        raise LabelAssembleError(f"{path}: cannot write the checkpoint ({_reason(error)})") from error
-    except BaseException:
-        unfinished.unlink(missing_ok=True)
-        raise
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
@@ -118,14 +114,6 @@ class _Hashing:
 
     def flush(self) -> None:
         self._file.flush()
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _reason(error: BaseException) -> str:

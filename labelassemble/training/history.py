@@ -2,12 +2,11 @@
 
 import csv
 import io
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from labelassemble.errors import LabelAssembleError
+from labelassemble._files import write_text
 
 _COLUMNS = (
     "epoch",
@@ -102,12 +101,7 @@ class History:
         self._rows.append(["" if value is None else _text(value) for value in values])
         buffer = io.StringIO()
         csv.writer(buffer, lineterminator="\n").writerows(self._rows)
-        unfinished = self._path.with_name(f".{self._path.name}.new")
-        try:
-            unfinished.write_text(buffer.getvalue(), encoding="utf-8")
-            os.replace(unfinished, self._path)
-        except OSError as error:
-            raise LabelAssembleError(f"{self._path}: cannot be written ({error.strerror})") from error
+        write_text(self._path, buffer.getvalue())
 
 
 def _text(value: float | int) -> str:

@@ -32,7 +32,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(LabelAssembleError, match=r"last\.pt: cannot write the checkpoint .*No space left"):
+    with pytest.raises(LabelAssembleError, match=r"last\.pt: cannot be written .*No space left"):
         save_checkpoint(path, {"epoch": 2})
     assert load_checkpoint(path)["epoch"] == 1
     assert [file.name for file in tmp_path.iterdir()] == ["last.pt"]
@@ -45,9 +45,7 @@ def test_a_full_disk_is_said_and_leaves_the_old_file(tmp_path: Path) -> None:
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
     try:
-        with pytest.raises(
-            LabelAssembleError, match=r"last\.pt: cannot write the checkpoint .*File too large"
-        ):
+        with pytest.raises(LabelAssembleError, match=r"last\.pt: cannot be written .*File too large"):
             save_checkpoint(path, {"epoch": 2, "model": torch.zeros(100_000)}, keep_previous=True)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
@@ -64,9 +62,7 @@ def test_a_file_system_without_space_left(tmp_path: Path) -> None:
         pytest.skip("no file system can be mounted here")
     try:
         save_checkpoint(tmp_path / "last.pt", {"epoch": 1})
-        with pytest.raises(
-            LabelAssembleError, match=r"cannot write the checkpoint .*No space left on device"
-        ):
+        with pytest.raises(LabelAssembleError, match=r"cannot be written .*No space left on device"):
             save_checkpoint(tmp_path / "last.pt", {"epoch": 2, "model": torch.zeros(100_000)})
         assert load_checkpoint(tmp_path / "last.pt")["epoch"] == 1
         assert [file.name for file in tmp_path.iterdir()] == ["last.pt"]

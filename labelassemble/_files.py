@@ -1,0 +1,71 @@
+"""The only atomic write: a file is the old one or the new one, never a part of it."""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TextIO
+
+from labelassemble.errors import LabelAssembleError
+
+
+@contextmanager
+def atomic_path(path: Path, unfinished: Path | None = None) -> Iterator[Path]:
+    """Give a new file beside `path` that takes its place when the block ends, and is removed when the block raises.
+
+    Args:
+        path: the file to write or to replace.
+        unfinished: the new file's own path, for a file that only one process writes: what a killed process left is
+            then overwritten, and the file is on the disk before it takes its place. Default: a name of its own for
+            every call.
+
+    Raises:
+        LabelAssembleError: the folder cannot be written, or the disk is full.
+    """
+    durable = unfinished is not None
+    try:
+        if unfinished is None:
+            handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+            os.fchmod(handle, 0o666 & ~_umask())  # mkstemp's own mode shuts out everybody else
+            os.close(handle)
+            unfinished = Path(name)
+        yield unfinished
+        if durable:
+            _sync(unfinished)
+        os.replace(unfinished, path)
+        if durable:
+            _sync(path.parent)
+    except BaseException as error:
+        if unfinished is not None:
+            unfinished.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise LabelAssembleError(f"{path}: cannot be written ({error.strerror or error})") from None
+        raise
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[TextIO]:
+    """Open a UTF-8 text file, its line ends as written, that takes the place of `path`; see `atomic_path`."""
+    with atomic_path(path) as unfinished, unfinished.open("w", encoding="utf-8", newline="") as file:
+        yield file
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` as the UTF-8 file `path`; see `atomic_path`."""
+    with atomic_file(path) as file:
+        file.write(text)
+
+
+def _umask() -> int:
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
