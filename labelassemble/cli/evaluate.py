@@ -136,21 +136,21 @@ def predict(
     ] = False,
 ) -> None:
     """Print the probability of every class for each image, as CSV."""
-    from labelassemble.evaluation.choices import CALIBRATION_FILE, read_choices
+    from labelassemble.evaluation.calibration import CALIBRATION_FILE, read_calibration
     from labelassemble.models.predict import predict as predict_probabilities
     from labelassemble.run import load_trained, write_probabilities
 
     keep_freed_memory()
     trained = load_trained(run)
-    chosen = read_choices(run / CALIBRATION_FILE) if calibrated else None
+    calibration = read_calibration(run / CALIBRATION_FILE) if calibrated else None
     paths = [str(image) for image in images]
     probabilities = predict_probabilities(trained.net, paths, trained.views)
-    if chosen is not None:
-        probabilities = chosen.calibrated(probabilities, trained.net.classes)
+    if calibration is not None:
+        probabilities = calibration.apply(probabilities, trained.net.classes)
         for name in trained.net.classes:
-            if chosen.of(name).temperature is None:
+            if calibration.of(name).temperature is None:
                 print(
-                    f"labelassemble: '{name}' is not scaled: {chosen.of(name).no_temperature}",
+                    f"labelassemble: '{name}' is not scaled: {calibration.of(name).no_temperature}",
                     file=sys.stderr,
                 )
     write_probabilities(output, trained.net.classes, paths, probabilities)

@@ -3,8 +3,16 @@
 from labelassemble.data.predictions import Predictions
 from labelassemble.data.table_csv import read_predictions, write_predictions
 from labelassemble.evaluation.bootstrap import bootstrap_auroc
-from labelassemble.evaluation.calibration import Calibration, ReliabilityPoint, calibration_of
-from labelassemble.evaluation.choices import Choices, ClassChoice, choose, read_choices, write_choices
+from labelassemble.evaluation.calibration import (
+    Calibration,
+    ClassCalibration,
+    Temperature,
+    calibrate,
+    fit_temperature,
+    read_calibration,
+    scaled,
+    write_calibration,
+)
 from labelassemble.evaluation.evaluate import evaluate
 from labelassemble.evaluation.metrics import (
     OperatingPoint,
@@ -16,6 +24,7 @@ from labelassemble.evaluation.metrics import (
     sensitivity_at_specificity,
     youden_threshold,
 )
+from labelassemble.evaluation.reliability import Reliability, ReliabilityPoint, reliability_of
 from labelassemble.evaluation.results import ROW_HEADER, ClassResult, Evaluation, MeanResult, OverallResult
 from labelassemble.evaluation.statistics import (
     DeLong,
@@ -26,13 +35,11 @@ from labelassemble.evaluation.statistics import (
     paired_delong,
     wilson,
 )
-from labelassemble.evaluation.temperature import Temperature, fit_temperature, scaled
 
 __all__ = [
     "ROW_HEADER",
     "Calibration",
-    "Choices",
-    "ClassChoice",
+    "ClassCalibration",
     "ClassResult",
     "DeLong",
     "Evaluation",
@@ -43,6 +50,7 @@ __all__ = [
     "PairedTest",
     "Predictions",
     "Proportion",
+    "Reliability",
     "ReliabilityPoint",
     "RocCurve",
     "Temperature",
@@ -50,19 +58,19 @@ __all__ = [
     "auroc_per_class",
     "average_precision",
     "bootstrap_auroc",
-    "calibration_of",
-    "choose",
+    "calibrate",
     "delong",
     "evaluate",
     "fit_temperature",
     "paired_delong",
-    "read_choices",
+    "read_calibration",
     "read_predictions",
+    "reliability_of",
     "roc_curve",
     "scaled",
     "sensitivity_at_specificity",
     "wilson",
-    "write_choices",
+    "write_calibration",
     "write_predictions",
     "youden_threshold",
 ]

@@ -11,9 +11,9 @@ from labelassemble.data.states import UNCERTAIN, UNKNOWN
 from labelassemble.data.text import text_codes
 from labelassemble.errors import LabelAssembleError
 from labelassemble.evaluation.bootstrap import Ranking, auroc_replicates, patient_indices, percentile_interval
-from labelassemble.evaluation.calibration import calibration_of
-from labelassemble.evaluation.choices import Choices, ClassChoice, choose
+from labelassemble.evaluation.calibration import Calibration, ClassCalibration, calibrate
 from labelassemble.evaluation.metrics import at_threshold, auroc_of, average_precision_of
+from labelassemble.evaluation.reliability import reliability_of
 from labelassemble.evaluation.results import (
     DECISION,
     POOLED,
@@ -29,7 +29,7 @@ def evaluate(
     predictions: Predictions,
     split: str = "test",
     *,
-    chosen: Choices | None = None,
+    calibration: Calibration | None = None,
     bootstrap: int = 1000,
     seed: int = 0,
 ) -> Evaluation:
@@ -43,7 +43,7 @@ def evaluate(
     Args:
         predictions: of a model, for several splits.
         split: which one to evaluate: "train", "val" or "test".
-        chosen: thresholds and temperatures of the run; default: chosen on the predictions' own validation split.
+        calibration: thresholds and temperatures of the run; default: chosen on the predictions' own validation split.
         bootstrap: replicates; 0 leaves the bootstrap out.
         seed: of the bootstrap.
 
@@ -56,9 +56,9 @@ def evaluate(
     if not len(rows):
         held = ", ".join(sorted(set(predictions.splits.tolist()))) or "none"
         raise LabelAssembleError(f"the predictions hold no images of the split '{split}', only of: {held}")
-    chosen = choose(predictions) if chosen is None else chosen
+    calibration = calibrate(predictions) if calibration is None else calibration
     targets = rows.given_targets()
-    calibrated = chosen.calibrated(rows.probabilities, predictions.classes)
+    calibrated = calibration.apply(rows.probabilities, predictions.classes)
     patients = patient_indices(rows.groups, len(rows))
     sources, source_codes = text_codes(rows.sources)
 
@@ -67,7 +67,7 @@ def evaluate(
     by_source: list[ClassResult] = []
     rankings: list[Ranking] = []
     for column, name in enumerate(predictions.classes):
-        choice = chosen.of(name)
+        choice = calibration.of(name)
         of_class = _Column(
             name=name,
             labels=rows.labels[:, column],
@@ -108,7 +108,7 @@ def evaluate(
         _mean_of(results),
         mean_interval,
     )
-    scaled = any(chosen.of(name).temperature is not None for name in predictions.classes)
+    scaled = any(calibration.of(name).temperature is not None for name in predictions.classes)
     overall = [OverallResult(None, mean, pool.pooled(None, None, scaled=scaled))]
     for code, source in enumerate(sources):
         within = [result for result in by_source if result.source == source and result.auroc is not None]
@@ -118,7 +118,7 @@ def evaluate(
         overall.append(OverallResult(str(source), of_source, pooled))
     return Evaluation(
         split=split,
-        threshold_split=chosen.split if chosen.images else None,
+        threshold_split=calibration.split if calibration.images else None,
         images=len(rows),
         patients=int(patients.max()) + 1,
         sources=tuple(str(source) for source in sources),
@@ -155,12 +155,12 @@ class _Column:
     def pooled(self, inside: NDArray[np.bool_] | None, source: str | None, *, scaled: bool) -> ClassResult:
         """Return what the cases `inside` [N] give (None: all); without thresholds, since a class has its own."""
         where = np.ones(len(self.targets), np.bool_) if inside is None else inside
-        found = self.result(where, source, ClassChoice(positives=0, negatives=0))
+        found = self.result(where, source, ClassCalibration(positives=0, negatives=0))
         positive, negative = where & (self.targets == 1), where & (self.targets == 0)
-        after = calibration_of(self.calibrated[positive], self.calibrated[negative]) if scaled else None
+        after = reliability_of(self.calibrated[positive], self.calibrated[negative]) if scaled else None
         return replace(found, calibrated=after)
 
-    def result(self, inside: NDArray[np.bool_], source: str | None, choice: ClassChoice) -> ClassResult:
+    def result(self, inside: NDArray[np.bool_], source: str | None, choice: ClassCalibration) -> ClassResult:
         """Return what the images `inside` [N] give."""
         positive, negative = inside & (self.targets == 1), inside & (self.targets == 0)
         positives, negatives = self.probabilities[positive], self.probabilities[negative]
@@ -191,10 +191,10 @@ class _Column:
             ),
             threshold_negatives=choice.negatives,
             accuracy=Proportion(int(right), len(positives) + len(negatives)),
-            calibration=calibration_of(positives, negatives),
+            calibration=reliability_of(positives, negatives),
             calibrated=None
             if choice.temperature is None
-            else calibration_of(self.calibrated[positive], self.calibrated[negative]),
+            else reliability_of(self.calibrated[positive], self.calibrated[negative]),
             temperature=choice.temperature,
             no_temperature=choice.no_temperature,
             source_auroc=None,

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from labelassemble.evaluation.calibration import Calibration
-from labelassemble.evaluation.choices import SPECIFICITIES
+from labelassemble.evaluation.calibration import SPECIFICITIES
 from labelassemble.evaluation.metrics import OperatingPoint
+from labelassemble.evaluation.reliability import Reliability
 from labelassemble.evaluation.statistics import Interval, Proportion
 
 DECISION: Final = 0.5
@@ -57,8 +57,8 @@ class ClassResult:
     operating_points: tuple[OperatingPoint, ...]  # thresholds from `Evaluation.threshold_split`
     threshold_negatives: int  # known negatives that the thresholds were chosen by
     accuracy: Proportion  # at probability 0.5
-    calibration: Calibration | None  # of the probabilities as the model gives them
-    calibrated: Calibration | None  # after temperature scaling; None without a temperature
+    calibration: Reliability | None  # of the probabilities as the model gives them
+    calibrated: Reliability | None  # after temperature scaling; None without a temperature
     temperature: float | None  # fitted on `Evaluation.threshold_split`; None: see no_temperature
     no_temperature: str
     source_auroc: float | None  # what knowing nothing but the image's source reaches; all sources only
@@ -252,7 +252,7 @@ def _row(result: ClassResult) -> tuple[str, ...]:
 
 
 def _calibration_lines(evaluation: Evaluation) -> list[str]:
-    lines = ["Calibration error (ECE) of the probabilities as given, and after temperature scaling:"]
+    lines = ["Reliability error (ECE) of the probabilities as given, and after temperature scaling:"]
     pooled = [overall.pooled for overall in evaluation.overall[:1] if len(evaluation.classes) > 1]
     for result in [*evaluation.classes, *pooled]:
         if result.calibration is None:

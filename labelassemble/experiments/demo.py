@@ -12,8 +12,8 @@ from rich.console import Console
 
 from labelassemble.data.images import decode_image
 from labelassemble.errors import LabelAssembleError
-from labelassemble.evaluation import read_choices, read_predictions
-from labelassemble.evaluation.choices import CALIBRATION_FILE
+from labelassemble.evaluation import read_calibration, read_predictions
+from labelassemble.evaluation.calibration import CALIBRATION_FILE
 from labelassemble.evaluation.compare import Comparison
 from labelassemble.experiments.demo_arms import (
     ARMS,
@@ -163,8 +163,8 @@ def _check_in_cpp(run: Path) -> tuple[float, int]:
     held_out = np.flatnonzero(predictions.splits == "test")
     images = [decode_image(str(predictions.paths[row])) for row in held_out]
     answered = run_program(run / "model.pt", images)
-    chosen = read_choices(run / CALIBRATION_FILE)  # the temperatures are inside model.pt
-    expected = chosen.calibrated(predictions.probabilities[held_out], predictions.classes)
+    calibration = read_calibration(run / CALIBRATION_FILE)  # the temperatures are inside model.pt
+    expected = calibration.apply(predictions.probabilities[held_out], predictions.classes)
     largest = float(np.abs(answered - expected).max())
     if not largest <= _TOLERANCE:
         raise LabelAssembleError(

@@ -10,7 +10,7 @@ import numpy as np
 
 from labelassemble.data.table import Table
 from labelassemble.data.text import text_codes
-from labelassemble.evaluation.choices import Choices
+from labelassemble.evaluation.calibration import Calibration
 from labelassemble.evaluation.leakage import Leakage
 from labelassemble.evaluation.results import Evaluation, with_interval
 from labelassemble.evaluation.run_record import RunRecord
@@ -48,7 +48,7 @@ def model_card(
     folder: RunRecord,
     *,
     evaluation: Evaluation | None,
-    chosen: Choices | None,
+    calibration: Calibration | None,
     leakage: Leakage | None,
 ) -> tuple[CardSection, ...]:
     """Return the card of a run, from what its folder holds.
@@ -56,11 +56,11 @@ def model_card(
     Args:
         folder: the run.
         evaluation: on the run's own test images.
-        chosen: its thresholds and temperatures.
+        calibration: its thresholds and temperatures.
         leakage: how well its features tell sources apart.
     """
     return (
-        CardSection("Model", _model(folder, chosen)),
+        CardSection("Model", _model(folder, calibration)),
         CardSection("Intended use", sentences=INTENDED),
         CardSection("Data", _data(folder.table), _data_sentences(folder.table)),
         CardSection("Training", _training(folder)),
@@ -84,7 +84,7 @@ def _plain(text: str) -> str:
     return re.sub(r"([\\`*_\[\]<>#|])", r"\\\1", " ".join(text.split()))
 
 
-def _model(folder: RunRecord, chosen: Choices | None) -> tuple[tuple[str, str], ...]:
+def _model(folder: RunRecord, calibration: Calibration | None) -> tuple[tuple[str, str], ...]:
     config, environment = folder.config, folder.environment or {}
     model, views = _part(config, "model"), _part(config, "views")
     trained = _modified(folder)
@@ -97,16 +97,16 @@ def _model(folder: RunRecord, chosen: Choices | None) -> tuple[tuple[str, str], 
         ("input", _input(views)),
         ("classes", f"{len(folder.classes)}: {', '.join(folder.classes)}" if folder.classes else "not recorded"),
         ("chosen by", ", ".join(folder.interest) or "not recorded"),
-        ("temperature", _temperatures(folder, chosen)),
+        ("temperature", _temperatures(folder, calibration)),
         ("licence", "unknown: none is recorded for the model, and each source's own licence applies to its images"),
     ]  # fmt: skip
     return tuple(facts)
 
 
-def _temperatures(folder: RunRecord, chosen: Choices | None) -> str:
-    if chosen is None or not chosen.images:
+def _temperatures(folder: RunRecord, calibration: Calibration | None) -> str:
+    if calibration is None or not calibration.images:
         return "none: there are no validation images to fit one on"
-    fitted = {name: chosen.of(name).temperature for name in folder.classes}
+    fitted = {name: calibration.of(name).temperature for name in folder.classes}
     told = [f"{name} {value:.2f}" for name, value in fitted.items() if value is not None]
     without = [name for name, value in fitted.items() if value is None]
     if not told:

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from labelassemble._files import atomic_file
+from labelassemble._files import write_text
 from labelassemble.data.table_csv import read_predictions
-from labelassemble.evaluation.choices import CALIBRATION_FILE, choose, read_choices
+from labelassemble.evaluation.calibration import CALIBRATION_FILE, calibrate, read_calibration
 from labelassemble.evaluation.compare import Comparison, OverSeeds
 from labelassemble.evaluation.evaluate import evaluate
 from labelassemble.evaluation.external import External
@@ -78,20 +78,20 @@ def write_report(
     others = [(comparison, read_run(comparison.path)) for comparison in comparisons]
     predictions = folder.predictions
     tested = predictions is not None and bool((predictions.splits == "test").any())
-    chosen = None
+    calibration = None
     if (run / CALIBRATION_FILE).exists():
-        chosen = read_choices(run / CALIBRATION_FILE)
+        calibration = read_calibration(run / CALIBRATION_FILE)
     elif own.predictions is not None:
-        chosen = choose(own.predictions)
+        calibration = calibrate(own.predictions)
     if evaluation is None and predictions is not None and tested:
-        evaluation = evaluate(predictions, chosen=chosen)
+        evaluation = evaluate(predictions, calibration=calibration)
     interest = _interest(folder, evaluation)
     compared = compared_runs(folder, others) if evaluation is not None else ()
     title = _title(run)
     card = model_card(
         own,
         evaluation=evaluation if external is None else None,
-        chosen=chosen,
+        calibration=calibration,
         leakage=leakage if external is None else None,
     )
     text = page(
@@ -125,11 +125,9 @@ def write_report(
         model_card=card if external is None else (),
     )  # fmt: skip
     target = (run if external is None else external.folder) / "report.html"
-    with atomic_file(target) as file:
-        file.write(text)
+    write_text(target, text)
     if external is None:
-        with atomic_file(run / "model_card.md") as file:
-            file.write(card_markdown(title, card))
+        write_text(run / "model_card.md", card_markdown(title, card))
     return target
 
 

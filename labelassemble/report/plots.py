@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from markupsafe import Markup
 
-from labelassemble.evaluation.calibration import Calibration
 from labelassemble.evaluation.metrics import RocCurve
+from labelassemble.evaluation.reliability import Reliability
 from labelassemble.evaluation.results import number
 from labelassemble.evaluation.statistics import Interval
 from labelassemble.report.svg import Point, Svg
@@ -104,7 +104,7 @@ def roc(curves: Sequence[tuple[int, RocCurve]], label: str) -> Markup:
     return svg.markup()
 
 
-def reliability(calibration: Calibration, label: str, *, scaled: Calibration | None = None) -> Markup:
+def reliability(calibration: Reliability, label: str, *, scaled: Reliability | None = None) -> Markup:
     """Return the reliability curve with Wilson's intervals, and below it how many images each point stands for.
 
     Args:

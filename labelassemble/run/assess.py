@@ -12,7 +12,13 @@ from labelassemble.data.predictions import Predictions
 from labelassemble.data.table import Table
 from labelassemble.data.table_csv import read_predictions, write_predictions
 from labelassemble.errors import LabelAssembleError
-from labelassemble.evaluation.choices import CALIBRATION_FILE, Choices, choose, read_choices, write_choices
+from labelassemble.evaluation.calibration import (
+    CALIBRATION_FILE,
+    Calibration,
+    calibrate,
+    read_calibration,
+    write_calibration,
+)
 from labelassemble.evaluation.compare import Comparison, OverSeeds
 from labelassemble.evaluation.evaluate import evaluate
 from labelassemble.evaluation.external import External
@@ -81,10 +87,10 @@ def assess_held_out(
     if len(held_out):
         predictions, leakage = _predicted(network, held_out, progress)
         write_predictions(predictions, run / "predictions.csv")
-        chosen = choose(predictions)
-        write_choices(chosen, run / CALIBRATION_FILE)
+        calibration = calibrate(predictions)
+        write_calibration(calibration, run / CALIBRATION_FILE)
         if (predictions.splits == "test").any():
-            evaluation = evaluate(predictions, chosen=chosen)
+            evaluation = evaluate(predictions, calibration=calibration)
             pictures = _pictures(network, predictions)
     write_report(
         run,
@@ -111,13 +117,13 @@ def assess_external(
         external: the data, ready for it.
         progress: called with the images done.
     """
-    chosen = choices_of(run)
+    calibration = calibration_of(run)
     table = external.table
     predictions, leakage = _predicted(network, table, progress, classes=table.classes)
     external.folder.mkdir(parents=True, exist_ok=True)
     table.to_csv(external.folder / "table.csv")
     write_predictions(predictions, external.folder / "predictions.csv")
-    evaluation = evaluate(predictions, chosen=chosen)
+    evaluation = evaluate(predictions, calibration=calibration)
     write_report(
         run,
         evaluation=evaluation,
@@ -129,13 +135,13 @@ def assess_external(
     return evaluation
 
 
-def choices_of(run: Path) -> Choices:
+def calibration_of(run: Path) -> Calibration:
     """Return a run's thresholds and temperatures: from calibration.json, else from its validation predictions."""
     if (run / CALIBRATION_FILE).exists():
-        return read_choices(run / CALIBRATION_FILE)
+        return read_calibration(run / CALIBRATION_FILE)
     if (run / "predictions.csv").exists():
-        return choose(read_predictions(run / "predictions.csv"))
-    return Choices(images=0, classes={})
+        return calibrate(read_predictions(run / "predictions.csv"))
+    return Calibration(images=0, classes={})
 
 
 def _pictures(network: Network, predictions: Predictions) -> tuple[Picture, ...]:

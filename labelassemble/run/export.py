@@ -4,7 +4,7 @@ from pathlib import Path
 
 from labelassemble.data import Table
 from labelassemble.data.images import decode_image
-from labelassemble.export.calibration import read_calibration
+from labelassemble.evaluation.calibration import CALIBRATION_FILE, Calibration, read_calibration
 from labelassemble.export.formats import ExportFormat, write_export
 from labelassemble.export.parts import ExportSummary, Precision, take_apart
 from labelassemble.export.repository import RepositorySummary
@@ -43,15 +43,16 @@ def export_run(
     table = Table.from_csv(run / "table.csv")
     held_out = table.paths[table.splits != "train"]
     sample = (held_out if len(held_out) else table.paths)[:16]
-    calibration = read_calibration(run / "calibration.json", trained.net.classes, specificity=specificity)
+    path = run / CALIBRATION_FILE
+    calibration = read_calibration(path) if path.exists() else Calibration()
     parts = take_apart(
         trained.net,
         classes=trained.net.classes,
         preprocess=trained.views.preprocess(),
         interest=trained.interest,
         images=[decode_image(str(path)) for path in sample],
-        thresholds=calibration.thresholds,
-        temperature=calibration.temperatures,
+        thresholds=calibration.thresholds(trained.net.classes, specificity),
+        temperature=calibration.temperatures(trained.net.classes),
         precision=precision,
         queries=queries,
     )

@@ -1,59 +1,222 @@
-"""Calibration error and reliability curve."""
+"""Temperature scaling: the minimum of the likelihood, a known temperature found again, and when there is none."""
+
+import json
+import math
+import re
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.optimize import minimize_scalar
+from scipy.special import expit, logit
 
 from labelassemble.errors import LabelAssembleError
-from labelassemble.evaluation import Proportion, calibration_of
+from labelassemble.evaluation import (
+    Calibration,
+    Predictions,
+    calibrate,
+    evaluate,
+    fit_temperature,
+    read_calibration,
+    reliability_of,
+    scaled,
+    write_calibration,
+)
 
 
-def by_hand(probabilities, labels, bins):
-    """ECE as the paper writes it, bin by bin."""
-    total = 0.0
-    for b in range(bins):
-        low, high = b / bins, (b + 1) / bins
-        inside = (probabilities >= low) & ((probabilities < high) | ((b == bins - 1) & (probabilities == 1)))
-        if inside.any():
-            gap = abs(labels[inside].mean() - probabilities[inside].mean())
-            total += inside.sum() / len(labels) * gap
-    return total
+def draw(size, temperature, seed=0):
+    """Return probabilities of positives and of negatives whose logits are `temperature` times too large."""
+    rng = np.random.default_rng(seed)
+    truth = rng.normal(scale=2.0, size=size)
+    positive = rng.random(size) < expit(truth)
+    probabilities = expit(truth * temperature)
+    return probabilities[positive], probabilities[~positive]
 
 
-@pytest.mark.parametrize("bins", [1, 10, 16])
-def test_agrees_with_bin_by_bin(bins):
-    rng = np.random.default_rng(0)
-    probabilities = rng.random(500)
-    labels = (rng.random(500) < probabilities**2).astype(float)
-    result = calibration_of(probabilities[labels == 1], probabilities[labels == 0], bins=bins)
-    assert result.error == pytest.approx(by_hand(probabilities, labels, bins), abs=1e-12)
-    assert sum(point.positives.trials for point in result.points) == 500
-    assert sum(point.positives.successes for point in result.points) == labels.sum()
+def loss(temperature, positives, negatives):
+    z = np.concatenate([logit(positives), -logit(negatives)]) / temperature
+    return np.logaddexp(0, -z).sum()
 
 
-def test_points_are_where_the_images_are():
-    result = calibration_of(np.array([0.95, 1.0]), np.array([0.0, 0.05, 0.96]))
-    low, high = result.points
-    assert low.mean_probability == pytest.approx(0.025)
-    assert low.positives == Proportion(0, 2)
-    assert high.mean_probability == pytest.approx(0.97)
-    assert high.positives == Proportion(2, 3)
-    assert result.error == pytest.approx((2 * 0.025 + 3 * abs(2 / 3 - 0.97)) / 5)
+@pytest.mark.parametrize("truth", [0.4, 1.0, 2.5])
+def test_a_known_temperature_is_found_again(truth):
+    positives, negatives = draw(60_000, truth)
+    assert fit_temperature(positives, negatives).value == pytest.approx(truth, rel=0.03)
 
 
-def test_certainty_that_is_right_has_no_error():
-    result = calibration_of(np.ones(3), np.zeros(4))
-    assert result.error == 0
+@given(st.integers(0, 10_000), st.integers(40, 300), st.floats(0.3, 3.0))
+def test_it_is_where_scipy_finds_the_least_loss(seed, size, truth):
+    positives, negatives = draw(size, truth, seed)
+    found = fit_temperature(positives, negatives)
+    if found.value is None:
+        return
+    best = minimize_scalar(
+        lambda t: loss(np.exp(t), positives, negatives),
+        bounds=np.log([0.1, 10.0]),
+        method="bounded",
+        options={"xatol": 1e-10},
+    )
+    assert found.value == pytest.approx(np.exp(best.x), rel=1e-5)
+    assert loss(found.value, positives, negatives) <= best.fun * (1 + 1e-12)
 
 
-def test_one_state_is_enough_and_none_is_not():
-    assert calibration_of(np.empty(0), np.array([0.2])).error == pytest.approx(0.2)
-    assert calibration_of(np.empty(0), np.empty(0)) is None
+def test_overconfident_probabilities_are_mended_and_the_ranking_stays():
+    positives, negatives = draw(4000, 3.0)
+    temperature = fit_temperature(positives, negatives).value
+    before = reliability_of(positives, negatives).error
+    after = reliability_of(scaled(positives, temperature), scaled(negatives, temperature)).error
+    assert after < 0.25 * before
+    assert (np.argsort(scaled(positives, temperature)) == np.argsort(positives)).all()
+
+
+@pytest.mark.parametrize(
+    ("positives", "negatives", "reason"),
+    [
+        (np.full(9, 0.8), np.full(50, 0.2), "9 positive and 50 negative validation labels are too few"),
+        (np.full(50, 0.8), np.array([]), "50 positive and 0 negative"),
+        (np.full(20, 0.9), np.full(20, 0.1), "separated with hardly an error"),
+        (np.full(20, 0.1), np.full(20, 0.9), "tell the validation labels apart too badly"),
+        (np.full(20, 0.5), np.full(20, 0.5), "too badly"),
+        (np.full(20, 1.0), np.full(20, 0.0), "hardly an error"),
+    ],
+)
+def test_none_is_fitted_where_there_is_nothing_to_go_by(positives, negatives, reason):
+    found = fit_temperature(positives, negatives)
+    assert found.value is None
+    assert reason in found.reason
+
+
+def test_certainty_stays_certain_and_none_changes_nothing():
+    values = np.array([0.0, 0.2, 0.5, 1.0])
+    assert scaled(values, 2.0)[[0, 2, 3]].tolist() == [0.0, 0.5, 1.0]
+    assert scaled(values, 2.0)[1] == pytest.approx(1 / 3)
+    assert scaled(values, None) is values
 
 
 def test_mistakes_are_named():
+    with pytest.raises(LabelAssembleError, match="fitted to probabilities, each a number from 0 to 1"):
+        fit_temperature([1.2], [0.1])
+    with pytest.raises(LabelAssembleError, match="must be positive and finite, got 0"):
+        scaled([0.5], 0.0)
+
+
+@pytest.fixture
+def predictions():
+    rng = np.random.default_rng(1)
+    size = 400
+    labels = rng.choice(np.array([1, 0, -1], np.int8), (size, 2))
+    labels[:, 1] = np.where(np.arange(size) < 12, 1, -1)
+    names = np.array([f"image {i}" for i in range(size)])
+    return Predictions(
+        classes=("often", "rare"),
+        labels=labels,
+        probabilities=expit(3 * rng.normal(size=(size, 2)) + 2 * (labels == 1)),
+        origins=((rng.random((size, 2)) < 0.2) & (labels >= 0)).astype(np.uint8),
+        names=names,
+        sources=np.full(size, "nih"),
+        groups=names,
+        splits=np.where(np.arange(size) % 2, "val", "test"),
+        paths=names,
+    )
+
+
+def test_choices_are_those_of_the_known_validation_labels(predictions):
+    calibration = calibrate(predictions)
+    val = predictions.subset_by_split("val")
+    targets = val.given_targets()[:, 0]
+    expected = fit_temperature(val.probabilities[targets == 1, 0], val.probabilities[targets == 0, 0])
+    assert calibration.images == 200
+    assert calibration.of("often").temperature == expected.value
+    assert expected.value > 1.5
+    assert calibration.of("rare").temperature is None
+    assert "too few" in calibration.of("rare").no_temperature
+    assert calibration.of("rare").thresholds == {}
+    assert calibration.of("of another run").no_temperature == "not in the run"
+    # A threshold and its calibrated twin call the same images positive.
+    often = calibration.of("often")
+    after = calibration.apply(val.probabilities, val.classes)
+    for target, threshold in often.thresholds.items():
+        called = val.probabilities[:, 0] >= threshold
+        assert (called == (after[:, 0] >= often.calibrated_thresholds[target] * (1 - 1e-12))).all()
+        assert called.any()
+    assert (after[:, 1] == val.probabilities[:, 1]).all()
+
+
+def test_the_evaluation_shows_calibration_before_and_after(predictions):
+    evaluation = evaluate(predictions)
+    often, rare = evaluation.classes
+    assert often.calibrated.error < often.calibration.error
+    assert rare.calibrated is None
+    text = evaluation.to_text()
+    line = (
+        f"- often: {often.calibration.error:.3f}, then {often.calibrated.error:.3f} with temperature "
+        f"{often.temperature:.2f}"
+    )
+    assert line in text
+    assert re.search(r"- rare: 0\.\d+, not scaled \(\d+ positive and 0 negative", text)
+
+
+def test_choices_of_another_split_can_be_brought_along(predictions):
+    calibration = calibrate(predictions)
+    alone = predictions.subset_by_split("test")
+    assert evaluate(alone, calibration=calibration) == evaluate(predictions)
+    assert evaluate(alone).threshold_split is None
+
+
+def test_what_is_written_is_read(predictions, tmp_path):
+    calibration = calibrate(predictions)
+    write_calibration(calibration, tmp_path / "calibration.json")
+    assert read_calibration(tmp_path / "calibration.json") == calibration
+    document = json.loads((tmp_path / "calibration.json").read_text(encoding="utf-8"))
+    assert list(document["classes"]) == ["often", "rare"]
+    assert set(document["classes"]["often"]["thresholds"]) == {"0.9", "0.95", "0.98"}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "calibration.json: damaged: the file: Invalid JSON"),
+        ('{"format": 2, "images": 0, "classes": {}}', "damaged: format: "),
+        ('{"classes": []}', "damaged: classes: "),
+        ('{"classes": {"a": 1}}', r"damaged: classes\.a: "),
+        ('{"classes": {"a": {"temperature": -1}}}', r"damaged: classes\.a\.temperature: "),
+        ('{"classes": {"a": {"temperature": "hot"}}}', r"damaged: classes\.a\.temperature: "),
+        (
+            '{"classes": {"a": {"calibrated_thresholds": {"0.95": -1}}}}',
+            r"damaged: classes\.a\.calibrated_thresholds\.0\.95: ",
+        ),
+    ],
+)
+def test_damage_is_named(tmp_path, text, message):
+    (tmp_path / "calibration.json").write_text(text)
+    with pytest.raises(LabelAssembleError, match=message):
+        read_calibration(tmp_path / "calibration.json")
+    with pytest.raises(LabelAssembleError, match=r"does not exist: `labelassemble evaluate .*` writes it"):
+        read_calibration(tmp_path / "nowhere" / "calibration.json")
+
+
+def test_without_a_calibration_temperatures_are_1_and_thresholds_absent():
+    assert Calibration().temperatures(["a", "b"]) == {"a": 1.0, "b": 1.0}
+    assert Calibration().thresholds(["a", "b"], 0.95) is None
+
+
+def test_an_export_gets_what_the_file_has(tmp_path):
+    a = {"temperature": 1.5, "thresholds": {"0.9": 0.1}, "calibrated_thresholds": {"0.9": 0.2, "0.95": 0.3}}
+    b = {
+        "temperature": None,
+        "no_temperature": "no positives",
+        "calibrated_thresholds": {"0.9": 0.4, "0.95": None},
+    }
+    path = tmp_path / "calibration.json"
+    path.write_text(json.dumps({"format": 1, "split": "val", "classes": {"b": b, "a": a}}))
+    calibration = read_calibration(path)
+    assert calibration.temperatures(["a", "b"]) == {"a": 1.5, "b": 1.0}
+    assert calibration.thresholds(["a", "b"], 0.95) == {"a": 0.3, "b": math.inf}
+    assert calibration.thresholds(["a", "b"], 0.9) == {"a": 0.2, "b": 0.4}
+    # A class without thresholds of its own: none for any, since all are needed.
+    assert calibration.thresholds(["a", "b", "c"], 0.95) is None
     with pytest.raises(
-        LabelAssembleError, match=r"calibration needs probabilities in \[0, 1\], got 0.5 to 1.5"
+        LabelAssembleError, match=r"no threshold for the specificity 0\.8, known: 0\.9, 0\.95"
     ):
-        calibration_of(np.array([1.5]), np.array([0.5]))
-    with pytest.raises(LabelAssembleError, match="bins must be at least 1, got 0"):
-        calibration_of(np.array([0.5]), np.array([0.5]), bins=0)
+        calibration.thresholds(["a", "b"], 0.8)

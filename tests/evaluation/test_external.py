@@ -12,7 +12,7 @@ from rich.console import Console
 from labelassemble.config import load_config
 from labelassemble.data import Table
 from labelassemble.errors import LabelAssembleError
-from labelassemble.evaluation import choose, evaluate, read_choices, read_predictions
+from labelassemble.evaluation import calibrate, evaluate, read_calibration, read_predictions
 from labelassemble.evaluation.external import prepare_external
 from labelassemble.run import train_run
 
@@ -121,9 +121,9 @@ def test_evaluate_on_other_data_from_the_command_line(small_sources, cli):
     run = small_sources / "out"
     train_run(load_config(small_sources / "run.yaml"), run, resume=False, console=Console(quiet=True))
     own = {path: path.read_bytes() for path in run.iterdir() if path.is_file()}
-    chosen = read_choices(run / "calibration.json")
-    again = choose(read_predictions(run / "predictions.csv"))  # which has 9 digits of each probability
-    assert chosen.of("square").thresholds == pytest.approx(again.of("square").thresholds, rel=1e-8)
+    calibration = read_calibration(run / "calibration.json")
+    again = calibrate(read_predictions(run / "predictions.csv"))  # which has 9 digits of each probability
+    assert calibration.of("square").thresholds == pytest.approx(again.of("square").thresholds, rel=1e-8)
     config = write_clinic(small_sources)
 
     status, out, err = cli("evaluate", run, "--data", config)
@@ -140,7 +140,7 @@ def test_evaluate_on_other_data_from_the_command_line(small_sources, cli):
     assert len(predictions) == 24
     assert set(predictions.splits) == {"test"}
     assert (predictions.labels[:, 1] == [index % 2 for index in range(24)]).all()
-    assert evaluate(predictions, chosen=chosen).to_text() in out
+    assert evaluate(predictions, calibration=calibration).to_text() in out
     page = re.sub(r"\s+", " ", (folder / "report.html").read_text(encoding="utf-8"))
     assert "The model of the run “out” on other data: “clinic”, 24 images from 1 source (clinic)" in page
     assert "images/south-1.png" in page

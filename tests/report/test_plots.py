@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from labelassemble.evaluation import Interval, calibration_of, roc_curve
+from labelassemble.evaluation import Interval, reliability_of, roc_curve
 from labelassemble.report.plots import (
     Series,
     learning_curve,
@@ -144,7 +144,7 @@ def test_a_strip_without_a_value_is_an_empty_scale():
 @pytest.mark.parametrize("size", [1, 2, 500])
 def test_reliability_draws_a_point_for_every_bin_with_images(size):
     rng = np.random.default_rng(size)
-    calibration = calibration_of(rng.random(size), rng.random(size // 2))
+    calibration = reliability_of(rng.random(size), rng.random(size // 2))
     root = parsed(reliability(calibration, "x"))
     assert len(list(root.iter(f"{SVG}circle"))) == len(calibration.points)
     assert len([r for r in root.iter(f"{SVG}rect") if r.attrib["class"] == "column"]) == len(
