@@ -45,6 +45,7 @@ def evaluate(
     """
     from labelassemble.config import load_config
     from labelassemble.evaluation.external import Part
+    from labelassemble.report.text import evaluation_text
     from labelassemble.run import evaluate_on, evaluate_run
 
     keep_freed_memory()
@@ -55,7 +56,7 @@ def evaluate(
         if evaluation is None:
             print(f"{run} has no test images, so there is nothing to evaluate.")
         else:
-            print(evaluation.to_text())
+            print(evaluation_text(evaluation))
         print(f"Report: {run / 'report.html'}")
         return
     if split not in get_args(Part):
@@ -66,7 +67,7 @@ def evaluate(
     )
     print(f"{run.name} on other data: {data}")
     print("".join(f"- {remark}\n" for remark in external.remarks))
-    print(evaluation.to_text())
+    print(evaluation_text(evaluation))
     print(f"Report: {external.folder / 'report.html'}")
 
 
@@ -86,11 +87,15 @@ def compare(
     """
     from labelassemble.evaluation.compare_runs import compare_runs
     from labelassemble.report.compare_page import compare_text, write_comparison
+    from labelassemble.run.record import read_tested_run
 
     if output is not None and output.suffix not in (".html", ".csv"):
         raise LabelAssembleError(f"--output must end in .html or .csv, got '{output}'")
     alone, groups = _grouped(runs)
-    found = compare_runs(alone, groups)
+    found = compare_runs(
+        [read_tested_run(run) for run in alone],
+        {name: [read_tested_run(run) for run in members] for name, members in groups.items()},
+    )
     print(compare_text(found), end="")
     if output is not None:
         write_comparison(found, output)

@@ -74,6 +74,7 @@ def train(
     train.batch_size, so the learning curve is that of one process.
     """
     from labelassemble.config import load_config
+    from labelassemble.report.text import evaluation_text
     from labelassemble.run import train_run
     from labelassemble.training.distributed import joined
 
@@ -98,7 +99,7 @@ def train(
     if not processes.first:
         return
     if result.evaluation is not None:
-        console.print(result.evaluation.to_text(), highlight=False, soft_wrap=True, markup=False)
+        console.print(evaluation_text(result.evaluation), highlight=False, soft_wrap=True, markup=False)
     outcome = result.outcome
     why = " (the validation loss no longer fell)" if outcome.early else ""
     console.print(

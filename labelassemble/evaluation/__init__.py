@@ -25,7 +25,7 @@ from labelassemble.evaluation.metrics import (
     youden_threshold,
 )
 from labelassemble.evaluation.reliability import Reliability, ReliabilityPoint, reliability_of
-from labelassemble.evaluation.results import ROW_HEADER, ClassResult, Evaluation, MeanResult, OverallResult
+from labelassemble.evaluation.results import ClassResult, Evaluation, MeanResult, OverallResult
 from labelassemble.evaluation.statistics import (
     DeLong,
     Interval,
@@ -37,7 +37,6 @@ from labelassemble.evaluation.statistics import (
 )
 
 __all__ = [
-    "ROW_HEADER",
     "Calibration",
     "ClassCalibration",
     "ClassResult",

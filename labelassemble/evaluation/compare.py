@@ -1,7 +1,6 @@
 """Two runs on the same test images: whose AUROC is higher, and could that be chance?"""
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 
@@ -9,68 +8,6 @@ from labelassemble.data.predictions import Predictions
 from labelassemble.evaluation.bootstrap import patient_indices
 from labelassemble.evaluation.metrics import RocCurve, known_scores, roc_curve
 from labelassemble.evaluation.statistics import Interval, PairedTest, delong, paired_delong
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Another run to show beside this one."""
-
-    name: str
-    path: Path  # its folder
-    description: str = ""
-
-
-@dataclass(frozen=True)
-class Gain:
-    """A difference of two means over seeds, paired seed by seed.
-
-    Attributes:
-        value: the difference.
-        interval: Student's 95% interval; None where there is nothing to go by.
-        p: two-sided; None where there is nothing to go by.
-        won: seeds in which the first is higher.
-    """
-
-    value: float
-    interval: Interval | None
-    p: float | None
-    won: int
-
-
-@dataclass(frozen=True)
-class SeedsRow:
-    """What one way of training comes to over seeds.
-
-    Attributes:
-        name: of the way of training.
-        description: what it is.
-        mean: of the AUROC.
-        deviation: standard deviation of the AUROC; None with one seed.
-        over_first: gain over the first row; None for that row.
-        over_before: gain over the row before; None for the first row.
-    """
-
-    name: str
-    description: str
-    mean: float
-    deviation: float | None
-    over_first: Gain | None
-    over_before: Gain | None
-
-
-@dataclass(frozen=True)
-class OverSeeds:
-    """Ways of training compared over seeds, each with something more than the one before it.
-
-    Attributes:
-        class_name: whose AUROC it is.
-        seeds: how many.
-        rows: the ways of training, this run's the last.
-    """
-
-    class_name: str
-    seeds: int
-    rows: tuple[SeedsRow, ...]
 
 
 @dataclass(frozen=True)

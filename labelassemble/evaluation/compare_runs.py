@@ -22,11 +22,19 @@ from scipy import stats
 from labelassemble.data.predictions import Predictions
 from labelassemble.errors import LabelAssembleError
 from labelassemble.evaluation.compare import ComparedClass, compare, measure
-from labelassemble.evaluation.run_record import RunRecord, read_run
 from labelassemble.evaluation.statistics import PairedTest
 
 MEAN = "mean of the classes"
 """What stands for a class in t-tests over the mean AUROC of the classes that every run has."""
+
+
+@dataclass(frozen=True)
+class TestedRun:
+    """A run to compare: its folder, its configuration (empty where it is not recorded), its predictions."""
+
+    path: Path
+    config: Mapping[str, Any]
+    predictions: Predictions
 
 
 @dataclass(frozen=True)
@@ -93,52 +101,24 @@ class RunsCompared:
     groups: tuple[Group, ...]
     group_tests: tuple[GroupTest, ...]
 
-    def remarks(self) -> tuple[str, ...]:
-        """Return what a reader must know, a sentence each."""
-        found = []
-        differing = [pair for pair in self.pairs if pair.reason.startswith("other")]
-        if differing:
-            first = differing[0]
-            what = "images" if first.reason == "other test images" else "labels"
-            more = f", nor are {len(differing) - 1} more pairs" if len(differing) > 1 else ""
-            found.append(
-                f"{first.first} and {first.second} were tested on other {what} of {first.name}, so they are not tested "
-                f"against each other{more}: figures of different images cannot be paired."
-            )
-        if any(pair.test is not None for pair in self.pairs):
-            found.append(
-                "DeLong's test asks whether these two models differ on these images; another seed may differ by more."
-            )
-        if self.group_tests and min(len(group.runs) for group in self.groups) < 5:
-            found.append("A t-test over a handful of seeds sees only large differences.")
-        return tuple(found)
 
-
-def compare_runs(paths: Sequence[Path], groups: Mapping[str, Sequence[Path]] | None = None) -> RunsCompared:
+def compare_runs(
+    runs: Sequence[TestedRun], groups: Mapping[str, Sequence[TestedRun]] | None = None
+) -> RunsCompared:
     """Return runs compared with each other.
 
     Args:
-        paths: folders of runs with predictions.
-        groups: more runs, by the name of their group. Runs of `paths` whose config.yaml differs in nothing but
-            train.seed become groups of their own.
+        runs: those outside a group. Those whose configuration differs in nothing but train.seed become groups.
+        groups: more runs, by the name of their group.
 
     Raises:
-        LabelAssembleError: fewer than two runs, a run twice, one without test predictions, or no class in common.
+        LabelAssembleError: fewer than two runs, a run twice, a group without a run, or no class in common.
     """
-    given = dict(groups or {})
-    every = [*paths, *(path for members in given.values() for path in members)]
-    if len(every) < 2:
-        raise LabelAssembleError(f"comparing takes two runs at least, got {len(every)}")
-    for name, members in given.items():
-        if not members:
-            raise LabelAssembleError(f"the group '{name}' names no run")
-    places = [path.resolve() for path in every]
-    for index, place in enumerate(places):
-        if place in places[:index]:
-            raise LabelAssembleError(f"the run {every[index]} is given twice")
-    folders = [read_run(path) for path in every]
-    predictions = [_tested(folder) for folder in folders]
-    names = _names([folder.path for folder in folders])
+    given = groups or {}
+    every = [*runs, *(run for members in given.values() for run in members)]
+    _check_distinct([run.path for run in every], given)
+    predictions = [run.predictions for run in every]
+    names = _names([run.path for run in every])
     shared = [
         name
         for name in dict.fromkeys(name for part in predictions for name in part.classes)
@@ -146,25 +126,28 @@ def compare_runs(paths: Sequence[Path], groups: Mapping[str, Sequence[Path]] | N
     ]
     if not shared:
         raise LabelAssembleError("the runs have no class in common, so there is nothing to compare")
-    runs = tuple(
+    compared = tuple(
         ComparedRun(
-            name, folder.path, _seed(folder), {c: measure(part, c) for c in shared if c in part.classes}
+            name,
+            run.path,
+            _seed(run.config),
+            {c: measure(run.predictions, c) for c in shared if c in run.predictions.classes},
         )
-        for name, folder, part in zip(names, folders, predictions, strict=True)
+        for name, run in zip(names, every, strict=True)
     )
-    group_of: dict[int, str] = {}
-    place_of = {path: index for index, path in enumerate(every)}
-    for name, members in given.items():
-        group_of.update({place_of[path]: name for path in members})
-    group_of.update(_recognised(folders[: len(paths)], names))
+    group_of = _recognised([run.config for run in runs], names)
+    index = len(runs)
+    for group, members in given.items():
+        group_of.update(dict.fromkeys(range(index, index + len(members)), group))
+        index += len(members)
     pairs = [
-        _pair(shared_name, runs, predictions, a, b)
-        for shared_name in shared
-        for a, b in combinations(range(len(runs)), 2)
-        if _worth_testing(runs, group_of, a, b) and all(shared_name in predictions[i].classes for i in (a, b))
+        _pair(name, compared, predictions, a, b)
+        for name in shared
+        for a, b in combinations(range(len(compared)), 2)
+        if _worth_testing(compared, group_of, a, b) and all(name in predictions[i].classes for i in (a, b))
     ]
     corrected = holm([None if pair.test is None else pair.test.p for pair in pairs])
-    found = _groups(runs, group_of, shared)
+    found = _groups(compared, group_of, shared)
     tests = [
         _group_test(name, first, second)
         for first, second in combinations(found, 2)
@@ -174,7 +157,7 @@ def compare_runs(paths: Sequence[Path], groups: Mapping[str, Sequence[Path]] | N
     corrected_tests = holm([test.welch for test in tests])
     return RunsCompared(
         classes=tuple(shared),
-        runs=runs,
+        runs=compared,
         pairs=tuple(replace(pair, holm=p) for pair, p in zip(pairs, corrected, strict=True)),
         groups=tuple(found),
         group_tests=tuple(replace(test, holm=p) for test, p in zip(tests, corrected_tests, strict=True)),
@@ -192,10 +175,16 @@ def holm(values: Sequence[float | None]) -> list[float | None]:
     return result
 
 
-def _tested(folder: RunRecord) -> Predictions:
-    if folder.predictions is None or not (folder.predictions.splits == "test").any():
-        raise LabelAssembleError(f"{folder.path} holds no predictions for test images to compare")
-    return folder.predictions
+def _check_distinct(paths: Sequence[Path], groups: Mapping[str, Sequence[TestedRun]]) -> None:
+    if len(paths) < 2:
+        raise LabelAssembleError(f"comparing takes two runs at least, got {len(paths)}")
+    for name, members in groups.items():
+        if not members:
+            raise LabelAssembleError(f"the group '{name}' names no run")
+    resolved = [path.resolve() for path in paths]
+    for index, path in enumerate(resolved):
+        if path in resolved[:index]:
+            raise LabelAssembleError(f"the run {paths[index]} is given twice")
 
 
 def _names(paths: Sequence[Path]) -> list[str]:
@@ -208,18 +197,18 @@ def _names(paths: Sequence[Path]) -> list[str]:
     return names
 
 
-def _seed(folder: RunRecord) -> int | None:
-    train = folder.config.get("train")
+def _seed(config: Mapping[str, Any]) -> int | None:
+    train = config.get("train")
     seed = train.get("seed") if isinstance(train, Mapping) else None
     return seed if isinstance(seed, int) else None
 
 
-def _recognised(folders: Sequence[RunRecord], names: Sequence[str]) -> dict[int, str]:
+def _recognised(configs: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[int, str]:
     """Return the group of each run whose configuration is another one's but for the seed."""
     group_of: dict[int, str] = {}
-    configs = [_without_seed(folder.config) for folder in folders]
-    for index, config in enumerate(configs):
-        same = [other for other in range(len(folders)) if config and configs[other] == config]
+    bare = [_without_seed(config) for config in configs]
+    for index, config in enumerate(bare):
+        same = [other for other in range(len(bare)) if config and bare[other] == config]
         if len(same) > 1:
             group_of[index] = f"{names[same[0]]} and {len(same) - 1} more seed{'s' if len(same) > 2 else ''}"
     return group_of

@@ -73,39 +73,6 @@ class Leakage:
         """The split as a word: "test" or "validation"."""
         return "validation" if self.split == "val" else self.split
 
-    def sentences(self) -> tuple[str, ...]:
-        """Return what it means, in plain words."""
-        found = [
-            f"From the model's features alone, a simple classifier tells the sources of "
-            f"{self.images_of} images apart with "
-            f"an AUC of {self.auc:.2f} (0.5: not at all; 1: always)"
-            + (
-                "."
-                if self.within is None
-                else f", and of {self.within:.2f} among images with the same label."
-            )
-        ]
-        figure = self.auc if self.within is None else self.within
-        if figure >= 0.8:
-            found.append(
-                "The model sees where an image comes from. Where sources differ in how common a finding is, a figure "
-                "over all sources may be earned by recognising the source: trust the figures within each source."
-            )
-        elif figure >= 0.6:
-            found.append(
-                "The model sees something of where an image comes from, so look at the figures within each source too."
-            )
-        else:
-            found.append("The features show hardly anything of where an image comes from.")
-        if self.within is None:
-            found.append(
-                "No class is labelled by two of the sources, so what the sources' findings explain of this cannot be "
-                "taken out."
-            )
-        if self.left_out:
-            found.append(f"Left out, with fewer than {LEAST} patients: {', '.join(self.left_out)}.")
-        return tuple(found)
-
 
 def leakage_of(predictions: Predictions, features: Floats, *, seed: int = 0) -> Leakage | None:
     """Return how well features tell sources apart: on test images, or validation ones where those are of one source.

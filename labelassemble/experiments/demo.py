@@ -14,7 +14,6 @@ from labelassemble.data.images import decode_image
 from labelassemble.errors import LabelAssembleError
 from labelassemble.evaluation import read_calibration, read_predictions
 from labelassemble.evaluation.calibration import CALIBRATION_FILE
-from labelassemble.evaluation.compare import Comparison
 from labelassemble.experiments.demo_arms import (
     ARMS,
     INTEREST,
@@ -30,6 +29,7 @@ from labelassemble.experiments.digits import CLINIC_IMAGES, write_images, write_
 from labelassemble.experiments.side_by_side import log_in, side_by_side
 from labelassemble.export.program import run_program
 from labelassemble.run import evaluate_run, export_run, train_run
+from labelassemble.run.record import read_other_run
 
 _TOLERANCE = 1e-5
 
@@ -64,8 +64,8 @@ def run_demo(
         print_over_seeds(over_seeds, console)
     first = seed_folder(output, seeds[0])
     main = first / ARMS[-1].name
-    others = [Comparison(arm.title, first / arm.name, arm.about) for arm in reversed(ARMS[:-1])]
-    evaluate_run(main, comparisons=others, over_seeds=over_seeds)
+    others = [read_other_run(first / arm.name, arm.title, arm.about) for arm in reversed(ARMS[:-1])]
+    evaluate_run(main, others=others, over_seeds=over_seeds)
     largest, images = _check_in_cpp(main)
     console.print(
         f"The recommended run of seed {seeds[0]}, exported: a C++ program without Python answers {images} held-out "

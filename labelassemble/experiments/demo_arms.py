@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from labelassemble.config import Config, make_config, read_mapping
-from labelassemble.evaluation.compare import Gain, OverSeeds, SeedsRow
 from labelassemble.evaluation.statistics import Interval
 from labelassemble.experiments.summary import mean_interval, t_test
+from labelassemble.report.record import Gain, OverSeeds, SeedsRow
 
 INTEREST: Final = "eight"
 """The class that the clinic labels."""

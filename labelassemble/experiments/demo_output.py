@@ -11,10 +11,10 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table as RichTable
 
 from labelassemble.config import load_config
-from labelassemble.evaluation.compare import Gain, OverSeeds
 from labelassemble.experiments.demo_arms import ARMS, INTEREST, Score, seed_folder
 from labelassemble.experiments.digits import ARCHIVE_IMAGES
 from labelassemble.report.format import signed
+from labelassemble.report.record import Gain, OverSeeds
 
 SEEDS: Final = 4
 """Repetitions that end within two minutes on two busy cores."""

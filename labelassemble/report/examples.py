@@ -16,15 +16,15 @@ from labelassemble.explain.overlay import overlay, small_png
 from labelassemble.views.options import ViewOptions
 
 CLASSES: Final = 4
-"""Classes of interest that pictures are shown of, at most."""
+"""Classes of interest that images are shown of, at most."""
 RIGHT, WRONG = 1, 2
 """Images of a class: the positive that scores highest; high negatives, and low positives."""
 SIDE: Final = 160
-"""Pixels of a picture's longer side, so that a report stays small."""
+"""Pixels of an image's longer side, so that a report stays small."""
 
 
 @dataclass(frozen=True, slots=True)
-class Chosen:
+class Choice:
     """An image chosen for a class: its row, and as what."""
 
     name: str
@@ -33,8 +33,8 @@ class Chosen:
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
-    """An image on the page."""
+class Example:
+    """A test image on the page."""
 
     name: str  # of the class
     kind: str
@@ -45,7 +45,7 @@ class Picture:
     heat: str  # likewise
 
 
-def choose_images(predictions: Predictions, names: Sequence[str]) -> list[Chosen]:
+def choose_images(predictions: Predictions, names: Sequence[str]) -> list[Choice]:
     """Return of each class the positive that scores highest, and the worst mistakes of its ranking on test images.
 
     Mistakes are the highest negatives that score above some positive, and the lowest positives that score below some
@@ -65,18 +65,18 @@ def choose_images(predictions: Predictions, names: Sequence[str]) -> list[Chosen
             ("missed", rising, (y == 1) & (p < highest), WRONG),
         ):
             rows = order[wanted[order]]
-            chosen += [Chosen(name, kind, int(row)) for row in rows[:count]]
+            chosen += [Choice(name, kind, int(row)) for row in rows[:count]]
     return chosen
 
 
-def report_pictures(
+def example_images(
     net: nn.Module,
     classes: Sequence[str],
     views: ViewOptions,
     predictions: Predictions,
     interest: Sequence[str],
-) -> tuple[Picture, ...]:
-    """Return the pictures of the first few classes of interest; none where the network has no one feature map.
+) -> tuple[Example, ...]:
+    """Return test images of the first few classes of interest; none where the network gives no heat maps.
 
     Args:
         net: in eval mode.
@@ -86,15 +86,15 @@ def report_pictures(
         interest: classes of interest, in order.
     """
     names = [name for name in interest if name in predictions.classes][:CLASSES]
-    pictures = []
+    examples = []
     for item in choose_images(predictions, names):
         path = str(predictions.paths[item.row])
         try:
             [(pixels, [shown])] = explained(net, [path], views, classes, [list(classes).index(item.name)])
         except LabelAssembleError:
             return ()
-        pictures.append(
-            Picture(
+        examples.append(
+            Example(
                 item.name,
                 item.kind,
                 Path(path).name,
@@ -104,7 +104,7 @@ def report_pictures(
                 _uri(small_png(overlay(pixels, shown.heat), side=SIDE)),
             )
         )
-    return tuple(pictures)
+    return tuple(examples)
 
 
 def _uri(png: bytes) -> str:

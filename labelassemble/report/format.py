@@ -1,9 +1,63 @@
-"""How the pages write numbers."""
+"""How numbers are written."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
-from labelassemble.evaluation.results import NOT_DEFINED
+from labelassemble.evaluation.statistics import Interval
+
+NOT_DEFINED: Final = "not defined"
+
+
+def number(value: float | None) -> str:
+    """Return a figure with three decimals; one that only rounding makes 0 or 1 says so."""
+    if value is None:
+        return NOT_DEFINED
+    if value != 1 and round(value, 3) == 1:
+        return ">0.999"
+    if value != 0 and round(value, 3) == 0:
+        return "<0.001"
+    return f"{value:.3f}"
+
+
+def percent(value: float | None) -> str:
+    """Return a share as a percentage with at most one decimal; one that only rounding makes 0 or 100 says so."""
+    if value is None:
+        return NOT_DEFINED
+    if value != 1 and round(100 * value, 1) == 100:
+        return ">99.9%"
+    if value != 0 and round(100 * value, 1) == 0:
+        return "<0.1%"
+    return f"{100 * value:.1f}".removesuffix(".0") + "%"
+
+
+def interval_text(interval: Interval | None) -> str:
+    """Return "0.871 to 0.943"."""
+    return NOT_DEFINED if interval is None else f"{number(interval.lower)} to {number(interval.upper)}"
+
+
+def with_interval(value: float | None, interval: Interval | None) -> str:
+    """Return "0.913 (0.871 to 0.943)", or without the interval where there is none."""
+    return number(value) if interval is None else f"{number(value)} ({interval_text(interval)})"
+
+
+def plural(count: int, noun: str) -> str:
+    """Return "1 source", "2 sources"."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def difference(value: float, interval: Interval | None) -> str:
+    """Return "+0.021 (-0.010 to +0.052)", or without the interval where there is none."""
+    if interval is None:
+        return signed(value)
+    return f"{signed(value)} ({signed(interval.lower)} to {signed(interval.upper)})"
+
+
+def text_table(rows: Sequence[Sequence[str]]) -> str:
+    """Return rows of cells as lines whose columns stand below each other."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:

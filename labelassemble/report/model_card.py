@@ -3,7 +3,6 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any, Final
 
 import numpy as np
@@ -11,10 +10,9 @@ import numpy as np
 from labelassemble.data.table import Table
 from labelassemble.data.text import text_codes
 from labelassemble.evaluation.calibration import Calibration
-from labelassemble.evaluation.leakage import Leakage
-from labelassemble.evaluation.results import Evaluation, with_interval
-from labelassemble.evaluation.run_record import RunRecord
-from labelassemble.report.format import count_text, duration, flat
+from labelassemble.report.format import count_text, duration, flat, with_interval
+from labelassemble.report.record import Results, RunRecord
+from labelassemble.report.text import leakage_sentences
 
 INTENDED: Final = (
     "Research on learning from images that are labelled in part: comparing methods, and studying what a model of this "
@@ -44,27 +42,14 @@ class CardSection:
     sentences: tuple[str, ...] = ()
 
 
-def model_card(
-    folder: RunRecord,
-    *,
-    evaluation: Evaluation | None,
-    calibration: Calibration | None,
-    leakage: Leakage | None,
-) -> tuple[CardSection, ...]:
-    """Return the card of a run, from what its folder holds.
-
-    Args:
-        folder: the run.
-        evaluation: on the run's own test images.
-        calibration: its thresholds and temperatures.
-        leakage: how well its features tell sources apart.
-    """
+def model_card(run: RunRecord, results: Results) -> tuple[CardSection, ...]:
+    """Return the card of a run with its results on its own test images."""
     return (
-        CardSection("Model", _model(folder, calibration)),
+        CardSection("Model", _model(run, results.calibration)),
         CardSection("Intended use", sentences=INTENDED),
-        CardSection("Data", _data(folder.table), _data_sentences(folder.table)),
-        CardSection("Training", _training(folder)),
-        CardSection("Results", *_results(evaluation, leakage)),
+        CardSection("Data", _data(run.table), _data_sentences(run.table)),
+        CardSection("Training", _training(run)),
+        CardSection("Results", *_results(results)),
         CardSection("Limits", sentences=LIMITS),
     )
 
@@ -84,29 +69,28 @@ def _plain(text: str) -> str:
     return re.sub(r"([\\`*_\[\]<>#|])", r"\\\1", " ".join(text.split()))
 
 
-def _model(folder: RunRecord, calibration: Calibration | None) -> tuple[tuple[str, str], ...]:
-    config, environment = folder.config, folder.environment or {}
+def _model(run: RunRecord, calibration: Calibration | None) -> tuple[tuple[str, str], ...]:
+    config, environment = run.config, run.environment or {}
     model, views = _part(config, "model"), _part(config, "views")
-    trained = _modified(folder)
     facts = [
         ("version", f"labelassemble {environment.get('labelassemble', 'of unknown version')}"),
-        ("trained", trained or "date not recorded"),
+        ("trained", run.trained or "date not recorded"),
         ("backbone", _said(model.get("backbone"))),
         ("head", _said(model.get("head"))),
         ("starts from", _said(model.get("pretrained") or "random weights")),
         ("input", _input(views)),
-        ("classes", f"{len(folder.classes)}: {', '.join(folder.classes)}" if folder.classes else "not recorded"),
-        ("chosen by", ", ".join(folder.interest) or "not recorded"),
-        ("temperature", _temperatures(folder, calibration)),
+        ("classes", f"{len(run.classes)}: {', '.join(run.classes)}" if run.classes else "not recorded"),
+        ("chosen by", ", ".join(run.interest) or "not recorded"),
+        ("temperature", _temperatures(run, calibration)),
         ("licence", "unknown: none is recorded for the model, and each source's own licence applies to its images"),
     ]  # fmt: skip
     return tuple(facts)
 
 
-def _temperatures(folder: RunRecord, calibration: Calibration | None) -> str:
+def _temperatures(run: RunRecord, calibration: Calibration | None) -> str:
     if calibration is None or not calibration.images:
         return "none: there are no validation images to fit one on"
-    fitted = {name: calibration.of(name).temperature for name in folder.classes}
+    fitted = {name: calibration.of(name).temperature for name in run.classes}
     told = [f"{name} {value:.2f}" for name, value in fitted.items() if value is not None]
     without = [name for name, value in fitted.items() if value is None]
     if not told:
@@ -141,7 +125,7 @@ def _data(table: Table | None) -> tuple[tuple[str, str], ...]:
 
 def _data_sentences(table: Table | None) -> tuple[str, ...]:
     if table is None:
-        return ("Not recorded: there is no table.csv in the run's folder.",)
+        return ("Not recorded: there is no table.csv in the run's run.",)
     given = table.given
     said = [
         f"Label coverage: {100 * (given.mean() if given.size else 0):.0f}% of {count_text(table.labels.size)} labels "
@@ -156,14 +140,13 @@ def _data_sentences(table: Table | None) -> tuple[str, ...]:
     return tuple(said)
 
 
-def _training(folder: RunRecord) -> tuple[tuple[str, str], ...]:
+def _training(run: RunRecord) -> tuple[tuple[str, str], ...]:
     facts = []
-    history = folder.history
-    if history is not None and history.epochs:
-        facts += [("epochs done", str(history.epochs[-1])), ("time", duration(history.seconds))]
+    if run.curves is not None and run.curves.epochs:
+        facts += [("epochs done", str(run.curves.epochs[-1])), ("time", duration(run.curves.seconds))]
     for part in ("loss", "train"):
-        facts += flat(_part(folder.config, part), f"{part}.")
-    environment = folder.environment or {}
+        facts += flat(_part(run.config, part), f"{part}.")
+    environment = run.environment or {}
     facts += [
         (key, _said(environment[key]))
         for key in ("torch", "processor", "cuda_device")
@@ -172,9 +155,8 @@ def _training(folder: RunRecord) -> tuple[tuple[str, str], ...]:
     return tuple(facts)
 
 
-def _results(
-    evaluation: Evaluation | None, leakage: Leakage | None
-) -> tuple[tuple[tuple[str, str], ...], tuple[str, ...]]:
+def _results(results: Results) -> tuple[tuple[tuple[str, str], ...], tuple[str, ...]]:
+    evaluation, leakage = results.evaluation, results.leakage
     if evaluation is None:
         return (), ("None: the run has no predictions for test images.",)
     facts = [
@@ -188,7 +170,7 @@ def _results(
     if len(evaluation.mean.classes) > 1:
         mean = with_interval(evaluation.mean.auroc, evaluation.mean.bootstrap)
         facts.append((f"mean of {len(evaluation.mean.classes)}", f"AUROC {mean}"))
-    return tuple(facts), () if leakage is None else leakage.sentences()
+    return tuple(facts), () if leakage is None else leakage_sentences(leakage)
 
 
 def _part(config: Mapping[str, Any], key: str) -> Mapping[str, Any]:
@@ -206,11 +188,3 @@ def _input(views: Mapping[str, Any]) -> str:
     channels = views.get("channels")
     kind = {1: "grey", 3: "colour"}.get(channels) if isinstance(channels, int) else None
     return f"{views['size']} x {views['size']} pixels" + (f", {kind}" if kind else "")
-
-
-def _modified(folder: RunRecord) -> str | None:
-    """Return the day on which the last epoch was written."""
-    metrics = folder.path / "metrics.csv"
-    if not metrics.exists():
-        return None
-    return datetime.fromtimestamp(metrics.stat().st_mtime, UTC).strftime("%Y-%m-%d")

@@ -9,8 +9,8 @@ from markupsafe import Markup
 
 from labelassemble.evaluation.metrics import RocCurve
 from labelassemble.evaluation.reliability import Reliability
-from labelassemble.evaluation.results import number
 from labelassemble.evaluation.statistics import Interval
+from labelassemble.report.format import number
 from labelassemble.report.svg import Point, Svg
 
 SERIES = 6

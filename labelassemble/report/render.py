@@ -4,9 +4,20 @@ from functools import cache
 
 import jinja2
 
-from labelassemble.evaluation.results import NOT_DEFINED, interval_text, number, percent, with_interval
 from labelassemble.report import plots
-from labelassemble.report.format import cosine, count_text, duration, p_text, signed
+from labelassemble.report.format import (
+    cosine,
+    count_text,
+    difference,
+    duration,
+    interval_text,
+    number,
+    p_text,
+    percent,
+    signed,
+    with_interval,
+)
+from labelassemble.report.text import cautions, leakage_sentences
 
 
 def page(template: str, **values: object) -> str:
@@ -32,11 +43,13 @@ def _environment() -> jinja2.Environment:
         p=p_text,
         signed=signed,
         cosine=cosine,
+        cautions=cautions,
+        sentences=leakage_sentences,
     )
     environment.globals.update(
         strip=plots.strip,
         strip_scale=plots.strip_scale,
         with_interval=with_interval,
-        NOT_DEFINED=NOT_DEFINED,
+        difference=difference,
     )
     return environment

@@ -10,12 +10,13 @@ from numpy.typing import NDArray
 from labelassemble.data.table import LABEL_COUNTS, Table
 from labelassemble.data.text import text_codes
 from labelassemble.errors import LabelAssembleError
-from labelassemble.evaluation.compare import ComparedClass, Comparison, compare, measure
-from labelassemble.evaluation.results import NOT_DEFINED, ClassResult, number, with_interval
-from labelassemble.evaluation.run_record import Curves, RunRecord
+from labelassemble.evaluation.compare import ComparedClass, compare, measure
+from labelassemble.evaluation.results import ClassResult
 from labelassemble.report import plots
-from labelassemble.report.format import count_text
+from labelassemble.report.format import NOT_DEFINED, count_text, number, with_interval
+from labelassemble.report.record import OtherRun, Results, RunRecord
 from labelassemble.training.collapse import CollapseWatch, known_shares
+from labelassemble.training.curves import Curves
 
 
 @dataclass(frozen=True)
@@ -79,28 +80,22 @@ class Coverage:
 
 
 def compared_runs(
-    folder: RunRecord, others: Sequence[tuple[Comparison, RunRecord]]
+    names: Sequence[str], run: RunRecord, results: Results, others: Sequence[OtherRun]
 ) -> tuple[ComparedRuns, ...]:
-    """Return for each class of interest this run's figures and those of the others."""
-    assert folder.predictions is not None
+    """Return for each of the classes `names` this run's result and those of the others."""
+    assert results.predictions is not None
     classes = []
-    for name in folder.interest:
-        seconds = None if folder.history is None else folder.history.seconds
-        rows = [
-            ComparisonRow("this run", "", measure(folder.predictions, name), seconds, plots.swatch(0)),
-        ]
-        for index, (comparison, other) in enumerate(others, start=1):
-            if other.predictions is None:
-                raise LabelAssembleError(
-                    f"{comparison.path}: the run '{comparison.name}' has no predictions.csv to compare with"
-                )
+    for name in names:
+        seconds = None if run.curves is None else run.curves.seconds
+        rows = [ComparisonRow("this run", "", measure(results.predictions, name), seconds, plots.swatch(0))]
+        for index, other in enumerate(others, start=1):
             known = name in other.predictions.classes
             rows.append(
                 ComparisonRow(
-                    comparison.name,
-                    comparison.description,
-                    compare(folder.predictions, other.predictions, name) if known else None,
-                    None if other.history is None else other.history.seconds,
+                    other.name,
+                    other.description,
+                    compare(results.predictions, other.predictions, name) if known else None,
+                    other.seconds,
                     plots.swatch(index),
                 )
             )
@@ -142,20 +137,20 @@ def calibration_figures(interest: Sequence[ClassResult]) -> tuple[Figure, ...]:
 
 
 def learning_figures(
-    history: Curves | None, *, several: bool, interest: Sequence[str] = (), table: Table | None = None
+    curves: Curves | None, *, several: bool, interest: Sequence[str] = (), table: Table | None = None
 ) -> tuple[Figure, ...]:
     """Return the losses and the validation AUROC over epochs, each only if there is something to draw.
 
     Args:
-        history: metrics.csv.
+        curves: metrics.csv.
         several: whether there are several classes.
         interest: classes that are drawn first.
         table: what was trained on; says how often each class is present among known labels.
     """
-    if history is None or not history.epochs:
+    if curves is None or not curves.epochs:
         return ()
-    columns, mark = history.columns, history.pseudo_labels_from
-    mark = None if mark == history.epochs[0] else mark
+    columns, mark = curves.columns, curves.pseudo_labels_from
+    mark = None if mark == curves.epochs[0] else mark
     loss = [
         plots.Series("training: all terms", columns["train_loss"]),
         plots.Series("validation: known labels", columns["val_loss"]),
@@ -163,13 +158,13 @@ def learning_figures(
     auroc = [plots.Series("classes of interest", columns["val_auc_interest"])]
     if several and columns["val_auc_mean"] != columns["val_auc_interest"]:
         auroc.append(plots.Series("mean over classes", columns["val_auc_mean"]))
-    shares = history.pseudo_positive
+    shares = curves.pseudo_positive
     told = [name for name in interest if name in shares] or list(shares)
     positive = [plots.Series(name, shares[name]) for name in told[: plots.SERIES]]
     watch = CollapseWatch(list(shares), known=_known_shares(table, list(shares)))
     one_sided = [
         f"Epoch {epoch}: {warning}."
-        for epoch, of_epoch in zip(history.epochs, zip(*shares.values(), strict=True), strict=False)
+        for epoch, of_epoch in zip(curves.epochs, zip(*shares.values(), strict=True), strict=False)
         for warning in watch.update(of_epoch)
     ]
     figures = []
@@ -182,7 +177,7 @@ def learning_figures(
         if not drawn:
             continue
         drawing = plots.learning_curve(
-            history.epochs,
+            curves.epochs,
             drawn,
             axis=axis,
             label=f"{name} by epoch",

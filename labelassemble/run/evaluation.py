@@ -1,29 +1,56 @@
 """A run evaluated: on its own held-out images, or on other data."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
 from rich.console import Console
 
 from labelassemble._files import write_text
 from labelassemble.config import Config, load_config
 from labelassemble.data import Table, missing_files
+from labelassemble.data.predictions import Predictions
+from labelassemble.data.table_csv import read_predictions, write_predictions
 from labelassemble.errors import LabelAssembleError
-from labelassemble.evaluation import Evaluation
-from labelassemble.evaluation.compare import Comparison, OverSeeds
+from labelassemble.evaluation import (
+    Calibration,
+    Evaluation,
+    calibrate,
+    evaluate,
+    read_calibration,
+    write_calibration,
+)
+from labelassemble.evaluation.calibration import CALIBRATION_FILE
 from labelassemble.evaluation.external import External, Part, prepare_external
-from labelassemble.run.assess import assess_external, assess_held_out
-from labelassemble.run.folder import assemble_config, image_progress, load_trained
+from labelassemble.evaluation.leakage import Leakage, leakage_of
+from labelassemble.head import ClassQueryHead
+from labelassemble.models.features import predict_with_features
+from labelassemble.report.examples import Example, example_images
+from labelassemble.report.page import write_report
+from labelassemble.report.record import OtherRun, OverSeeds, Results
+from labelassemble.run.folder import TrainedModel, assemble_config, bad_files_of, image_progress, load_trained
+from labelassemble.run.record import read_run
+
+Progress = Callable[[int, int], None]
+"""Called with (images done, images in all)."""
 
 
 def evaluate_run(
-    run: Path, *, comparisons: Sequence[Comparison] = (), over_seeds: OverSeeds | None = None
+    run: Path,
+    *,
+    table: Table | None = None,
+    others: Sequence[OtherRun] = (),
+    over_seeds: OverSeeds | None = None,
 ) -> Evaluation | None:
     """Predict the validation and test images with the best checkpoint, evaluate, and write the report anew.
 
+    Leaves predictions.csv, calibration.json, report.html and model_card.md in the run's folder.
+
     Args:
         run: the folder of a run that has a best checkpoint.
-        comparisons: other runs to show beside this one in the report.
+        table: what was assembled; default: the folder's table.csv.
+        others: runs to show beside this one in the report.
         over_seeds: ways of training compared over seeds, to open the report with.
 
     Returns:
@@ -33,7 +60,27 @@ def evaluate_run(
         LabelAssembleError: the folder holds no finished epoch, or an image is gone.
     """
     trained = load_trained(run)
-    return assess_held_out(run, trained.network(), comparisons=comparisons, over_seeds=over_seeds)
+    record = read_run(run, classes=trained.net.classes, interest=trained.interest, table=table)
+    if record.table is None:
+        raise LabelAssembleError(f"{run / 'table.csv'}: cannot be read (No such file or directory)")
+    held_out = record.table.select(record.table.splits != "train")
+    results = Results(similarity=_similarity(trained))
+    if len(held_out):
+        predictions, leakage = _predict(trained, held_out)
+        write_predictions(predictions, run / "predictions.csv")
+        calibration = calibrate(predictions)
+        write_calibration(calibration, run / CALIBRATION_FILE)
+        tested = bool((predictions.splits == "test").any())
+        results = Results(
+            predictions,
+            calibration,
+            evaluate(predictions, calibration=calibration) if tested else None,
+            leakage,
+            results.similarity,
+            _examples(trained, predictions) if tested else (),
+        )
+    write_report(record, results, others=others, over_seeds=over_seeds)
+    return results.evaluation
 
 
 def evaluate_on(
@@ -42,7 +89,7 @@ def evaluate_on(
     """Evaluate a run on another configuration's images; the run's own report stays as it is.
 
     Thresholds and temperatures are those of the run's validation images. Classes are aligned by name, through the
-    configuration's taxonomy or else the run's.
+    configuration's taxonomy or else the run's. Leaves data.yaml, table.csv, predictions.csv and report.html.
 
     Args:
         run: the folder of a run that has a best checkpoint.
@@ -67,14 +114,44 @@ def evaluate_on(
         raise LabelAssembleError(f"{folder} holds something else than an evaluation: choose another --output")
     if config.taxonomy is None and (run / "config.yaml").exists():
         config = config.model_copy(update={"taxonomy": load_config(run / "config.yaml").taxonomy})
+    record = read_run(
+        run, classes=trained.net.classes, interest=trained.interest, table=Table.from_csv(run / "table.csv")
+    )
+    assert record.table is not None
+    external = _external(config, record.table, trained, name=name, part=part, folder=folder, console=console)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(folder / "data.yaml", config.to_yaml())
+    external.table.to_csv(folder / "table.csv")
+    with image_progress(console, "predicting") as advance:
+        predictions, leakage = _predict(trained, external.table, advance)
+    write_predictions(predictions, folder / "predictions.csv")
+    calibration = _calibration_of(run)
+    evaluation = evaluate(predictions, calibration=calibration)
+    examples = _examples(trained, predictions)
+    results = Results(predictions, calibration, evaluation, leakage, _similarity(trained), examples)
+    write_report(record, results, external=external)
+    return evaluation, external
+
+
+def _external(
+    config: Config,
+    trained_on: Table,
+    trained: TrainedModel,
+    *,
+    name: str,
+    part: Part,
+    folder: Path,
+    console: Console,
+) -> External:
+    """Return the other data, without what the run was trained on."""
     assembly = assemble_config(config, console)
     missing = missing_files(assembly.table.paths)
     if missing:
         raise LabelAssembleError(f"an image of the data does not exist: {missing[0]}")
-    with image_progress(console, "looking for images that the run has seen") as advance:
-        external = prepare_external(
+    with image_progress(console, "looking for images that the run was trained on") as advance:
+        return prepare_external(
             assembly.table,
-            Table.from_csv(run / "table.csv"),
+            trained_on,
             classes=trained.net.classes,
             name=name,
             folder=folder,
@@ -82,7 +159,50 @@ def evaluate_on(
             workers=config.views.decoders(),
             progress=advance,
         )
-    folder.mkdir(parents=True, exist_ok=True)
-    write_text(folder / "data.yaml", config.to_yaml())
-    with image_progress(console, "predicting") as advance:
-        return assess_external(run, trained.network(), external, progress=advance), external
+
+
+def _calibration_of(run: Path) -> Calibration:
+    """Return a run's calibration: from calibration.json, else from its validation predictions."""
+    if (run / CALIBRATION_FILE).exists():
+        return read_calibration(run / CALIBRATION_FILE)
+    if (run / "predictions.csv").exists():
+        return calibrate(read_predictions(run / "predictions.csv"))
+    return Calibration()
+
+
+def _similarity(trained: TrainedModel) -> NDArray[np.floating] | None:
+    """Return the cosine similarity [C, C] of the learned queries, None where the head has none."""
+    head = trained.net.head
+    return head.similarity().cpu().numpy() if isinstance(head, ClassQueryHead) else None
+
+
+def _examples(trained: TrainedModel, predictions: Predictions) -> tuple[Example, ...]:
+    return example_images(trained.net, trained.net.classes, trained.views, predictions, trained.interest)
+
+
+def _predict(
+    trained: TrainedModel, table: Table, progress: Progress | None = None
+) -> tuple[Predictions, Leakage | None]:
+    """Return the predictions of the table's classes for the images that can be read, and the source leakage."""
+    done = 0
+
+    def advance(images: int) -> None:
+        nonlocal done
+        done += images
+        if progress is not None:
+            progress(done, len(table))
+
+    bad_files = bad_files_of(len(table), trained.views)
+    answers = predict_with_features(
+        trained.net, table.paths.tolist(), trained.views, bad_files=bad_files, advance=advance
+    )
+    read = ~np.isnan(answers.probabilities).any(axis=1)
+    unknown = [name for name in table.classes if name not in trained.net.classes]
+    if unknown:
+        raise LabelAssembleError(
+            f"the table's classes must be those of the model, got {', '.join(table.classes)}"
+        )
+    columns = [trained.net.classes.index(name) for name in table.classes]
+    predictions = Predictions.of(table.select(read), answers.probabilities[read][:, columns])
+    features = answers.features
+    return predictions, None if features is None else leakage_of(predictions, features[read])

@@ -22,7 +22,6 @@ from labelassemble.config import Config
 from labelassemble.data import Assembly, assemble
 from labelassemble.errors import LabelAssembleError
 from labelassemble.models import AssembleNet, ModelOptions
-from labelassemble.run.assess import Network
 from labelassemble.training.checkpoint import load_checkpoint
 from labelassemble.version import __version__
 from labelassemble.views.bad_files import BadFiles
@@ -46,10 +45,6 @@ class TrainedModel:
     views: ViewOptions
     interest: tuple[str, ...]
     epoch: int
-
-    def network(self) -> Network:
-        """Return what evaluation takes of it."""
-        return Network(self.net, self.net.classes, self.views, self.interest)
 
 
 def load_trained(run: Path) -> TrainedModel:

@@ -192,7 +192,7 @@ def train_run(
             criterion=criterion,
         )
     finished = outcome.early or outcome.epochs == options.epochs
-    return Result(run, outcome, evaluate_run(run) if processes.first and finished else None)
+    return Result(run, outcome, evaluate_run(run, table=table) if processes.first and finished else None)
 
 
 def _warn_of_balance(config: Config, start: _Start, sampling: Sampling, console: Console) -> None:

@@ -3,28 +3,13 @@
 import csv
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from labelassemble._files import write_text
 
-_COLUMNS = (
-    "epoch",
-    "step",
-    "seconds",
-    "learning_rate",
-    "pseudo_weight",
-    "consistency_weight",
-    "train_loss",
-    "train_bce",
-    "train_pseudo",
-    "train_consistency",
-    "train_known",
-    "train_unknown",
-    "val_loss",
-    "val_auc_mean",
-    "val_auc_interest",
-)
+PSEUDO_POSITIVE = "pseudo_positive:"
+"""Stands before a class in the name of its column."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +58,10 @@ class EpochRow:
     pseudo_positive: tuple[float | None, ...]
 
 
+COLUMNS = tuple(item.name for item in fields(EpochRow))[:-3]
+"""The columns of metrics.csv; the columns of each class follow them."""
+
+
 class History:
     """The file, kept whole: each row is added by writing the file anew and renaming it.
 
@@ -84,8 +73,8 @@ class History:
 
     def __init__(self, path: Path, classes: Sequence[str], *, epochs: int = 0) -> None:
         self._path = path
-        by_class = [f"{column}:{name}" for column in ("val_auc", "pseudo_positive") for name in classes]
-        self._rows: list[list[str]] = [[*_COLUMNS, *by_class]]
+        by_class = [prefix + name for prefix in ("val_auc:", PSEUDO_POSITIVE) for name in classes]
+        self._rows: list[list[str]] = [[*COLUMNS, *by_class]]
         if epochs > 0 and path.exists():
             with path.open(newline="", encoding="utf-8") as file:
                 rows = list(csv.reader(file))[1:]
@@ -97,7 +86,7 @@ class History:
         Raises:
             LabelAssembleError: the file cannot be written (a full disk, say); the old one is untouched.
         """
-        values = [*(getattr(row, name) for name in _COLUMNS), *row.val_auc, *row.pseudo_positive]
+        values = [*(getattr(row, name) for name in COLUMNS), *row.val_auc, *row.pseudo_positive]
         self._rows.append(["" if value is None else _text(value) for value in values])
         buffer = io.StringIO()
         csv.writer(buffer, lineterminator="\n").writerows(self._rows)

@@ -23,6 +23,7 @@ from labelassemble.evaluation import (
     scaled,
     write_calibration,
 )
+from labelassemble.report.text import evaluation_text
 
 
 def draw(size, temperature, seed=0):
@@ -148,7 +149,7 @@ def test_the_evaluation_shows_calibration_before_and_after(predictions):
     often, rare = evaluation.classes
     assert often.calibrated.error < often.calibration.error
     assert rare.calibrated is None
-    text = evaluation.to_text()
+    text = evaluation_text(evaluation)
     line = (
         f"- often: {often.calibration.error:.3f}, then {often.calibrated.error:.3f} with temperature "
         f"{often.temperature:.2f}"

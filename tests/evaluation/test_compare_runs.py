@@ -13,8 +13,10 @@ from scipy.special import expit
 
 from labelassemble.errors import LabelAssembleError
 from labelassemble.evaluation import Predictions, auroc, paired_delong, read_predictions, write_predictions
-from labelassemble.evaluation.compare_runs import MEAN, compare_runs, holm
+from labelassemble.evaluation.compare_runs import MEAN, holm
+from labelassemble.evaluation.compare_runs import compare_runs as compare_tested_runs
 from labelassemble.report.compare_page import compare_text, write_comparison
+from labelassemble.run.record import read_tested_run
 
 
 def make_run(folder, *, skill=1.0, seed=0, classes=("a", "b"), images=160, **settings):
@@ -41,6 +43,12 @@ def make_run(folder, *, skill=1.0, seed=0, classes=("a", "b"), images=160, **set
     config = {"train": {"seed": seed, "lr": 1e-3}, "skill": skill, **settings}
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
     return folder
+
+
+def compare_runs(paths, groups=None):
+    """Compare runs by their folders."""
+    read = {name: [read_tested_run(path) for path in members] for name, members in (groups or {}).items()}
+    return compare_tested_runs([read_tested_run(path) for path in paths], read)
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=8))

@@ -16,6 +16,7 @@ from labelassemble.evaluation import (
     evaluate,
     wilson,
 )
+from labelassemble.report.text import ROW_HEADER, cautions, evaluation_rows, evaluation_text
 
 
 def make(labels, probabilities, *, splits="test", sources="nih", groups=None, assumed=None, classes=None):
@@ -147,7 +148,7 @@ def test_without_validation_there_are_no_thresholds():
     evaluation = evaluate(make([1, 0, 1, 0], [0.9, 0.1, 0.4, 0.5]))
     assert evaluation.threshold_split is None
     assert evaluation.classes[0].operating_points == ()
-    assert "no thresholds and no sensitivities" in evaluation.to_text()
+    assert "no thresholds and no sensitivities" in evaluation_text(evaluation)
 
 
 def test_a_class_with_one_state_is_not_defined_and_not_in_the_mean():
@@ -157,25 +158,25 @@ def test_a_class_with_one_state_is_not_defined_and_not_in_the_mean():
     _, one_state, nothing = evaluation.classes
     for result in (one_state, nothing):
         assert (result.auroc, result.interval, result.bootstrap, result.average_precision) == (None,) * 4
-    assert one_state.cautions() == ("every known label is positive, so AUROC is not defined",)
-    assert nothing.cautions() == ("no image has a known label, so nothing is defined",)
+    assert cautions(one_state) == ("every known label is positive, so AUROC is not defined",)
+    assert cautions(nothing) == ("no image has a known label, so nothing is defined",)
     assert nothing.accuracy.value is None
     assert evaluation.mean.classes == ("class 0",)
     assert evaluation.mean.auroc == evaluation.classes[0].auroc
-    lines = evaluation.to_text().splitlines()
+    lines = evaluation_text(evaluation).splitlines()
     assert next(line for line in lines if line.startswith("class 1")).count("not defined") == 2
 
 
 def test_no_class_defined_gives_no_mean():
     evaluation = evaluate(make([1, 1], [0.1, 0.2]))
     assert (evaluation.mean.auroc, evaluation.mean.bootstrap, evaluation.mean.classes) == (None, None, ())
-    assert "mean of 0" in evaluation.to_text()
+    assert "mean of 0" in evaluation_text(evaluation)
 
 
 def test_few_cases_are_pointed_out():
     result = evaluate(make([1] * 12 + [0] * 40, np.linspace(1, 0, 52))).classes[0]
-    assert result.cautions()[0] == "only 12 positives"
-    assert "separated without an error" in result.cautions()[1]
+    assert cautions(result)[0] == "only 12 positives"
+    assert "separated without an error" in cautions(result)[1]
     assert result.interval == wilson(12, 12)
 
 
@@ -188,8 +189,8 @@ def test_a_source_that_gives_the_answer_away_is_pointed_out():
     result = evaluation.classes[0]
     assert result.source_auroc == pytest.approx(auroc(labels, sources == "clinic"), abs=1e-12)
     assert result.source_auroc == pytest.approx(0.9)
-    assert any("knowing only the source" in caution for caution in result.cautions())
-    assert "knowing only the source" in evaluation.to_text()
+    assert any("knowing only the source" in caution for caution in cautions(result))
+    assert "knowing only the source" in evaluation_text(evaluation)
     assert result.auroc == pytest.approx(0.9)
     assert evaluation.of("class 0", "clinic").auroc == 0.5
 
@@ -207,20 +208,18 @@ def test_a_threshold_that_does_not_carry_over_is_pointed_out():
     result = evaluate(make(labels, scores, splits=["val"] * 200 + ["test"] * 400)).classes[0]
     assert any(
         caution.startswith("thresholds miss their specificity on these images: 90% give ")
-        for caution in result.cautions()
+        for caution in cautions(result)
     )
 
 
 def test_another_split_can_be_evaluated(several):
     evaluation = evaluate(several, "val")
     assert evaluation.images == int((several.splits == "val").sum())
-    assert "on these same images, which flatters it" in evaluation.to_text()
+    assert "on these same images, which flatters it" in evaluation_text(evaluation)
 
 
 def test_rows_have_the_shape_of_their_header(several):
-    from labelassemble.evaluation import ROW_HEADER
-
-    rows = evaluate(several).rows()
+    rows = evaluation_rows(evaluate(several))
     assert {len(row) for row in rows} == {len(ROW_HEADER)}
     firsts = ["class 0", "", "", "class 1", "", "", "class 2", "", "mean of 3", "mean of 3", "mean of 2"]
     assert [row[0] for row in rows] == [*firsts, "all labels pooled", "", ""]
@@ -257,7 +256,7 @@ def test_overall_is_the_mean_of_classes_and_the_pool_of_labels(several):
 
 
 def test_one_class_has_no_overall_rows():
-    rows = evaluate(make([[1], [0]] * 4, [[0.7], [0.2]] * 4)).rows()
+    rows = evaluation_rows(evaluate(make([[1], [0]] * 4, [[0.7], [0.2]] * 4)))
     assert [row[0] for row in rows] == ["class 0", "mean of 1"]
 
 

@@ -14,6 +14,7 @@ from labelassemble.data import Table
 from labelassemble.errors import LabelAssembleError
 from labelassemble.evaluation import calibrate, evaluate, read_calibration, read_predictions
 from labelassemble.evaluation.external import prepare_external
+from labelassemble.report.text import evaluation_text
 from labelassemble.run import train_run
 
 
@@ -140,7 +141,7 @@ def test_evaluate_on_other_data_from_the_command_line(small_sources, cli):
     assert len(predictions) == 24
     assert set(predictions.splits) == {"test"}
     assert (predictions.labels[:, 1] == [index % 2 for index in range(24)]).all()
-    assert evaluate(predictions, calibration=calibration).to_text() in out
+    assert evaluation_text(evaluate(predictions, calibration=calibration)) in out
     page = re.sub(r"\s+", " ", (folder / "report.html").read_text(encoding="utf-8"))
     assert "The model of the run “out” on other data: “clinic”, 24 images from 1 source (clinic)" in page
     assert "images/south-1.png" in page

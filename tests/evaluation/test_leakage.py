@@ -7,6 +7,7 @@ from sklearn.linear_model import LogisticRegression
 from labelassemble.errors import LabelAssembleError
 from labelassemble.evaluation import Predictions
 from labelassemble.evaluation.leakage import leakage_of, multinomial_regression, source_leakage
+from labelassemble.report.text import leakage_sentences
 
 
 def draw(size, width=12, *, sources=("a", "b"), images=2, seed=0):
@@ -46,9 +47,9 @@ def test_sources_that_differ_are_told_apart():
     features[:, 1] += 8 * (source == "b")
     found = source_leakage(features, source, groups, targets)
     assert found.auc > 0.999
-    assert "AUC of 1.00" in found.sentences()[0]
-    assert "trust the figures within each source" in found.sentences()[1]
-    assert "No class is labelled by two of the sources" in found.sentences()[2]
+    assert "AUC of 1.00" in leakage_sentences(found)[0]
+    assert "trust the figures within each source" in leakage_sentences(found)[1]
+    assert "No class is labelled by two of the sources" in leakage_sentences(found)[2]
 
 
 def test_what_labels_explain_is_taken_out():
@@ -58,8 +59,8 @@ def test_what_labels_explain_is_taken_out():
     found = source_leakage(features, source, groups, targets)
     assert found.auc > 0.8
     assert found.within == pytest.approx(0.5, abs=0.08)
-    assert "among images with the same label" in found.sentences()[0]
-    assert "hardly anything" in found.sentences()[1]
+    assert "among images with the same label" in leakage_sentences(found)[0]
+    assert "hardly anything" in leakage_sentences(found)[1]
     features[:, 1] += 6 * (source == "a")
     assert source_leakage(features, source, groups, targets).within > 0.99
 
@@ -82,7 +83,7 @@ def test_few_patients_are_left_out_and_named():
     source[:6] = "tiny"
     found = source_leakage(features, source, groups, targets)
     assert found.left_out == ("tiny",)
-    assert "Left out, with fewer than 10 patients: tiny." in found.sentences()
+    assert "Left out, with fewer than 10 patients: tiny." in leakage_sentences(found)
     assert source_leakage(features, np.full(200, "a"), groups, targets) is None
     assert source_leakage(features[:18], source[:18], groups[:18], targets[:18]) is None
 
@@ -105,7 +106,7 @@ def test_test_images_are_used_and_else_validation_ones():
     one = np.where(splits == "test", "a", source)
     found = leakage_of(Predictions(sources=one, **base), features)
     assert found.split == "val"
-    assert "the sources of validation images" in found.sentences()[0]
+    assert "the sources of validation images" in leakage_sentences(found)[0]
     assert leakage_of(Predictions(sources=np.full(400, "a"), **base), features) is None
     with pytest.raises(LabelAssembleError, match="a row an image, got 3 for 400"):
         leakage_of(predictions, features[:3])

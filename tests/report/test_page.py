@@ -19,7 +19,9 @@ from labelassemble.evaluation import (
     read_predictions,
     write_predictions,
 )
-from labelassemble.report.page import Comparison, write_report
+from labelassemble.report.page import write_report as write_report_of
+from labelassemble.report.record import Results
+from labelassemble.run.record import read_other_run, read_run
 
 UGLY = '<script>alert("x")</script> & \'q\' "r"\u2603'
 VOID = {"meta", "br"}
@@ -115,6 +117,20 @@ def make_run(
     environment = {"torch": "2.13.0", "cpu": {"threads": 2}, "command": ["train", "<odd>.yaml"]}
     (folder / "environment.json").write_text(json.dumps(environment), encoding="utf-8")
     return folder
+
+
+def write_report(run, *, similarity=None, **options):
+    """Write the report of a folder, from its own predictions."""
+    file = run / "predictions.csv"
+    predictions = read_predictions(file) if file.exists() else None
+    classes = () if predictions is None else predictions.classes
+    record = read_run(run, classes=classes, interest=classes)
+    interest = tuple(name for name in record.config.get("interest", ()) if name in classes)
+    record = replace(record, interest=interest or classes)
+    results = Results(predictions, similarity=similarity)
+    if predictions is not None and (predictions.splits == "test").any():
+        results = replace(results, evaluation=evaluate(predictions))
+    return write_report_of(record, results, **options)
 
 
 def page_of(run, **options):
@@ -249,7 +265,7 @@ def test_any_number_of_epochs(tmp_path, epochs):
 
 def test_other_runs_are_compared_on_the_same_images(run, tmp_path):
     other = make_run(tmp_path / "other", seed=1, skill=0.2)
-    page = page_of(run, comparisons=[Comparison("<em>less</em> skill", other, "its description")])
+    page = page_of(run, others=[read_other_run(other, "<em>less</em> skill", "its description")])
     ours, theirs = (evaluate(read_predictions(r / "predictions.csv")).of("COVID-19") for r in (run, other))
     section = page.sections["comparison"]
     assert "<em>less</em> skill its description" in section.replace("skillits", "skill its")
@@ -274,15 +290,14 @@ def test_other_images_or_labels_are_not_tested(run, tmp_path):
     write_predictions(predictions.select(rows[1:]), other / "predictions.csv")
     assert (
         "not tested: other test images"
-        in page_of(run, comparisons=[Comparison("x", other)]).sections["comparison"]
+        in page_of(run, others=[read_other_run(other, "x")]).sections["comparison"]
     )
     labels = predictions.labels.copy()
     swap = rows[(labels[rows, 0] == 1) & ~predictions.assumed[rows, 0]][0]
     labels[swap, 0] = 0
     write_predictions(replace(predictions, labels=labels), other / "predictions.csv")
     assert (
-        "not tested: other labels"
-        in page_of(run, comparisons=[Comparison("x", other)]).sections["comparison"]
+        "not tested: other labels" in page_of(run, others=[read_other_run(other, "x")]).sections["comparison"]
     )
 
 
@@ -291,13 +306,13 @@ def test_rows_in_another_order_are_matched_by_path(run, tmp_path):
     predictions = read_predictions(other / "predictions.csv")
     order = np.random.default_rng(0).permutation(len(predictions))
     write_predictions(predictions.select(order), other / "predictions.csv")
-    section = page_of(run, comparisons=[Comparison("shuffled", other)]).sections["comparison"]
+    section = page_of(run, others=[read_other_run(other, "shuffled")]).sections["comparison"]
     assert re.search(r"0\.000 1\.000", section)  # no difference, p = 1
 
 
 def test_a_run_that_lacks_the_class_says_so(run, tmp_path):
     other = make_run(tmp_path / "other", classes=("a", "b", "c"), interest=())
-    section = page_of(run, comparisons=[Comparison("x", other)]).sections["comparison"]
+    section = page_of(run, others=[read_other_run(other, "x")]).sections["comparison"]
     assert "does not predict this class" in section
 
 
@@ -305,7 +320,6 @@ def test_a_run_that_lacks_the_class_says_so(run, tmp_path):
     ("file", "content", "message"),
     [
         ("config.yaml", "a: [", "config.yaml: not valid YAML"),
-        ("config.yaml", "interest: COVID-19", "'interest' must be a list of names"),
         ("environment.json", "{", "environment.json: not valid JSON"),
         ("environment.json", "[]", "environment.json: must hold an object"),
         ("metrics.csv", "epoch,step\n1,2\n", "metrics.csv, line 1: no column 'seconds'"),
@@ -318,6 +332,12 @@ def test_a_damaged_file_is_named_and_the_old_page_stays(run, file, content, mess
     with pytest.raises(LabelAssembleError, match=message):
         write_report(run)
     assert (run / "report.html").read_bytes() == before
+
+
+def test_a_configuration_that_is_no_mapping_is_named(run):
+    (run / "config.yaml").write_text("- a", encoding="utf-8")
+    with pytest.raises(LabelAssembleError, match="a configuration is a mapping of keys, got list"):
+        read_run(run, classes=("a",), interest=("a",))
 
 
 def test_a_metric_that_is_no_number_is_named(run):
@@ -338,4 +358,4 @@ def test_other_mistakes_are_named(run, tmp_path):
         write_report(run, similarity=np.full((3, 3), np.nan))
     (tmp_path / "bare").mkdir()
     with pytest.raises(LabelAssembleError, match=r"the run 'x' has no predictions.csv to compare with"):
-        write_report(run, comparisons=[Comparison("x", tmp_path / "bare")])
+        write_report(run, others=[read_other_run(tmp_path / "bare", "x")])

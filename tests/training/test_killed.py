@@ -102,7 +102,7 @@ def _train(
     folder: Path, overrides: list[str], resume: bool, moment: tuple[Callable[[int], None], int] | None
 ) -> None:
     torch.set_num_threads(1)
-    run_module.evaluate_run = lambda run: None  # type: ignore[assignment]  # what comes after training
+    run_module.evaluate_run = lambda run, table: None  # type: ignore[assignment]  # what comes after training
     if moment is not None:
         moment[0](moment[1])
     config = load_config(folder / "run.yaml", overrides)

@@ -289,5 +289,5 @@ def main(folder: Path) -> None:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    run_module.evaluate_run = lambda run: None  # type: ignore[assignment]  # what comes after training
+    run_module.evaluate_run = lambda run, table: None  # type: ignore[assignment]  # what comes after training
     main(Path(sys.argv[1]))

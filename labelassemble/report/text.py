@@ -1,0 +1,178 @@
+"""An evaluation in words: a table as plain text, what to be cautious about, what source leakage means."""
+
+from typing import Final
+
+from labelassemble.evaluation.calibration import SPECIFICITIES
+from labelassemble.evaluation.leakage import LEAST, Leakage
+from labelassemble.evaluation.results import ClassResult, Evaluation
+from labelassemble.report.format import interval_text, number, percent, plural, text_table, with_interval
+
+FEW: Final = 30
+"""Fewer cases of a state than this are pointed out: one case more or less then moves the result."""
+
+LEAK: Final = 0.7
+"""From which AUROC of the source alone on a class is pointed out as perhaps learnt from the source."""
+
+ROW_HEADER: Final = (
+    "class",
+    "source",
+    "pos",
+    "neg",
+    "not counted",
+    "AUROC (95% interval)",
+    "by patient",
+    "AP",
+)
+"""What stands above `evaluation_rows`."""
+
+
+def evaluation_rows(evaluation: Evaluation) -> list[tuple[str, ...]]:
+    """Return the results as text under `ROW_HEADER`: every class, then the sources that label it, then the mean."""
+    rows = []
+    for result in evaluation.classes:
+        rows.append(_row(result))
+        within = [r for r in evaluation.by_source if r.name == result.name]
+        rows += [_row(r) for r in within if len(evaluation.sources) > 1]
+    mean = with_interval(evaluation.mean.auroc, None), interval_text(evaluation.mean.bootstrap)
+    rows.append((f"mean of {len(evaluation.mean.classes)}", "all", "", "", "", *mean, ""))
+    if len(evaluation.classes) == 1:
+        return rows
+    shown = evaluation.overall if len(evaluation.sources) > 1 else evaluation.overall[:1]
+    for overall in shown[1:]:
+        named = f"mean of {len(overall.mean.classes)}", overall.source or ""
+        rows.append((*named, "", "", "", number(overall.mean.auroc), "", ""))
+    return [*rows, *(_row(overall.pooled) for overall in shown)]
+
+
+def evaluation_text(evaluation: Evaluation) -> str:
+    """Return the evaluation as plain text: a table, how to read it, and the cautions."""
+    rows = [ROW_HEADER, *evaluation_rows(evaluation)]
+    lines = [
+        f"{evaluation.split} split: {evaluation.images} images of {evaluation.patients} patients from "
+        f"{plural(len(evaluation.sources), 'source')}; unknown, uncertain and assumed labels are not counted",
+        "",
+        text_table(rows),
+        "",
+        *_operating_lines(evaluation),
+        "",
+        *_calibration_lines(evaluation),
+    ]
+    told = [(result.name, caution) for result in evaluation.classes for caution in cautions(result)]
+    if told:
+        lines += ["", "Before trusting a figure:", *(f"- {name}: {caution}" for name, caution in told)]
+    return "\n".join(lines) + "\n"
+
+
+def cautions(result: ClassResult) -> tuple[str, ...]:
+    """Return what a reader must know before trusting the figures, a sentence each."""
+    found = []
+    if result.known == 0:
+        return ("no image has a known label, so nothing is defined",)
+    if result.auroc is None:
+        state = "negative" if result.positives == 0 else "positive"
+        return (f"every known label is {state}, so AUROC is not defined",)
+    for count, state in ((result.positives, "positive"), (result.negatives, "negative")):
+        if count < FEW:
+            found.append(f"only {plural(count, state)}")
+    if result.auroc in (0, 1):
+        found.append(
+            "the two states are separated without an error, so the interval follows from the numbers of cases alone"
+        )
+    if result.interval is not None and result.interval.lower <= 0.5 <= result.interval.upper:
+        found.append("the interval holds 0.5, so the model may be guessing")
+    if result.interval is not None and result.interval.upper < 0.5:
+        found.append("worse than guessing: positives score lower than negatives")
+    if result.source_auroc is not None and result.source_auroc >= LEAK:
+        found.append(
+            f"knowing only the source of an image would already give an AUROC of {number(result.source_auroc)}, "
+            "so the model may have learnt to tell the sources apart; see the figures within one source"
+        )
+    if result.operating_points and result.threshold_negatives < 1 / (1 - SPECIFICITIES[-1]):
+        found.append(f"thresholds rest on {plural(result.threshold_negatives, 'validation negative')}")
+    missed = [
+        f"{percent(point.target)} give {percent(point.specificity.value)}"
+        for point in result.operating_points
+        if point.specificity.interval is not None and point.specificity.interval.upper < point.target
+    ]
+    if missed:
+        found.append(f"thresholds miss their specificity on these images: {', '.join(missed)}")
+    return tuple(found)
+
+
+def leakage_sentences(leakage: Leakage) -> tuple[str, ...]:
+    """Return what the source leakage means, in plain words."""
+    found = [
+        f"From the model's features alone, a simple classifier tells the sources of {leakage.images_of} images apart "
+        f"with an AUC of {leakage.auc:.2f} (0.5: not at all; 1: always)"
+        + (
+            "."
+            if leakage.within is None
+            else f", and of {leakage.within:.2f} among images with the same label."
+        )
+    ]
+    figure = leakage.auc if leakage.within is None else leakage.within
+    if figure >= 0.8:
+        found.append(
+            "The model sees where an image comes from. Where sources differ in how common a finding is, a figure "
+            "over all sources may be earned by recognising the source: trust the figures within each source."
+        )
+    elif figure >= 0.6:
+        found.append(
+            "The model sees something of where an image comes from, so look at the figures within each source too."
+        )
+    else:
+        found.append("The features show hardly anything of where an image comes from.")
+    if leakage.within is None:
+        found.append(
+            "No class is labelled by two of the sources, so what the sources' findings explain of this cannot be "
+            "taken out."
+        )
+    if leakage.left_out:
+        found.append(f"Left out, with fewer than {LEAST} patients: {', '.join(leakage.left_out)}.")
+    return tuple(found)
+
+
+def _row(result: ClassResult) -> tuple[str, ...]:
+    return (
+        result.name if result.source is None else "",
+        "all" if result.source is None else result.source,
+        str(result.positives),
+        str(result.negatives),
+        str(result.unknown + result.uncertain + result.assumed),
+        with_interval(result.auroc, result.interval),
+        "" if result.bootstrap is None else interval_text(result.bootstrap),
+        number(result.average_precision),
+    )
+
+
+def _calibration_lines(evaluation: Evaluation) -> list[str]:
+    lines = ["Calibration error (ECE) of the probabilities as given, and after temperature scaling:"]
+    pooled = [overall.pooled for overall in evaluation.overall[:1] if len(evaluation.classes) > 1]
+    for result in [*evaluation.classes, *pooled]:
+        if result.calibration is None:
+            continue
+        if result.calibrated is None:
+            after = f"not scaled ({result.no_temperature})" if result.no_temperature else "not scaled"
+        else:
+            after = f"then {number(result.calibrated.error)}"
+            if result.temperature is not None:
+                after += f" with temperature {result.temperature:.2f}"
+        lines.append(f"- {result.name}: {number(result.calibration.error)}, {after}")
+    return lines if len(lines) > 1 else ["No known label, so calibration is not defined."]
+
+
+def _operating_lines(evaluation: Evaluation) -> list[str]:
+    if evaluation.threshold_split is None:
+        return ["No validation images, so no thresholds and no sensitivities."]
+    lines = [f"Sensitivity at thresholds chosen on the {evaluation.threshold_split} split:"]
+    if evaluation.split == evaluation.threshold_split:
+        lines[0] = "Sensitivity at thresholds chosen on these same images, which flatters it:"
+    for result in evaluation.classes:
+        points = [
+            f"{percent(point.sensitivity.value)} at {percent(point.target)} "
+            f"(specificity here {percent(point.specificity.value)})"
+            for point in result.operating_points
+        ]
+        if points:
+            lines.append(f"- {result.name}: " + ", ".join(points))
+    return lines
