@@ -25,10 +25,12 @@ from labelassemble.loss import PartialLabelLoss
 from labelassemble.models import AssembleNet, SmallCnn
 from labelassemble.models.features import predict_with_features
 from labelassemble.models.predict import predict
-from labelassemble.training.checkpoint import load_checkpoint
-from labelassemble.training.display import Display
+from labelassemble.training.checkpoint import Checkpoints, load_checkpoint
+from labelassemble.training.data import TrainingData
+from labelassemble.training.distributed import SINGLE_PROCESS
+from labelassemble.training.logging import TrainingLog
 from labelassemble.training.loop import fit
-from labelassemble.training.sources import ViewsWithSources
+from labelassemble.training.state import TrainState
 from labelassemble.training.validation import Validation
 from labelassemble.views.bad_files import BadFiles
 from labelassemble.views.batch import Views
@@ -118,9 +120,15 @@ def train_job(job: Job, stack: Stack, dealt: Dealt, run: Path, *, console: Conso
         sampler,
         device,
     )
-    if net.needs_sources:
-        places = {part: place for place, part in enumerate(sources)}
-        views = ViewsWithSources(views, np.array([places.get(part, -1) for part in dealt.parts.tolist()]))
+    places = {part: place for place, part in enumerate(sources)}
+    data = TrainingData(
+        job.classes,
+        stack.paths(dealt.rows),
+        targets,
+        sources=np.array([places.get(part, -1) for part in dealt.parts.tolist()])
+        if net.needs_sources
+        else None,
+    )
     validation = Validation(
         paths=stack.paths(rows["val"]),
         # By what is measured alone: arms must be chosen by the same labels.
@@ -130,26 +138,14 @@ def train_job(job: Job, stack: Stack, dealt: Dealt, run: Path, *, console: Conso
         interest=measured,
         bad_files=BadFiles(len(rows["val"]), policy="stop", limit=0.0),
     )
+    criterion = ReleasedLoss if job.arm.criterion == "released" else PartialLabelLoss
+    state = TrainState(net, data, job.loss, job.train, criterion=criterion)
     last = run / "checkpoints" / "last.pt"
-    checkpoint = load_checkpoint(last) if last.exists() else None
-    done = 0 if checkpoint is None else checkpoint["epoch"] * views.steps + checkpoint["step"]
+    if last.exists():
+        state.load_state_dict(load_checkpoint(last))
     run.mkdir(parents=True, exist_ok=True)
-    with Display(console, job.name, epochs=job.train.epochs, steps=views.steps, done=done) as display:
-        outcome = fit(
-            net,
-            views,
-            validation,
-            classes=job.classes,
-            loss=job.loss,
-            options=job.train,
-            run=run,
-            train_paths=stack.paths(dealt.rows),
-            train_targets=targets,
-            description={},
-            resume=checkpoint,
-            display=display,
-            criterion=ReleasedLoss if job.arm.criterion == "released" else PartialLabelLoss,
-        )
+    log = TrainingLog(run, console, state, steps=views.steps)
+    outcome = fit(state, views, validation, log, Checkpoints(run / "checkpoints", {}, SINGLE_PROCESS))
     truth = stack.targets[rows["test"]][:, columns]
     tested = stack.paths(rows["test"])
     last_state = {name: value.clone() for name, value in net.state_dict().items()}

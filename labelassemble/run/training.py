@@ -1,37 +1,31 @@
 """From a configuration to a folder that holds everything a later command needs."""
 
-import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 from rich.console import Console
 
-from labelassemble._files import write_text
-from labelassemble.config import Config, load_config
-from labelassemble.data import Assembly, Exclusions, Table, missing_files
+from labelassemble.config import Config
 from labelassemble.errors import LabelAssembleError
 from labelassemble.evaluation import Evaluation, auroc_per_class
 from labelassemble.loss import PartialLabelLoss
-from labelassemble.models import HEADS_BY_SOURCE, AssembleNet
 from labelassemble.run.evaluation import evaluate_run
-from labelassemble.run.folder import assemble_config, bad_files_of, environment, load_trained
-from labelassemble.training.checkpoint import load_newest
-from labelassemble.training.collapse import known_shares
-from labelassemble.training.display import Display
-from labelassemble.training.distributed import ALONE, Processes
-from labelassemble.training.loop import Outcome, Validation, fit
+from labelassemble.run.folder import bad_files_of
+from labelassemble.run.prepare import Start, prepare
+from labelassemble.training.checkpoint import Checkpoints
+from labelassemble.training.distributed import SINGLE_PROCESS, Processes
+from labelassemble.training.logging import TrainingLog
+from labelassemble.training.loop import Outcome, fit
 from labelassemble.training.options import Sampling
-from labelassemble.training.sources import SourceLabels, ViewsWithSources, labels_by_source
-from labelassemble.training.start import Origin, freeze, read_origin, start_network
-from labelassemble.version import __version__
+from labelassemble.training.start import freeze
+from labelassemble.training.state import TrainState
+from labelassemble.training.validation import Validation
 from labelassemble.views.batch import Views
 from labelassemble.views.choice import choose_backend, open_views
-from labelassemble.views.sampler import Sampler, even_shares
+from labelassemble.views.options import ViewOptions
+from labelassemble.views.sampler import Sampler
 
 
 @dataclass(frozen=True)
@@ -49,37 +43,6 @@ class Result:
     evaluation: Evaluation | None
 
 
-@dataclass(frozen=True)
-class _Start:
-    """What the first process finds and makes before training, for all of them.
-
-    Attributes:
-        table: all images.
-        hidden: labels taken away by `hide`, for evaluation alone.
-        exclusions: which classes exclude each other in each training image.
-        given_shares: share of positives among the training labels of each class that somebody gave.
-        interest: classes by which the best checkpoint is chosen.
-        train_targets: float32 [N, C] of the training images, NaN = unknown.
-        val_targets: likewise, of the validation images, without what is assumed or uncertain: nothing is chosen by it.
-        places: int64 [N], each training image's source, for a network that has a part a source.
-        net: as it starts, on the CPU.
-        origin: where it goes on from another run.
-        checkpoint: where the run itself goes on.
-    """
-
-    table: Table
-    hidden: Table | None
-    exclusions: Exclusions
-    given_shares: list[float | None]
-    interest: tuple[str, ...]
-    train_targets: np.ndarray
-    val_targets: np.ndarray
-    places: np.ndarray | None
-    net: AssembleNet
-    origin: Origin | None
-    checkpoint: dict[str, Any] | None
-
-
 def train_run(
     config: Config,
     run: Path,
@@ -87,7 +50,7 @@ def train_run(
     resume: bool,
     console: Console,
     start_from: Path | None = None,
-    processes: Processes = ALONE,
+    processes: Processes = SINGLE_PROCESS,
     until: int | None = None,
     branch: bool = False,
     criterion: type[PartialLabelLoss] = PartialLabelLoss,
@@ -121,85 +84,74 @@ def train_run(
         )
     device = processes.together(lambda: _device(config.train.device, processes))
     start = processes.from_first(
-        lambda: _prepare(config, run, resume=resume, console=console, start_from=start_from, branch=branch)
+        lambda: prepare(config, run, resume=resume, console=console, start_from=start_from, branch=branch)
     )
-    table, net, checkpoint, options = start.table, start.net, start.checkpoint, config.train
-    rows = {split: np.flatnonzero(table.splits == split) for split in ("train", "val")}
-    processes.together(lambda: freeze(net, options, start.origin))
-    if processes.first and start.origin is not None:
+    processes.together(lambda: freeze(start.net, config.train, start.origin))
+    if start.origin is not None:
         console.print(start.origin.to_text(), highlight=False, markup=False, soft_wrap=True)
-    processes.together(lambda: _write_start(config, run, start) if processes.first else None)
-    net.to(device)
-    choice = choose_backend(config.views, device)
-    sampling = options.sampling
+    processes.together(lambda: start.write(config, run) if processes.first else None)
+    state = TrainState(
+        start.net.to(device), start.data, config.loss, config.train, processes=processes, criterion=criterion
+    )
+    if start.checkpoint is not None:
+        state.load_state_dict(start.checkpoint)
+    view_options = _shared_threads(config.views, processes)
+    views = _training_views(config, start, state, view_options, console)
+    validation = _validation(config, start, view_options)
+    log = TrainingLog(run, console, state, steps=views.steps)
+    checkpoints = Checkpoints(run / "checkpoints", start.description(config), processes)
+    outcome = fit(state, views, validation, log, checkpoints, until=until)
+    finished = outcome.early or outcome.epochs == config.train.epochs
+    return Result(
+        run, outcome, evaluate_run(run, table=start.table) if processes.first and finished else None
+    )
+
+
+def _shared_threads(views: ViewOptions, processes: Processes) -> ViewOptions:
+    """Return the options with this process's share of its machine's processors."""
+    if processes.local_count == 1:
+        return views
+    threads = max(1, views.decoders() // processes.local_count)
+    return views.model_copy(update={"threads": threads})
+
+
+def _training_views(
+    config: Config, start: Start, state: TrainState, options: ViewOptions, console: Console
+) -> Views:
+    """Open the training batches and say how they are made."""
+    train, processes = config.train, state.processes
+    sampling = train.sampling
     if sampling == "auto":
-        sampling = "balanced" if start.exclusions else "shuffle"
+        sampling = "balanced" if start.data.exclusions else "shuffle"
         console.print(
             "Batches hold as much of every source, since some classes exclude each other"
-            if start.exclusions
+            if start.data.exclusions
             else "Batches are shuffled, since no classes exclude each other",
             highlight=False,
             soft_wrap=True,
         )
     _warn_of_balance(config, start, sampling, console)
-    console.print(f"Views are made by {choice.name}: {choice.reason}", highlight=False, soft_wrap=True)
-    train_paths: list[str] = table.paths[rows["train"]].tolist()
-    view_options = config.views
-    if processes.local_count > 1:  # the processes of a machine share its processors
-        threads = max(1, config.views.decoders() // processes.local_count)
-        view_options = config.views.model_copy(update={"threads": threads})
+    backend = choose_backend(config.views, state.device)
+    console.print(f"Views are made by {backend.name}: {backend.reason}", highlight=False, soft_wrap=True)
     sampler = Sampler(
-        len(train_paths),
-        batch_size=options.batch_size,
-        seed=options.seed,
-        steps_per_epoch=options.steps_per_epoch,
-        sources=None if sampling == "shuffle" else table.sources[rows["train"]].tolist(),
+        len(start.data.paths),
+        batch_size=train.batch_size,
+        seed=train.seed,
+        steps_per_epoch=train.steps_per_epoch,
+        sources=None if sampling == "shuffle" else start.sources(),
         shares=sampling if isinstance(sampling, dict) else None,
-        parts=options.accumulate,
+        parts=train.accumulate,
         rank=processes.rank,
         world_size=processes.count,
     )
-    views: Views = open_views(choice, train_paths, start.train_targets, view_options, sampler, device)
-    if start.places is not None:
-        views = ViewsWithSources(views, start.places)
-    validation = Validation(
-        paths=table.paths[rows["val"]].tolist(),
-        targets=start.val_targets,
-        views=view_options,
-        auroc=partial(auroc_per_class, classes=table.classes),
-        interest=[table.classes.index(name) for name in start.interest],
-        bad_files=bad_files_of(len(rows["val"]), config.views),
-    )
-    done = 0 if checkpoint is None else checkpoint["epoch"] * views.steps + checkpoint["step"]
-    with Display(console, run.name, epochs=options.epochs, steps=views.steps, done=done) as display:
-        outcome = fit(
-            net,
-            views,
-            validation,
-            classes=table.classes,
-            loss=config.loss,
-            options=options,
-            run=run,
-            train_paths=train_paths,
-            train_targets=start.train_targets,
-            description=_description(config, net, start.interest),
-            resume=checkpoint,
-            display=display,
-            processes=processes,
-            exclusions=start.exclusions,
-            given_shares=start.given_shares,
-            until=until,
-            criterion=criterion,
-        )
-    finished = outcome.early or outcome.epochs == options.epochs
-    return Result(run, outcome, evaluate_run(run, table=table) if processes.first and finished else None)
+    return open_views(backend, start.data.paths, start.data.targets, options, sampler, state.device)
 
 
-def _warn_of_balance(config: Config, start: _Start, sampling: Sampling, console: Console) -> None:
+def _warn_of_balance(config: Config, start: Start, sampling: Sampling, console: Console) -> None:
     """Say that shares of sources and pseudo-labels without exclusion cost in measurement."""
     pseudo = config.loss.pseudo_weight > 0 or config.loss.consistency_weight > 0
-    several = len(set(start.table.sources[start.table.splits == "train"].tolist())) > 1
-    if sampling != "shuffle" and pseudo and several and not start.exclusions:
+    several = len(set(start.sources())) > 1
+    if sampling != "shuffle" and pseudo and several and not start.data.exclusions:
         console.print(
             "Warning: train.sampling gives small sources a larger share while pseudo-labels are learned and no classes "
             "exclude each other; in measurement that lowered the AUC. Say which classes exclude each other (exclusive "
@@ -212,158 +164,20 @@ def _warn_of_balance(config: Config, start: _Start, sampling: Sampling, console:
         )
 
 
-def _prepare(
-    config: Config, run: Path, *, resume: bool, console: Console, start_from: Path | None, branch: bool
-) -> _Start:
-    """Assemble, and make the network or find where it goes on; nothing is written."""
-    if resume:
-        _check_same(config, run, but=("loss",) if branch else ())
-    elif (run / "config.yaml").exists():
-        raise LabelAssembleError(
-            f"{run} holds a run already: go on with it by --resume, or choose another folder with --output"
-        )
-    last = run / "checkpoints" / "last.pt"
-    checkpoint = load_newest(last) if resume and last.exists() else None
-    origin, learnt = _origin(run, start_from, config, resume=resume, loaded=checkpoint is not None)
-    assembly = assemble_config(config, console)
-    table = assembly.table
-    interest = _interest(config, table)
-    train = np.flatnonzero(table.splits == "train")
-    if not len(train):
-        raise LabelAssembleError(
-            "no image is in the training split: check the sources' split columns and split.val, split.test"
-        )
-    if isinstance(config.train.sampling, dict):  # before anything is written
-        even_shares(list(dict.fromkeys(table.sources[train].tolist())), config.train.sampling)
-    console.print(assembly.report.to_text(), highlight=False, markup=False, soft_wrap=True)
-    missing = missing_files(table.paths)  # few of them are left out as they are met, like other bad files
-    if missing and (
-        config.views.bad_files == "stop" or len(missing) > config.views.bad_files_limit * len(table.paths)
-    ):
-        more = f", and {len(missing) - 1} more" if len(missing) > 1 else ""
-        raise LabelAssembleError(f"an image of the table does not exist: {missing[0]}{more}")
-
-    targets, train_targets, own = _targets(config, assembly, train, console)
-    net, origin = start_network(
-        config.model if checkpoint is None else config.model.model_copy(update={"pretrained": None}),
-        classes=table.classes,
-        sources=None if own is None else own.classes,
-        channels=config.views.channels,
-        seed=config.train.seed,
-        learnt=learnt,
-        origin=origin,
-    )
-    return _Start(
-        table=table,
-        hidden=assembly.hidden,
-        exclusions=assembly.exclusions.select(train),
-        given_shares=known_shares(_given_targets(table, targets)[train]),
-        interest=interest,
-        train_targets=train_targets,
-        val_targets=_given_targets(table, targets)[table.splits == "val"],
-        places=None if own is None else own.places,
-        net=net,
-        origin=origin,
-        checkpoint=checkpoint,
+def _validation(config: Config, start: Start, options: ViewOptions) -> Validation:
+    table = start.table
+    paths = table.paths[table.splits == "val"].tolist()
+    return Validation(
+        paths=paths,
+        targets=start.val_targets,
+        views=options,
+        auroc=partial(auroc_per_class, classes=table.classes),
+        interest=[table.classes.index(name) for name in start.interest],
+        bad_files=bad_files_of(len(paths), config.views),
     )
 
 
-def _write_start(config: Config, run: Path, start: _Start) -> None:
-    """Write what a run's folder holds before training."""
-    run.mkdir(parents=True, exist_ok=True)
-    start.table.to_csv(run / "table.csv")
-    if start.hidden is not None:
-        start.hidden.to_csv(run / "hidden.csv")
-    about = environment()
-    if start.origin is not None:
-        write_text(run / "from.json", start.origin.model_dump_json(indent=2) + "\n")
-        about["from"] = start.origin.model_dump(mode="json")
-    write_text(run / "environment.json", json.dumps(about, indent=2) + "\n")
-    write_text(run / "config.yaml", config.to_yaml())
-
-
-def _check_same(config: Config, run: Path, but: Sequence[str]) -> None:
-    """Raise unless the folder's configuration, if it has one, is this one, `but` for some keys."""
-    path = run / "config.yaml"
-    if not path.exists():
-        return
-    before, now = load_config(path).model_dump(mode="json"), config.model_dump(mode="json")
-    for key in now:
-        if before[key] != now[key] and key not in but:
-            raise LabelAssembleError(
-                f"{run} was begun with another '{key}' than the configuration has now: "
-                f"resume with {path}, or begin a new run with --output"
-            )
-
-
-def _interest(config: Config, table: Table) -> tuple[str, ...]:
-    for name in config.interest:
-        if name not in table.classes:
-            raise LabelAssembleError(
-                f"interest names '{name}', which is none of the classes: {', '.join(table.classes)}"
-            )
-    return config.interest or table.classes
-
-
-def _origin(
-    run: Path, start_from: Path | None, config: Config, *, resume: bool, loaded: bool
-) -> tuple[Origin | None, AssembleNet | None]:
-    """Return where the run goes on from, and the network there unless the run's own checkpoint is `loaded`."""
-    if start_from is not None:
-        if resume:
-            raise LabelAssembleError(
-                "--from begins a new run and --resume goes on with one: leave one of them out"
-            )
-        origin: Origin | None = Origin(run=str(start_from.resolve()), epoch=0)
-    else:
-        origin = read_origin(run / "from.json") if resume else None
-    if origin is None or loaded:
-        return origin, None
-    trained = load_trained(Path(origin.run))
-    for key in ("channels", "size", "mean", "std"):
-        before, now = getattr(trained.views, key), getattr(config.views, key)
-        if before != now:
-            raise LabelAssembleError(
-                f"views.{key} must be that of the run that it goes on from, {before}, got {now}"
-            )
-    return origin.model_copy(update={"epoch": trained.epoch}), trained.net
-
-
-def _targets(
-    config: Config, assembly: Assembly, train: np.ndarray, console: Console
-) -> tuple[np.ndarray, np.ndarray, SourceLabels | None]:
-    """Return the targets of all rows and of the training rows, and what each source labels, if the head needs that."""
-    targets = assembly.targets()
-    if config.model.head not in HEADS_BY_SOURCE:
-        return targets, targets[train], None
-    own = labels_by_source(assembly.table.select(train), targets[train], assembly.report.duplicates)
-    if own.foreign:
-        console.print(
-            f"{own.foreign} known labels on images that several sources have are left out: with model.head "
-            f"{config.model.head} an image teaches its own source's part alone",
-            highlight=False,
-            soft_wrap=True,
-        )
-    return targets, own.targets, own
-
-
-def _given_targets(table: Table, targets: np.ndarray) -> np.ndarray:
-    """Return targets [N, C] that somebody gave as present or absent; NaN where they are assumed or uncertain too."""
-    return np.where(table.known & ~table.assumed, targets, np.float32(np.nan))
-
-
-def _description(config: Config, net: AssembleNet, interest: Sequence[str]) -> dict[str, str]:
-    return {
-        "classes": json.dumps(list(net.classes)),
-        "sources": json.dumps(net.sources),
-        "interest": json.dumps(list(interest)),
-        "model": config.model.model_copy(update={"pretrained": None}).model_dump_json(),
-        "views": config.views.model_dump_json(),
-        "labelassemble": __version__,
-    }
-
-
-def _device(name: str, processes: Processes = ALONE) -> torch.device:
+def _device(name: str, processes: Processes = SINGLE_PROCESS) -> torch.device:
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if name == "cuda" and not gpus:
         raise LabelAssembleError("train.device is cuda, but torch sees no CUDA device here")

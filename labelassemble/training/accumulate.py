@@ -51,13 +51,12 @@ def split(batch: Batch, parts: int, *, keep_empty: bool) -> Iterator[Batch]:
         return
     none = [None] * parts
     strong = none if batch.strong is None else torch.tensor_split(batch.strong, parts)
-    sources = none if batch.sources is None else torch.tensor_split(batch.sources, parts)
     divided = zip(
         *(torch.tensor_split(x, parts) for x in (batch.rows, batch.weak, batch.targets)), strict=True
     )
-    for (rows, weak, targets), other, places in zip(divided, strong, sources, strict=True):
+    for (rows, weak, targets), other in zip(divided, strong, strict=True):
         if keep_empty or len(rows):
-            yield Batch(batch.step, rows, weak, other, targets, places)
+            yield Batch(batch.step, rows, weak, other, targets)
 
 
 def part_terms(

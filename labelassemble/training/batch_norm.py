@@ -11,7 +11,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from labelassemble.training.distributed import noticing_the_lost
+from labelassemble.training.distributed import lost_process_is_an_error
 
 
 class GlobalBatchNorm(_BatchNorm):
@@ -60,7 +60,7 @@ class _Normalise(torch.autograd.Function):
             mine[0], mine[1] = count, mean
             mine[2] = (wide - _along(mean, x)).square().sum(axes)
         every = [torch.empty_like(mine) for _ in range(dist.get_world_size())]
-        with noticing_the_lost():
+        with lost_process_is_an_error():
             dist.all_gather(every, mine)
         counts, means, squares = torch.stack(every).unbind(1)  # [processes, C] each
         total = float(counts[:, 0].sum())
@@ -82,10 +82,10 @@ class _Normalise(torch.autograd.Function):
         exact = torch.float64 if x.dtype == torch.float64 else torch.float32
         normal = (x.to(exact) - _along(mean.to(exact), x)) * _along(scale.to(exact), x)
         grad_exact = grad.to(exact)
-        # d(loss)/d(bias) and d(loss)/d(weight) of this process's images; the loop adds them up with all gradients.
+        # d(loss)/d(bias) and d(loss)/d(weight) of this process's images; they are added up with all gradients.
         grad_bias, grad_weight = grad_exact.sum(axes), (grad_exact * normal).sum(axes)
         sums = torch.stack([grad_bias, grad_weight]).double()
-        with noticing_the_lost():
+        with lost_process_is_an_error():
             dist.all_reduce(sums)
         # dx = weight * scale * (dy - mean(dy) - normal * mean(dy * normal)), the means over all processes
         inner = sums / max(ctx.total, 1.0)

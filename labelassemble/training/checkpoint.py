@@ -7,13 +7,17 @@ import hashlib
 import io
 import logging
 import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 import torch
+from torch import Tensor, nn
 
 from labelassemble._files import atomic_path
 from labelassemble.errors import LabelAssembleError
+from labelassemble.training.distributed import Processes
 
 _FORMAT = 2
 _MARK = b"labelassemble sha256:"
@@ -99,6 +103,49 @@ def load_newest(path: Path) -> dict[str, Any]:
 def previous(path: Path) -> Path:
     """Return where the checkpoint before `path` is kept: ``last.pt`` has ``last.previous.pt``."""
     return path.with_name(f"{path.stem}.previous{path.suffix}")
+
+
+@dataclass(frozen=True)
+class Checkpoints:
+    """The checkpoints of a run, which its first process writes; where that fails it fails in all.
+
+    Attributes:
+        folder: where last.pt and best.pt are.
+        description: texts stored in each, with which the network can be built again.
+        processes: that train together.
+    """
+
+    folder: Path
+    description: dict[str, str]
+    processes: Processes
+
+    def save_last(self, state: Callable[[], dict[str, Any]]) -> None:
+        """Write what ``state()`` gives, by which training goes on, and keep the file before it."""
+        self._save("last.pt", state, keep_previous=True)
+
+    def save_best(self, net: nn.Module, epoch: int) -> None:
+        """Write a network that was trained for `epoch` epochs."""
+        self._save("best.pt", lambda: {"model": net.state_dict(), "epoch": epoch}, keep_previous=False)
+
+    def _save(self, name: str, state: Callable[[], dict[str, Any]], *, keep_previous: bool) -> None:
+        def write() -> None:
+            if not self.processes.first:
+                return
+            content = {"description": self.description, **state()}
+            _check_finite(content["model"])
+            save_checkpoint(self.folder / name, content, keep_previous=keep_previous)
+
+        self.processes.together(write)
+
+
+def _check_finite(weights: Mapping[str, Tensor]) -> None:
+    """Raise before ruined weights replace a good checkpoint: a finite loss may have had an infinite gradient."""
+    for name, value in weights.items():
+        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+            raise LabelAssembleError(
+                f"the weights '{name}' are no longer finite: lower train.lr or set train.clip_norm; "
+                "the checkpoints hold the state before it"
+            )
 
 
 class _Hashing:

@@ -6,7 +6,8 @@ a GPU just to agree on a step.
 """
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -15,6 +16,7 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
 from labelassemble.errors import LabelAssembleError
 
@@ -25,7 +27,7 @@ _PATIENCE = timedelta(days=7)
 
 
 class OtherProcessFailed(Exception):
-    """Another process of this training met an error and reports it; this one ends without a word."""
+    """Another process of this training met an error and reports it; this one ends silently."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ class Processes:
         if self.count == 1:
             return list(values)
         tensor = torch.tensor(values, dtype=torch.float64)
-        with noticing_the_lost():
+        with lost_process_is_an_error():
             dist.all_reduce(tensor)
         return tensor.tolist()
 
@@ -67,7 +69,7 @@ class Processes:
         if self.count == 1:
             return [value]
         found: list[Any] = [None] * self.count
-        with noticing_the_lost():
+        with lost_process_is_an_error():
             dist.all_gather_object(found, value)
         return found
 
@@ -101,37 +103,12 @@ class Processes:
         if self.count == 1:
             return made[0]
         held: list[Any] = made or [None]
-        with noticing_the_lost():
+        with lost_process_is_an_error():
             dist.broadcast_object_list(held, src=0)
         return held[0]  # type: ignore[no-any-return]
 
-    def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Add up the gradients of the processes, each of which has those of its own part of the loss.
 
-        A sum, not a mean: the parts are divided by the counts of the whole batch already (see `accumulate`).
-        """
-        if self.count == 1:
-            return
-        parameters = list(parameters)
-        for parameter in parameters:
-            if parameter.grad is None:  # nothing in this process's part depends on it
-                parameter.grad = torch.zeros_like(parameter)
-        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-        flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
-        with noticing_the_lost():
-            dist.all_reduce(flat)
-        for gradient, total in zip(gradients, torch.split(flat, [g.numel() for g in gradients]), strict=True):
-            gradient.copy_(total.view(gradient.shape))
-
-    def same_start(self, net: nn.Module) -> None:
-        """Give the network of every process the values of the first one's."""
-        if self.count > 1:
-            for value in net.state_dict().values():
-                with noticing_the_lost():
-                    dist.broadcast(value, src=0)
-
-
-ALONE = Processes()
+SINGLE_PROCESS = Processes()
 
 
 @contextmanager
@@ -142,7 +119,7 @@ def joined() -> Iterator[Processes]:
         LabelAssembleError: the variables that torchrun sets are there in part or wrong, or the others are not found.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        yield ALONE
+        yield SINGLE_PROCESS
         return
     try:
         names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
@@ -164,12 +141,37 @@ def joined() -> Iterator[Processes]:
 
 
 @contextmanager
-def noticing_the_lost() -> Iterator[None]:
-    """Turn the failure of an exchange with another process into a sentence."""
+def lost_process_is_an_error(*, several: bool = True) -> Iterator[None]:
+    """Turn the failure of an exchange with another process, where there are several, into a sentence."""
     try:
         yield
+    except torch.OutOfMemoryError:
+        raise
     except RuntimeError as error:
+        if not several:
+            raise
         raise LabelAssembleError(
             "another process of this training is gone; what it or the system wrote last says why. "
             "Once that is mended, go on with --resume"
         ) from error
+
+
+def synchronise_batch_norm(net: nn.Module, device: torch.device) -> nn.Module:
+    """Return the network with every BatchNorm taking its statistics over all processes; names and values stay."""
+    # Imported here: `torch.compiler.disable` in it imports torch's compiler, which takes seconds.
+    from labelassemble.training.batch_norm import synchronised
+
+    return synchronised(net, device)
+
+
+def data_parallel(net: nn.Module) -> DistributedDataParallel:
+    """Return the network with its gradients averaged over the processes while they are computed.
+
+    `find_unused_parameters` counts a parameter on which a process's images do not depend as zero there. It also keeps
+    the buckets of gradients as they are, so that a resumed training adds up in the same order; torch says once on
+    standard error that every parameter is used.
+    """
+    with warnings.catch_warnings():
+        # The new name of `broadcast_buffers` is unknown to older versions of torch.
+        warnings.simplefilter("ignore", FutureWarning)
+        return DistributedDataParallel(net, broadcast_buffers=False, find_unused_parameters=True)

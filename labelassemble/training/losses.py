@@ -7,12 +7,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from labelassemble.data import Exclusions
 from labelassemble.loss import LossOptions, LossTerms, PartialLabelLoss
+from labelassemble.ops.composed_loss import silenced
 from labelassemble.training.accumulate import Counts, count, part_terms
-from labelassemble.training.rare import labelled_positives, withheld_classes, withhold
+from labelassemble.training.class_weights import class_weights
+from labelassemble.training.data import TrainingData
 from labelassemble.training.schedule import TermWeights, term_weights
-from labelassemble.training.weights import class_weights
 
 _log = logging.getLogger(__name__)
 
@@ -22,37 +22,37 @@ class StepLoss:
 
     Args:
         options: weights, threshold, temperature, warm-up and what is not the paper's.
-        classes: names of the C classes.
-        targets: float32 [N, C] of the training images, NaN = unknown.
-        exclusions: which classes exclude each other in each training image; None where none do.
+        data: the training images.
         device: where the logits are.
         criterion: the class of the loss, made anew each epoch.
 
     Attributes:
+        options: as given.
         positives: labelled positives, by class.
         withheld: classes whose pseudo-labels are withheld, bool [C] on the device; None for none.
         weights: of the terms for unknown labels, in this epoch.
         strong: whether the loss looks at the strong view, in this epoch.
+        criterion: the loss with the weights of this epoch.
     """
 
     def __init__(
         self,
         options: LossOptions,
-        classes: Sequence[str],
-        targets: np.ndarray,
-        exclusions: Exclusions | None,
+        data: TrainingData,
         device: torch.device,
         criterion: type[PartialLabelLoss] = PartialLabelLoss,
     ) -> None:
-        self._options = options
+        self.options = options
+        self._classes = data.classes
         self._device = device
         self._kind = criterion
-        self._pos_weight, self._class_weight = class_weights(options, classes, targets)
-        self.positives = labelled_positives(targets)
+        self._pos_weight, self._class_weight = class_weights(options, data.classes, data.targets)
+        self.positives = labelled_positives(data.targets)
         withheld = withheld_classes(self.positives, options.min_positives)
         self.withheld = None if withheld is None else withheld.to(device)
         self._matrices: Tensor | None = None
         self._rows: Tensor | None = None
+        exclusions = data.exclusions
         if options.exclusive and exclusions is not None and exclusions:
             self._matrices = torch.from_numpy(exclusions.matrices).to(device)
             self._rows = torch.from_numpy(exclusions.rows)
@@ -60,10 +60,10 @@ class StepLoss:
 
     def begin(self, epoch: int) -> None:
         """Set the weights of an epoch, from 0."""
-        options = self._options
+        options = self.options
         self.weights: TermWeights = term_weights(epoch, options)
         self.strong: bool = self.weights.consistency > 0 or options.strong_known
-        self._criterion = self._kind(
+        self.criterion = self._kind(
             threshold=options.threshold,
             temperature=options.temperature,
             pseudo_weight=self.weights.pseudo,
@@ -98,7 +98,7 @@ class StepLoss:
         if self.withheld is not None:
             logits_weak, logits_strong = withhold(logits_weak, logits_strong, targets, self.withheld)
         return part_terms(
-            self._criterion,
+            self.criterion,
             logits_weak,
             logits_strong,
             targets,
@@ -109,7 +109,7 @@ class StepLoss:
 
     def count(self, targets: Tensor) -> Counts:
         """Return what targets [B, C] hold, as far as the loss divides by it."""
-        return count(targets, by_class=self._options.known_mean == "class")
+        return count(targets, by_class=self.options.known_mean == "class")
 
     def _exclusive(self, rows: Tensor) -> Tensor | None:
         """Return which classes exclude each other, bool [C, C] or [B, C, C]; None where that makes no difference."""
@@ -119,14 +119,48 @@ class StepLoss:
             return self._matrices[0]
         return self._matrices[self._rows[rows].to(self._device)]
 
-    def tell_of_withheld(self, classes: Sequence[str]) -> None:
+    def without_withheld(self, shares: tuple[float | None, ...]) -> tuple[float | None, ...]:
+        """Return shares by class, None for a class whose pseudo-labels are withheld."""
+        if self.withheld is None:
+            return shares
+        return tuple(
+            None if out else share for share, out in zip(shares, self.withheld.tolist(), strict=True)
+        )
+
+    def log_withheld(self) -> None:
         """Log which classes get no pseudo-labels."""
         if self.withheld is None:
             return
-        few = zip(classes, self.positives, self.withheld.tolist(), strict=True)
+        few = zip(self._classes, self.positives, self.withheld.tolist(), strict=True)
         named = ", ".join(f"'{name}' ({count})" for name, count, out in few if out)
         _log.info(
             "no pseudo-labels for classes with fewer than %d labelled positives: %s",
-            self._options.min_positives,
+            self.options.min_positives,
             named,
         )
+
+
+def labelled_positives(targets: np.ndarray) -> list[int]:
+    """Return how many of targets [N, C] (NaN = unknown) are positive, by class; a soft one above a half is."""
+    return [int(count) for count in (targets > 0.5).sum(axis=0)]
+
+
+def withheld_classes(positives: Sequence[int], at_least: int) -> Tensor | None:
+    """Return bool [C], True for a class with fewer labelled positives than `at_least`; None if no class has fewer."""
+    withheld = torch.tensor([count < at_least for count in positives])
+    return withheld if bool(withheld.any()) else None
+
+
+def withhold(
+    logits_weak: Tensor,  # [B, C]
+    logits_strong: Tensor | None,  # [B, C]
+    targets: Tensor,  # [B, C], NaN = unknown
+    withheld: Tensor,  # bool [C]
+) -> tuple[Tensor, Tensor | None]:
+    """Return the logits for the loss, where a withheld class's unknown labels count nothing in any term.
+
+    Their value and their gradient in both terms for unknown labels are exactly zero; they still count in the divisor,
+    as with a class weight of 0, so that the other classes' terms stay what they are.
+    """
+    silent = torch.isnan(targets) & withheld
+    return silenced(logits_weak, silent), None if logits_strong is None else silenced(logits_strong, silent)

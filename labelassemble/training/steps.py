@@ -1,15 +1,14 @@
-"""The steps of an epoch, which all processes take alike."""
+"""The steps of an epoch, the same number in all processes."""
 
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from labelassemble.errors import LabelAssembleError
-from labelassemble.training.accumulate import Counts, count
-from labelassemble.training.distributed import Processes
+from labelassemble.training.accumulate import Counts
+from labelassemble.training.state import TrainState
 from labelassemble.views.batch import Batch, Views
 
 
@@ -27,17 +26,8 @@ class Step(NamedTuple):
     stop: bool
 
 
-def steps_together(
-    views: Views,
-    processes: Processes,
-    *,
-    epoch: int,
-    strong: bool,
-    first_step: int,
-    stop: Callable[[], bool],
-    count: Callable[[Tensor], Counts] = count,
-) -> Iterator[Step]:
-    """Yield the steps of an epoch from `first_step` on, those without an image too.
+def synchronised_steps(views: Views, state: TrainState, *, stop: Callable[[], bool]) -> Iterator[Step]:
+    """Yield the steps of the epoch in hand from where it stands, those without an image too.
 
     One exchange a step tells every process what the others hold, and whether one of them failed or was asked to stop.
 
@@ -45,7 +35,8 @@ def steps_together(
         LabelAssembleError: in the first process whose images cannot be read.
         OtherProcessFailed: in the others.
     """
-    batches = views.epoch(epoch, strong=strong, first_step=first_step)
+    processes, first_step = state.processes, state.step
+    batches = views.epoch(state.epoch, strong=state.loss.strong, first_step=first_step)
     for _ in range(first_step, views.steps):
         batch: Batch | None = None
         error: LabelAssembleError | None = None
@@ -53,7 +44,7 @@ def steps_together(
             batch = next(batches)  # every step comes, an empty one where no file can be read
         except LabelAssembleError as caught:
             error = caught
-        mine = Counts(0, 0, 0) if batch is None else count(batch.targets)
+        mine = Counts(0, 0, 0) if batch is None else state.loss.count(batch.targets)
         images, known, unknown, failed, stopped, *each = processes.sum(
             [*mine[:3], error is not None, stop(), *mine.known_by_class]
         )

@@ -23,8 +23,6 @@ class Batch(NamedTuple):
         weak: weak view, float32 [B, channels, size, size].
         strong: strong view of the same images, or None where it was not asked for.
         targets: float32 [B, C], NaN = unknown.
-        sources: int64 [B], each image's source among those that the network has a part for, -1 = none of them; None
-            where no network asked for it.
     """
 
     step: int
@@ -32,7 +30,6 @@ class Batch(NamedTuple):
     weak: Tensor
     strong: Tensor | None
     targets: Tensor
-    sources: Tensor | None = None
 
 
 class EvaluationBatch(NamedTuple):

@@ -118,8 +118,8 @@ def _caught(
     """Return what training is called with for an arm."""
     caught: dict[str, Any] = {}
 
-    def fit(net: Any, views: Any, validation: Any, **options: Any) -> None:
-        caught.update(options, net=net, views=views, validation=validation)
+    def fit(state: Any, views: Any, validation: Any, *others: Any) -> None:
+        caught.update(state=state, net=state.net, data=state.data, views=views, validation=validation)
         raise _Caught
 
     monkeypatch.setattr(train_job, "fit", fit)
@@ -138,8 +138,9 @@ def test_a_network_with_a_part_a_source_gets_each_images_source(
     batch = next(iter(caught["views"].epoch(0, strong=False)))
     labelled = ~torch.isnan(batch.targets)
     assert labelled[:, 1].all()
-    assert (batch.sources == labelled[:, 2].long()).all()
-    assert set(batch.sources.tolist()) == {0, 1}
+    sources = caught["data"].sources[batch.rows]
+    assert (sources == labelled[:, 2].long().numpy()).all()
+    assert set(sources.tolist()) == {0, 1}
 
 
 def test_a_source_that_labels_none_of_the_networks_classes_teaches_nothing(
@@ -153,22 +154,22 @@ def test_a_source_that_labels_none_of_the_networks_classes_teaches_nothing(
     caught = _caught(tiny, "heads", shapes, tmp_path, monkeypatch, run)
     assert caught["net"].sources == {"b": ("square",)}
     batch = next(iter(caught["views"].epoch(0, strong=False)))
-    assert (batch.sources == torch.where(torch.isnan(batch.targets[:, 0]), -1, 0)).all()
+    sources = caught["data"].sources[batch.rows]
+    assert (sources == torch.where(torch.isnan(batch.targets[:, 0]), -1, 0).numpy()).all()
 
 
 def test_what_the_other_arms_train_with(
     table: dict[str, Any], shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: Any
 ) -> None:
     full = _caught(dict(table), "full", shapes, tmp_path, monkeypatch, run)
-    assert not np.isnan(full["train_targets"]).any()
-    assert full["criterion"] is PartialLabelLoss
+    assert not np.isnan(full["data"].targets).any()
+    assert type(full["state"].loss.criterion) is PartialLabelLoss
     masked = _caught(dict(table), "masked", shapes, tmp_path, monkeypatch, run)
-    assert np.isnan(masked["train_targets"]).sum(axis=0).tolist() == [81, 0, 27]
-    assert full["train_paths"] == masked["train_paths"]
-    batch = next(iter(masked["views"].epoch(0, strong=False)))
-    assert batch.sources is None
+    assert np.isnan(masked["data"].targets).sum(axis=0).tolist() == [81, 0, 27]
+    assert full["data"].paths == masked["data"].paths
+    assert masked["data"].sources is None
     released = _caught(dict(table), "released", shapes, tmp_path, monkeypatch, run)
-    assert released["criterion"] is ReleasedLoss
+    assert type(released["state"].loss.criterion) is ReleasedLoss
 
 
 def test_the_epoch_is_chosen_by_all_classes_and_by_the_same_labels(
@@ -275,8 +276,9 @@ def test_fixed_queries_stay_in_training(
     ends: dict[str, torch.Tensor] = {}
     real = train_job.fit
 
-    def fit(net: Any, *args: Any, **options: Any) -> Any:
-        outcome = real(net, *args, **options)
+    def fit(state: Any, *others: Any) -> Any:
+        outcome = real(state, *others)
+        net = state.net
         ends[str(net.head.queries.requires_grad)] = net.head.queries.detach().clone()
         return outcome
 

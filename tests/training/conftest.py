@@ -11,9 +11,14 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from labelassemble.loss import LossOptions
-from labelassemble.training.display import Display
-from labelassemble.training.loop import Outcome, Validation, fit
+from labelassemble.training.checkpoint import Checkpoints
+from labelassemble.training.data import TrainingData
+from labelassemble.training.distributed import SINGLE_PROCESS
+from labelassemble.training.logging import TrainingLog
+from labelassemble.training.loop import Outcome, fit
 from labelassemble.training.options import TrainOptions
+from labelassemble.training.state import TrainState
+from labelassemble.training.validation import Validation
 from labelassemble.views.bad_files import BadFiles
 from labelassemble.views.batch import Batch
 from labelassemble.views.options import ViewOptions
@@ -66,26 +71,16 @@ def train(tmp_path: Path) -> Callable[..., Outcome]:
     ) -> Outcome:
         views = TensorViews(steps=steps, spoil=spoil)
         train_options = TrainOptions.model_validate({"epochs": 2, "lr": 1e-2, "early_stop": None, **options})
-        display = Display(Console(quiet=True), "run", epochs=train_options.epochs, steps=steps)
-        with display:
-            return fit(
-                net,
-                views,
-                validation or no_validation(),
-                classes=CLASSES,
-                loss=LossOptions.model_validate({"warmup_epochs": 1, **(loss or {})}),
-                options=train_options,
-                run=tmp_path / folder,
-                train_paths=[f"image-{row}.png" for row in range(steps * 8)],
-                train_targets=(
-                    np.zeros((steps * 8, len(CLASSES)), np.float32)
-                    if train_targets is None
-                    else train_targets
-                ),
-                description={},
-                resume=resume,
-                display=display,
-            )
+        if train_targets is None:
+            train_targets = np.zeros((steps * 8, len(CLASSES)), np.float32)
+        data = TrainingData(CLASSES, [f"image-{row}.png" for row in range(steps * 8)], train_targets)
+        loss_options = LossOptions.model_validate({"warmup_epochs": 1, **(loss or {})})
+        state = TrainState(net, data, loss_options, train_options)
+        if resume is not None:
+            state.load_state_dict(resume)
+        log = TrainingLog(tmp_path / folder, Console(quiet=True), state, steps=steps)
+        checkpoints = Checkpoints(tmp_path / folder / "checkpoints", {}, SINGLE_PROCESS)
+        return fit(state, views, validation or no_validation(), log, checkpoints)
 
     (tmp_path / "run").mkdir()
     return run

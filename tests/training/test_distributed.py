@@ -13,7 +13,7 @@ import pytest
 
 from labelassemble.errors import LabelAssembleError
 from labelassemble.training.checkpoint import load_checkpoint
-from labelassemble.training.distributed import ALONE, joined
+from labelassemble.training.distributed import SINGLE_PROCESS, joined
 
 HERE = Path(__file__).parent
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
@@ -60,7 +60,7 @@ def test_two_processes(results: list[dict[str, str]], name: str) -> None:
 def test_without_torchrun_a_process_is_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     with joined() as processes:
-        assert processes is ALONE
+        assert processes is SINGLE_PROCESS
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.delenv("RANK", raising=False)
     with (

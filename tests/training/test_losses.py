@@ -19,9 +19,8 @@ from labelassemble.run import train_run
 from labelassemble.training.accumulate import Counts
 from labelassemble.training.checkpoint import load_checkpoint
 from labelassemble.training.collapse import CollapseWatch, known_shares
+from labelassemble.training.data import TrainingData
 from labelassemble.training.losses import StepLoss
-
-CPU = torch.device("cpu")
 
 
 def _batch() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -33,7 +32,9 @@ def _batch() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 
 def _step_loss(exclusions: Exclusions | None, **options: Any) -> StepLoss:
     loss = LossOptions.model_validate({"warmup_epochs": 0, "exclusive": True, **options})
-    return StepLoss(loss, ["a", "b", "c"], np.full((10, 3), np.nan, np.float32), exclusions, CPU)
+    targets = np.full((10, 3), np.nan, np.float32)
+    data = TrainingData(["a", "b", "c"], [], targets, exclusions)
+    return StepLoss(loss, data, torch.device("cpu"))
 
 
 def test_each_image_has_the_rules_of_its_own() -> None:
@@ -186,9 +187,9 @@ def test_validation_counts_no_assumed_label(small_sources: Path, monkeypatch: py
     given: list[np.ndarray] = []
     original = training.fit
 
-    def noting(net: nn.Module, views: Any, validation: Any, **options: Any) -> Any:
+    def noting(state: Any, views: Any, validation: Any, *others: Any, **options: Any) -> Any:
         given.append(validation.targets)
-        return original(net, views, validation, **options)
+        return original(state, views, validation, *others, **options)
 
     monkeypatch.setattr(training, "fit", noting)
     table = (small_sources / "north.csv").read_text()

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from labelassemble.config import load_config
 from labelassemble.errors import LabelAssembleError
 from labelassemble.training.checkpoint import load_checkpoint
-from labelassemble.training.ema import Ema
+from labelassemble.training.state import averaged_model
 
 
 def _net() -> nn.Sequential:
@@ -136,22 +136,22 @@ def test_a_compiled_network_learns_the_same(train: Callable[..., Any], tmp_path:
 
 def test_the_average_follows_the_weights_and_statistics() -> None:
     net = _net()
-    ema = Ema(net, 0.9)
+    ema = averaged_model(net, 0.9)
     expected = {name: value.clone() for name, value in net.state_dict().items()}
     for update in range(1, 5):
         with torch.no_grad():
             for value in net.state_dict().values():
                 value.add_(1)
-        ema.update()
+        ema.update_parameters(net)
         decay = min(0.9, (1 + update) / (10 + update))
         for name, value in net.state_dict().items():
             mixed = (
                 decay * expected[name] + (1 - decay) * value if value.is_floating_point() else value.clone()
             )
             expected[name] = mixed
-    for name, value in ema.net.state_dict().items():
+    for name, value in ema.module.state_dict().items():
         torch.testing.assert_close(value, expected[name])
-    assert not ema.net.training
+    assert not ema.module.training
 
 
 def test_the_average_is_what_is_validated_and_kept_as_best(

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from labelassemble.loss import PartialLabelLoss
-from labelassemble.training.rare import labelled_positives, withheld_classes, withhold
+from labelassemble.training.losses import labelled_positives, withheld_classes, withhold
 
 NAN = float("nan")
 TARGETS = np.array([[1, 0, NAN], [1, NAN, 0.75], [NAN, 0, 0.25], [1, 0, 1]], np.float32)

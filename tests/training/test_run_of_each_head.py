@@ -12,7 +12,7 @@ from labelassemble.config import load_config
 from labelassemble.data.table import Table
 from labelassemble.errors import LabelAssembleError
 from labelassemble.run import evaluate_run, export_run, load_trained, train_run
-from labelassemble.training.sources import labels_by_source
+from labelassemble.training.source_labels import labels_by_source
 
 QUIET = Console(quiet=True)
 
@@ -81,7 +81,7 @@ def test_an_image_that_two_sources_have_adds_no_class_to_the_first() -> None:
     table = _table(["x", "x", "y", "z"], [[1, -1], [0, 1], [-1, 0], [-1, -1]])
     own = labels_by_source(table, table.targets(), _merged(("image1", "x", "y")))
     assert own.classes == {"x": ("A",), "y": ("B",)}
-    assert own.places.tolist() == [0, 0, 1, -1]
+    assert own.indices.tolist() == [0, 0, 1, -1]
     nan = float("nan")
     np.testing.assert_array_equal(
         own.targets, np.array([[1, nan], [0, nan], [nan, 0], [nan, nan]], np.float32)

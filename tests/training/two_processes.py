@@ -13,6 +13,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from labelassemble.training.accumulate import Counts, count, part_terms, split
 from labelassemble.training.batch_norm import GlobalBatchNorm, synchronised
 from labelassemble.training.checkpoint import load_checkpoint
 from labelassemble.training.display import Display
-from labelassemble.training.distributed import OtherProcessFailed, Processes, joined
+from labelassemble.training.distributed import OtherProcessFailed, Processes, data_parallel, joined
 from labelassemble.training.interrupt import TrainingInterrupted
 from labelassemble.views.batch import Batch
 from labelassemble.views.sampler import Sampler
@@ -51,6 +52,7 @@ def check_batch_norm_is_that_of_the_whole_batch(processes: Processes, folder: Pa
             nn.init.normal_(plain.weight)
             ours = synchronised(copy.deepcopy(plain), torch.device("cpu"))
             assert isinstance(ours, GlobalBatchNorm)
+            shared = data_parallel(ours)
             for _ in range(2):
                 x = 100 + torch.randn(shape, dtype=torch.float64)
                 weights = torch.randn(shape, dtype=torch.float64)
@@ -58,13 +60,12 @@ def check_batch_norm_is_that_of_the_whole_batch(processes: Processes, folder: Pa
                 part = _mine(x, shares, processes).clone().requires_grad_()
                 expected = plain(whole)
                 (expected * weights).sum().backward()
-                found = ours(part)
-                (found * _mine(weights, shares, processes)).sum().backward()
+                found = shared(part)
+                (2 * found * _mine(weights, shares, processes)).sum().backward()
                 torch.testing.assert_close(found, _mine(expected, shares, processes), rtol=1e-9, atol=1e-11)
                 torch.testing.assert_close(
-                    part.grad, _mine(whole.grad, shares, processes), rtol=1e-9, atol=1e-11
+                    part.grad, 2 * _mine(whole.grad, shares, processes), rtol=1e-9, atol=1e-11
                 )
-            processes.sum_gradients(ours.parameters())
             for name, value in plain.named_parameters():
                 torch.testing.assert_close(ours.get_parameter(name).grad, value.grad, rtol=1e-9, atol=1e-11)
             for name, value in plain.state_dict().items():
@@ -82,7 +83,7 @@ def check_gradients_are_those_of_one_process(processes: Processes, folder: Path)
     torch.manual_seed(0)
     alone = _net().double()
     alone(torch.zeros(1, 1, 8, 8, dtype=torch.float64))
-    shared = synchronised(copy.deepcopy(alone), torch.device("cpu"))
+    shared = data_parallel(synchronised(copy.deepcopy(alone), torch.device("cpu")))
     criterion = PartialLabelLoss(pseudo_weight=0.7, consistency_weight=0.3)
     weak, strong = torch.randn(2, 8, 1, 8, 8, dtype=torch.float64).unbind()
     targets = (torch.rand(8, 3) < 0.5).double()
@@ -99,8 +100,7 @@ def check_gradients_are_those_of_one_process(processes: Processes, folder: Path)
         assert counts == count(targets)
         a, b = shared(torch.cat(part[:2])).chunk(2)
         terms = part_terms(criterion, a, b, part[2], part=count(part[2]), whole=counts)
-        terms.total.backward()
-        processes.sum_gradients(shared.parameters())
+        (2 * terms.total).backward()
         sums = processes.sum([float(term.detach()) for term in terms])
         torch.testing.assert_close(
             torch.tensor(sums, dtype=torch.float64),
@@ -109,7 +109,7 @@ def check_gradients_are_those_of_one_process(processes: Processes, folder: Path)
             atol=1e-12,
         )
         for name, value in alone.named_parameters():
-            found = shared.get_parameter(name).grad
+            found = shared.module.get_parameter(name).grad
             torch.testing.assert_close(found, value.grad, rtol=1e-8, atol=1e-12, msg=f"{name} {shares}")
 
 
@@ -124,14 +124,51 @@ def check_parts_and_processes_together(processes: Processes, folder: Path) -> No
     mine, known = (_mine(x, [5, 2], processes) for x in (images, targets))
     parts = list(split(Batch(0, torch.arange(len(mine)), mine, None, known), 3, keep_empty=True))
     assert len(parts) == 3
+    shared = data_parallel(net)
+    net.zero_grad()
     for part in parts:
         held = count(part.targets)
-        part_terms(
-            criterion, net(part.weak), None, part.targets, part=held, whole=count(targets)
-        ).total.backward()
-    processes.sum_gradients(net.parameters())
+        with nullcontext() if part is parts[-1] else shared.no_sync():
+            terms = part_terms(
+                criterion, shared(part.weak), None, part.targets, part=held, whole=count(targets)
+            )
+            (2 * terms.total).backward()
     for parameter, gradient in zip(net.parameters(), expected, strict=True):
         torch.testing.assert_close(parameter.grad, gradient, rtol=1e-10, atol=1e-14)
+
+
+class _Branches(nn.Module):
+    """A network of which a part is left out on request."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.always, self.sometimes = nn.Linear(2, 1), nn.Linear(2, 1)
+
+    def forward(self, x: Tensor, both: bool) -> Tensor:
+        y: Tensor = self.always(x)
+        return y + self.sometimes(x) if both else y
+
+
+def check_a_parameter_may_be_left_out_in_any_part_of_any_process(processes: Processes, folder: Path) -> None:
+    torch.manual_seed(0)
+    net = _Branches()
+    shared = data_parallel(net)
+    for number in range(16):
+        used = [[bool(number >> (2 * rank + part) & 1) for part in (0, 1)] for rank in (0, 1)]
+        images = torch.randn(2, 2, 3, 2)  # [processes, parts, B, features]
+        pairs = [(images[rank, part], used[rank][part]) for rank in (0, 1) for part in (0, 1)]
+        expected = torch.autograd.grad(
+            sum(net(x, both).sum() for x, both in pairs), list(net.parameters()), allow_unused=True
+        )
+        shared.zero_grad()
+        for part in (0, 1):
+            with shared.no_sync() if part == 0 else nullcontext():
+                (2 * shared(images[processes.rank, part], used[processes.rank][part]).sum()).backward()
+        for parameter, gradient in zip(net.parameters(), expected, strict=True):
+            if gradient is None:
+                assert parameter.grad is None
+            else:
+                torch.testing.assert_close(parameter.grad, gradient, msg=str(used))
 
 
 def _metrics(run: Path) -> list[dict[str, float]]:

@@ -12,11 +12,11 @@ from torch import Tensor, nn
 
 from labelassemble.errors import LabelAssembleError
 from labelassemble.loss import LossTerms
-from labelassemble.training import loop
+from labelassemble.training import checkpoint
 from labelassemble.training.accumulate import Counts
 from labelassemble.training.collapse import CollapseWatch
-from labelassemble.training.distributed import ALONE
-from labelassemble.training.tally import Tally, step_record
+from labelassemble.training.distributed import SINGLE_PROCESS
+from labelassemble.training.running_means import RunningMeans, step_record
 
 NAN = float("nan")
 
@@ -37,11 +37,11 @@ def test_a_record_counts_the_sides_of_pseudo_labels_by_class() -> None:
 
 def test_steps_are_added_in_their_order_whenever_they_are_read() -> None:
     logits, targets = torch.tensor([[2.0]]), torch.tensor([[NAN]])
-    often, seldom = (Tally(["a"], ["x.png"], ALONE) for _ in range(2))
+    often, seldom = (RunningMeans(["a"], ["x.png"], SINGLE_PROCESS) for _ in range(2))
     for step, total in enumerate([0.1, 0.2, 0.7]):
-        for tally in (often, seldom):
+        for means in (often, seldom):
             record = step_record(_terms(total), logits, targets, 0.5)
-            tally.add(step, torch.tensor([0]), record, Counts(images=4, known=3, unknown=1))
+            means.add(step, torch.tensor([0]), record, Counts(images=4, known=3, unknown=1))
         often.read(0)
     assert len(seldom) == 3
     seldom.read(0)
@@ -49,7 +49,7 @@ def test_steps_are_added_in_their_order_whenever_they_are_read() -> None:
     assert seldom.sums.mean(0) == pytest.approx(1 / 3)
     assert (seldom.sums.images, seldom.sums.known, seldom.sums.unknown, seldom.sums.steps) == (12, 9, 3, 3)
     assert seldom.sums.positive_shares() == (1.0,)
-    again = Tally(["a"], ["x.png"], ALONE)
+    again = RunningMeans(["a"], ["x.png"], SINGLE_PROCESS)
     again.begin(seldom.state_dict())
     assert again.sums == seldom.sums
 
@@ -79,14 +79,14 @@ def test_a_loss_that_is_not_finite_names_step_term_class_and_files_and_overwrite
             logits: Tensor = self.linear(pixels[:, 1:])
             return torch.cat([logits[:, :1], logits[:, 1:2] + pixels[:, :1] * 0.0, logits[:, 2:]], dim=1)
 
-    original = Tally.__len__
+    original = RunningMeans.__len__
     if read_every > 1:  # as on a GPU: the next steps are made before the losses are seen
         monkeypatch.setattr(
-            Tally, "__len__", lambda self: 0 if original(self) < read_every else original(self)
+            RunningMeans, "__len__", lambda self: 0 if original(self) < read_every else original(self)
         )
     saved = []
     monkeypatch.setattr(
-        loop, "save_checkpoint", lambda path, state, **_: saved.append((path.name, state["epoch"]))
+        checkpoint, "save_checkpoint", lambda path, state, **_: saved.append((path.name, state["epoch"]))
     )
     with pytest.raises(
         LabelAssembleError,

@@ -1,4 +1,4 @@
-"""What the steps of an epoch add up to, read from the device every few steps alone."""
+"""The running means of an epoch, read from the device every few steps."""
 
 import math
 from collections.abc import Sequence
@@ -18,12 +18,12 @@ _NAMED = 64  # files named in an error
 
 
 @dataclass
-class Sums:
+class EpochSums:
     """Sums over the steps of an epoch, of all processes.
 
     Attributes:
         steps: steps done.
-        images: images seen.
+        images: images trained on.
         terms: total, bce, pseudo and consistency (the latter two without their weights).
         known: known labels.
         unknown: unknown labels.
@@ -63,8 +63,8 @@ def step_record(terms: LossTerms, logits: Tensor, targets: Tensor, threshold: fl
     return torch.cat([values, by_class.flatten()])
 
 
-class Tally:
-    """Adds up an epoch and finds the first step whose loss is not finite.
+class RunningMeans:
+    """Adds up the steps of an epoch and finds the first whose loss is not finite.
 
     Args:
         classes: names of the C classes.
@@ -87,20 +87,25 @@ class Tally:
     def begin(self, sums: dict[str, Any] | None = None) -> None:
         """Begin an epoch, or go on with one whose sums a checkpoint kept."""
         none = [0.0] * len(self._classes)
-        self.sums = Sums(positive=list(none), open=list(none)) if sums is None else Sums(**sums)
+        self.sums = EpochSums(positive=list(none), open=list(none)) if sums is None else EpochSums(**sums)
+
+    def empty_record(self, device: torch.device) -> Tensor:
+        """Return a record of nothing, to add those of the parts of a step to."""
+        return torch.zeros(4 + 3 * len(self._classes), dtype=torch.float64, device=device)
 
     def add(self, step: int, rows: Tensor, record: Tensor, counts: Counts) -> None:
         """Note a step: its images on this process, what `step_record` gave, and the counts of all processes."""
         self._pending.append((step, rows, record, counts))
 
-    def read(self, epoch: int) -> None:
-        """Fetch what was noted and add it up; all processes must call it at the same step.
+    def read(self, epoch: int) -> int:
+        """Fetch what was noted, add it up, and return how many images it was; all processes must call it together.
 
         Raises:
             LabelAssembleError: a loss is not finite; names the step, the terms, the classes and the files.
         """
         if not self._pending:
-            return
+            return 0
+        images = self.sums.images
         records = torch.stack([record for _, _, record, _ in self._pending]).tolist()
         width = len(records[0])
         flat = self._processes.sum([value for record in records for value in record])
@@ -119,6 +124,7 @@ class Tally:
             sums.positive = [a + b for a, b in zip(sums.positive, record[4 : 4 + classes], strict=True)]
             sums.open = [a + b for a, b in zip(sums.open, record[4 + classes : 4 + 2 * classes], strict=True)]
         self._pending.clear()
+        return self.sums.images - images
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a checkpoint keeps; everything must have been read."""

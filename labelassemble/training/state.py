@@ -1,0 +1,229 @@
+"""What a training changes: network, optimizer, learning rate, averages and counters, as a checkpoint keeps them."""
+
+import logging
+import time
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from labelassemble.head import ClassQueryHead
+from labelassemble.loss import LossOptions, PartialLabelLoss
+from labelassemble.training.collapse import CollapseWatch
+from labelassemble.training.data import TrainingData
+from labelassemble.training.distributed import (
+    SINGLE_PROCESS,
+    Processes,
+    data_parallel,
+    synchronise_batch_norm,
+)
+from labelassemble.training.losses import StepLoss
+from labelassemble.training.options import TrainOptions
+from labelassemble.training.running_means import RunningMeans
+from labelassemble.training.schedule import Best
+from labelassemble.training.validation import Scores
+from labelassemble.views.batch import Batch
+
+_log = logging.getLogger(__name__)
+
+
+class TrainState:
+    """A training: what `fit` changes, and the options by which it does.
+
+    Args:
+        net: on the device where it is to be trained; logits [B, C].
+        data: the training images.
+        loss: weights, threshold, temperature, warm-up, and how many positives a class needs to be pseudo-labelled.
+        options: epochs, learning rate and so on.
+        processes: that train together, each with the same arguments.
+        criterion: the class of the loss, made anew each epoch with these options.
+
+    Attributes:
+        net: the network; with several processes its BatchNorms take their statistics over all of them.
+        network: the same, compiled if asked for, and adding up gradients over the processes.
+        optimizer: Adam.
+        plateau: lowers the learning rate.
+        scaler: of the loss, for float16.
+        ema: averaged weights; None where they are not asked for.
+        loss: of a step.
+        means: what the steps of the epoch add up to.
+        watch: looks for pseudo-labels that go wrong.
+        best: the best epoch so far.
+        epoch: epochs done.
+        step: steps done in the epoch in hand.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        data: TrainingData,
+        loss: LossOptions,
+        options: TrainOptions,
+        *,
+        processes: Processes = SINGLE_PROCESS,
+        criterion: type[PartialLabelLoss] = PartialLabelLoss,
+    ) -> None:
+        self.data = data
+        self.options = options
+        self.processes = processes
+        self.device = next(net.parameters()).device
+        if options.channels_last:
+            net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.net = net if processes.count == 1 else synchronise_batch_norm(net, self.device)
+        network = cast(nn.Module, torch.compile(self.net)) if options.compile else self.net
+        self.network = network if processes.count == 1 else data_parallel(network)
+        self.trained = [parameter for parameter in self.net.parameters() if parameter.requires_grad]
+        # One kernel for all parameters: on a CPU a step takes as long as with one a parameter, or a few percent less.
+        self.optimizer = torch.optim.Adam(
+            _parameter_groups(self.net, options), lr=options.lr, weight_decay=options.weight_decay, fused=True
+        )
+        self.plateau = ReduceLROnPlateau(
+            self.optimizer, factor=options.plateau.factor, patience=options.plateau.patience
+        )
+        self.precision: torch.dtype = getattr(torch, options.precision)
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == torch.float16)
+        self.ema = None if options.ema is None else averaged_model(self.net, options.ema)
+        self.loss = StepLoss(loss, data, self.device, criterion)
+        self.means = RunningMeans(data.classes, data.paths, processes)
+        self.watch = CollapseWatch(data.classes, self.loss.positives, data.given_shares)
+        self.best = Best()
+        self.epoch = 0
+        self.step = 0
+        self._started = time.monotonic()
+        self._sources = None if data.sources is None else torch.from_numpy(data.sources)
+        if processes.first:
+            self.loss.log_withheld()
+
+    @property
+    def evaluated(self) -> nn.Module:
+        """What is validated and kept as best: the averaged weights if there are any."""
+        return self.net if self.ema is None else self.ema.module
+
+    @property
+    def seconds(self) -> float:
+        """Time spent since training began, interruptions left out."""
+        return time.monotonic() - self._started
+
+    @property
+    def ends_early(self) -> bool:
+        """Whether the validation loss has not fallen for too long."""
+        patience = self.options.early_stop
+        return patience is not None and self.best.epochs_without_fall >= patience
+
+    def begin_epoch(self) -> None:
+        """Set the weights of the loss, and the network to training."""
+        self.loss.begin(self.epoch)
+        self.net.train()
+
+    def end_epoch(self, scores: Scores) -> bool:
+        """Adapt the learning rate, count the epoch, and return whether it is the best so far."""
+        if scores.loss is not None:
+            self.plateau.step(scores.loss)
+            counting = self.epoch >= self.loss.options.warmup_epochs
+            self.best = self.best.update(self.epoch, scores.auc_interest, scores.loss, counting=counting)
+        else:  # nothing to choose by: the last epoch is the best
+            self.best = self.best.update(self.epoch, None, -float(self.epoch), counting=False)
+        self.epoch, self.step = self.epoch + 1, 0
+        self.means.begin()
+        return self.best.epoch == self.epoch - 1
+
+    def forward(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
+        """Return the logits of the weak and of the strong view, float32 [B, C].
+
+        Both views go through the network together, so that BatchNorm sees the same mixture for both.
+        """
+        views = [batch.weak] if batch.strong is None else [batch.weak, batch.strong]
+        sources = []
+        if self._sources is not None:
+            sources = [torch.cat([self._sources[batch.rows]] * len(views)).to(self.device)]
+        with torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32):
+            logits = self.network(torch.cat(views).to(self.device), *sources)
+        size = len(batch.weak)
+        return logits[:size].float(), None if batch.strong is None else logits[size:].float()
+
+    def gradients_kept(self, *, apart: bool) -> AbstractContextManager[None]:
+        """Within this context the gradients of a part are not added up over the processes yet, if they are `apart`."""
+        if apart and isinstance(self.network, DistributedDataParallel):
+            return self.network.no_sync()
+        return nullcontext()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a checkpoint keeps; the losses of all steps must have been read."""
+        return {
+            "model": self.net.state_dict(),
+            "ema": None
+            if self.ema is None
+            else {"model": self.ema.module.state_dict(), "updates": int(self.ema.n_averaged) - 1},
+            "optimizer": self.optimizer.state_dict(),
+            "plateau": self.plateau.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "best": asdict(self.best),
+            "sums": self.means.state_dict(),
+            **self.watch.state_dict(),
+            "epoch": self.epoch,
+            "step": self.step,
+            "seconds": self.seconds,
+            "processes": self.processes.count,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from what a checkpoint kept."""
+        self.net.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.plateau.load_state_dict(state["plateau"])
+        self.scaler.load_state_dict(state["scaler"])
+        if self.ema is not None:
+            self.ema.module.load_state_dict(state["ema"]["model"])
+            self.ema.n_averaged.fill_(state["ema"]["updates"] + 1)
+        self.means.begin(state["sums"])
+        self.watch.load_state_dict(state)
+        self.best, self.epoch, self.step = Best(**state["best"]), state["epoch"], state["step"]
+        self._started = time.monotonic() - state["seconds"]
+        if state["processes"] != self.processes.count and self.processes.first:
+            _log.warning(
+                "the checkpoint is of %d process(es), going on with %d: the same learning curve, but for rounding",
+                state["processes"],
+                self.processes.count,
+            )
+
+
+def averaged_model(net: nn.Module, decay: float) -> AveragedModel:
+    """Return a copy of a network whose weights and BatchNorm statistics follow the trained ones slowly, in eval mode.
+
+    After the t-th step each value becomes d * average + (1 - d) * trained with d = min(decay, (1 + t) / (10 + t)), so
+    that the initial weights of a short training are soon forgotten (exponential moving average: Polyak and Juditsky,
+    SIAM J. Control Optim. 1992). What is no floating value is copied.
+    """
+
+    def follow(
+        average: tuple[Tensor, ...] | list[Tensor],
+        trained: tuple[Tensor, ...] | list[Tensor],
+        _: Tensor | int,
+    ) -> None:
+        if not average[0].is_floating_point():
+            torch._foreach_copy_(average, trained)
+            return
+        updates = int(model.n_averaged)  # on the CPU, so that nothing waits for a GPU
+        warmed_up = min(decay, (1 + updates) / (10 + updates))
+        get_ema_multi_avg_fn(warmed_up)(average, trained, updates)  # type: ignore[no-untyped-call]
+
+    model = AveragedModel(net, multi_avg_fn=follow, use_buffers=True)
+    model.n_averaged.fill_(1)  # the initial weights count, or the first step would replace them
+    return model.eval().requires_grad_(False)
+
+
+def _parameter_groups(net: nn.Module, options: TrainOptions) -> list[dict[str, Any]]:
+    """Return what is trained, the class queries with a learning rate of their own unless nothing else is trained."""
+    queries = {id(part.queries) for part in net.modules() if isinstance(part, ClassQueryHead)}
+    trained = [parameter for parameter in net.parameters() if parameter.requires_grad]
+    slow = [parameter for parameter in trained if id(parameter) in queries]
+    fast = [parameter for parameter in trained if id(parameter) not in queries]
+    if options.query_lr == 1.0 or not slow or not fast:
+        return [{"params": trained}]
+    return [{"params": fast}, {"params": slow, "lr": options.lr * options.query_lr}]
