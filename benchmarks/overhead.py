@@ -1,4 +1,4 @@
-"""Times a small call through both doors to the same C++ function: the pybind11 module and the dispatcher.
+"""Times a small call of the same C++ function through the pybind11 binding and through the dispatcher.
 
     python benchmarks/overhead.py                  # a table under benchmarks/results/
 
@@ -30,13 +30,13 @@ def main() -> None:
     print(first_line)
     shape = (16, 15)
     tensors = inputs(shape, torch.float32, arguments.device, planes=False)
-    doors: dict[str, Callable[[], torch.Tensor]] = {
+    calls: dict[str, Callable[[], torch.Tensor]] = {
         "torch.ops": lambda: torch.ops.labelassemble.partial_label_loss(*tensors, *ARGUMENTS),
         "_C (pybind11)": lambda: _C.partial_label_loss(*tensors, *ARGUMENTS),
         "functional": lambda: functional.partial_label_loss(*tensors),
     }
     rows: list[Row] = []
-    for name, call in doors.items():
+    for name, call in calls.items():
         runs: dict[str, Callable[[], object]] = {
             "forward": call,
             "both": lambda call=call: torch.autograd.grad(call(), tensors[:2]),

@@ -34,10 +34,11 @@ PYBIND11_MODULE(_C, m) {
   m.def(
       "cpu_capability", [] { return labelassemble::cpu::block_kernels().capability; },
       "The instruction set whose kernels run: baseline, avx2 or avx512.");
-  m.def("partial_label_loss", labelassemble::partial_label_loss,
+  m.def("partial_label_loss", labelassemble::with_schema<labelassemble::partial_label_loss>,
         py::call_guard<py::gil_scoped_release>(),
         "See labelassemble.functional.partial_label_loss.");
-  m.def("partial_label_loss_terms", labelassemble::partial_label_loss_terms,
+  m.def("partial_label_loss_terms",
+        labelassemble::with_schema<labelassemble::partial_label_loss_terms>,
         py::call_guard<py::gil_scoped_release>(), "See labelassemble.PartialLabelLoss.terms.");
   m.def("masked_bce_with_logits", labelassemble::masked_bce_with_logits,
         py::call_guard<py::gil_scoped_release>(),

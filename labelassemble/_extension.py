@@ -1,4 +1,4 @@
-"""The native library: loads it, or says why it cannot be, and which of its doors a call should take.
+"""The native library: loads it, or says why it cannot be, and chooses what serves a call of an op.
 
 `NATIVE` is True when the C++ ops are there; otherwise `REASON` says why not, and every function runs its
 plain torch reference after one warning. Nothing is chosen silently: `labelassemble doctor` prints both.
@@ -6,8 +6,9 @@ plain torch reference after one warning. Nothing is chosen silently: `labelassem
 
 import importlib
 import warnings
+from collections.abc import Callable
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -29,24 +30,29 @@ def _load() -> tuple[ModuleType | None, str]:
     return module, ""
 
 
-_module, REASON = _load()
-NATIVE: bool = _module is not None
+_binding, REASON = _load()
+NATIVE: bool = _binding is not None
 _warned = False
 
+Function = TypeVar("Function", bound=Callable[..., object])
 
-def native_door() -> Any:
-    """Return the module whose functions serve an eager call, or None where the dispatcher must be taken.
 
-    pybind11 functions cost less than `torch.ops` (benchmarks/overhead.py), but only the latter are seen by
-    torch.compile, torch.export and torch.jit.trace.
+def implementation(op: str, reference: Function) -> Function:
+    """Return the function that serves a call of an op; all of them take the arguments of its schema, by position.
+
+    That is the pybind11 binding in an eager call, since it costs less than `torch.ops` (benchmarks/overhead.py); the
+    dispatcher's op under torch.compile, torch.export and torch.jit.trace, which see no other; and without the native
+    library `reference`, after a warning once a process.
     """
+    if _binding is None:
+        _warn_of_fallback()
+        return reference
     if torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None:
-        return None
-    return _module
+        return getattr(torch.ops.labelassemble, op)  # type: ignore[no-any-return]
+    return getattr(_binding, op)  # type: ignore[no-any-return]
 
 
-def warn_of_fallback() -> None:
-    """Warn, once a process, that plain torch does the native library's work."""
+def _warn_of_fallback() -> None:
     global _warned
     if not _warned:
         _warned = True
@@ -55,7 +61,7 @@ def warn_of_fallback() -> None:
 
 def cpu_capability() -> str:
     """Return whose instructions the kernels use: "baseline", "avx2" or "avx512"; "none" without kernels."""
-    return str(_module.cpu_capability()) if _module is not None else "none"
+    return str(_binding.cpu_capability()) if _binding is not None else "none"
 
 
 def check_processor() -> None:
@@ -64,11 +70,11 @@ def check_processor() -> None:
     Raises:
         LabelAssembleError: with what was asked for and what the processor has.
     """
-    missing = str(_module.missing_capability()) if _module is not None else ""
+    missing = str(_binding.missing_capability()) if _binding is not None else ""
     if missing:
         raise LabelAssembleError(missing)
 
 
 def build_info() -> dict[str, Any]:
     """Return version, torch, cuda, cuda_reason and compiler of the native build; {} without one."""
-    return dict(_module.build_info()) if _module is not None else {}
+    return dict(_binding.build_info()) if _binding is not None else {}

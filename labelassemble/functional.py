@@ -2,8 +2,12 @@
 
 from labelassemble.ops.class_query_logits import class_query_logits
 from labelassemble.ops.excluded import excluded
-from labelassemble.ops.masked_bce_with_logits import masked_bce_with_logits
-from labelassemble.ops.partial_label_loss import LossTerms, partial_label_loss, partial_label_loss_terms
+from labelassemble.ops.partial_label_loss import (
+    LossTerms,
+    masked_bce_with_logits,
+    partial_label_loss,
+    partial_label_loss_terms,
+)
 from labelassemble.ops.pooled_class_query_logits import pooled_class_query_logits
 from labelassemble.ops.sharpen import sharpen
 

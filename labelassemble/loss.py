@@ -259,7 +259,7 @@ class PartialLabelLoss(nn.Module):
         options = self._options()
         if counts is None and self._is_one_op(exclusive):
             return partial_label_loss_terms(
-                logits_weak, logits_strong, targets, **options._asdict(), reduction=self.reduction
+                logits_weak, logits_strong, targets, options, reduction=self.reduction
             )
         return composed_terms(
             logits_weak,

@@ -1,4 +1,4 @@
-// A tensor's dtype as an Element.
+// A tensor's dtype as an Element, and the dtype that it is summed in.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -31,6 +31,11 @@ inline Element element_of(const at::Tensor& tensor) {
     default:
       TORCH_CHECK(false, "labelassemble: no kernel for ", tensor.scalar_type());
   }
+}
+
+// The dtype of sums and of the loss: float for half precision.
+inline at::ScalarType accumulation_type(at::ScalarType dtype) {
+  return dtype == at::kDouble ? at::kDouble : at::kFloat;
 }
 
 }  // namespace labelassemble

@@ -8,8 +8,6 @@
 
 #include <cmath>
 
-#include "ops/partial_label_loss_passes.h"
-
 namespace labelassemble {
 
 namespace {
@@ -30,10 +28,6 @@ void check_class_vector(const char* name, const OptionalTensor& vector, const Te
 
 }  // namespace
 
-at::ScalarType accumulation_type(at::ScalarType logits) {
-  return logits == at::kDouble ? at::kDouble : at::kFloat;
-}
-
 Reduction parse_reduction(std::string_view reduction) {
   if (reduction == "mean") return Reduction::kMean;
   if (reduction == "sum") return Reduction::kSum;
@@ -42,11 +36,20 @@ Reduction parse_reduction(std::string_view reduction) {
   return Reduction::kNone;
 }
 
-Reduction parse_terms_reduction(std::string_view reduction) {
-  const Reduction parsed = parse_reduction(reduction);
-  TORCH_CHECK(parsed != Reduction::kNone,
-              "partial_label_loss_terms: reduction must be mean or sum, got none");
-  return parsed;
+LossNumbers to_numbers(const LossOptions& options) {
+  return {options.threshold,
+          options.temperature,
+          options.pseudo_weight,
+          options.consistency_weight,
+          options.detach_target ? 1.0 : 0.0,
+          static_cast<double>(options.reduction)};
+}
+
+LossOptions from_numbers(at::ArrayRef<double> numbers) {
+  TORCH_CHECK(numbers.size() == LossNumbers().size(), "partial_label_loss: options must be ",
+              LossNumbers().size(), " numbers, got ", numbers.size());
+  return {numbers[0], numbers[1],      numbers[2],
+          numbers[3], numbers[4] != 0, static_cast<Reduction>(static_cast<int>(numbers[5]))};
 }
 
 void check_loss_inputs(const LossInputs& inputs) {
@@ -93,6 +96,13 @@ void check_loss_inputs(const LossInputs& inputs) {
               options.consistency_weight);
 }
 
+void check_loss_gradients(const LossInputs& inputs, const LossGradients& gradients) {
+  check_loss_inputs(inputs);
+  TORCH_CHECK(gradients.grad.scalar_type() == inputs.accumulation(),
+              "partial_label_loss: grad must be ", inputs.accumulation(), ", got ",
+              gradients.grad.scalar_type());
+}
+
 void check_target_values(const Tensor& targets) {
   const bool integer = at::isIntegralType(targets.scalar_type(), /*includeBool=*/false);
   const Tensor outside =
@@ -109,206 +119,97 @@ Tensor along_classes(const Tensor& vector, const Tensor& logits) {
   return vector.view(shape);
 }
 
-LossPair call_loss_forward(const Tensor& logits_weak, const OptionalTensor& logits_strong,
-                           const Tensor& targets, const OptionalTensor& pos_weight,
-                           const OptionalTensor& class_weight, double threshold, double temperature,
-                           double pseudo_weight, double consistency_weight, int64_t reduction,
-                           bool validate) {
-  static const auto op = c10::Dispatcher::singleton()
-                             .findSchemaOrThrow("labelassemble::_partial_label_loss_forward", "")
-                             .typed<decltype(call_loss_forward)>();
-  return op.call(logits_weak, logits_strong, targets, pos_weight, class_weight, threshold,
-                 temperature, pseudo_weight, consistency_weight, reduction, validate);
-}
-
-LossPair call_loss_backward(const Tensor& grad, const Tensor& logits_weak,
-                            const OptionalTensor& logits_strong, const Tensor& targets,
-                            const OptionalTensor& pos_weight, const OptionalTensor& class_weight,
-                            const Tensor& terms, double threshold, double temperature,
-                            double pseudo_weight, double consistency_weight, bool detach_target,
-                            int64_t reduction, bool need_weak, bool need_strong) {
-  static const auto op = c10::Dispatcher::singleton()
-                             .findSchemaOrThrow("labelassemble::_partial_label_loss_backward", "")
-                             .typed<decltype(call_loss_backward)>();
-  return op.call(grad, logits_weak, logits_strong, targets, pos_weight, class_weight, terms,
-                 threshold, temperature, pseudo_weight, consistency_weight, detach_target,
-                 reduction, need_weak, need_strong);
-}
-
 namespace {
 
 LossPair meta_forward(const LossInputs& inputs, bool /*validate*/) {
+  check_loss_inputs(inputs);
   const auto type = inputs.weak.options().dtype(inputs.accumulation());
   return {inputs.per_entry() ? at::empty_like(inputs.weak, type) : at::empty({}, type),
           at::empty({5}, type.dtype(at::kDouble))};
 }
 
-LossPair meta_backward(const LossInputs& inputs, const Tensor& /*grad*/, const Tensor& /*terms*/,
-                       bool need_weak, bool need_strong) {
-  return {need_weak ? at::empty_like(inputs.weak) : Tensor(),
-          need_strong ? at::empty_like(*inputs.strong) : Tensor()};
-}
-
-// Below autograd (inference_mode): no graph, the forward alone. Meta comes here too.
-Tensor loss_below(const Tensor& logits_weak, const OptionalTensor& logits_strong,
-                  const Tensor& targets, double threshold, double temperature, double pseudo_weight,
-                  double consistency_weight, const OptionalTensor& pos_weight,
-                  const OptionalTensor& class_weight, bool /*detach_target*/,
-                  std::string_view reduction, bool validate) {
-  return std::get<0>(call_loss_forward(logits_weak, logits_strong, targets, pos_weight,
-                                       class_weight, threshold, temperature, pseudo_weight,
-                                       consistency_weight,
-                                       static_cast<int64_t>(parse_reduction(reduction)), validate));
-}
-
-LossPair terms_below(const Tensor& logits_weak, const OptionalTensor& logits_strong,
-                     const Tensor& targets, double threshold, double temperature,
-                     double pseudo_weight, double consistency_weight,
-                     const OptionalTensor& pos_weight, const OptionalTensor& class_weight,
-                     bool /*detach_target*/, std::string_view reduction, bool validate) {
-  return call_loss_forward(logits_weak, logits_strong, targets, pos_weight, class_weight, threshold,
-                           temperature, pseudo_weight, consistency_weight,
-                           static_cast<int64_t>(parse_terms_reduction(reduction)), validate);
+LossPair meta_backward(const LossInputs& inputs, const LossGradients& gradients) {
+  check_loss_gradients(inputs, gradients);
+  return {gradients.need_weak ? at::empty_like(inputs.weak) : Tensor(),
+          gradients.need_strong ? at::empty_like(*inputs.strong) : Tensor()};
 }
 
 // The kernels compute in float whatever the logits are, so autocast only makes the two views'
 // dtypes equal.
-OptionalTensor with_dtype_of(const OptionalTensor& logits_strong, const Tensor& logits_weak) {
-  if (!logits_strong.has_value() || logits_strong->scalar_type() == logits_weak.scalar_type())
-    return logits_strong;
-  return logits_strong->to(
-      at::promote_types(logits_strong->scalar_type(), logits_weak.scalar_type()));
-}
-
-Tensor with_dtype_of(const Tensor& logits_weak, const OptionalTensor& logits_strong) {
-  return logits_strong.has_value() ? *with_dtype_of(OptionalTensor(logits_weak), *logits_strong)
-                                   : logits_weak;
-}
-
 template <at::DeviceType device>
-Tensor loss_autocast(const Tensor& logits_weak, const OptionalTensor& logits_strong,
-                     const Tensor& targets, double threshold, double temperature,
-                     double pseudo_weight, double consistency_weight,
-                     const OptionalTensor& pos_weight, const OptionalTensor& class_weight,
-                     bool detach_target, std::string_view reduction, bool validate) {
-  c10::impl::ExcludeDispatchKeyGuard guard(
+LossPair autocast(const LossInputs& inputs, bool validate) {
+  const c10::impl::ExcludeDispatchKeyGuard guard(
       c10::DispatchKeySet(at::autocast::get_autocast_dispatch_key_from_device_type(device)));
-  const Tensor weak = with_dtype_of(logits_weak, logits_strong);
-  return partial_label_loss(weak, with_dtype_of(logits_strong, weak), targets, threshold,
-                            temperature, pseudo_weight, consistency_weight, pos_weight,
-                            class_weight, detach_target, reduction, validate);
+  if (!inputs.strong.has_value()) return partial_label_loss_terms(inputs, validate);
+  const at::ScalarType dtype =
+      at::promote_types(inputs.weak.scalar_type(), inputs.strong->scalar_type());
+  const Tensor weak = inputs.weak.to(dtype);
+  const OptionalTensor strong = inputs.strong->to(dtype);
+  return partial_label_loss_terms(
+      {weak, strong, inputs.targets, inputs.pos_weight, inputs.class_weight, inputs.options},
+      validate);
 }
 
-template <at::DeviceType device>
-LossPair terms_autocast(const Tensor& logits_weak, const OptionalTensor& logits_strong,
-                        const Tensor& targets, double threshold, double temperature,
-                        double pseudo_weight, double consistency_weight,
-                        const OptionalTensor& pos_weight, const OptionalTensor& class_weight,
-                        bool detach_target, std::string_view reduction, bool validate) {
-  c10::impl::ExcludeDispatchKeyGuard guard(
-      c10::DispatchKeySet(at::autocast::get_autocast_dispatch_key_from_device_type(device)));
-  const Tensor weak = with_dtype_of(logits_weak, logits_strong);
-  return partial_label_loss_terms(weak, with_dtype_of(logits_strong, weak), targets, threshold,
-                                  temperature, pseudo_weight, consistency_weight, pos_weight,
-                                  class_weight, detach_target, reduction, validate);
-}
-
-Tensor masked_bce_composite(const Tensor& logits, const Tensor& targets,
-                            const OptionalTensor& pos_weight, const OptionalTensor& class_weight,
-                            std::string_view reduction, bool validate) {
-  return partial_label_loss(logits, std::nullopt, targets, 0.5, 1.0, 0.0, 0.0, pos_weight,
-                            class_weight, true, reduction, validate);
+const char* name_of(Reduction reduction) {
+  if (reduction == Reduction::kNone) return "none";
+  return reduction == Reduction::kMean ? "mean" : "sum";
 }
 
 }  // namespace
 
-Tensor partial_label_loss(const Tensor& logits_weak, const OptionalTensor& logits_strong,
-                          const Tensor& targets, double threshold, double temperature,
-                          double pseudo_weight, double consistency_weight,
-                          const OptionalTensor& pos_weight, const OptionalTensor& class_weight,
-                          bool detach_target, std::string_view reduction, bool validate) {
-  static const auto op = c10::Dispatcher::singleton()
-                             .findSchemaOrThrow("labelassemble::partial_label_loss", "")
-                             .typed<decltype(partial_label_loss)>();
-  return op.call(logits_weak, logits_strong, targets, threshold, temperature, pseudo_weight,
-                 consistency_weight, pos_weight, class_weight, detach_target, reduction, validate);
-}
-
-LossPair partial_label_loss_terms(const Tensor& logits_weak, const OptionalTensor& logits_strong,
-                                  const Tensor& targets, double threshold, double temperature,
-                                  double pseudo_weight, double consistency_weight,
-                                  const OptionalTensor& pos_weight,
-                                  const OptionalTensor& class_weight, bool detach_target,
-                                  std::string_view reduction, bool validate) {
+LossPair partial_label_loss_terms(const LossInputs& inputs, bool validate) {
   static const auto op = c10::Dispatcher::singleton()
                              .findSchemaOrThrow("labelassemble::partial_label_loss_terms", "")
-                             .typed<decltype(partial_label_loss_terms)>();
-  return op.call(logits_weak, logits_strong, targets, threshold, temperature, pseudo_weight,
-                 consistency_weight, pos_weight, class_weight, detach_target, reduction, validate);
+                             .typed<decltype(with_schema<partial_label_loss_terms>)>();
+  const auto& [weak, strong, targets, pos_weight, class_weight, options] = inputs;
+  return op.call(weak, strong, targets, options.threshold, options.temperature,
+                 options.pseudo_weight, options.consistency_weight, pos_weight, class_weight,
+                 options.detach_target, name_of(options.reduction), validate);
+}
+
+Tensor partial_label_loss(const LossInputs& inputs, bool validate) {
+  return std::get<0>(partial_label_loss_terms(inputs, validate));
 }
 
 Tensor masked_bce_with_logits(const Tensor& logits, const Tensor& targets,
                               const OptionalTensor& pos_weight, const OptionalTensor& class_weight,
                               std::string_view reduction, bool validate) {
-  static const auto op = c10::Dispatcher::singleton()
-                             .findSchemaOrThrow("labelassemble::masked_bce_with_logits", "")
-                             .typed<decltype(masked_bce_with_logits)>();
-  return op.call(logits, targets, pos_weight, class_weight, reduction, validate);
+  return with_schema<partial_label_loss>(logits, std::nullopt, targets, 0.5, 1.0, 0.0, 0.0,
+                                         pos_weight, class_weight, true, reduction, validate);
 }
 
+#define LOSS_PARAMETERS                                                                         \
+  "Tensor logits_weak, Tensor? logits_strong, Tensor targets, float threshold=0.5, float "      \
+  "temperature=4.0, float pseudo_weight=1.0, float consistency_weight=1.0, Tensor? "            \
+  "pos_weight=None, Tensor? class_weight=None, bool detach_target=True, str reduction='mean', " \
+  "bool validate=False"
+
+// partial_label_loss and masked_bce_with_logits are made of partial_label_loss_terms, so its
+// kernels, derivative and autocast rule are theirs.
 TORCH_LIBRARY_FRAGMENT(labelassemble, m) {
-  m.def(
-      "partial_label_loss(Tensor logits_weak, Tensor? logits_strong, Tensor targets, float "
-      "threshold=0.5, "
-      "float temperature=4.0, float pseudo_weight=1.0, float consistency_weight=1.0, Tensor? "
-      "pos_weight=None, "
-      "Tensor? class_weight=None, bool detach_target=True, str reduction='mean', bool "
-      "validate=False) -> Tensor");
-  m.def(
-      "partial_label_loss_terms(Tensor logits_weak, Tensor? logits_strong, Tensor targets, float "
-      "threshold=0.5, "
-      "float temperature=4.0, float pseudo_weight=1.0, float consistency_weight=1.0, Tensor? "
-      "pos_weight=None, "
-      "Tensor? class_weight=None, bool detach_target=True, str reduction='mean', bool "
-      "validate=False) "
-      "-> (Tensor, Tensor)");
+  m.def("partial_label_loss_terms(" LOSS_PARAMETERS ") -> (Tensor, Tensor)");
+  m.def("partial_label_loss(" LOSS_PARAMETERS ") -> Tensor", with_schema<partial_label_loss>);
   m.def(
       "masked_bce_with_logits(Tensor logits, Tensor targets, Tensor? pos_weight=None, Tensor? "
-      "class_weight=None, "
-      "str reduction='mean', bool validate=False) -> Tensor",
-      masked_bce_composite);
-  m.def(
-      "_partial_label_loss_forward(Tensor logits_weak, Tensor? logits_strong, Tensor targets, "
-      "Tensor? pos_weight, Tensor? class_weight, float threshold, float temperature, float "
-      "pseudo_weight, "
-      "float consistency_weight, int reduction, bool validate) -> (Tensor, Tensor)");
+      "class_weight=None, str reduction='mean', bool validate=False) -> Tensor",
+      masked_bce_with_logits);
   m.def(
       "_partial_label_loss_backward(Tensor grad, Tensor logits_weak, Tensor? logits_strong, Tensor "
-      "targets, "
-      "Tensor? pos_weight, Tensor? class_weight, Tensor terms, float threshold, float temperature, "
-      "float pseudo_weight, float consistency_weight, bool detach_target, int reduction, bool "
-      "need_weak, "
-      "bool need_strong) -> (Tensor, Tensor)");
-}
-
-TORCH_LIBRARY_IMPL(labelassemble, CompositeExplicitAutograd, m) {
-  m.impl("partial_label_loss", loss_below);
-  m.impl("partial_label_loss_terms", terms_below);
+      "targets, Tensor? pos_weight, Tensor? class_weight, Tensor terms, float[] options, bool "
+      "need_weak, bool need_strong) -> (Tensor, Tensor)");
 }
 
 TORCH_LIBRARY_IMPL(labelassemble, AutocastCPU, m) {
-  m.impl("partial_label_loss", loss_autocast<at::kCPU>);
-  m.impl("partial_label_loss_terms", terms_autocast<at::kCPU>);
+  m.impl("partial_label_loss_terms", with_schema<autocast<at::kCPU>>);
 }
 
 TORCH_LIBRARY_IMPL(labelassemble, AutocastCUDA, m) {
-  m.impl("partial_label_loss", loss_autocast<at::kCUDA>);
-  m.impl("partial_label_loss_terms", terms_autocast<at::kCUDA>);
+  m.impl("partial_label_loss_terms", with_schema<autocast<at::kCUDA>>);
 }
 
 TORCH_LIBRARY_IMPL(labelassemble, Meta, m) {
-  m.impl("_partial_label_loss_forward", loss_forward_op<meta_forward>);
-  m.impl("_partial_label_loss_backward", loss_backward_op<meta_backward>);
+  m.impl("partial_label_loss_terms", with_schema<meta_forward>);
+  m.impl("_partial_label_loss_backward", with_backward_schema<meta_backward>);
 }
 
 }  // namespace labelassemble

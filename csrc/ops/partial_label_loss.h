@@ -1,37 +1,51 @@
-// The loss of Label-Assemble on partial labels, as a C++ function and as torch.ops.labelassemble
-// ops.
+// The loss of Label-Assemble on partial labels, as C++ functions and as torch.ops.labelassemble
+// ops. Every function takes LossInputs; with_schema gives it the parameters of the op's schema.
 #pragma once
 
 #include <ATen/core/Tensor.h>
 
+#include <array>
 #include <optional>
 #include <string_view>
 #include <tuple>
 
+#include "ops/element_of.h"
+#include "ops/loss_options.h"
+
 namespace labelassemble {
 
-// total = mean over known of bce + pseudo_weight * mean over unknown of pseudo
-//       + consistency_weight * mean over unknown of consistency          (arXiv 2109.12265,
-//       section 2.2)
 // logits [B, C, *spatial]; targets of their shape, floating with NaN or integer with -1 for
-// unknown; pos_weight and class_weight [C]. The result is a scalar ("none": the logits' shape), in
-// float for half-precision logits, else in the logits' dtype.
-at::Tensor partial_label_loss(const at::Tensor& logits_weak,
-                              const std::optional<at::Tensor>& logits_strong,
-                              const at::Tensor& targets, double threshold, double temperature,
-                              double pseudo_weight, double consistency_weight,
-                              const std::optional<at::Tensor>& pos_weight,
-                              const std::optional<at::Tensor>& class_weight, bool detach_target,
-                              std::string_view reduction, bool validate);
+// unknown; pos_weight and class_weight [C].
+struct LossInputs {
+  const at::Tensor& weak;
+  const std::optional<at::Tensor>& strong;
+  const at::Tensor& targets;
+  const std::optional<at::Tensor>& pos_weight;
+  const std::optional<at::Tensor>& class_weight;
+  LossOptions options;
 
-// The same, and float64 [5] without gradient: bce, pseudo and consistency (reduced as the total,
-// without their weights), the known and the unknown entries' number. Not for reduction "none".
-std::tuple<at::Tensor, at::Tensor> partial_label_loss_terms(
-    const at::Tensor& logits_weak, const std::optional<at::Tensor>& logits_strong,
-    const at::Tensor& targets, double threshold, double temperature, double pseudo_weight,
-    double consistency_weight, const std::optional<at::Tensor>& pos_weight,
-    const std::optional<at::Tensor>& class_weight, bool detach_target, std::string_view reduction,
-    bool validate);
+  // A strong view whose term has no weight is not read.
+  bool reads_strong() const { return strong.has_value() && options.consistency_weight != 0; }
+  bool per_entry() const { return options.reduction == Reduction::kNone; }
+  at::ScalarType accumulation() const { return accumulation_type(weak.scalar_type()); }
+};
+
+// Two tensors: loss and terms, or the gradients of both views.
+using LossPair = std::tuple<at::Tensor, at::Tensor>;
+
+// The loss, and float64 [5] without gradient: bce, pseudo and consistency (reduced as the total,
+// without their weights; with reduction none their sums), the number of known and of unknown
+// entries.
+//
+// total = mean over known of bce + pseudo_weight * mean over unknown of pseudo
+//       + consistency_weight * mean over unknown of consistency    (arXiv 2109.12265, section 2.2)
+//
+// The loss is a scalar (reduction none: the logits' shape), in float for half-precision logits,
+// else in the logits' dtype. `validate` raises where a known target lies outside [0, 1].
+LossPair partial_label_loss_terms(const LossInputs& inputs, bool validate);
+
+// The loss alone.
+at::Tensor partial_label_loss(const LossInputs& inputs, bool validate);
 
 // The loss of the known entries alone: binary_cross_entropy_with_logits for targets with unknowns.
 at::Tensor masked_bce_with_logits(const at::Tensor& logits, const at::Tensor& targets,
@@ -39,19 +53,55 @@ at::Tensor masked_bce_with_logits(const at::Tensor& logits, const at::Tensor& ta
                                   const std::optional<at::Tensor>& class_weight,
                                   std::string_view reduction, bool validate);
 
-enum class Reduction : std::int64_t { kNone = 0, kMean = 1, kSum = 2 };
+Reduction parse_reduction(std::string_view reduction);
 
-// The options as every device's kernels get them.
-struct LossOptions {
-  double threshold;
-  double temperature;
-  double pseudo_weight;
-  double consistency_weight;
-  bool detach_target;
-  Reduction reduction;
+template <auto* function>
+auto with_schema(const at::Tensor& logits_weak, const std::optional<at::Tensor>& logits_strong,
+                 const at::Tensor& targets, double threshold, double temperature,
+                 double pseudo_weight, double consistency_weight,
+                 const std::optional<at::Tensor>& pos_weight,
+                 const std::optional<at::Tensor>& class_weight, bool detach_target,
+                 std::string_view reduction, bool validate) {
+  const LossOptions options{threshold,          temperature,   pseudo_weight,
+                            consistency_weight, detach_target, parse_reduction(reduction)};
+  return function({logits_weak, logits_strong, targets, pos_weight, class_weight, options},
+                  validate);
+}
+
+// What the backward reads beside the inputs of the forward.
+struct LossGradients {
+  const at::Tensor& grad;
+  const at::Tensor& terms;  // of the forward
+  bool need_weak;
+  bool need_strong;
 };
 
-// The dtype of sums and of the loss: float for half-precision logits.
-at::ScalarType accumulation_type(at::ScalarType logits);
+// Options as the numbers that the backward's schema and autograd's context hold.
+using LossNumbers = std::array<double, 6>;
+LossNumbers to_numbers(const LossOptions& options);
+LossOptions from_numbers(at::ArrayRef<double> numbers);
+
+template <LossPair (*function)(const LossInputs&, const LossGradients&)>
+LossPair with_backward_schema(const at::Tensor& grad, const at::Tensor& logits_weak,
+                              const std::optional<at::Tensor>& logits_strong,
+                              const at::Tensor& targets,
+                              const std::optional<at::Tensor>& pos_weight,
+                              const std::optional<at::Tensor>& class_weight,
+                              const at::Tensor& terms, at::ArrayRef<double> options, bool need_weak,
+                              bool need_strong) {
+  return function(
+      {logits_weak, logits_strong, targets, pos_weight, class_weight, from_numbers(options)},
+      {grad, terms, need_weak, need_strong});
+}
+
+// Both are called by every device's kernels.
+void check_loss_inputs(const LossInputs& inputs);
+void check_loss_gradients(const LossInputs& inputs, const LossGradients& gradients);
+
+// Raises where a known target lies outside [0, 1]. Waits for the device.
+void check_target_values(const at::Tensor& targets);
+
+// [C] as a view that goes along with [B, C, *spatial].
+at::Tensor along_classes(const at::Tensor& vector, const at::Tensor& logits);
 
 }  // namespace labelassemble

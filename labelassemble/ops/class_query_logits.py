@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from labelassemble._extension import NATIVE, native_door, warn_of_fallback
+from labelassemble._extension import implementation
 
 
 def reference(
@@ -39,10 +39,4 @@ def class_query_logits(
     Raises:
         RuntimeError: if the shapes do not fit.
     """
-    if not NATIVE:
-        warn_of_fallback()
-        return reference(features, queries, weight, bias)
-    logits: Tensor = (native_door() or torch.ops.labelassemble).class_query_logits(
-        features, queries, weight, bias
-    )
-    return logits
+    return implementation("class_query_logits", reference)(features, queries, weight, bias)

@@ -9,11 +9,11 @@ from torch import Tensor
 from labelassemble.errors import LabelAssembleError
 
 from .excluded import excluded
-from .masked_bce_with_logits import masked_bce_with_logits
 from .partial_label_loss import (
     LossTerms,
     OpOptions,
     known_mask,
+    masked_bce_with_logits,
     partial_label_loss,
     partial_label_loss_terms,
 )
@@ -162,7 +162,7 @@ def _unknown_sums(
         silenced(logits_weak, silent),
         None if strong is None else silenced(strong, silent),
         torch.full_like(logits_weak, torch.nan),
-        **options._asdict(),
+        options,
         reduction="sum",
     )
     if absent is None:

@@ -1,4 +1,8 @@
-"""The loss of Label-Assemble on partial labels: reference in plain torch, and the fused op."""
+"""The loss of Label-Assemble on partial labels: reference in plain torch, and what calls the fused op.
+
+The op is `partial_label_loss_terms`; the loss alone is its first result, and masked binary cross-entropy is that
+without the strong view and without pseudo-labels.
+"""
 
 from typing import Literal, NamedTuple
 
@@ -6,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from labelassemble._extension import NATIVE, native_door, warn_of_fallback
+from labelassemble._extension import implementation
 
 from .sharpen import sharpen
 
@@ -23,6 +27,9 @@ class OpOptions(NamedTuple):
     pos_weight: Tensor | None = None  # [C]
     class_weight: Tensor | None = None  # [C]
     detach_target: bool = True
+
+
+DEFAULTS = OpOptions()
 
 
 class LossTerms(NamedTuple):
@@ -60,7 +67,6 @@ def reference(
     logits_weak: Tensor,  # [B, C, *spatial]
     logits_strong: Tensor | None,  # [B, C, *spatial]
     targets: Tensor,  # [B, C, *spatial]
-    *,
     threshold: float = 0.5,
     temperature: float = 4.0,
     pseudo_weight: float = 1.0,
@@ -73,8 +79,8 @@ def reference(
 ) -> tuple[Tensor, Tensor]:
     """Return the loss and its five terms by plain torch functions: what the op is tested against.
 
-    Twice differentiable, on every device of torch's. Arguments as `partial_label_loss`; the second result is
-    float64 [5]: bce, pseudo, consistency, known, unknown, without gradient.
+    Twice differentiable, on every device of torch's. Arguments as `partial_label_loss`, in the order of the op's
+    schema; the second result is float64 [5]: bce, pseudo, consistency, known, unknown, without gradient.
     """
     if targets.shape != logits_weak.shape:
         raise RuntimeError(
@@ -159,24 +165,8 @@ def partial_label_loss(
     Raises:
         RuntimeError: if shapes, dtypes, devices or options do not fit, or on a second derivative.
     """
-    if not NATIVE:
-        warn_of_fallback()
-        return reference(
-            logits_weak,
-            logits_strong,
-            targets,
-            threshold=threshold,
-            temperature=temperature,
-            pseudo_weight=pseudo_weight,
-            consistency_weight=consistency_weight,
-            pos_weight=pos_weight,
-            class_weight=class_weight,
-            detach_target=detach_target,
-            reduction=reduction,
-            validate=validate,
-        )[0]
-    function = (native_door() or torch.ops.labelassemble).partial_label_loss
-    loss: Tensor = function(
+    # The options go one by one: making an OpOptions of them takes 8% of a small call.
+    loss, _ = implementation("partial_label_loss_terms", reference)(
         logits_weak,
         logits_strong,
         targets,
@@ -197,49 +187,50 @@ def partial_label_loss_terms(
     logits_weak: Tensor,  # [B, C, *spatial]
     logits_strong: Tensor | None,  # [B, C, *spatial]
     targets: Tensor,  # [B, C, *spatial]
+    options: OpOptions = DEFAULTS,
     *,
-    threshold: float = 0.5,
-    temperature: float = 4.0,
-    pseudo_weight: float = 1.0,
-    consistency_weight: float = 1.0,
-    pos_weight: Tensor | None = None,  # [C]
-    class_weight: Tensor | None = None,  # [C]
-    detach_target: bool = True,
-    reduction: Literal["mean", "sum"] = "mean",
+    reduction: Reduction = "mean",
     validate: bool = False,
 ) -> LossTerms:
-    """Return the loss as `partial_label_loss`, and from the same pass the terms and counts it is made of."""
-    if not NATIVE:
-        warn_of_fallback()
-        total, terms = reference(
-            logits_weak,
-            logits_strong,
-            targets,
-            threshold=threshold,
-            temperature=temperature,
-            pseudo_weight=pseudo_weight,
-            consistency_weight=consistency_weight,
-            pos_weight=pos_weight,
-            class_weight=class_weight,
-            detach_target=detach_target,
-            reduction=reduction,
-            validate=validate,
-        )
-    else:
-        function = (native_door() or torch.ops.labelassemble).partial_label_loss_terms
-        total, terms = function(
-            logits_weak,
-            logits_strong,
-            targets,
-            threshold,
-            temperature,
-            pseudo_weight,
-            consistency_weight,
-            pos_weight,
-            class_weight,
-            detach_target,
-            reduction,
-            validate,
-        )
-    bce, pseudo, consistency, known, unknown = terms.unbind()
-    return LossTerms(total, bce, pseudo, consistency, known, unknown)
+    """Return the loss as `partial_label_loss`, and from the same pass the terms and counts it is made of.
+
+    With reduction "none" the terms are sums.
+    """
+    total, terms = implementation("partial_label_loss_terms", reference)(
+        logits_weak, logits_strong, targets, *options, reduction, validate
+    )
+    return LossTerms(total, *terms.unbind())
+
+
+def masked_bce_with_logits(
+    logits: Tensor,  # [B, C, *spatial]
+    targets: Tensor,  # [B, C, *spatial]
+    *,
+    pos_weight: Tensor | None = None,  # [C]
+    class_weight: Tensor | None = None,  # [C]
+    reduction: Reduction = "mean",
+    validate: bool = False,
+) -> Tensor:
+    """Return the binary cross-entropy of the known targets; unknown ones have no part in value or gradient.
+
+    -(w+ y log a + (1 - y) log(1 - a)), a = sigmoid(logits), as torch's binary_cross_entropy_with_logits and
+    finite at infinite logits wherever the mathematics is.
+
+    Args:
+        logits: float32, float64, float16 or bfloat16.
+        targets: labels of the same shape; floating: [0, 1], NaN is unknown; integer or bool: -1 is unknown.
+        pos_weight: weight of the positive part, by class.
+        class_weight: weight of the class; the mean divides by the count all the same.
+        reduction: "mean" over known entries (0 where there is none), "sum", or "none" for the entries.
+        validate: raise where a known target lies outside [0, 1]; costs a pass over the targets.
+
+    Returns:
+        The loss, a scalar or [B, C, *spatial], in float32 for half-precision logits, else in their dtype.
+
+    Raises:
+        RuntimeError: if shapes, dtypes, devices or options do not fit, or on a second derivative.
+    """
+    loss, _ = implementation("partial_label_loss_terms", reference)(
+        logits, None, targets, 0.5, 1.0, 0.0, 0.0, pos_weight, class_weight, True, reduction, validate
+    )
+    return loss

@@ -1,10 +1,9 @@
 """Logits of class queries from a feature map: ReLU, global average pooling and queries together."""
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from labelassemble._extension import NATIVE, native_door, warn_of_fallback
+from labelassemble._extension import implementation
 
 from .class_query_logits import reference as class_query_reference
 
@@ -39,9 +38,4 @@ def pooled_class_query_logits(
     Raises:
         RuntimeError: if the shapes do not fit.
     """
-    if not NATIVE:
-        warn_of_fallback()
-        return reference(feature_map, queries, weight, bias)
-    function = (native_door() or torch.ops.labelassemble).pooled_class_query_logits
-    logits: Tensor = function(feature_map, queries, weight, bias)
-    return logits
+    return implementation("pooled_class_query_logits", reference)(feature_map, queries, weight, bias)

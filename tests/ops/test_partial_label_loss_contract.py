@@ -107,9 +107,21 @@ def test_errors(change: dict[str, object], message: str) -> None:
         partial_label_loss(**arguments)  # type: ignore[arg-type]
 
 
-def test_terms_of_entries_are_refused() -> None:
-    with pytest.raises(RuntimeError, match="reduction must be mean or sum, got none"):
-        torch.ops.labelassemble.partial_label_loss_terms(weak, None, targets, reduction="none")
+def test_terms_of_entries_are_sums() -> None:
+    tensors = batch(False)
+    op = torch.ops.labelassemble.partial_label_loss_terms
+    entries, terms = op(*tensors, reduction="none")
+    assert torch.equal(entries, partial_label_loss(*tensors, reduction="none"))
+    torch.testing.assert_close(terms, op(*tensors, reduction="sum")[1])
+
+
+def test_the_private_backward_checks_its_arguments() -> None:
+    backward = torch.ops.labelassemble._partial_label_loss_backward
+    rest = (weak, None, targets, None, None, torch.zeros(5).double())
+    with pytest.raises(RuntimeError, match="options must be 6 numbers, got 2"):
+        backward(torch.ones(()), *rest, [0.5, 4.0], True, False)
+    with pytest.raises(RuntimeError, match="grad must be Float, got Double"):
+        backward(torch.ones(()).double(), *rest, [0.5, 4.0, 1.0, 1.0, 1.0, 1.0], True, False)
 
 
 @pytest.mark.parametrize("value", [-0.25, 1.5, float("inf")])

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from labelassemble.functional import masked_bce_with_logits, partial_label_loss, partial_label_loss_terms
-from labelassemble.ops.partial_label_loss import reference
+from labelassemble.ops.partial_label_loss import OpOptions, reference
 
 INF, NAN = float("inf"), float("nan")
 DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
@@ -158,7 +158,7 @@ def test_weights_of_zero_skip_their_term_whatever_is_in_it() -> None:
     weak[:, 1] = NAN
     loss = partial_label_loss(weak, strong, targets, pseudo_weight=0.0, consistency_weight=0.0)
     assert loss.item() == pytest.approx(math.log(2))
-    terms = partial_label_loss_terms(torch.zeros(2, 2), strong, targets, consistency_weight=0.0)
+    terms = partial_label_loss_terms(torch.zeros(2, 2), strong, targets, OpOptions(consistency_weight=0.0))
     assert terms.consistency == 0
     assert terms.pseudo > 0
 

@@ -1,4 +1,4 @@
-"""partial_label_loss in TorchScript, torch.export and torch.compile, through both doors, and in training."""
+"""partial_label_loss in TorchScript, torch.export and torch.compile, by binding and by dispatcher, and in training."""
 
 import itertools
 import os
@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from labelassemble import _extension
+from labelassemble import _C, _extension
 from labelassemble.functional import partial_label_loss
 from labelassemble.head import ClassQueryHead
 from labelassemble.loss import PartialLabelLoss
@@ -61,13 +61,18 @@ def test_inductor_compiles_a_step_in_one_graph() -> None:
     torch.testing.assert_close(got, layer.weight.grad)
 
 
-def test_both_doors_give_the_same() -> None:
+def test_binding_and_dispatcher_give_the_same() -> None:
     weak, strong, targets = batch()
     arguments = (weak, strong, targets, 0.4, 3.0, 0.5, 2.0, None, None, False, "sum", False)
-    door = _extension.native_door()
-    assert torch.equal(
-        door.partial_label_loss(*arguments), torch.ops.labelassemble.partial_label_loss(*arguments)
-    )
+    dispatcher = torch.ops.labelassemble
+    assert _extension.implementation("partial_label_loss_terms", reference) is _C.partial_label_loss_terms
+    assert torch.equal(_C.partial_label_loss(*arguments), dispatcher.partial_label_loss(*arguments))
+    for bound, dispatched in zip(
+        _C.partial_label_loss_terms(*arguments), dispatcher.partial_label_loss_terms(*arguments), strict=True
+    ):
+        assert torch.equal(bound, dispatched)
+    known = (weak, targets, None, torch.full((5,), 2.0), "mean", False)
+    assert torch.equal(_C.masked_bce_with_logits(*known), dispatcher.masked_bce_with_logits(*known))
 
 
 def test_training_with_op_and_reference_gives_the_same_losses() -> None:
@@ -95,7 +100,7 @@ def test_training_with_op_and_reference_gives_the_same_losses() -> None:
 
 CHECK = """
 import torch
-from labelassemble import _extension
+from labelassemble import _C, _extension
 from labelassemble.ops.partial_label_loss import partial_label_loss, reference
 torch.manual_seed(0)
 weak, strong = torch.randn(40, 7, requires_grad=True), torch.randn(40, 7, requires_grad=True)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from labelassemble.functional import partial_label_loss, partial_label_loss_terms
-from labelassemble.ops.partial_label_loss import reference
+from labelassemble.ops.partial_label_loss import OpOptions, reference
 
 SHAPES = [(1, 1), (3, 5), (16, 15), (0, 4), (4, 1), (2, 3, 7), (2, 4, 9, 11), (1, 2, 3, 5, 7), (700, 33)]
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 2e-5, torch.bfloat16: 2e-5, torch.float16: 2e-5}
@@ -34,10 +34,10 @@ def agree(weak: Tensor, strong: Tensor | None, targets: Tensor, **options: objec
     expected, terms = reference(exact[0], exact[1] if strong is not None else None, double_targets, **options)  # type: ignore[arg-type]
     tolerance = TOLERANCE[weak.dtype]
     torch.testing.assert_close(loss.double(), expected, rtol=tolerance, atol=tolerance)
-    if options.get("reduction") != "none":
-        got = partial_label_loss_terms(weak, strong, targets, **options)  # type: ignore[arg-type]
-        torch.testing.assert_close(torch.stack(got[1:]), terms, rtol=tolerance, atol=tolerance)
-        assert torch.equal(got.total, loss)
+    reduction = options.pop("reduction", "mean")
+    got = partial_label_loss_terms(weak, strong, targets, OpOptions(**options), reduction=reduction)  # type: ignore[arg-type]
+    torch.testing.assert_close(torch.stack(got[1:]), terms, rtol=tolerance, atol=tolerance)
+    assert torch.equal(got.total, loss)
     incoming = torch.linspace(0.5, 2, loss.numel()).view(loss.shape)
     gradients = torch.autograd.grad(loss, inputs, incoming.to(loss.dtype), allow_unused=True)
     wanted = torch.autograd.grad(expected, exact, incoming.double(), allow_unused=True)

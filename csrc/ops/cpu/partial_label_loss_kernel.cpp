@@ -7,7 +7,7 @@
 #include <array>
 
 #include "ops/cpu/entry_loop.h"
-#include "ops/partial_label_loss_passes.h"
+#include "ops/partial_label_loss.h"
 
 namespace labelassemble::cpu {
 namespace {
@@ -112,19 +112,19 @@ LossSums forward_sums(const LossInputs& inputs, const Tensor& entries) {
 }
 
 LossPair forward(const LossInputs& inputs, bool validate) {
+  check_loss_inputs(inputs);
   if (validate) check_target_values(inputs.targets);
   const at::ScalarType type = inputs.accumulation();
-  const auto [threshold, temperature, pseudo_weight, consistency_weight, detach, reduction] =
-      inputs.options;
+  const LossOptions& options = inputs.options;
   Tensor entries;
   if (inputs.per_entry()) entries = at::empty_like(inputs.weak, type);
   LossSums sums = type == at::kDouble ? forward_sums<double>(inputs, entries)
                                       : forward_sums<float>(inputs, entries);
   const auto known = static_cast<double>(sums.known);
   const auto unknown = static_cast<double>(inputs.weak.numel() - sums.known);
-  const bool mean = reduction == Reduction::kMean;
+  const bool mean = options.reduction == Reduction::kMean;
   const double bce = mean && known > 0 ? sums.bce / known : sums.bce;
-  if (pseudo_weight == 0) sums.pseudo = 0;  // skipped, as where no strong view is read
+  if (options.pseudo_weight == 0) sums.pseudo = 0;  // skipped, as where no strong view is read
   const double pseudo = mean && unknown > 0 ? sums.pseudo / unknown : sums.pseudo;
   const double consistency = mean && unknown > 0 ? sums.consistency / unknown : sums.consistency;
   Tensor terms = at::empty({5}, inputs.weak.options().dtype(at::kDouble));
@@ -132,7 +132,8 @@ LossPair forward(const LossInputs& inputs, bool validate) {
   std::copy(values.begin(), values.end(), terms.mutable_data_ptr<double>());
   if (entries.defined()) return {entries, terms};
   Tensor loss = at::empty({}, inputs.weak.options().dtype(type));
-  const double total = bce + pseudo_weight * pseudo + consistency_weight * consistency;
+  const double total =
+      bce + options.pseudo_weight * pseudo + options.consistency_weight * consistency;
   if (type == at::kDouble) {
     *loss.mutable_data_ptr<double>() = total;
   } else {
@@ -142,16 +143,17 @@ LossPair forward(const LossInputs& inputs, bool validate) {
 }
 
 template <typename T>
-void backward_into(const LossInputs& inputs, const Tensor& grad, const Tensor& terms,
+void backward_into(const LossInputs& inputs, const LossGradients& gradients,
                    const Tensor& grad_weak, const Tensor& grad_strong) {
   const auto& [weak, strong, targets, pos_weight, class_weight, options] = inputs;
-  const double target_slope = options.detach_target ? 0 : 1 - 1 / options.temperature;
+  const double target_slope = options.target_slope();
   Terms which = terms_of(inputs);
   // The strong view matters to its own gradient and, through the target, to the weak one's.
   if (which == Terms::kAll && target_slope == 0 && !grad_strong.defined()) which = Terms::kWeak;
   const bool per_entry = inputs.per_entry();
   const bool weighted = per_entry || pos_weight.has_value() || class_weight.has_value();
-  const double* numbers = terms.const_data_ptr<double>();
+  const Tensor& grad = gradients.grad;
+  const double* numbers = gradients.terms.const_data_ptr<double>();
   const bool mean = options.reduction == Reduction::kMean;
   const double incoming = per_entry ? 1 : static_cast<double>(*grad.const_data_ptr<T>());
   const double known = !mean ? incoming : numbers[3] > 0 ? incoming / numbers[3] : 0;
@@ -222,21 +224,21 @@ void backward_into(const LossInputs& inputs, const Tensor& grad, const Tensor& t
   loop.run(weak.numel(), body);
 }
 
-LossPair backward(const LossInputs& inputs, const Tensor& grad, const Tensor& terms, bool need_weak,
-                  bool need_strong) {
-  const Tensor grad_weak = need_weak ? at::empty_like(inputs.weak) : Tensor();
-  const Tensor grad_strong = need_strong ? at::empty_like(*inputs.strong) : Tensor();
+LossPair backward(const LossInputs& inputs, const LossGradients& gradients) {
+  check_loss_gradients(inputs, gradients);
+  const Tensor grad_weak = gradients.need_weak ? at::empty_like(inputs.weak) : Tensor();
+  const Tensor grad_strong = gradients.need_strong ? at::empty_like(*inputs.strong) : Tensor();
   inputs.accumulation() == at::kDouble
-      ? backward_into<double>(inputs, grad, terms, grad_weak, grad_strong)
-      : backward_into<float>(inputs, grad, terms, grad_weak, grad_strong);
+      ? backward_into<double>(inputs, gradients, grad_weak, grad_strong)
+      : backward_into<float>(inputs, gradients, grad_weak, grad_strong);
   return {grad_weak, grad_strong};
 }
 
 }  // namespace
 
 TORCH_LIBRARY_IMPL(labelassemble, CPU, m) {
-  m.impl("_partial_label_loss_forward", loss_forward_op<forward>);
-  m.impl("_partial_label_loss_backward", loss_backward_op<backward>);
+  m.impl("partial_label_loss_terms", with_schema<forward>);
+  m.impl("_partial_label_loss_backward", with_backward_schema<backward>);
 }
 
 }  // namespace labelassemble::cpu

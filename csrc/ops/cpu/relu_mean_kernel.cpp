@@ -4,7 +4,6 @@
 
 #include "ops/class_query_logits.h"
 #include "ops/cpu/entry_loop.h"
-#include "ops/partial_label_loss.h"
 
 namespace labelassemble::cpu {
 namespace {

@@ -6,6 +6,7 @@
 #include <cstdint>
 
 #include "ops/element.h"
+#include "ops/loss_options.h"
 
 namespace labelassemble::cuda {
 
@@ -27,8 +28,6 @@ struct Entries {
   bool flat = false;
 };
 
-enum class LossReduction { kNone, kMean, kSum };
-
 struct LossArguments {
   Entries entries;
   bool in_double = false;  // accumulate, and compute, in double
@@ -37,11 +36,8 @@ struct LossArguments {
   Operand targets;
   Operand pos_weight;
   Operand class_weight;
-  double threshold = 0;
-  double inverse_temperature = 0;
-  double pseudo_weight = 0;
-  double consistency_weight = 0;
-  LossReduction reduction = LossReduction::kMean;
+  LossOptions options;
+  double inverse_temperature = 0;  // divided once, not once a thread
 };
 
 struct LossForward {

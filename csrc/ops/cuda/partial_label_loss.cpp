@@ -1,5 +1,7 @@
 // partial_label_loss on CUDA: checks, memory and launch; the kernels are in
 // partial_label_loss_kernel.cu.
+#include "ops/partial_label_loss.h"
+
 #include <ATen/ATen.h>
 #include <c10/cuda/CUDAException.h>
 #include <c10/cuda/CUDAGuard.h>
@@ -7,7 +9,6 @@
 #include <torch/library.h>
 
 #include "ops/cuda/operands.h"
-#include "ops/partial_label_loss_passes.h"
 
 namespace labelassemble::cuda {
 namespace {
@@ -34,16 +35,12 @@ void finish(LossArguments& arguments, const Entries& entries, const LossOptions&
   arguments.entries.flat = entries.flat && (same || wide) && arguments.pos_weight.data == nullptr &&
                            arguments.class_weight.data == nullptr;
   arguments.in_double = arguments.weak.element == Element::kDouble;
-  arguments.threshold = options.threshold;
+  arguments.options = options;
   arguments.inverse_temperature = 1 / options.temperature;
-  arguments.pseudo_weight = options.pseudo_weight;
-  arguments.consistency_weight = options.consistency_weight;
-  arguments.reduction = options.reduction == Reduction::kMean  ? LossReduction::kMean
-                        : options.reduction == Reduction::kSum ? LossReduction::kSum
-                                                               : LossReduction::kNone;
 }
 
 LossPair forward(const LossInputs& inputs, bool validate) {
+  check_loss_inputs(inputs);
   const c10::cuda::CUDAGuard guard(inputs.weak.device());
   if (validate) check_target_values(inputs.targets);  // the one place that waits for the device
   const auto type = inputs.weak.options().dtype(inputs.accumulation());
@@ -67,8 +64,9 @@ LossPair forward(const LossInputs& inputs, bool validate) {
   return {loss, terms};
 }
 
-LossPair backward(const LossInputs& inputs, const Tensor& grad, const Tensor& terms, bool need_weak,
-                  bool need_strong) {
+LossPair backward(const LossInputs& inputs, const LossGradients& gradients) {
+  check_loss_gradients(inputs, gradients);
+  const auto& [grad, terms, need_weak, need_strong] = gradients;
   const c10::cuda::CUDAGuard guard(inputs.weak.device());
   const Tensor grad_weak = need_weak ? at::empty_like(inputs.weak) : Tensor();
   const Tensor grad_strong = need_strong ? at::empty_like(*inputs.strong) : Tensor();
@@ -84,7 +82,7 @@ LossPair backward(const LossInputs& inputs, const Tensor& grad, const Tensor& te
     launch.grad.element = element_of(grad);
   }
   finish(launch.arguments, operands.lay_out(), inputs.options);
-  launch.target_slope = inputs.options.detach_target ? 0 : 1 - 1 / inputs.options.temperature;
+  launch.target_slope = inputs.options.target_slope();
   launch.terms = terms.const_data_ptr<double>();
   C10_CUDA_CHECK(launch_loss_backward(launch, c10::cuda::getCurrentCUDAStream()));
   return {grad_weak, grad_strong};
@@ -93,8 +91,8 @@ LossPair backward(const LossInputs& inputs, const Tensor& grad, const Tensor& te
 }  // namespace
 
 TORCH_LIBRARY_IMPL(labelassemble, CUDA, m) {
-  m.impl("_partial_label_loss_forward", loss_forward_op<forward>);
-  m.impl("_partial_label_loss_backward", loss_backward_op<backward>);
+  m.impl("partial_label_loss_terms", with_schema<forward>);
+  m.impl("_partial_label_loss_backward", with_backward_schema<backward>);
 }
 
 }  // namespace labelassemble::cuda

@@ -37,11 +37,11 @@ struct Options {
 
   __device__ explicit Options(const LossArguments& arguments)
       : strong(arguments.strong.data != nullptr),
-        unknown(arguments.pseudo_weight != 0 || strong),
-        threshold(static_cast<T>(arguments.threshold)),
+        unknown(arguments.options.pseudo_weight != 0 || strong),
+        threshold(static_cast<T>(arguments.options.threshold)),
         inverse_temperature(static_cast<T>(arguments.inverse_temperature)),
-        pseudo_weight(static_cast<T>(arguments.pseudo_weight)),
-        consistency_weight(static_cast<T>(arguments.consistency_weight)) {}
+        pseudo_weight(static_cast<T>(arguments.options.pseudo_weight)),
+        consistency_weight(static_cast<T>(arguments.options.consistency_weight)) {}
 };
 
 // What an entry is computed of; zs is 0 where there is no strong view.

@@ -79,8 +79,9 @@ template <typename T>
 __device__ void write_result(const LossForward& forward, Sums sums) {
   const LossArguments& arguments = forward.arguments;
   const double unknown = static_cast<double>(arguments.entries.total) - sums.known;
-  if (arguments.pseudo_weight == 0) sums.pseudo = 0;  // skipped, as where no strong view is read
-  if (arguments.reduction == LossReduction::kMean) {
+  if (arguments.options.pseudo_weight == 0)
+    sums.pseudo = 0;  // skipped, as where no strong view is read
+  if (arguments.options.reduction == Reduction::kMean) {
     sums.bce /= sums.known > 0 ? sums.known : 1;
     sums.pseudo /= unknown > 0 ? unknown : 1;
     sums.consistency /= unknown > 0 ? unknown : 1;
@@ -91,8 +92,8 @@ __device__ void write_result(const LossForward& forward, Sums sums) {
   forward.terms[3] = sums.known;
   forward.terms[4] = unknown;
   if (forward.loss != nullptr) {
-    const double total = sums.bce + arguments.pseudo_weight * sums.pseudo +
-                         arguments.consistency_weight * sums.consistency;
+    const double total = sums.bce + arguments.options.pseudo_weight * sums.pseudo +
+                         arguments.options.consistency_weight * sums.consistency;
     *static_cast<T*>(forward.loss) = static_cast<T>(total);
   }
 }
@@ -130,16 +131,16 @@ __global__ void __launch_bounds__(kThreads)
   const LossArguments& arguments = backward.arguments;
   const Options<T> options(arguments);
   const std::int64_t total = arguments.entries.total;
-  const bool per_entry = arguments.reduction == LossReduction::kNone;
-  const bool mean = arguments.reduction == LossReduction::kMean;
+  const bool per_entry = arguments.options.reduction == Reduction::kNone;
+  const bool mean = arguments.options.reduction == Reduction::kMean;
   const double incoming = per_entry ? 1 : load<T>(backward.grad.data, backward.grad.element);
   const double of_known =
       mean ? (backward.terms[3] > 0 ? incoming / backward.terms[3] : 0) : incoming;
   const double of_unknown =
       mean ? (backward.terms[4] > 0 ? incoming / backward.terms[4] : 0) : incoming;
   const Scales<T> scales{static_cast<T>(of_known),
-                         static_cast<T>(arguments.pseudo_weight * of_unknown),
-                         static_cast<T>(arguments.consistency_weight * of_unknown),
+                         static_cast<T>(arguments.options.pseudo_weight * of_unknown),
+                         static_cast<T>(arguments.options.consistency_weight * of_unknown),
                          static_cast<T>(backward.target_slope)};
   const std::int64_t stride = static_cast<std::int64_t>(gridDim.x) * kThreads;
   const std::int64_t thread = static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x;
