@@ -1,6 +1,7 @@
 # make demo    sets everything up in .venv and runs the main job
 # make test    sets everything up and runs the tests
 # make lint    ruff, mypy, clang-format
+# make docs    builds the site of the documentation into docs/_build; a warning is an error
 # make cuda-objects   compiles the CUDA sources, without a GPU
 # make clean   removes what these made
 #
@@ -9,12 +10,12 @@
 
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
-EXTRAS ?= demo,fast,test,lint
+EXTRAS ?= demo,docs,fast,test,lint
 VENV := .venv
 BIN := $(VENV)/bin
 NATIVE := CMakeLists.txt $(shell find cmake csrc -type f)
 
-.PHONY: demo test lint format cuda-objects setup clean check-tools
+.PHONY: demo test lint format docs cuda-objects setup clean check-tools
 
 demo: setup
 	$(BIN)/labelassemble demo --output runs/demo --overwrite
@@ -32,6 +33,10 @@ format: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	$(BIN)/clang-format -i $(shell find csrc tests -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh')
+
+docs: setup
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet -b html docs docs/_build
+	@echo "Documentation: docs/_build/index.html"
 
 # The CUDA sources compiled for every architecture, nothing linked: needs nvcc, no GPU and no CUDA torch.
 cuda-objects: setup
@@ -67,4 +72,4 @@ $(VENV)/.installed: $(VENV)/.dependencies $(NATIVE) pyproject.toml
 	@touch $@
 
 clean:
-	rm -rf $(VENV) build dist
+	rm -rf $(VENV) build dist docs/_build docs/_generated

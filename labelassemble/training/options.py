@@ -6,7 +6,12 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 
 
 class PlateauOptions(BaseModel):
-    """The learning rate is multiplied by `factor` after `patience` epochs without a lower validation loss."""
+    """When the learning rate falls.
+
+    Attributes:
+        factor: what it is multiplied by.
+        patience: epochs without a lower validation loss after which it falls.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
