@@ -1,20 +1,63 @@
-"""The report's drawings. Names stand beside them in HTML, where long ones wrap; a drawing holds numbers only."""
+"""The report's plots, by matplotlib, as SVG that takes the page's colours and font. Names stand beside them in HTML."""
 
+import io
 import math
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from typing import Any, Final
 
-import numpy as np
-from markupsafe import Markup
+import matplotlib as mpl
+from markupsafe import Markup, escape
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from labelassemble.evaluation.metrics import RocCurve
 from labelassemble.evaluation.reliability import Reliability
 from labelassemble.evaluation.statistics import Interval
 from labelassemble.report.format import number
-from labelassemble.report.svg import Point, Svg
 
-SERIES = 6
-"""How many lines are told apart by colour and dash; CSS classes line-0 to line-5."""
+_LINES: Final = ("#0d6a69", "#c05716", "#674fa6", "#2c6cb0", "#a62f6c", "#69737a")
+_DASHES: Final = (
+    "-",
+    (0, (7, 3)),
+    (0, (2.5, 2.5)),
+    (0, (9, 3, 2, 3)),
+    (0, (12, 4)),
+    (0, (5, 2, 1.5, 2, 1.5, 2)),
+)
+_SOFT, _RULE, _CARD = "#53616a", "#dde3e6", "#fffffe"
+# The stylesheet says what these colours are on a light and on a dark page.
+_VARIABLES: Final[Mapping[str, str]] = {
+    **{colour: f"var(--line-{index})" for index, colour in enumerate(_LINES)},
+    _SOFT: "var(--soft)",
+    _RULE: "var(--rule)",
+    _CARD: "var(--card)",
+}
+_STYLE: Final[Any] = {
+    "axes.edgecolor": _SOFT,
+    "axes.grid": True,
+    "axes.labelcolor": _SOFT,
+    "axes.labelpad": 2,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.unicode_minus": True,
+    "font.size": 11,
+    "grid.color": _RULE,
+    "lines.scale_dashes": False,
+    "path.simplify_threshold": 0.3,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "labelassemble",
+    "xtick.bottom": False,
+    "xtick.color": _SOFT,
+    "ytick.color": _SOFT,
+    "ytick.left": False,
+}
+
+SERIES: Final = len(_LINES)
+"""How many lines are told apart by colour and dash."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,121 +68,52 @@ class Series:
     values: tuple[float | None, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class _Frame:
-    """The area that an x axis and a y axis span, with values mapped onto it."""
-
-    left: float
-    top: float
-    width: float
-    height: float
-    x_range: tuple[float, float]
-    y_range: tuple[float, float]
-
-    def at(self, x: float, y: float) -> Point:
-        return self.x(x), self.y(y)
-
-    def x(self, value: float) -> float:
-        low, high = self.x_range
-        return self.left + self.width * (value - low) / (high - low)
-
-    def y(self, value: float) -> float:
-        low, high = self.y_range
-        return self.top + self.height * (high - value) / (high - low)
-
-
-def series_style(index: int) -> str:
-    """Return the CSS class of a line: colour and dash, the first always solid."""
-    return f"line line-{index % SERIES}"
-
-
-def swatch(index: int) -> Markup:
-    """Return the piece of line that stands before a name in a legend."""
-    svg = Svg(26, 10, "")
-    svg.line((1, 5), (25, 5), series_style(index))
-    return svg.markup()
-
-
-def strip(value: float | None, interval: Interval | None, low: float) -> Markup:
-    """Return an AUROC with its interval on a line from `low` to 1, with a mark at 0.5."""
-    label = "not defined" if value is None else f"AUROC {number(value)} on a line from {low:g} to 1"
-    svg = Svg(200, 18, label)
-    frame = _Frame(9, 2, 182, 14, (low, 1.0), (0.0, 1.0))
-    for tick in _ticks(low, 1.0, 5):
-        svg.line(frame.at(tick, 0), frame.at(tick, 1), "chance" if tick == 0.5 else "grid")
-    if interval is not None:
-        left, right = frame.x(max(interval.lower, low)), frame.x(max(interval.upper, low))
-        svg.rect((left, 5), max(right - left, 1), 8, "band")
-    if value is not None:
-        svg.rect((frame.x(value) - 1.1, 3), 2.2, 12, "point")
-    return svg.markup()
-
-
-def strip_scale(low: float) -> Markup:
-    """Return the scale that stands above strips."""
-    svg = Svg(200, 14, f"scale from {low:g} to 1")
-    frame = _Frame(9, 0, 182, 14, (low, 1.0), (0.0, 1.0))
-    for tick in _ticks(low, 1.0, 5):
-        svg.text((frame.x(tick), 10), f"{tick:g}", "tick")
-    return svg.markup()
-
-
-def strip_low(intervals: Sequence[Interval | None], values: Sequence[float | None]) -> float:
-    """Return where strips begin so that all of them fit: 0.5 or a tenth below the lowest value."""
-    lowest = [interval.lower for interval in intervals if interval] + [v for v in values if v is not None]
-    return max(0.0, min([0.4, *(math.floor(value * 10 - 1e-9) / 10 for value in lowest)]))
-
-
 def roc(curves: Sequence[tuple[int, RocCurve]], label: str) -> Markup:
-    """Return ROC curves, each with the index of its style; the first is drawn on top."""
-    svg = Svg(320, 312, label)
-    frame = _Frame(42, 8, 268, 258, (0.0, 1.0), (0.0, 1.0))
-    _square_axes(svg, frame, "false alarms (1 \N{MINUS SIGN} specificity)", "sensitivity")
-    for index, curve in reversed(curves):
-        points = [
-            frame.at(float(x), float(y))
-            for x, y in zip(curve.false_positive_rate, curve.true_positive_rate, strict=True)
-        ]
-        svg.path(_fewer(points), series_style(index))
-    return svg.markup()
+    """Return ROC curves, each with the index of its line; the first is drawn on top."""
+    with mpl.rc_context(_STYLE):
+        figure = _figure(320, 298)
+        axes = _unit_square(figure, bottom=40, beside="sensitivity")
+        axes.set_xlabel("false alarms (1 \N{MINUS SIGN} specificity)")
+        for index, curve in reversed(curves):
+            axes.plot(curve.false_positive_rate, curve.true_positive_rate, **_line(index))
+        return _svg(figure, label)
 
 
-def reliability(calibration: Reliability, label: str, *, scaled: Reliability | None = None) -> Markup:
+def reliability(measured: Reliability, label: str, *, scaled: Reliability | None = None) -> Markup:
     """Return the reliability curve with Wilson's intervals, and below it how many images each point stands for.
 
     Args:
-        calibration: of the probabilities as the model gives them.
-        label: the drawing in words.
+        measured: of the probabilities as the model gives them.
+        label: the plot in words.
         scaled: after temperature scaling, drawn as a second line.
     """
-    svg = Svg(320, 360, label)
-    frame = _Frame(42, 8, 268, 258, (0.0, 1.0), (0.0, 1.0))
-    _square_axes(svg, frame, "", "share of positives")
-    points = calibration.points
-    for point in points:
-        interval = point.positives.interval
-        if interval is not None:
-            x = frame.x(point.mean_probability)
-            svg.line((x, frame.y(interval.lower)), (x, frame.y(interval.upper)), "whisker")
-    if scaled is not None:
-        after = [frame.at(point.mean_probability, point.positives.value or 0.0) for point in scaled.points]
-        svg.path(after, "line line-1 thin")
-        for place in after:
-            svg.circle(place, 2.6, "dot-1")
-    shares = [(point.mean_probability, point.positives.value or 0.0) for point in points]
-    svg.path([frame.at(x, y) for x, y in shares], "line line-0 thin")
-    for point, (x, y) in zip(points, shares, strict=True):
-        hint = f"{point.positives.successes} of {point.positives.trials} positive at mean probability {number(x)}"
-        svg.circle(frame.at(x, y), 3.6, "dot", hint=hint)
-    most = max(point.positives.trials for point in points)
-    for point in points:
-        height = 34 * point.positives.trials / most
-        svg.rect((frame.x(point.mean_probability) - 5, 324 - height), 10, max(height, 0.8), "column")
-    svg.line((frame.left, 324), (frame.left + frame.width, 324), "axis")
-    svg.text((frame.left - 6, 324), "0", "tick", anchor="end")
-    svg.text((frame.left - 6, 296), str(most), "tick", anchor="end")
-    svg.text((frame.left + frame.width / 2, 345), "mean predicted probability; columns: images", "title")
-    return svg.markup()
+    with mpl.rc_context(_STYLE):
+        figure = _figure(320, 340)
+        axes = _unit_square(figure, bottom=82, beside="share of positives")
+        for index, curve in ((1, scaled), (0, measured)):
+            if curve is not None:
+                shares = [point.positives.value or 0.0 for point in curve.points]
+                axes.plot([point.mean_probability for point in curve.points], shares, **_line(index, 1.4))
+                if index:
+                    axes.plot(
+                        [point.mean_probability for point in curve.points], shares, "o", ms=5, color=_LINES[1]
+                    )
+        hints = {}
+        for index, point in enumerate(measured.points):
+            x, y = point.mean_probability, point.positives
+            low, high = y.interval or (0.0, 1.0)
+            axes.plot([x, x], [low, high], color=_LINES[0], lw=1.2, alpha=0.6)
+            axes.plot([x], [y.value or 0.0], "o", ms=7, color=_LINES[0], mec=_CARD, gid=f"hint{index}")
+            hints[f"hint{index}"] = f"{y.successes} of {y.trials} positive at mean probability {number(x)}"
+        counts = _axes(figure, bottom=24, height=34)
+        images = [point.positives.trials for point in measured.points]
+        places = [point.mean_probability for point in measured.points]
+        counts.bar(places, images, width=10 / 260, color=_LINES[0], alpha=0.4)
+        counts.set(xlim=(0, 1), ylim=(0, max(images)), xticks=[], yticks=[0, max(images)])
+        counts.grid(visible=False)
+        counts.spines["left"].set_visible(False)
+        counts.set_xlabel("mean predicted probability; columns: images")
+        return _svg(figure, label, hints)
 
 
 def learning_curve(
@@ -158,103 +132,110 @@ def learning_curve(
         epochs: [E], rising.
         series: their values, [E] each; a gap where one is not defined.
         axis: what the y axis shows.
-        label: the drawing in words.
+        label: the plot in words.
         top: the largest value possible, above which the axis does not go.
         mark: the epoch from which pseudo-labels count, None for no mark.
         share: the axis goes from 0 to 1, whatever the values.
     """
-    svg = Svg(400, 250, label)
     defined = [value for line in series for value in line.values if value is not None]
-    if share:
-        defined += [0.0, 1.0]
-    ticks = _nice_ticks(min(defined), max(defined), top)
-    ends = (float(epochs[0]), float(epochs[-1])) if len(epochs) > 1 else (epochs[0] - 0.5, epochs[0] + 0.5)
-    frame = _Frame(50, 10, 338, 190, ends, (ticks[0], ticks[-1]))
-    for tick in ticks:
-        svg.line((frame.left, frame.y(tick)), (frame.left + frame.width, frame.y(tick)), "grid")
-        svg.text((frame.left - 6, frame.y(tick) + 4), f"{tick:g}", "tick", anchor="end")
-    for epoch in _epoch_ticks(epochs):
-        svg.text((frame.x(epoch), frame.top + frame.height + 15), str(epoch), "tick")
-    if mark is not None:
-        svg.line((frame.x(mark), frame.top), (frame.x(mark), frame.top + frame.height), "mark")
-    for index, line in reversed(list(enumerate(series))):
-        for run in _runs(epochs, line.values):
-            points = [frame.at(x, y) for x, y in run]
-            svg.path(points, series_style(index))
-            if len(points) == 1:
-                svg.circle(points[0], 2.5, f"dot-{index % SERIES}")
-    svg.line((frame.left, frame.y(ticks[0])), (frame.left + frame.width, frame.y(ticks[0])), "axis")
-    svg.text((frame.left + frame.width / 2, 240), "epoch", "title")
-    svg.text((11, frame.top + frame.height / 2), axis, "title", turned=True)
-    return svg.markup()
-
-
-def _square_axes(svg: Svg, frame: _Frame, below: str, beside: str) -> None:
-    bottom, right = frame.top + frame.height, frame.left + frame.width
-    for tick in (0.0, 0.25, 0.5, 0.75, 1.0):
-        svg.line((frame.x(tick), frame.top), (frame.x(tick), bottom), "grid")
-        svg.line((frame.left, frame.y(tick)), (right, frame.y(tick)), "grid")
-        svg.text((frame.left - 6, frame.y(tick) + 4), f"{tick:g}", "tick", anchor="end")
-        svg.text((frame.x(tick), bottom + 15), f"{tick:g}", "tick")
-    svg.line(frame.at(0, 0), frame.at(1, 1), "chance")
-    svg.line((frame.left, bottom), (right, bottom), "axis")
-    svg.line((frame.left, frame.top), (frame.left, bottom), "axis")
-    if below:
-        svg.text((frame.left + frame.width / 2, bottom + 36), below, "title")
-    svg.text((11, frame.top + frame.height / 2), beside, "title", turned=True)
-
-
-def _ticks(low: float, high: float, parts: int) -> list[float]:
-    """Return round tenths from `low` to `high`, at most about 2 * `parts` of them, 0.5 among them."""
-    tenths = range(round(low * 10), round(high * 10) + 1)
-    step = 1 if len(tenths) <= 2 * parts else 5
-    return [tenth / 10 for tenth in tenths if tenth % step == 0 or tenth in (tenths[0], tenths[-1])]
-
-
-def _nice_ticks(low: float, high: float, top: float | None) -> list[float]:
-    """Return 3 to 7 round values around [low, high]; the last not above `top`."""
-    spread = max(high - low, 0.1 * abs(high), 1e-9)  # a wobble in the third digit is not drawn as a mountain
-    rough = spread / 4
-    power = 10.0 ** math.floor(math.log10(rough))
-    step = next(power * factor for factor in (1, 2, 2.5, 5, 10) if power * factor >= rough)
-    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-    if top is not None:
-        last = min(last, round(top / step))
-    last = max(last, first + 1)
-    return [round(step * index, 12) for index in range(first, last + 1)]
-
-
-def _epoch_ticks(epochs: Sequence[int]) -> list[int]:
-    count = epochs[-1] - epochs[0]
-    step = next(s * 10**p for p in range(9) for s in (1, 2, 5) if count / (s * 10**p) <= 8)
-    inner = [epoch for epoch in range(epochs[0], epochs[-1] + 1) if epoch % step == 0]
-    return inner or [epochs[0]]
-
-
-def _runs(epochs: Sequence[int], values: Sequence[float | None]) -> list[list[Point]]:
-    """Return the stretches of defined values."""
-    runs: list[list[Point]] = [[]]
-    for epoch, value in zip(epochs, values, strict=True):
-        if value is None:
-            runs.append([])
+    low, high = (0.0, 1.0) if share else (min(defined), max(defined))
+    slack = 0.0 if share else max(0.0, 0.1 * abs(high) - (high - low)) / 2  # a small wobble is no mountain
+    found = MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]).tick_values(low - slack, high + slack)
+    ticks = [tick for tick in found if top is None or tick <= top + 1e-9]
+    alone = 0.5 if len(epochs) == 1 else 0.0
+    with mpl.rc_context(_STYLE):
+        figure = _figure(400, 236)
+        axes = figure.add_axes((50 / 400, 36 / 236, 338 / 400, 190 / 236))
+        axes.set(xlim=(epochs[0] - alone, epochs[-1] + alone), ylim=(ticks[0], max(ticks[-1], high)))
+        axes.set(xlabel="epoch", ylabel=axis)
+        axes.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
+        if alone:
+            axes.set_xticks([epochs[0]])
         else:
-            runs[-1].append((float(epoch), value))
-    return [run for run in runs if run]
+            axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+        axes.grid(visible=False, axis="x")
+        axes.spines["left"].set_visible(False)
+        if mark is not None:
+            axes.axvline(mark, color=_SOFT, lw=1.5, ls=(0, (1.5, 3.5)))
+        for index, line in reversed(list(enumerate(series))):
+            for known, run in groupby(
+                zip(epochs, line.values, strict=True), lambda pair: pair[1] is not None
+            ):
+                places = list(run)
+                if known:
+                    marker = "o" if len(places) == 1 else ""
+                    axes.plot(*zip(*places, strict=True), marker=marker, ms=5, **_line(index))
+        return _svg(figure, label)
 
 
-def _fewer(points: Sequence[Point]) -> list[Point]:
-    """Return points without those that nobody can see: within 0.3 units of the last kept, or on a straight line."""
-    kept = [points[0]]
-    for point in points[1:-1]:
-        if math.dist(point, kept[-1]) >= 0.3:
-            kept.append(point)
-    kept.append(points[-1])
-    array = np.array(kept)
-    before, after = array[1:-1] - array[:-2], array[2:] - array[1:-1]
-    bends = np.abs(before[:, 0] * after[:, 1] - before[:, 1] * after[:, 0]) > 1e-6
-    return [kept[0], *(point for point, bend in zip(kept[1:-1], bends, strict=True) if bend), kept[-1]]
+def strip_low(intervals: Sequence[Interval | None], values: Sequence[float | None]) -> float:
+    """Return where strips begin so that all of them fit: 0.4 or a tenth below the lowest value."""
+    lowest = [interval.lower for interval in intervals if interval] + [v for v in values if v is not None]
+    return max(0.0, min([0.4, *(math.floor(value * 10 - 1e-9) / 10 for value in lowest)]))
 
 
-def percent_width(share: float) -> str:
-    """Return a share as a CSS length, for bars in table cells."""
-    return f"{100 * share:.2f}%"
+def strip_ticks(low: float) -> list[float]:
+    """Return round tenths from `low` to 1 for the scale above strips, 0.5 among them."""
+    tenths = range(round(low * 10), 11)
+    return [tenth / 10 for tenth in tenths if len(tenths) <= 10 or tenth % 5 == 0]
+
+
+def _figure(width: float, height: float) -> Figure:
+    return Figure(figsize=(width / 72, height / 72))  # a unit of the SVG is a point
+
+
+def _axes(figure: Figure, *, bottom: float, height: float) -> Axes:
+    whole = figure.get_figheight() * 72
+    return figure.add_axes((50 / 320, bottom / whole, 260 / 320, height / whole))
+
+
+def _unit_square(figure: Figure, *, bottom: float, beside: str) -> Axes:
+    axes = _axes(figure, bottom=bottom, height=250)
+    ticks = (0, 0.25, 0.5, 0.75, 1)
+    names = [f"{tick:g}" for tick in ticks]
+    axes.set(xlim=(0, 1), ylim=(0, 1), ylabel=beside)
+    axes.set_xticks(ticks, names)
+    axes.set_yticks(ticks, names)
+    axes.plot([0, 1], [0, 1], color=_SOFT, lw=1, ls=(0, (3, 3)))
+    return axes
+
+
+def _line(index: int, width: float = 2) -> dict[str, Any]:
+    return {"color": _LINES[index % SERIES], "ls": _DASHES[index % SERIES], "lw": width}
+
+
+def _svg(figure: Figure, label: str, hints: Mapping[str, str] | None = None) -> Markup:
+    """Return a figure as SVG to stand in a page: text as text, no metadata, the same bytes for the same values.
+
+    Args:
+        figure: the figure.
+        label: what it shows, in words, for those who do not see it.
+        hints: what browsers say of an artist when the pointer rests on it, by its gid.
+    """
+    figure.patch.set_visible(False)
+    for axes in figure.axes:
+        axes.patch.set_visible(False)
+        for artist in axes.findobj():
+            artist.set_clip_on(False)  # nothing leaves its axes, and a page would share the clip paths' ids
+    buffer = io.StringIO()
+    nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+    figure.savefig(buffer, format="svg", metadata=nothing)
+    text = buffer.getvalue()
+    text = text[text.index("<g id=") :].removesuffix("</svg>\n")
+    for gid, hint in (hints or {}).items():
+        text = text.replace(f'<g id="{gid}">', f"<g><title>{escape(hint)}</title>")
+    text = re.sub(
+        r' id="(?!m[0-9a-f]{9})[^"]*"| xmlns:?\w*="[^"]*"|<!--.*?-->|<style.*?</style>',
+        "",
+        text,
+        flags=re.DOTALL,
+    )
+    text = re.sub(r" font-family: [^;]*;| transform=\"rotate\(-0 [^\"]*\"", "", text)
+    text = re.sub(r"\s*\n\s*", "\n", re.sub(r"(\d\.\d\d)\d+", r"\1", text))
+    for colour, variable in _VARIABLES.items():
+        text = text.replace(colour, variable)
+    width, height = (round(inches * 72) for inches in figure.get_size_inches())
+    head = f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{escape(label)}" '
+    return Markup(
+        head + f'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink">{text}</svg>'
+    )

@@ -4,7 +4,6 @@ from functools import cache
 
 import jinja2
 
-from labelassemble.report import plots
 from labelassemble.report.format import (
     cosine,
     count_text,
@@ -17,6 +16,7 @@ from labelassemble.report.format import (
     signed,
     with_interval,
 )
+from labelassemble.report.plots import strip_ticks
 from labelassemble.report.text import cautions, leakage_sentences
 
 
@@ -47,8 +47,7 @@ def _environment() -> jinja2.Environment:
         sentences=leakage_sentences,
     )
     environment.globals.update(
-        strip=plots.strip,
-        strip_scale=plots.strip_scale,
+        strip_ticks=strip_ticks,
         with_interval=with_interval,
         difference=difference,
     )

@@ -25,7 +25,7 @@ class Figure:
 
     name: str
     drawing: Markup
-    legend: tuple[tuple[Markup, str, str], ...] = ()  # (swatch, name, figure)
+    legend: tuple[tuple[int, str, str], ...] = ()  # (index of the line, name, number)
     note: str = ""
 
 
@@ -37,7 +37,7 @@ class ComparisonRow:
     description: str
     result: ComparedClass | None  # None: the run does not predict the class
     seconds: float | None
-    swatch: Markup
+    swatch: int
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Cell:
         return self.positive + self.negative
 
     def width(self, count: int) -> str:
-        return plots.percent_width(count / self.images if self.images else 0.0)
+        return f"{100 * count / max(self.images, 1):.2f}%"
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def compared_runs(
     classes = []
     for name in names:
         seconds = None if run.curves is None else run.curves.seconds
-        rows = [ComparisonRow("this run", "", measure(results.predictions, name), seconds, plots.swatch(0))]
+        rows = [ComparisonRow("this run", "", measure(results.predictions, name), seconds, 0)]
         for index, other in enumerate(others, start=1):
             known = name in other.predictions.classes
             rows.append(
@@ -96,7 +96,7 @@ def compared_runs(
                     other.description,
                     compare(results.predictions, other.predictions, name) if known else None,
                     other.seconds,
-                    plots.swatch(index),
+                    index,
                 )
             )
         classes.append(ComparedRuns(name, tuple(rows)))
@@ -125,11 +125,11 @@ def calibration_figures(interest: Sequence[ClassResult]) -> tuple[Figure, ...]:
                 result.calibration, f"reliability curve of {result.name}", scaled=result.calibrated
             )
             error = "calibration error " + number(result.calibration.error)
-            legend = [(plots.swatch(0), "as the model gives them", error)]
+            legend = [(0, "as the model gives them", error)]
             note = f"Over {count_text(result.known)} images."
             if result.calibrated is not None:
                 error = "calibration error " + number(result.calibrated.error)
-                legend.append((plots.swatch(1), f"temperature {result.temperature:.2f}", error))
+                legend.append((1, f"temperature {result.temperature:.2f}", error))
             elif result.no_temperature:
                 note += f" Not scaled: {result.no_temperature}."
             figures.append(Figure(result.name, drawing, tuple(legend), note))
@@ -185,7 +185,7 @@ def learning_figures(
             mark=mark,
             share=axis == "share",
         )
-        legend = tuple((plots.swatch(index), line.name, _last(line)) for index, line in enumerate(drawn))
+        legend = tuple((index, line.name, _last(line)) for index, line in enumerate(drawn))
         notes = [] if mark is None else [f"Dotted line: pseudo-labels count from epoch {mark} on."]
         notes += one_sided if axis == "share" else []
         figures.append(Figure(name, drawing, legend, " ".join(notes)))
