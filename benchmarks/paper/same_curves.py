@@ -23,7 +23,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 RESULTS = Path(__file__).parent / "same-curves"
 NARROW = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"}
@@ -96,23 +96,23 @@ def _train(options: argparse.Namespace) -> None:
     if options.ops == "reference":
         sys.modules["labelassemble._C"] = None  # type: ignore[assignment]  # as if it were not installed
     import torch  # after the library was taken away
-    from rich.console import Console
 
     from labelassemble import _extension
-    from labelassemble.experiments.dealing import deal
-    from labelassemble.experiments.jobs import jobs_of
-    from labelassemble.experiments.loading import load_experiment
-    from labelassemble.experiments.stack import open_stack
-    from labelassemble.experiments.train_job import train_job
+    from labelassemble.config import make_config
+    from labelassemble.experiments.dataset import open_dataset
+    from labelassemble.experiments.experiment import load_experiment
+    from labelassemble.experiments.jobs import Task, jobs_of
     from labelassemble.run import processor_name
 
     torch.set_num_threads(1)
     experiment = load_experiment(options.experiment)
     setting = experiment.settings[0]
-    views = experiment.views
-    stack = open_stack(
+    data = experiment.datasets[setting.data]
+    values = experiment.config_values(setting) | {"sources": [data.sources[0]]}
+    views = make_config(values, base=options.data).views
+    dataset = open_dataset(
         setting.data,
-        experiment.datasets[setting.data],
+        data,
         data=options.data,
         size=views.size,
         channels=views.channels,
@@ -120,21 +120,12 @@ def _train(options: argparse.Namespace) -> None:
     )
     (job,) = (
         job
-        for job in jobs_of(experiment, setting, stack, [options.seed])
+        for job in jobs_of(experiment, setting, dataset, [options.seed])
         if (job.arm.name, job.size) == (options.arm, options.size)
     )
-    dealt = deal(
-        stack,
-        experiment.parts,
-        chosen=job.arm.parts,
-        interest=setting.interest,
-        other=job.other,
-        size=job.size,
-        seed=job.seed,
-    )
-    result = train_job(job, stack, dealt, options.into, console=Console(quiet=True))
+    row = Task.of(experiment, job, dataset, options.into).train()
     found = {
-        "auc": result.auc,
+        "auc": row["auc"],
         "ops": "native" if _extension.NATIVE else "reference",
         "machine": f"{processor_name()}, kernels {_extension.cpu_capability()}, torch {torch.__version__}",
     }
@@ -202,24 +193,14 @@ def _write_summary(options: argparse.Namespace, ways: dict[str, Way]) -> None:
 
 def _write_figure(options: argparse.Namespace, ways: dict[str, Way]) -> None:
     import matplotlib as mpl
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from labelassemble.experiments.figures import COLOURS, GRID, INK, MUTED
+    from labelassemble.experiments.plots import COLOURS, INK, RC, style
 
-    style: dict[Any, Any] = {"font.family": "sans-serif", "font.size": 9, "svg.hashsalt": "labelassemble"}
     native, reference = ways["native"], ways["reference"]
     epochs = [int(row["epoch"]) for row in native.rows]
 
-    def dressed(axes: Axes, title: str) -> None:
-        axes.set_title(title, loc="left", fontsize=9, color=INK)
-        axes.set_xlabel("epoch", color=INK)
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.spines[["left", "bottom"]].set_color(MUTED)
-        axes.tick_params(colors=MUTED, labelcolor=INK, length=3)
-        axes.grid(axis="y", color=GRID, linewidth=0.6)
-
-    with mpl.rc_context(style):
+    with mpl.rc_context(RC):
         figure = Figure(figsize=(8.4, 3.1), layout="constrained")
         left, right = figure.subplots(1, 2)
         for colour, column, title in (
@@ -254,8 +235,10 @@ def _write_figure(options: argparse.Namespace, ways: dict[str, Way]) -> None:
                 )
         right.set_yscale("symlog", linthresh=1e-7)
         right.set_ylim(bottom=0.0)
-        dressed(left, f"{options.arm}, n = {options.size}: native (wide) and reference (dashed)")
-        dressed(right, "Absolute difference from the native run")
+        for axes in (left, right):
+            axes.set_xlabel("epoch", color=INK)
+        style(left, f"{options.arm}, n = {options.size}: native (wide) and reference (dashed)")
+        style(right, "Absolute difference from the native run")
         right.legend(frameon=False, fontsize=8, labelcolor=INK)
         figure.savefig(RESULTS / "curves.svg", facecolor="white", metadata={"Date": None})
 

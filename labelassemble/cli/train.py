@@ -146,7 +146,7 @@ def experiment(
     ] = 1,
 ) -> None:
     """Run one of the paper's experiments: every seed is saved when it is done, and the same command goes on."""
-    from labelassemble.experiments.loading import load_experiment
+    from labelassemble.experiments.experiment import load_experiment
     from labelassemble.experiments.runner import missing_text, run_experiment
 
     settings = load_experiment(name, overrides or [])
@@ -163,8 +163,13 @@ def experiment(
             only=only or (),
             workers=workers,
         )
-    if report.missing:
-        print(f"The budget ended before {len(report.missing)} runs:\n{missing_text(report.missing)}")
+    if over := [job for job in report.missing if job not in report.killed]:
+        print(f"The budget ended before {len(over)} runs:\n{missing_text(over)}")
     for file in report.files:
         if file.name in ("table.md", "figure.svg"):
             print(f"{'Table' if file.suffix == '.md' else 'Figure'}: {file}")
+    if report.killed:
+        raise LabelAssembleError(
+            f"the process of {len(report.killed)} runs was killed (for its memory?): the same command does them again, "
+            f"with less --workers if need be:\n{missing_text(report.killed)}"
+        )

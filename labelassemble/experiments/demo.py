@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -26,7 +26,7 @@ from labelassemble.experiments.demo_arms import (
 )
 from labelassemble.experiments.demo_output import Display, print_over_seeds, print_scores, print_start
 from labelassemble.experiments.digits import CLINIC_IMAGES, write_images, write_tables
-from labelassemble.experiments.side_by_side import log_in, side_by_side
+from labelassemble.experiments.processes import Killed, log_in, side_by_side
 from labelassemble.export.program import run_program
 from labelassemble.run import evaluate_run, export_run, train_run
 from labelassemble.run.record import read_other_run
@@ -138,17 +138,20 @@ def _train_all(output: Path, seeds: Sequence[int], console: Console) -> list[Sco
     workers = min(len(os.sched_getaffinity(0)), len(tasks))
     scores: list[Score] = []
     with Display(output, seeds, console) as display:
-        finished: Iterator[list[Score]] = side_by_side(
-            iter(tasks),
-            workers=workers,
-            threads=1,
-            on_kill="labelassemble demo --overwrite begins anew",
-            waiting=display.look,
-        )
-        for found in finished:
+        killed: list[str] = []
+        for found in side_by_side(iter(tasks), workers=workers, threads=1, waiting=display.look):
+            if isinstance(found, Killed):
+                assert isinstance(found.task, Trainings)
+                killed += [f"{arm.title} of seed {found.task.seed}" for arm in found.task.arms]
+                continue
             scores = sorted([*scores, *found], key=lambda score: (score.seed, ARMS.index(score.arm)))
             write_summary(output / "summary.csv", scores)
             display.done(found, len(scores))
+    if killed:
+        raise LabelAssembleError(
+            f"the process of {', '.join(killed)} was killed (for its memory?): labelassemble demo --overwrite begins "
+            "anew"
+        )
     return scores
 
 

@@ -1,6 +1,7 @@
 """The demo's arms: what each of them trains on, and what they come to."""
 
 import csv
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -139,14 +140,20 @@ def summarize(scores: Sequence[Score]) -> OverSeeds:
         over = (0, index - 1) if index else ()
         over_first, over_before = [_gain(aucs[index], aucs[other]) for other in over] or (None, None)
         mean = mean_interval(aucs[index])
-        rows.append(SeedsRow(arm.title, arm.about, mean.mean, mean.deviation, over_first, over_before))
+        rows.append(SeedsRow(arm.title, arm.about, mean.mean, mean.sd, over_first, over_before))
     return OverSeeds(INTEREST, len(aucs[0]), tuple(rows))
 
 
 def _gain(ours: Sequence[float], others: Sequence[float]) -> Gain:
     found = t_test(ours, others, "paired-t")
-    interval = None if found.low is None or found.high is None else Interval(found.low, found.high)
-    return Gain(found.value, interval, found.p, sum(a > b for a, b in zip(ours, others, strict=True)))
+    defined = not math.isnan(found.p)
+    interval = Interval(found.low, found.high) if defined else None
+    return Gain(
+        found.difference,
+        interval,
+        found.p if defined else None,
+        sum(a > b for a, b in zip(ours, others, strict=True)),
+    )
 
 
 def seed_folder(output: Path, seed: int) -> Path:

@@ -1,24 +1,43 @@
-"""The jobs of an experiment, and their results: one file a job, found again by what the job is."""
+"""The jobs of an experiment and their results: each is a `train_run`, measured on the test images."""
 
 import hashlib
 import json
-import os
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+import shutil
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
 from pydantic import BaseModel
+from rich.console import Console
 
+from labelassemble._files import write_text
+from labelassemble.config import Config, make_config
+from labelassemble.data import Table
+from labelassemble.data.states import NEGATIVE, POSITIVE, UNKNOWN
 from labelassemble.errors import LabelAssembleError, did_you_mean
-from labelassemble.experiments.measures import SourceResult
-from labelassemble.experiments.settings import Arm, Checkpoint, Experiment, NetOptions, Setting, overlaid
-from labelassemble.experiments.stack import Stack
-from labelassemble.loss import LossOptions
-from labelassemble.training.options import TrainOptions
-from labelassemble.views.options import ViewOptions
+from labelassemble.evaluation import auroc_per_class, delong, wilson, youden_threshold
+from labelassemble.evaluation.leakage import source_leakage
+from labelassemble.experiments.dataset import Dataset
+from labelassemble.experiments.experiment import Arm, Experiment, Setting
+from labelassemble.experiments.label_split import LabelSplit, split_labels
+from labelassemble.experiments.released_loss import ReleasedLoss
+from labelassemble.head import ClassQueryHead
+from labelassemble.loss import PartialLabelLoss
+from labelassemble.models.features import predict_with_features
+from labelassemble.models.predict import predict
+from labelassemble.run import train_run
+from labelassemble.run.folder import load_trained
+from labelassemble.training.checkpoint import load_checkpoint
 
-_FORMAT = 1  # raised when the same settings come to mean something else
+Row = dict[str, Any]
+"""One run: what is measured by column. ``auc:CLASS`` is of a class, ``auc@SOURCE`` within a source."""
+
+_FORMAT: Final = 2  # raised when the same settings come to mean something else
+_SPEED: Final = {"cache_mb", "threads", "backend"}  # views: how quickly, not what
 
 
 @dataclass(frozen=True)
@@ -29,8 +48,8 @@ class Job:
         setting, arm, size, seed: what it is.
         other: the class assembled with the one of interest, None where none is.
         classes: outputs of its network; the class of interest, where there is one, is the first.
-        views, model, loss, train: the options, everything overlaid.
-        checkpoint: which one is measured.
+        checkpoint: which one is measured, "best" or "last".
+        config: all of its configuration but the sources.
         settings: all that decides the result, as JSON has it.
         fingerprint: of those settings that are not at their defaults.
     """
@@ -41,11 +60,8 @@ class Job:
     seed: int
     other: str | None
     classes: tuple[str, ...]
-    views: ViewOptions
-    model: NetOptions
-    loss: LossOptions
-    train: TrainOptions
-    checkpoint: Checkpoint
+    checkpoint: str
+    config: dict[str, Any]
     settings: dict[str, Any]
     fingerprint: str
 
@@ -60,83 +76,82 @@ class Job:
         """Jobs of one kind take about the same time."""
         return self.setting.name, self.arm.name, self.size
 
+    @property
+    def measured(self) -> int:
+        """How many of the classes, from the first, are measured: the one of interest, or all."""
+        return len(self.classes) if self.setting.interest is None else 1
 
-def views_of(experiment: Experiment, setting: Setting) -> ViewOptions:
-    """Return the views of a setting."""
-    return overlaid(experiment.views, setting.views)
 
-
-def jobs_of(experiment: Experiment, setting: Setting, stack: Stack, seeds: Sequence[int]) -> list[Job]:
+def jobs_of(experiment: Experiment, setting: Setting, dataset: Dataset, seeds: Sequence[int]) -> list[Job]:
     """Return all jobs of a setting, seed by seed, so that what is done first is complete for fewer seeds.
 
     Raises:
         LabelAssembleError: a class that the dataset lacks.
     """
-    for name in (setting.interest, *(setting.others if isinstance(setting.others, tuple) else ())):
-        if name is not None and name not in stack.classes:
-            raise LabelAssembleError(
-                f"setting '{setting.name}': dataset '{setting.data}' has no class '{name}'"
-                f"{did_you_mean(name, stack.classes)}"
-            )
-    for part in experiment.parts:
-        for name in part.labels if isinstance(part.labels, tuple) else ():
-            if name not in stack.classes:
-                raise LabelAssembleError(
-                    f"part '{part.name}' labels '{name}', which dataset '{setting.data}' does not have"
-                    f"{did_you_mean(name, stack.classes)}"
-                )
-    rest = tuple(name for name in stack.classes if name != setting.interest)
+    classes = dataset.table.classes
+    named = [
+        (f"setting '{setting.name}': dataset '{setting.data}' has no class", name)
+        for name in (setting.interest, *(setting.others if isinstance(setting.others, tuple) else ()))
+    ]
+    named += [
+        (f"part '{part.name}': dataset '{setting.data}' has no class", name)
+        for part in experiment.parts
+        for name in (part.labels if isinstance(part.labels, tuple) else ())
+    ]
+    for rule, name in named:
+        if name is not None and name not in classes:
+            raise LabelAssembleError(f"{rule} '{name}'{did_you_mean(name, classes)}")
+    rest = tuple(name for name in classes if name != setting.interest)
     others = rest if setting.others == "each" else setting.others or ()
-    jobs = []
-    for seed in seeds:
-        for size in setting.sizes:
-            for arm in experiment.arms:
-                for other in others if arm.classes == "pair" else (None,):
-                    jobs.append(_job(experiment, setting, arm, stack, size, seed, other, rest))
-    return jobs
+    return [
+        _job(experiment, setting, arm, dataset, size, seed, other)
+        for seed in seeds
+        for size in setting.sizes
+        for arm in experiment.arms
+        for other in (others if arm.classes == "pair" else (None,))
+    ]
 
 
 def _job(
     experiment: Experiment,
     setting: Setting,
     arm: Arm,
-    stack: Stack,
+    dataset: Dataset,
     size: int | str,
     seed: int,
     other: str | None,
-    rest: tuple[str, ...],
 ) -> Job:
+    every = dataset.table.classes
     classes: tuple[str, ...] = () if setting.interest is None else (setting.interest,)
     if arm.classes == "all":
-        classes += rest
+        classes += tuple(name for name in every if name != setting.interest)
     elif other is not None:
         classes += (other,)
-    views = views_of(experiment, setting)
-    model = overlaid(experiment.model, arm.model)
-    loss = overlaid(experiment.loss, arm.loss)
-    train = overlaid(overlaid(overlaid(experiment.train, setting.train), arm.train), {"seed": seed})
-    chosen = [p for p in experiment.parts if arm.parts is None or p.name in arm.parts]
-    decides: list[BaseModel] = [views, model, loss, train, *experiment.parts]
-    # Dealing depends on the order and numbers of all parts, so all of them count.
+    values = experiment.config_values(setting, arm)
+    values["train"] = values.get("train", {}) | {"seed": seed}
+    config = make_config(values | {"sources": [{"name": "any", "reader": "csv", "path": "any"}]}, base=Path())
     settings = {
         "format": _FORMAT,
-        "data": stack.fingerprint,
-        "held_out": [int((stack.splits == split).sum()) for split in ("val", "test")],
-        "all_classes": list(stack.classes),
+        "data": dataset.fingerprint,
+        "held_out": [len(dataset.rows(split)) for split in ("val", "test")],
+        "all_classes": list(every),
         "classes": list(classes),
         "other": other,
         "size": size,
-        "chosen": [part.name for part in chosen],
         "checkpoint": experiment.checkpoint,
-        **_unusual(experiment, arm),
-        **({} if arm.sees == "whole" else {"sees": arm.sees}),
+        # The split of labels depends on the order and numbers of all parts, so all of them count.
+        "chosen": [p.name for p in experiment.parts if arm.parts is None or p.name in arm.parts],
+        "arm": arm.model_dump(
+            mode="json", include={"labels", "sources", "criterion", "transform"}, exclude_defaults=True
+        ),
     }
-    left_out = {"cache_mb", "threads", "backend"}  # how quickly, not what
-    brief = settings | {
-        "options": [o.model_dump(mode="json", exclude=left_out, exclude_defaults=True) for o in decides]
-    }
-    whole = settings | {"options": [o.model_dump(mode="json", exclude=left_out) for o in decides]}
-    fingerprint = hashlib.sha256(json.dumps(brief, sort_keys=True).encode()).hexdigest()[:16]
+
+    def dumped(*, exclude_defaults: bool) -> str:
+        options: list[BaseModel] = [*experiment.parts, config.views, config.model, config.loss, config.train]
+        said = [o.model_dump(mode="json", exclude=_SPEED, exclude_defaults=exclude_defaults) for o in options]
+        return json.dumps(settings | {"taxonomy": config.taxonomy, "options": said}, sort_keys=True)
+
+    fingerprint = hashlib.sha256(dumped(exclude_defaults=True).encode()).hexdigest()[:16]
     return Job(
         setting,
         arm,
@@ -144,92 +159,246 @@ def _job(
         seed,
         other,
         classes,
-        views,
-        model,
-        loss,
-        train,
         experiment.checkpoint,
-        json.loads(json.dumps(whole)),
+        values,
+        json.loads(dumped(exclude_defaults=False)),
         fingerprint,
     )
 
 
-def _unusual(experiment: Experiment, arm: Arm) -> dict[str, str]:
-    """Return what else decides a result, where it is not as it was before there was a choice."""
-    values = {
-        "metric": (experiment.metric, "auc"),
-        "labels": (arm.labels, "parts"),
-        "criterion": (arm.criterion, "paper"),
-    }
-    return {key: value for key, (value, usual) in values.items() if value != usual}
-
-
 @dataclass(frozen=True)
-class JobResult:
-    """What a job came to.
-
-    Where the experiment has no class of interest (metric "mean_auc"), what is said of it here is over all classes:
-    AUROCs are means over the classes that have one, numbers of labels are sums.
+class Task:
+    """A job and the images that it is trained and measured on.
 
     Attributes:
-        auc: AUROC of the class of interest on the test images; None where it is not defined.
-        low, high: DeLong's 95% interval, over patients; None for a mean over classes.
-        positives, negatives: test images with a known label of the class of interest.
-        train_images, train_positives: images trained on, and positives of the class of interest labelled among them.
-        best_epoch, epochs, seconds: of the training.
-        cosine: of the learned queries of the class of interest and the one assembled; None without.
-        unknown: cells of the class of interest that training saw as unknown.
-        unknown_above: share of them that the trained network puts above the threshold; None without any.
-        unknown_positive: share of them that are positive in truth; None without any.
-        unknown_auc: AUROC on them; None where it is not defined.
-        auc_best: of the checkpoint with the best validation AUC, where the last one is measured; None elsewhere.
-        class_auc: AUROC on the test images of every class of the network, by name, over the cells whose label is
-            known; None where it is not defined. Empty in results of before it was measured.
-        threshold, true_positives, true_negatives, leakage, leakage_within, sources: see `Measures`; None and empty in
-            results that are older than they.
+        job: the job.
+        training: its training images.
+        held_out: validation and test images; labels that are assumed are held against test images alone.
+        run: folder of its run.
     """
 
-    auc: float | None
-    low: float | None
-    high: float | None
-    positives: int
-    negatives: int
-    train_images: int
-    train_positives: int
-    best_epoch: int
-    epochs: int
-    seconds: float
-    cosine: float | None = None
-    unknown: int = 0
-    unknown_above: float | None = None
-    unknown_positive: float | None = None
-    unknown_auc: float | None = None
-    auc_best: float | None = None
-    class_auc: dict[str, float | None] = field(default_factory=dict)
-    threshold: float | None = None
-    true_positives: int | None = None
-    true_negatives: int | None = None
-    leakage: float | None = None
-    leakage_within: float | None = None
-    sources: tuple[SourceResult, ...] = ()
+    job: Job
+    training: LabelSplit
+    held_out: Table
+    run: Path
 
-    def __post_init__(self) -> None:
-        # JSON keeps a row as a list.
-        object.__setattr__(self, "sources", tuple(SourceResult(*row) for row in self.sources))
+    @classmethod
+    def of(cls, experiment: Experiment, job: Job, dataset: Dataset, run: Path) -> "Task":
+        """Return the task of a job: its labels split.
+
+        Raises:
+            LabelAssembleError: what `split_labels` raises.
+        """
+        dataset = dataset.transformed(job.arm.transform)
+        training = split_labels(
+            dataset,
+            experiment.parts,
+            chosen=job.arm.parts,
+            interest=job.setting.interest,
+            other=job.other,
+            size=job.size,
+            seed=job.seed,
+        )
+        if job.arm.labels == "all":
+            training = LabelSplit(training.table, training.table.labels, training.parts)
+        return cls(job, training, dataset.table.select(dataset.rows("val", "test")), run)
+
+    def train(self) -> Row:
+        """Train the network in the folder, or go on there, and return what it comes to on the test images.
+
+        The folder keeps everything that a run has but the checkpoints.
+
+        Raises:
+            TrainingInterrupted: on Ctrl-C.
+            LabelAssembleError: what `train_run` raises.
+        """
+        config = self.config()
+        criterion = ReleasedLoss if self.job.arm.criterion == "released" else PartialLabelLoss
+        result = train_run(config, self.run, resume=True, console=Console(quiet=True), criterion=criterion)
+        row: Row = {
+            "setting": self.job.setting.name,
+            "data": self.job.setting.data,
+            "interest": self.job.setting.interest,
+            "arm": self.job.arm.name,
+            "other": self.job.other,
+            "size": str(self.job.size),
+            "seed": self.job.seed,
+            **self._measures(config),
+            "best_epoch": result.outcome.best_epoch,
+            "epochs": result.outcome.epochs,
+            "steps": result.outcome.steps,
+            "seconds": round(result.outcome.seconds, 2),
+            "fingerprint": self.job.fingerprint,
+        }
+        shutil.rmtree(self.run / "checkpoints", ignore_errors=True)
+        return row
+
+    def config(self) -> Config:
+        """Write the tables of the job's sources into its folder and return its configuration."""
+        folder, job = self.run / "sources", self.job
+        folder.mkdir(parents=True, exist_ok=True)
+        classes = self.training.table.classes
+        sources = []
+        for part in dict.fromkeys(self.training.parts.tolist()):
+            mine = self.training.parts == part
+            _write_source(
+                folder / f"{part}.csv", self.training.table.select(mine), self.training.labels[mine]
+            )
+            sources.append({"name": part, "path": f"sources/{part}.csv", **job.arm.sources})
+        labels = self.held_out.labels.copy()
+        # Epochs are chosen by what is measured alone: arms must be chosen by the same labels.
+        chosen_by = np.isin(classes, job.classes[: job.measured]) & ~self.held_out.assumed
+        labels[(self.held_out.splits == "val")[:, None] & ~chosen_by] = UNKNOWN
+        _write_source(folder / "held-out.csv", self.held_out, labels, source=self.held_out.sources)
+        sources.append({"name": "held-out", "path": "sources/held-out.csv"})
+        images = Path(str(self.held_out.paths[0]).partition("::")[0]).parent
+        shared = {"reader": "csv", "root": images, "classes": classes, "patients": "images"}
+        values = job.config | {
+            "sources": [source | shared for source in sources],
+            "classes": job.classes,
+            "interest": job.classes[:1] if job.setting.interest is not None else (),
+            "duplicates": "path",
+        }
+        config = make_config(values, base=self.run, where=job.name)
+        size = min(config.train.batch_size, len(self.training.table))
+        return config.model_copy(update={"train": config.train.model_copy(update={"batch_size": size})})
+
+    def _measures(self, config: Config) -> Row:
+        """Return what the trained network comes to."""
+        job = self.job
+        net = load_trained(self.run).net
+        best = None
+        columns = [self.held_out.column(name) for name in job.classes]
+        is_test = self.held_out.splits == "test"
+        test = self.held_out.select(is_test)
+        truth, measured = _targets(test.labels[:, columns]), slice(job.measured)
+        if job.checkpoint == "last":
+            scores = predict(net, test.paths.tolist(), config.views, batch_size=256)
+            best = _mean(_aucs(scores, truth, job.classes)[measured])
+            net.load_state_dict(load_checkpoint(self.run / "checkpoints" / "last.pt")["model"])
+        answers = predict_with_features(net, self.held_out.paths.tolist(), config.views, batch_size=256)
+        scores = answers.probabilities[is_test]
+        aucs = _aucs(scores, truth, job.classes)
+        row: Row = {"auc": _mean(aucs), "auc_best": best}
+        if job.setting.interest is not None:
+            val = self.held_out.select(~is_test)
+            given = _targets(np.where(val.assumed, np.int8(UNKNOWN), val.labels)[:, columns[0]])
+            threshold = youden_threshold(given, answers.probabilities[~is_test, 0])
+            row |= {"threshold": threshold} | _rates(test, truth[:, 0], scores[:, 0], threshold)
+            if len(sources := list(dict.fromkeys(self.held_out.sources.tolist()))) > 1:
+                for source in sources:
+                    inside = test.sources == source
+                    found = _rates(test.select(inside), truth[inside, 0], scores[inside, 0], threshold)
+                    found["assumed"] = int(test.assumed[inside, columns[0]].sum())
+                    row |= {f"{name}@{source}": value for name, value in found.items()}
+                if answers.features is not None:
+                    features = answers.features[is_test]
+                    leak = source_leakage(
+                        features, test.sources, test.groups, truth[:, :1].astype(np.float64)
+                    )
+                    if leak is not None:
+                        row |= {"leakage": leak.auc, "leakage_within": leak.within}
+        else:
+            row |= {f"auc:{name}": auc for name, auc in zip(job.classes, aucs, strict=True)}
+            row |= _counts("test", truth)
+        row |= self._unknown(net, config, columns[measured])
+        if isinstance(net.head, ClassQueryHead) and job.other is not None:
+            weight = net.head.to_linear().weight.detach()
+            row["cosine"] = float(net.head.similarity()[0, 1])
+            row["cosine_of_classifiers"] = float(
+                weight[0] @ weight[1] / (weight[0].norm() * weight[1].norm())
+            )
+        return row
+
+    def _unknown(self, net: Any, config: Config, columns: Sequence[int]) -> Row:
+        """Return what was trained on, and what the network says of the measured cells that it saw as unknown."""
+        labels = self.training.labels[:, columns]
+        unknown = labels == UNKNOWN
+        row: Row = {
+            "train_images": len(labels),
+            "train_positives": int((labels == POSITIVE).sum()),
+            "unknown": int(unknown.sum()),
+        }
+        some = unknown.any(axis=1)
+        if some.any():
+            table = self.training.table.select(some)
+            scores = predict(net, table.paths.tolist(), config.views, batch_size=256)[:, : len(columns)]
+            hidden = _targets(np.where(unknown[some], table.labels[:, columns], np.int8(UNKNOWN)))
+            row["unknown_above"] = float((scores[unknown[some]] > config.loss.threshold).mean())
+            if not np.isnan(hidden).all():
+                row["unknown_positive"] = float(np.nanmean(hidden))
+            row["unknown_auc"] = _mean(_aucs(scores, hidden, self.job.classes[: len(columns)]))
+        return row
+
+
+def _write_source(
+    path: Path, table: Table, labels: NDArray[np.int8], *, source: NDArray[np.str_] | None = None
+) -> None:
+    frame = pd.DataFrame({"path": table.paths, "patient": table.groups, "split": table.splits})
+    if source is not None:
+        frame["source"] = source
+    cells = np.where(labels < NEGATIVE, "", labels.astype(np.str_))
+    pd.concat([frame, pd.DataFrame(cells, columns=list(table.classes))], axis=1).to_csv(path, index=False)
+
+
+def _targets(labels: NDArray[np.int8]) -> NDArray[np.float32]:
+    return np.where(labels < NEGATIVE, np.float32(np.nan), labels.astype(np.float32))
+
+
+def _aucs(
+    scores: NDArray[np.float64], truth: NDArray[np.float32], classes: Sequence[str]
+) -> list[float | None]:
+    return auroc_per_class(scores, truth, classes=classes)
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    defined = [value for value in values if value is not None]
+    return sum(defined) / len(defined) if defined else None
+
+
+def _counts(prefix: str, truth: NDArray[np.float32]) -> Row:
+    return {f"{prefix}_positives": int((truth == 1).sum()), f"{prefix}_negatives": int((truth == 0).sum())}
+
+
+def _rates(
+    table: Table, truth: NDArray[np.float32], scores: NDArray[np.float64], threshold: float | None
+) -> Row:
+    """Return AUC with DeLong's interval over patients, and what is called right at the threshold with Wilson's."""
+    row = _counts("test", truth)
+    positive, negative = truth == 1, truth == 0
+    area = delong(
+        scores[positive],
+        scores[negative],
+        positive_groups=table.groups[positive],
+        negative_groups=table.groups[negative],
+    )
+    if area is not None:
+        row |= {"auc": area.auroc, "auc_low": area.interval.lower, "auc_high": area.interval.upper}
+    if threshold is not None:
+        right = np.where(positive, scores >= threshold, scores < threshold)
+        for name, of in (
+            ("sensitivity", positive),
+            ("specificity", negative),
+            ("accuracy", positive | negative),
+        ):
+            hits, trials = int(right[of].sum()), int(of.sum())
+            if (interval := wilson(hits, trials)) is not None:
+                row |= {name: hits / trials, f"{name}_low": interval.lower, f"{name}_high": interval.upper}
+    return row
 
 
 class Results:
-    """The finished jobs in a folder.
+    """The rows of finished jobs, a file ``NAME.json`` each.
 
     Args:
-        folder: gets a file ``NAME.json`` a job.
+        folder: gets the files.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def load(self, job: Job) -> JobResult | None:
-        """Return the result of exactly this job, None where there is none: one of other settings does not count.
+    def load(self, job: Job) -> Row | None:
+        """Return the row of exactly this job, None where there is none: one of other settings does not count.
 
         An option that the library has got since counts as it was before, at its default; one whose default has changed
         since does not.
@@ -238,36 +407,21 @@ class Results:
             values = json.loads((self._folder / f"{job.name}.json").read_text(encoding="utf-8"))
             if values["fingerprint"] != job.fingerprint or not _same(values["settings"], job.settings):
                 return None
-            return JobResult(**values["result"])
+            row: Row = values["row"]
+            return row
         except (OSError, ValueError, KeyError, TypeError):  # absent, or cut off by something that is not us
             return None
 
-    def save(self, job: Job, result: JobResult) -> None:
-        """Write the result, whole or not at all.
+    def save(self, job: Job, row: Row) -> None:
+        """Write the row, whole or not at all.
 
         Raises:
             LabelAssembleError: it cannot be written.
         """
         path = self._folder / f"{job.name}.json"
-        unfinished = path.with_name(f".{os.getpid()}-{path.name}")
-        values = {
-            "fingerprint": job.fingerprint,
-            "settings": job.settings,
-            "job": {
-                "setting": job.setting.name,
-                "arm": job.arm.name,
-                "size": job.size,
-                "seed": job.seed,
-                "other": job.other,
-            },
-            "result": result.__dict__,
-        }
-        try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            unfinished.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
-            os.replace(unfinished, path)
-        except OSError as error:
-            raise LabelAssembleError(f"{path}: cannot be written ({error.strerror})") from error
+        values = {"fingerprint": job.fingerprint, "settings": job.settings, "row": row}
+        self._folder.mkdir(parents=True, exist_ok=True)
+        write_text(path, json.dumps(values, indent=1) + "\n")
 
     def left_aside(self, jobs: Sequence[Job]) -> int:
         """Return how many results in the folder are of other jobs or settings than these."""
@@ -276,10 +430,7 @@ class Results:
 
 
 def _same(stored: Any, now: Any) -> bool:
-    """Return whether every stored value is the same now; options that are new now are at their defaults.
-
-    That they are, the fingerprint says.
-    """
+    """Return whether every stored value is the same now; the fingerprint says that new options are at defaults."""
     if isinstance(stored, dict) and isinstance(now, dict):
         return all(key in now and _same(value, now[key]) for key, value in stored.items())
     if isinstance(stored, list) and isinstance(now, list):

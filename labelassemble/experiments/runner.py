@@ -1,19 +1,26 @@
 """Run an experiment: what is missing, as long as the budget lasts, and what all the runs show."""
 
+import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median
 
+import pandas as pd
+import yaml
 from rich.console import Console
 
+from labelassemble._files import write_text
+from labelassemble.config import make_config
 from labelassemble.errors import LabelAssembleError, did_you_mean
-from labelassemble.experiments.jobs import Job, JobResult, Results, jobs_of, views_of
-from labelassemble.experiments.outcome import write_outcome
-from labelassemble.experiments.settings import Experiment, Setting
-from labelassemble.experiments.stack import NotAtHand, Stack, open_stack
-from labelassemble.experiments.workers import Task, finish
+from labelassemble.experiments.dataset import Dataset, NotAtHand, open_dataset
+from labelassemble.experiments.experiment import Experiment, Setting
+from labelassemble.experiments.jobs import Job, Results, Row, Task, jobs_of
+from labelassemble.experiments.processes import Killed, log_in, side_by_side
+from labelassemble.experiments.summary import runs_frame, write_frame
+from labelassemble.experiments.tables import write_summary
 
 
 @dataclass(frozen=True)
@@ -21,14 +28,16 @@ class Report:
     """How far an experiment came.
 
     Attributes:
-        done: jobs with their results, in the order of the jobs.
+        runs: one row per finished job, in the order of the jobs.
         missing: jobs without one.
+        killed: those of them whose process was killed.
         absent: why each setting was left out whose dataset is not at hand.
         files: what was written.
     """
 
-    done: list[tuple[Job, JobResult]]
+    runs: pd.DataFrame
     missing: list[Job]
+    killed: list[Job]
     absent: list[str]
     files: list[Path]
 
@@ -55,9 +64,8 @@ class Clock:
         """Return the median time of jobs of its kind, else of its setting's longest kind; None if none was done."""
         if job.kind in self._seconds:
             return median(self._seconds[job.kind])
-        same = [median(times) for kind, times in self._seconds.items() if kind[0] == job.setting.name]
-        every = [median(times) for times in self._seconds.values()]
-        return max(same) if same else max(every, default=None)
+        alike = [median(times) for kind, times in self._seconds.items() if kind[0] == job.setting.name]
+        return max(alike, default=None)
 
     def fits(self, job: Job) -> bool:
         """Return whether the job would end within the budget; the first one is tried as long as time is left."""
@@ -72,6 +80,15 @@ class Clock:
         return sum(known) / self._workers if len(known) == len(times) else None
 
 
+@dataclass(frozen=True)
+class _Finished:
+    """A job whose result is saved, and the seconds that it took."""
+
+    job: Job
+    row: Row
+    seconds: float
+
+
 def run_experiment(
     experiment: Experiment,
     output: Path,
@@ -83,7 +100,7 @@ def run_experiment(
     only: Sequence[str] = (),
     workers: int = 1,
 ) -> Report:
-    """Train every job that has no result yet, then write runs.csv, the table and the figure of all that is done.
+    """Train every job that has no result yet, then write runs.csv, the tables and the figure of all that is done.
 
     Args:
         experiment: what to run.
@@ -93,67 +110,85 @@ def run_experiment(
         seeds: how many, instead of the experiment's.
         budget: minutes, after which no job is started that would not fit; None for no limit.
         only: names of the settings to run; none for all. The figure and the table show these.
-        workers: jobs that are trained side by side.
+        workers: jobs that are trained side by side, each in a process with its share of the cores; 1 trains here.
 
     Raises:
-        LabelAssembleError: no dataset is at hand, or a setting that the data cannot serve.
-        TrainingInterrupted: on Ctrl-C; what is finished stays, and the job in hand goes on from its checkpoint.
+        LabelAssembleError: no dataset is at hand, a setting that the data cannot serve, a loss that is not finite.
+        TrainingInterrupted, KeyboardInterrupt: on Ctrl-C; what is finished stays, and jobs in progress go on from their
+            checkpoints.
     """
     names = [setting.name for setting in experiment.settings]
     for name in only:
         if name not in names:
             raise LabelAssembleError(f"no setting is called '{name}'{did_you_mean(name, names)}")
-    count = experiment.seeds if seeds is None else seeds
     settings = [s for s in experiment.settings if not only or s.name in only]
-    stacks, absent = _open(experiment, settings, data, output, console)
-    jobs: list[Job] = []
-    by_setting = [
-        jobs_of(experiment, setting, stacks[setting.name], range(count))
+    datasets, absent = _open(experiment, settings, data, output, console)
+    count = range(experiment.seeds if seeds is None else seeds)
+    jobs = [
+        job
         for setting in settings
-        if setting.name in stacks
+        if setting.name in datasets
+        for job in jobs_of(experiment, setting, datasets[setting.name], count)
     ]
-    for seed in range(count):  # seed by seed over all settings
-        jobs += [job for of_setting in by_setting for job in of_setting if job.seed == seed]
+    jobs.sort(key=lambda job: job.seed)  # seed by seed over all settings
     results = Results(output / "jobs")
-    found = {job.name: result for job in jobs if (result := results.load(job)) is not None}
+    found = {job.name: row for job in jobs if (row := results.load(job)) is not None}
     aside = results.left_aside(jobs)
-    console.print(
-        f"{len(jobs)} runs, {len(found)} done before"
-        + (
-            f"; {aside} results of other runs or settings in {output / 'jobs'} are left aside"
-            if aside
-            else ""
-        ),
-        highlight=False,
-        soft_wrap=True,
-    )
+    said = f"; {aside} results of other runs or settings in {output / 'jobs'} are left aside" if aside else ""
+    _say(console, f"{len(jobs)} runs, {len(found)} done before{said}")
     clock = Clock(None if budget is None else budget * 60, workers)
     waiting = [job for job in jobs if job.name not in found]
-    tasks = (
-        Task(job, stacks[job.setting.name], experiment.parts, output / "work" / job.name, output / "jobs")
-        for job in waiting
-        if clock.fits(job)
-    )
-    for finished in finish(tasks, workers=workers):
-        job, result = finished.job, finished.result
-        found[job.name] = result
+
+    def task(job: Job) -> Callable[[], _Finished]:
+        made = Task.of(experiment, job, datasets[job.setting.name], output / "work" / job.name)
+        return partial(_train, made, output / "jobs")
+
+    tasks = (task(job) for job in waiting if clock.fits(job))
+    killed: list[Job] = []
+    for finished in _finish(tasks, workers):
+        if isinstance(finished, Killed):
+            made = finished.task.args[0]  # type: ignore[attr-defined]
+            killed.append(made.job)
+            _say(console, f"{_shown(made.job)}: its process was killed, for its memory perhaps")
+            continue
+        job, row = finished.job, finished.row
+        found[job.name] = row
         clock.add(job, finished.seconds)
-        auc = "not defined" if result.auc is None else f"{result.auc:.4f}"
-        left = clock.left([job for job in waiting if job.name not in found])
-        console.print(
-            f"{len(found)}/{len(jobs)}  {_shown(job)}  AUC {auc}"
-            + ("" if left is None else f"  {_minutes(left)} left"),
-            highlight=False,
-            soft_wrap=True,
-        )
-    done = [(job, found[job.name]) for job in jobs if job.name in found]
+        auc = "not defined" if row["auc"] is None else f"{row['auc']:.4f}"
+        left = clock.left([job for job in waiting if job.name not in found and job not in killed])
+        time_left = "" if left is None else f"  {_minutes(left)} left"
+        _say(console, f"{len(found)}/{len(jobs)}  {_shown(job)}  AUC {auc}{time_left}")
+    runs = runs_frame([found[job.name] for job in jobs if job.name in found])
     missing = [job for job in jobs if job.name not in found]
-    files = write_outcome(experiment, done, output, settings=settings, absent=absent) if done else []
-    return Report(done, missing, absent, files)
+    files = []
+    if len(runs):
+        write_frame(runs, output / "runs.csv")
+        said = yaml.safe_dump(
+            experiment.model_dump(mode="json", exclude_defaults=True), sort_keys=False, allow_unicode=True
+        )
+        write_text(output / "experiment.yaml", said)
+        files = [output / "runs.csv", *write_summary(experiment, runs, output, absent=absent)]
+    return Report(runs, missing, killed, absent, files)
+
+
+def _finish(
+    tasks: Iterator[Callable[[], _Finished]], workers: int
+) -> Iterator[_Finished | Killed[_Finished]]:
+    if workers == 1:
+        return (task() for task in tasks)
+    return side_by_side(tasks, workers=workers, threads=max(1, (os.cpu_count() or 1) // workers))
+
+
+def _train(task: Task, results: Path) -> _Finished:
+    started = time.monotonic()
+    with log_in(task.run / "log.txt"):
+        row = task.train()
+    Results(results).save(task.job, row)
+    return _Finished(task.job, row, time.monotonic() - started)
 
 
 def missing_text(missing: Sequence[Job]) -> str:
-    """Return what a budget left undone, a line a setting, arm and size."""
+    """Return what was left undone, a line a setting, arm and size."""
     kinds: dict[tuple[str, str, int | str], int] = {}
     for job in missing:
         kinds[job.kind] = kinds.get(job.kind, 0) + 1
@@ -164,33 +199,51 @@ def missing_text(missing: Sequence[Job]) -> str:
 
 def _open(
     experiment: Experiment, settings: Sequence[Setting], data: Path, output: Path, console: Console
-) -> tuple[dict[str, Stack], list[str]]:
-    """Return the stack of each setting, and why settings are left out, a sentence a dataset."""
-    stacks: dict[str, Stack] = {}
+) -> tuple[dict[str, Dataset], list[str]]:
+    """Return the dataset of each setting, and why settings are left out, a sentence a dataset."""
+    datasets: dict[str, Dataset] = {}
+    opened: dict[tuple[str, int, int], Dataset] = {}
     absent: dict[str, str] = {}
     for setting in settings:
         if setting.data in absent:
             continue
-        views = views_of(experiment, setting)
+        options = experiment.datasets[setting.data]
+        values = experiment.config_values(setting) | {"sources": [options.sources[0]]}
+        views = make_config(values, base=data).views
+        key = (setting.data, views.size, views.channels)
         try:
-            stacks[setting.name] = open_stack(
-                setting.data,
-                experiment.datasets[setting.data],
-                data=data,
-                size=views.size,
-                channels=views.channels,
-                cache=output / "cache",
-            )
+            if key not in opened:
+                opened[key] = open_dataset(
+                    setting.data,
+                    options,
+                    data=data,
+                    size=views.size,
+                    channels=views.channels,
+                    cache=output / "cache",
+                )
         except NotAtHand as error:
             # Without where it was sought: the table may be published.
-            download = experiment.datasets[setting.data].download
-            absent[setting.data] = f"dataset '{setting.data}' is not at hand: {download}"
-            console.print(f"Left out: {error}", highlight=False, soft_wrap=True, markup=False)
-    if not stacks:
+            absent[setting.data] = f"dataset '{setting.data}' is not at hand: {options.download}"
+            _say(console, f"Left out: {error}")
+            continue
+        datasets[setting.name] = opened[key]
+        if setting.classes is not None:
+            datasets[setting.name] = _with_classes(opened[key], setting)
+    if not datasets:
         raise LabelAssembleError(
             f"none of the experiment's datasets is at hand in {data}: see above, or --data"
         )
-    return stacks, list(absent.values())
+    return datasets, list(absent.values())
+
+
+def _with_classes(dataset: Dataset, setting: Setting) -> Dataset:
+    every = dataset.table.classes
+    for name in setting.classes or ():
+        if name not in every:
+            raise LabelAssembleError(
+                f"setting '{setting.name}': dataset '{setting.data}' has no class '{name}'{did_you_mean(name, every)}"
+            )
+    return dataset.select_classes(setting.classes or every)
 
 
 def _shown(job: Job) -> str:
@@ -200,3 +253,7 @@ def _shown(job: Job) -> str:
 
 def _minutes(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
+
+
+def _say(console: Console, text: str) -> None:
+    console.print(text, highlight=False, soft_wrap=True, markup=False)

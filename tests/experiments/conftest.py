@@ -11,7 +11,7 @@ import yaml
 from PIL import Image
 from rich.console import Console
 
-from labelassemble.experiments.loading import make_experiment
+from labelassemble.experiments.experiment import make_experiment
 from labelassemble.experiments.runner import Report, run_experiment
 
 TINY = """\
@@ -20,10 +20,10 @@ paper: "no figure of the paper"
 seeds: 2
 datasets:
   shapes:
-    places: [{name: shapes, reader: archives, root: shapes, labels: [square, stripe, dot]}]
+    sources: [{name: shapes, reader: npz, root: shapes, labels: [square, stripe, dot]}]
     download: "draw some shapes"
   elsewhere:
-    places: [{name: elsewhere, reader: mnist, root: elsewhere}]
+    sources: [{name: elsewhere, reader: mnist, root: elsewhere}]
     download: "fetch the idx files"
 settings:
   - {name: squares, data: shapes, interest: square, sizes: [12]}
@@ -34,6 +34,7 @@ arms:
   - {name: multi-class, classes: all}
 comparisons: [{arms: [multi-class, binary]}]
 views: {size: 16, weak: {flip: 0.0}}
+model: {backbone: cnn_small}
 loss: {pseudo_weight: 0.0, consistency_weight: 0.0, warmup_epochs: 0}
 train: {epochs: 1, steps_per_epoch: 2, batch_size: 8, lr: 1.0e-3, early_stop: null}
 """
@@ -84,7 +85,7 @@ seeds: 2
 datasets:
   hospitals:
     together: true
-    places:
+    sources:
       - {name: east, reader: csv, path: east.csv, classes: [mass]}
       - {name: west, reader: csv, path: nowhere.csv, classes: [mass]}
       - {name: west, reader: csv, path: west.csv, classes: [mass]}
@@ -96,9 +97,10 @@ parts:
   - {name: old, images: all, labels: others, sources: [archive]}
 arms:
   - {name: alone, classes: interest, parts: [clinic]}
-  - {name: border, sees: border}
+  - {name: border, transform: border}
 comparisons: [{arms: [border, alone], tests: [paired-t]}]
 views: {size: 16, weak: {flip: 0.0}}
+model: {backbone: cnn_small}
 loss: {pseudo_weight: 0.0, consistency_weight: 0.0, warmup_epochs: 0}
 train: {epochs: 1, steps_per_epoch: 2, batch_size: 8, lr: 1.0e-3, sampling: balanced, early_stop: null}
 """

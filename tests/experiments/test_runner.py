@@ -2,16 +2,17 @@
 
 import csv
 import json
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
 from labelassemble import cli
 from labelassemble.errors import LabelAssembleError
-from labelassemble.experiments import runner, workers
+from labelassemble.experiments import runner
+from labelassemble.experiments.jobs import Task
 from labelassemble.experiments.runner import Clock, missing_text
 
 
@@ -22,7 +23,7 @@ class _Stopped(Exception):
 def test_an_experiment_from_end_to_end(tiny: dict[str, Any], shapes: Path, tmp_path: Path, run: Any) -> None:
     output = tmp_path / "out"
     report, text = run(tiny, output, shapes)
-    assert len(report.done) == 4
+    assert len(report.runs) == 4
     assert not report.missing
     assert "Left out: dataset 'elsewhere' is not at hand: fetch the idx files" in text
     assert "4/4  squares, multi-class, n = 12, seed 1  AUC " in text
@@ -52,28 +53,28 @@ def test_an_experiment_from_end_to_end(tiny: dict[str, Any], shapes: Path, tmp_p
 def test_it_goes_on_where_it_was_interrupted(
     tiny: dict[str, Any], shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: Any
 ) -> None:
-    real, trained = workers.train_job, []
+    real, trained = Task.train, []
 
-    def stops_at_the_third(job: Any, *args: Any, **options: Any) -> Any:
+    def stops_at_the_third(task: Task) -> Any:
         if len(trained) == 2:
             raise _Stopped
-        trained.append(job.name)
-        return real(job, *args, **options)
+        trained.append(task.job.arm.name)
+        return real(task)
 
-    monkeypatch.setattr(workers, "train_job", stops_at_the_third)
+    monkeypatch.setattr(Task, "train", stops_at_the_third)
     with pytest.raises(_Stopped):
         run(tiny, tmp_path / "out", shapes)
 
-    def counted(job: Any, *args: Any, **options: Any) -> Any:
-        trained.append(job.name)
-        return real(job, *args, **options)
+    def counted(task: Task) -> Any:
+        trained.append(task.job.arm.name)
+        return real(task)
 
-    monkeypatch.setattr(workers, "train_job", counted)
+    monkeypatch.setattr(Task, "train", counted)
     report, text = run(tiny, tmp_path / "out", shapes)
     assert "4 runs, 2 done before" in text
-    assert trained == [job.name for job, _ in report.done]  # each once
+    assert trained == report.runs["arm"].tolist()  # each once
     whole, _ = run(tiny, tmp_path / "whole", shapes)
-    assert [result.auc for _, result in report.done] == [result.auc for _, result in whole.done]
+    assert report.runs["auc"].tolist() == whole.runs["auc"].tolist()
 
 
 def test_a_result_of_other_settings_does_not_count(
@@ -83,7 +84,7 @@ def test_a_result_of_other_settings_does_not_count(
     tiny["train"]["lr"] = 2e-3
     second, text = run(tiny, tmp_path / "out", shapes, seeds=1)
     assert "2 runs, 0 done before; 2 results of other runs or settings" in text
-    assert {job.fingerprint for job, _ in first.done}.isdisjoint(job.fingerprint for job, _ in second.done)
+    assert set(first.runs["fingerprint"]).isdisjoint(second.runs["fingerprint"])
     for path in (tmp_path / "out" / "jobs").glob("*.json"):
         values = json.loads(path.read_text())
         path.write_text(json.dumps(values | {"fingerprint": "0" * 16}))
@@ -99,7 +100,7 @@ def test_a_default_that_has_changed_counts_and_an_option_that_is_new_does_not(
     run(tiny, tmp_path / "out", shapes, seeds=1)
     (path,) = (tmp_path / "out" / "jobs").glob("*.json")
     values = json.loads(path.read_text())
-    options = values["settings"]["options"][3]
+    options = values["settings"]["options"][-1]
     assert options.pop("weight_decay") == 0.0  # as if the option had not been there then
     path.write_text(json.dumps(values))
     _, text = run(tiny, tmp_path / "out", shapes, seeds=1)
@@ -116,14 +117,14 @@ def test_another_seed_or_size_is_another_job_and_more_seeds_keep_the_first(
     run(tiny, tmp_path / "out", shapes, seeds=1)
     report, text = run(tiny, tmp_path / "out", shapes, seeds=2)
     assert "4 runs, 2 done before" in text
-    assert len({job.fingerprint for job, _ in report.done}) == 4
+    assert report.runs["fingerprint"].nunique() == 4
 
 
 def test_a_budget_that_is_spent_starts_nothing_and_says_what_is_missing(
     tiny: dict[str, Any], shapes: Path, tmp_path: Path, run: Any
 ) -> None:
     report, _ = run(tiny, tmp_path / "out", shapes, budget=0.0)
-    assert not report.done
+    assert not len(report.runs)
     assert missing_text(report.missing) == (
         "  squares, binary, n = 12: 2 runs\n  squares, multi-class, n = 12: 2 runs"
     )
@@ -135,9 +136,9 @@ def test_a_job_that_would_not_fit_is_not_started(
 ) -> None:
     now = [0.0]
     monkeypatch.setattr(runner.time, "monotonic", lambda: now[0])
-    report, _ = run(tiny, tmp_path / "out", shapes, seeds=1)
+    report, _ = run(tiny, tmp_path / "out", shapes, seeds=1, budget=0.0)
     clock = Clock(100.0)
-    binary, multi = (job for job, _ in report.done)
+    binary, multi = report.missing
     assert clock.fits(binary)
     clock.add(binary, 60.0)
     now[0] = 39.0
@@ -184,19 +185,16 @@ def test_pairs_pseudo_labels_and_the_last_epoch(
         "comparisons": [{"arms": ["pseudo", "alone"], "tests": ["paired-t"]}],
     }
     report, _ = run(tiny, tmp_path / "out", shapes)
-    assert [(job.arm.name, job.other) for job, _ in report.done][:3] == [
-        ("alone", None),
-        ("pseudo", "stripe"),
-        ("pseudo", "dot"),
-    ]
-    alone, pair = report.done[0][1], report.done[1][1]
-    assert (alone.unknown, alone.cosine, alone.unknown_above) == (0, None, None)
-    assert pair.unknown == 20
-    assert pair.cosine is not None
-    assert pair.unknown_above is not None
-    assert pair.auc_best is not None
-    gains = list(csv.DictReader(StringIO((tmp_path / "out" / "gains.csv").read_text())))
-    assert [row["other"] for row in gains] == ["stripe", "dot"]
+    alone, pair, other = report.runs.iloc[:3].to_dict("records")
+    assert [row["arm"] for row in (alone, pair, other)] == ["alone", "pseudo", "pseudo"]
+    assert (pair["other"], other["other"]) == ("stripe", "dot")
+    assert alone["unknown"] == 0
+    assert pd.isna([alone["other"], alone["cosine"], alone["unknown_above"]]).all()
+    assert pair["unknown"] == 20
+    for name in ("cosine", "cosine_of_classifiers", "unknown_above", "auc_best"):
+        assert pd.notna(pair[name]), name
+    gains = pd.read_csv(tmp_path / "out" / "gains.csv")
+    assert gains["other"].tolist() == ["stripe", "dot"]
     assert (tmp_path / "out" / "figure.svg").exists()
 
 
@@ -220,6 +218,6 @@ def test_the_command(shapes: Path, tmp_path: Path, tiny: dict[str, Any]) -> None
     result = CliRunner().invoke(cli.app, arguments)
     assert result.exit_code == 0, result.output
     assert f"Table: {out / 'table.md'}" in result.output
-    assert "lr: 0.002" in (out / "experiment.yaml").read_text()
+    assert "lr: 2e-3" in (out / "experiment.yaml").read_text()
     result = CliRunner().invoke(cli.app, [*arguments[:-1], "2", "--budget", "0"])
     assert "The budget ended before 2 runs:\n  squares, binary, n = 12: 1 runs" in result.output

@@ -1,4 +1,4 @@
-"""Who labels what: training images dealt to the parts of an experiment, the same for every arm of a seed."""
+"""Who labels what: training images split among the parts of an experiment, the same for every arm of a seed."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,30 +6,30 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from labelassemble.data import Table
+from labelassemble.data.states import POSITIVE, UNKNOWN
 from labelassemble.errors import LabelAssembleError
-from labelassemble.experiments.settings import Part
-from labelassemble.experiments.stack import Stack
+from labelassemble.experiments.dataset import Dataset
+from labelassemble.experiments.experiment import Part
 
 
 @dataclass(frozen=True)
-class Dealt:
+class LabelSplit:
     """Training images of one job.
 
     Attributes:
-        rows: rows of the stack, int64 [N].
-        targets: float32 [N, C] over all classes of the stack, NaN = unknown.
-        truth: likewise, with nothing hidden.
+        table: the images, with everything that is known of them.
+        labels: what their parts label, int8 [N, C], -1 = unknown.
         parts: name of the part of each, text [N].
     """
 
-    rows: NDArray[np.int64]
-    targets: NDArray[np.float32]
-    truth: NDArray[np.float32]
+    table: Table
+    labels: NDArray[np.int8]
     parts: NDArray[np.str_]
 
 
-def deal(
-    stack: Stack,
+def split_labels(
+    dataset: Dataset,
     parts: Sequence[Part],
     *,
     chosen: Sequence[str] | None,
@@ -37,7 +37,7 @@ def deal(
     other: str | None,
     size: int | str,
     seed: int,
-) -> Dealt:
+) -> LabelSplit:
     """Return the images of the chosen parts, with the labels that each part gives.
 
     A seed shuffles the training images; parts take theirs one after the other, those of a fixed number first, so that
@@ -45,39 +45,37 @@ def deal(
     parts. Which parts are `chosen` changes nothing for the others.
 
     Args:
-        stack: the images.
+        dataset: the images.
         parts: all the parts of the experiment.
         chosen: names of those to train on; None for all.
         interest: the class of interest; None where no part speaks of it.
         other: the class that is assembled, if there is one.
         size: the training size: a number, or "all".
-        seed: of the dealing.
+        seed: of the shuffling.
 
     Raises:
         LabelAssembleError: more images, or more positives, than there are, or a part of sources that are not there.
     """
-    order = np.random.default_rng([seed, 1]).permutation(stack.rows("train"))
+    table, given = dataset.table, dataset.given
+    order = np.random.default_rng([seed, 1]).permutation(dataset.rows("train"))
     shows = np.zeros(len(order), dtype=np.bool_)
     if interest is not None:
-        shows = stack.targets[order, stack.classes.index(interest)] == 1
+        shows = table.labels[order, table.column(interest)] == POSITIVE
     free = np.ones(len(order), dtype=np.bool_)
     taken: dict[str, NDArray[np.int64]] = {}
     for part in sorted(parts, key=_varies):
-        places = _take(part, free & _may_take(part, stack, order, interest), shows, size)
-        free[places] = False
-        taken[part.name] = order[places]
-    rows, targets, names = [], [], []
-    for part in parts:
-        if chosen is not None and part.name not in chosen:
-            continue
-        mine = stack.given[taken[part.name]].copy()
-        labelled = labelled_classes(part, stack.classes, interest, other)
-        mine[:, [name not in labelled for name in stack.classes]] = np.nan
-        rows.append(taken[part.name])
-        targets.append(mine)
-        names.append(np.full(len(mine), part.name))
-    joined = np.concatenate(rows)
-    return Dealt(joined, np.concatenate(targets), stack.targets[joined], np.concatenate(names))
+        found = _take(part, free & _eligible(part, dataset, order, interest), shows, size)
+        free[found] = False
+        taken[part.name] = order[found]
+    labels, names = [], []
+    mine = [part for part in parts if chosen is None or part.name in chosen]
+    for part in mine:
+        labelled = labelled_classes(part, table.classes, interest, other)
+        hidden = [name not in labelled for name in table.classes]
+        labels.append(np.where(hidden, np.int8(UNKNOWN), given[taken[part.name]]))
+        names.append(np.full(len(taken[part.name]), part.name))
+    rows = np.concatenate([taken[part.name] for part in mine])
+    return LabelSplit(table.select(rows), np.concatenate(labels), np.concatenate(names))
 
 
 def labelled_classes(
@@ -95,19 +93,22 @@ def labelled_classes(
     return part.labels
 
 
-def _may_take(part: Part, stack: Stack, order: NDArray[np.int64], interest: str | None) -> NDArray[np.bool_]:
+def _eligible(
+    part: Part, dataset: Dataset, order: NDArray[np.int64], interest: str | None
+) -> NDArray[np.bool_]:
     """Return which of the images are of the part's sources and, where positives are counted, labelled, bool [N]."""
+    table = dataset.table
     may = np.ones(len(order), dtype=np.bool_)
     if part.sources is not None:
-        there = [] if stack.sources is None else [str(name) for name in np.unique(stack.sources)]
-        if stack.sources is None or not set(part.sources) & set(there):
+        there = np.unique(table.sources).tolist()
+        if not set(part.sources) & set(there):
             raise LabelAssembleError(
                 f"part '{part.name}' takes images of {', '.join(part.sources)}, "
-                f"but the sources of the dataset are {', '.join(there) or 'not known'}"
+                f"but the sources of the dataset are {', '.join(there)}"
             )
-        may &= np.isin(stack.sources[order], part.sources)
+        may &= np.isin(table.sources[order], part.sources)
     if part.positives is not None and interest is not None:
-        may &= ~np.isnan(stack.given[order, stack.classes.index(interest)])
+        may &= dataset.given[order, table.column(interest)] != UNKNOWN
     return may
 
 

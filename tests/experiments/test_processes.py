@@ -6,13 +6,18 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from typer.testing import CliRunner
 
+from labelassemble.cli import app
 from labelassemble.errors import LabelAssembleError
+from labelassemble.experiments import runner
+from labelassemble.experiments.processes import Killed, side_by_side
 
 
 def test_two_workers_find_what_one_finds(
@@ -20,9 +25,9 @@ def test_two_workers_find_what_one_finds(
 ) -> None:
     one, _ = run(tiny, tmp_path / "one", shapes)
     two, _ = run(tiny, tmp_path / "two", shapes, workers=2)
-    assert [job.name for job, _ in two.done] == [job.name for job, _ in one.done]
-    for (_, of_one), (_, of_two) in zip(one.done, two.done, strict=True):
-        assert of_two.auc == pytest.approx(of_one.auc, abs=1e-3)  # the number of threads changes last digits
+    assert two.runs["fingerprint"].tolist() == one.runs["fingerprint"].tolist()
+    # the number of threads changes last digits
+    assert two.runs["auc"].tolist() == pytest.approx(one.runs["auc"].tolist(), abs=1e-3)
     assert len(list((tmp_path / "two" / "jobs").glob("*.json"))) == 4
     assert not list((tmp_path / "two").glob("work/*/checkpoints"))
 
@@ -97,17 +102,49 @@ def test_ctrl_c_leaves_checkpoints_and_no_process(long_one: subprocess.Popen[str
     _wait_until_gone(workers)  # the last to go is multiprocessing's own helper
 
 
-def test_a_worker_that_is_killed_ends_all_with_one_sentence(long_one: subprocess.Popen[str]) -> None:
-    workers = _children(long_one.pid)
-    trains = [pid for pid in workers if "spawn_main" in Path(f"/proc/{pid}/cmdline").read_text()]
-    assert len(trains) == 2
-    os.kill(trains[0], signal.SIGKILL)
-    said = long_one.communicate(timeout=120)[1]
-    assert long_one.returncode == 2
-    lines = [line for line in said.splitlines() if line.startswith("labelassemble:")]
-    assert len(lines) == 1, said
-    assert "a worker ended within its job (exit status -9; killed for its memory?)" in lines[0]
-    _wait_until_gone(workers)
+def _killed_once(folder: Path, name: str) -> str:
+    """End the process the first time that "b" comes; a task that can be sent to a worker."""
+    mark = folder / name
+    if name == "b" and not mark.exists():
+        mark.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return f"{name} in {os.environ['OMP_NUM_THREADS']}"
+
+
+def test_a_worker_that_is_killed_is_named_and_the_rest_goes_on(tmp_path: Path) -> None:
+    tasks = [partial(_killed_once, tmp_path, name) for name in "abcde"]
+    found = list(side_by_side(iter(tasks), workers=2, threads=1))
+    killed = [answer for answer in found if isinstance(answer, Killed)]
+    assert [answer.task for answer in killed] == [tasks[1]]
+    assert sorted(answer for answer in found if isinstance(answer, str)) == [
+        f"{name} in 1" for name in "acde"
+    ]
+
+
+def test_the_command_says_which_runs_were_killed(
+    tiny: dict[str, Any], shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "side_by_side", _kill_the_first)
+    file = tmp_path / "tiny.yaml"
+    file.write_text(yaml.safe_dump(tiny))
+    arguments = ["experiment", str(file), "--data", str(shapes), "-o", str(tmp_path / "out"), "--seeds", "1"]
+    result = CliRunner().invoke(app, [*arguments, "--workers", "2"])
+    assert isinstance(
+        result.exception, LabelAssembleError
+    )  # which `main` turns into a sentence and exit status 2
+    assert str(result.exception) == (
+        "the process of 1 runs was killed (for its memory?): the same command does them again, with less --workers if "
+        "need be:\n  squares, binary, n = 12: 1 runs"
+    )
+    assert "squares, binary, n = 12, seed 0: its process was killed, for its memory perhaps" in result.output
+    assert "1/2  squares, multi-class, n = 12, seed 0  AUC" in result.output
+    assert "The budget ended" not in result.output
+
+
+def _kill_the_first(tasks: Iterator[Any], **_: object) -> Iterator[Any]:
+    yield Killed(next(tasks))
+    for task in tasks:
+        yield task()
 
 
 def test_workers_end_when_their_parent_is_killed(long_one: subprocess.Popen[str]) -> None:
