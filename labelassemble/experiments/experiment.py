@@ -253,7 +253,8 @@ def make_experiment(values: dict[str, Any], *, where: str = "experiment") -> Exp
     except ValidationError as error:
         raise LabelAssembleError(f"{where}: {validation_sentence(error, Experiment)}") from None
     _check_config(experiment, where)
-    _check_names(experiment, where)
+    others = [source["name"] for options in shipped.values() for source in options["sources"]]
+    _check_names(experiment, where, others)
     _check_interest(experiment, where)
     return experiment
 
@@ -281,7 +282,8 @@ def _check_config(experiment: Experiment, where: str) -> None:
             check(f"{where}, arm '{arm.name}'", setting, arm, **arm.sources)
 
 
-def _check_names(experiment: Experiment, where: str) -> None:
+def _check_names(experiment: Experiment, where: str, others: Sequence[str]) -> None:
+    """Raise unless names are there; a part may name sources of datasets that no setting uses, the `others`."""
     parts = [part.name for part in experiment.parts]
     arms = [arm.name for arm in experiment.arms]
     settings = [setting.name for setting in experiment.settings]
@@ -303,7 +305,7 @@ def _check_names(experiment: Experiment, where: str) -> None:
     for part in experiment.parts:
         for name in part.sources or ():
             # A file with a column of sources calls them "source/cell".
-            if name.split("/")[0] not in sources:
+            if name.split("/")[0] not in (*sources, *others):
                 check(f"part '{part.name}'", "source of a dataset", name, sources)
     for name in () if experiment.reference is None else (experiment.reference,):
         check("reference", "arm", name, arms)

@@ -1,5 +1,6 @@
 """Figures of experiments: light, legible, and captioned with what the marks are."""
 
+import re
 from collections.abc import Sequence
 from itertools import cycle
 from pathlib import Path
@@ -40,8 +41,18 @@ def draw(experiment: Experiment, runs: pd.DataFrame, path: Path) -> None:
             figure = _sources_figure(experiment, runs, sources, settings)
         else:
             figure = _sizes_figure(experiment, means(runs), settings)
-        metadata = {"Date": None} if path.suffix == ".svg" else None
-        figure.savefig(path, facecolor="white", dpi=150, metadata=metadata)
+        save(figure, path)
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure as SVG or PNG, as the path ends; the same figure gives the same file."""
+    if path.suffix != ".svg":
+        figure.savefig(path, facecolor="white", dpi=150)
+        return
+    figure.savefig(path, facecolor="white", metadata={"Date": None})
+    # Matplotlib writes a line for every corner of a path and for every tag that ends.
+    text = re.sub(r"\n *(?=</g>|</defs>|[LQCMz] ?|\" )", " ", path.read_text(encoding="utf-8"))
+    path.write_text(re.sub(r"(<g[^>]*>)\n *", r"\1", text), encoding="utf-8")
 
 
 def _sizes_figure(experiment: Experiment, found: pd.DataFrame, settings: Sequence[Setting]) -> Figure:

@@ -163,8 +163,12 @@ def test_an_arm_may_have_another_preset_than_the_papers(tiny: dict[str, Any]) ->
 
 
 def test_a_part_may_name_a_source_within_a_file(tiny: dict[str, Any]) -> None:
-    tiny["parts"][0]["sources"] = ["shapes/drawn", "elsewhere"]
-    assert make_experiment(tiny).parts[0].sources == ("shapes/drawn", "elsewhere")
+    tiny["parts"][0]["sources"] = [
+        "shapes/drawn",
+        "elsewhere",
+        "covidx",
+    ]  # the last is of a dataset that is shipped
+    assert make_experiment(tiny).parts[0].sources == ("shapes/drawn", "elsewhere", "covidx")
 
 
 def test_few_covid_labels_come_from_clinics_and_archives_know_nothing_of_it() -> None:

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from labelassemble.experiments.experiment import Comparison
+from labelassemble.experiments.experiment import SHIPPED, Comparison, load_experiment
 from labelassemble.experiments.summary import (
     by_class,
     by_source,
@@ -150,3 +150,32 @@ def test_a_frame_is_the_same_after_csv_but_for_digits(tmp_path: Path) -> None:
     (tmp_path / "old.csv").write_text("setting,arm,size,seed,auc\ns,a,30,0,0.5\n")
     old = read_runs(tmp_path / "old.csv")
     assert (old["size"].item(), bool(old["steps"].isna().item())) == ("30", True)
+
+
+PAPER = Path(__file__).parents[2] / "benchmarks" / "paper"
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_results_md_says_what_the_committed_runs_say(name: str) -> None:
+    text = (PAPER / "RESULTS.md").read_text(encoding="utf-8")
+    runs, experiment = read_runs(PAPER / name / "runs.csv"), load_experiment(name)
+    assert set(runs["arm"]) == {arm.name for arm in experiment.arms}
+    assert set(runs["setting"]) <= {setting.name for setting in experiment.settings}
+    if name == "figure-1c":
+        for _, points in gains(runs, experiment.comparisons).groupby(["setting", "arm"]):
+            found = correlation(points["cosine"].tolist(), points["mean"].tolist())
+            assert found is not None
+            assert f"| {found.r:.2f} | {found.low:.2f} to {found.high:+.2f} | {found.p:.2f} |" in text
+    elif name == "ablations":
+        for row in differences(runs, experiment.comparisons[:-1]).itertuples():
+            if row.test == "paired-t":
+                assert f"{row.difference:+.3f} ({row.low:+.3f} to {row.high:+.3f})" in text
+    else:
+        found = means(runs)
+        shown = found[~found["arm"].str.startswith("assembled-")]  # of these RESULTS.md says nothing
+        for mean in shown["mean"]:
+            assert f"{mean:.3f}" in text
+    if name == "covid-few-labels":
+        inside = means(by_source(runs), of=True)
+        for mean in inside.loc[inside["arm"].isin(["alone", "assembled", "pseudo-labels"]), "mean"]:
+            assert f"{mean:.3f}" in text
