@@ -195,7 +195,7 @@ def _write_figure(options: argparse.Namespace, ways: dict[str, Way]) -> None:
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    from labelassemble.experiments.plots import COLOURS, INK, RC, style
+    from labelassemble.experiments.plots import COLOURS, INK, RC, save, style
 
     native, reference = ways["native"], ways["reference"]
     epochs = [int(row["epoch"]) for row in native.rows]
@@ -240,7 +240,7 @@ def _write_figure(options: argparse.Namespace, ways: dict[str, Way]) -> None:
         style(left, f"{options.arm}, n = {options.size}: native (wide) and reference (dashed)")
         style(right, "Absolute difference from the native run")
         right.legend(frameon=False, fontsize=8, labelcolor=INK)
-        figure.savefig(RESULTS / "curves.svg", facecolor="white", metadata={"Date": None})
+        save(figure, RESULTS / "curves.svg")
 
 
 if __name__ == "__main__":
