@@ -1,9 +1,9 @@
 """Grad-CAM: where in an image the evidence for a class lies, as far as the last feature map shows it.
 
 Selvaraju et al., "Grad-CAM: Visual Explanations from Deep Networks via Gradient-based Localization", ICCV 2017,
-equations 1 and 2: a_k = mean over positions of d z_c / d A_k, L = ReLU(sum over k of a_k A_k). A is the map that the
-backbone averages, after its ReLU, so d z_c / d A_k is the same at every position, d z_c / d f_k divided by their
-number, f the pooled features: one forward pass and a gradient through the head alone.
+equations 1 and 2: a_k = mean over positions of d z_c / d A_k, L = ReLU(sum over k of a_k A_k).
+
+Not captum's or MONAI's: both want the layer named, and take the map before the ReLU that DenseNet applies in place.
 """
 
 from dataclasses import dataclass
@@ -13,14 +13,17 @@ from torch import Tensor, nn
 
 from labelassemble.errors import LabelAssembleError
 
+# Just above 0: behind the map, the network's own ReLU then lets gradients through everywhere, as they are after it.
+_ABOVE_ZERO = 1e-30
+
 
 @dataclass(frozen=True, eq=False)
 class HeatMaps:
     """Heat maps of some classes for a batch.
 
     Attributes:
-        maps: float32 [B, K, h, w], at least 0, in logits a position (with a linear head their sum is the positive part
-            of what the logit is made of).
+        maps: float32 [B, K, h, w], at least 0, in logits per position (with a linear head their sum is the positive
+            part of what the logit is made of).
         probabilities: float64 [B, C], of all classes.
     """
 
@@ -35,51 +38,85 @@ def heat_maps(
 ) -> HeatMaps:
     """Return Grad-CAM heat maps of the classes in `columns` for preprocessed images.
 
+    A is the last map that a module of the network gives, after the ReLU where the network applies one to it.
+
     Args:
-        net: a network with a `backbone` whose `features` gives a map [B, D, h, w], of which the backbone returns the
-            average (with or without a ReLU before), and a `head` from there to logits [B, C]. In eval mode.
+        net: gives logits [B, C] and has a feature map [B, D, h, w] that all of them come from. In eval mode.
         images: on the network's device.
         columns: of the classes.
 
     Raises:
-        LabelAssembleError: a network of another build, or a column that it does not have.
+        LabelAssembleError: a network without a feature map or with one per class, or a column that it does not have.
     """
-    backbone, head = getattr(net, "backbone", None), getattr(net, "head", None)
-    layer = getattr(backbone, "features", None)
-    if not (isinstance(backbone, nn.Module) and isinstance(head, nn.Module) and isinstance(layer, nn.Module)):
-        raise LabelAssembleError("heat maps need a network with one backbone, a feature map and a head")
-    kept: list[Tensor] = []
-    hook = layer.register_forward_hook(lambda module, inputs, output: kept.append(output.detach().clone()))
+    layer, logits = _last_map(net, images)
+    for column in columns:
+        if not 0 <= column < logits.shape[1]:
+            raise LabelAssembleError(f"a column must lie in [0, {logits.shape[1]}), got {column}")
+    activations, found = _from_map(net, images, layer, relu=True)
+    if not torch.allclose(found, logits, rtol=1e-3, atol=1e-4):  # the network uses what is below 0 too
+        activations, found = _from_map(net, images, layer, relu=False)
+    maps = [activations.new_zeros(len(images), 0, *activations.shape[2:])]
+    for column in columns:
+        slope = _slope(found, column, activations)
+        if not slope.any() and _depends_on(net, images, column):
+            raise LabelAssembleError("heat maps need one feature map that every class comes from")
+        weights = slope.mean(dim=(2, 3))
+        maps.append(torch.einsum("bk,bkhw->bhw", weights, activations).clamp_min(0)[:, None])
+    return HeatMaps(
+        torch.cat(maps, dim=1).detach().float().cpu(), torch.sigmoid(logits.detach().double()).cpu()
+    )
+
+
+def _slope(logits: Tensor, column: int, behind: Tensor) -> Tensor:
+    """Return d z_c / d `behind` of each image's own logit."""
+    with torch.enable_grad():
+        (slope,) = torch.autograd.grad(
+            logits[:, column].sum(), behind, retain_graph=True, materialize_grads=True
+        )
+    return slope
+
+
+def _depends_on(net: nn.Module, images: Tensor, column: int) -> bool:
+    """Return whether a class looks at the images at all: one without evidence on the map may see them by other ways."""
+    with torch.enable_grad():
+        leaf = images.detach().clone().requires_grad_()
+        return bool(_slope(net(leaf), column, leaf).any())
+
+
+def _last_map(net: nn.Module, images: Tensor) -> tuple[nn.Module, Tensor]:
+    """Return the module that gives the last map of more than one position, and the logits [B, C]."""
+    layers: list[nn.Module] = []
+
+    def keep(module: nn.Module, inputs: object, output: object) -> None:
+        if isinstance(output, Tensor) and output.dim() == 4 and output[0, 0].numel() > 1:
+            layers.append(module)
+
+    hooks = [module.register_forward_hook(keep) for module in net.modules()]
     try:
         with torch.no_grad():
-            pooled = backbone(images)
+            logits = net(images)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    if not layers or logits.dim() != 2:
+        raise LabelAssembleError("heat maps need a network with a feature map [B, D, h, w] and logits [B, C]")
+    return layers[-1], logits
+
+
+def _from_map(net: nn.Module, images: Tensor, layer: nn.Module, *, relu: bool) -> tuple[Tensor, Tensor]:
+    """Return the map of `layer` and the logits as a function of it alone."""
+    kept: list[Tensor] = []
+
+    def keep(module: nn.Module, inputs: object, output: Tensor) -> Tensor:
+        torch.set_grad_enabled(True)  # from here on; what lies before needs no graph
+        values = output.detach()
+        kept[:] = [(values.clamp_min(_ABOVE_ZERO) if relu else values).requires_grad_()]
+        return kept[0].clone()  # what follows may change it in place
+
+    hook = layer.register_forward_hook(keep)
+    try:
+        with torch.no_grad():
+            logits = net(images)
     finally:
         hook.remove()
-    activations = _averaged_map(kept[-1] if kept else None, pooled)
-    with torch.enable_grad():
-        features = pooled.detach().clone().requires_grad_()
-        logits = head(features)
-        for column in columns:
-            if not 0 <= column < logits.shape[1]:
-                raise LabelAssembleError(f"a column must lie in [0, {logits.shape[1]}), got {column}")
-        maps = []
-        for column in columns:
-            (slope,) = torch.autograd.grad(logits[:, column].sum(), features, retain_graph=True)
-            weights = slope / (activations.shape[2] * activations.shape[3])  # d z / d A, the same everywhere
-            maps.append(torch.einsum("bk,bkhw->bhw", weights, activations).clamp_min(0))
-    stacked = (
-        torch.stack(maps, dim=1) if maps else activations.new_zeros(len(images), 0, *activations.shape[2:])
-    )
-    return HeatMaps(stacked.float().cpu(), torch.sigmoid(logits.detach().double()).cpu())
-
-
-def _averaged_map(feature_map: Tensor | None, pooled: Tensor) -> Tensor:
-    """Return the map [B, D, h, w] of which `pooled` [B, D] is the average."""
-    if feature_map is not None and feature_map.dim() == 4 and pooled.dim() == 2:
-        for candidate in (torch.relu(feature_map), feature_map):
-            averaged = candidate.mean(dim=[2, 3])
-            if averaged.shape == pooled.shape and torch.allclose(averaged, pooled, rtol=1e-3, atol=1e-4):
-                return candidate
-    raise LabelAssembleError(
-        "heat maps need a backbone whose features are the average of its last feature map"
-    )
+    return kept[0], logits

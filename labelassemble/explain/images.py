@@ -1,4 +1,4 @@
-"""Image files explained: a heat map of each class, as a picture beside the file's name."""
+"""Image files explained: a PNG of heat maps for each."""
 
 import re
 from collections.abc import Callable, Sequence

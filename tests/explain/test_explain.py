@@ -39,6 +39,11 @@ class TinyNet(nn.Module):
         return self.head(self.backbone(images))
 
 
+@pytest.fixture
+def images():
+    return torch.randn(3, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+
+
 def test_grad_cam_is_the_one_by_hand_on_a_linear_network():
     net = TinyNet().eval()
     images = torch.randn(4, 1, 5, 6)
@@ -77,15 +82,47 @@ def test_the_maps_of_a_densenet_add_up_to_its_logit():
     torch.testing.assert_close(positive - negative, logits[:, 0], rtol=1e-4, atol=1e-5)
 
 
-def test_mistakes_are_named():
-    with pytest.raises(LabelAssembleError, match="one backbone, a feature map and a head"):
-        heat_maps(nn.Linear(2, 2), torch.zeros(1, 1, 4, 4), [0])
+def test_grad_cam_takes_any_network_with_a_map(images):
+    torch.manual_seed(0)
+    parts = [
+        nn.Conv2d(1, 4, 3),
+        nn.ReLU(inplace=True),
+        nn.AdaptiveMaxPool2d(1),
+        nn.Flatten(),
+        nn.Linear(4, 2),
+    ]
+    found = heat_maps(nn.Sequential(*parts).eval(), images, [1])
+    a = torch.relu(parts[0](images)).detach().requires_grad_()
+    logits = parts[4](a.amax(dim=(2, 3)))
+    (slope,) = torch.autograd.grad(logits[:, 1].sum(), a)
+    expected = torch.relu((slope.mean(dim=(2, 3), keepdim=True) * a).sum(1))
+    torch.testing.assert_close(found.maps[:, 0], expected.detach())
+
+
+def test_a_map_that_may_be_negative_is_taken_as_it_is(images):
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.AvgPool2d(14), nn.Flatten(), nn.Linear(4, 2)).eval()
+    a = net[0](images)
+    expected = torch.relu(torch.einsum("k,bkhw->bhw", net[3].weight[0], a) / 196)
+    torch.testing.assert_close(heat_maps(net, images, [0]).maps[:, 0], expected.detach())
+
+
+def test_mistakes_are_named(images):
+    with pytest.raises(LabelAssembleError, match=r"need a network with a feature map \[B, D, h, w\]"):
+        heat_maps(nn.Sequential(nn.Flatten(), nn.Linear(256, 2)), images, [0])
     with pytest.raises(LabelAssembleError, match=r"a column must lie in \[0, 2\), got 2"):
-        heat_maps(TinyNet(), torch.zeros(1, 1, 4, 4), [2])
-    net = TinyNet()
-    net.backbone.forward = lambda images: net.backbone.features(images).amax(dim=[2, 3])
-    with pytest.raises(LabelAssembleError, match="the average of its last feature map"):
-        heat_maps(net, torch.randn(1, 1, 4, 4), [0])
+        heat_maps(TinyNet(), images, [2])
+
+    class Several(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.parts = nn.ModuleList([TinyNet(), TinyNet()])
+
+        def forward(self, images):
+            return torch.cat([part(images) for part in self.parts], 1)
+
+    with pytest.raises(LabelAssembleError, match="one feature map that every class comes from"):
+        heat_maps(Several().eval(), images, [0])
 
 
 def test_an_overlay_is_clear_where_nothing_speaks_and_coloured_where_it_does():
