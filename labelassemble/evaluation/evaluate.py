@@ -1,7 +1,7 @@
 """Evaluation of a model's predictions: what it reaches per class and per source, and how sure that is."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,7 @@ from labelassemble.evaluation.results import (
     MeanResult,
     OverallResult,
 )
-from labelassemble.evaluation.statistics import Proportion, delong
+from labelassemble.evaluation.statistics import Interval, Proportion, delong
 
 
 def evaluate(
@@ -36,8 +36,8 @@ def evaluate(
     """Return the evaluation of one split.
 
     Unknown, uncertain and assumed labels are never counted. Thresholds for sensitivity and temperatures are chosen on
-    the validation split and then applied to `split`, so they have not seen the images that they are measured on
-    (with split="val" they have, and flatter). AUROC has DeLong's interval with several images of a patient summed
+    the validation split and then applied to `split`, so the images that they are measured on had no part in them
+    (with split="val" they had, which flatters). AUROC has DeLong's interval with several images of a patient summed
     (Obuchowski 1997) and the percentile interval of the bootstrap by patient.
 
     Args:
@@ -57,75 +57,34 @@ def evaluate(
         held = ", ".join(sorted(set(predictions.splits.tolist()))) or "none"
         raise LabelAssembleError(f"the predictions hold no images of the split '{split}', only of: {held}")
     calibration = calibrate(predictions) if calibration is None else calibration
-    targets = rows.given_targets()
-    calibrated = calibration.apply(rows.probabilities, predictions.classes)
     patients = patient_indices(rows.groups, len(rows))
     sources, source_codes = text_codes(rows.sources)
-
-    everything = np.ones(len(rows), np.bool_)
+    of_source = {str(source): source_codes == code for code, source in enumerate(sources)}
+    columns = _columns(rows, calibration, patients)
     results: list[ClassResult] = []
     by_source: list[ClassResult] = []
-    rankings: list[Ranking] = []
-    for column, name in enumerate(predictions.classes):
-        choice = calibration.of(name)
-        of_class = _Column(
-            name=name,
-            labels=rows.labels[:, column],
-            assumed=rows.assumed[:, column],
-            targets=targets[:, column],
-            probabilities=rows.probabilities[:, column],
-            calibrated=calibrated[:, column],
-            patients=patients,
-        )
-        whole = of_class.result(everything, None, choice)
-        results.append(replace(whole, source_auroc=_source_auroc(targets[:, column], source_codes)))
-        rankings.append(of_class.ranking())
-        for code, source in enumerate(sources):
-            inside = source_codes == code
-            if not np.isnan(targets[inside, column]).all():
-                by_source.append(of_class.result(inside, str(source), choice))
-
-    defined = [index for index, result in enumerate(results) if result.auroc is not None]
+    for column in columns:
+        choice = calibration.of(column.name)
+        source_auroc = _source_auroc(column.targets, source_codes)
+        results.append(replace(column.result(choice), source_auroc=source_auroc))
+        for source, inside in of_source.items():
+            if not np.isnan(column.targets[inside]).all():
+                by_source.append(replace(column.select(inside).result(choice), source=source))
     mean_interval = None
-    if bootstrap and defined:
-        areas = auroc_replicates(rankings, int(patients.max()) + 1, replicates=bootstrap, seed=seed)
-        results = [
-            replace(result, bootstrap=percentile_interval(area))
-            for result, area in zip(results, areas, strict=True)
-        ]
-        mean_interval = percentile_interval(areas[defined].mean(axis=0))
-    pool = _Column(
-        name=POOLED,
-        labels=rows.labels.ravel(),
-        assumed=rows.assumed.ravel(),
-        targets=targets.ravel(),
-        probabilities=rows.probabilities.ravel(),
-        calibrated=calibrated.ravel(),
-        patients=np.repeat(patients, len(predictions.classes)),
-    )
-    mean = MeanResult(
-        tuple(results[index].name for index in defined),
-        _mean_of(results),
-        mean_interval,
-    )
-    scaled = any(calibration.of(name).temperature is not None for name in predictions.classes)
-    overall = [OverallResult(None, mean, pool.pooled(None, None, scaled=scaled))]
-    for code, source in enumerate(sources):
-        within = [result for result in by_source if result.source == source and result.auroc is not None]
-        of_source = MeanResult(tuple(result.name for result in within), _mean_of(within), None)
-        inside = np.repeat(source_codes == code, len(predictions.classes))
-        pooled = pool.pooled(inside, str(source), scaled=scaled)
-        overall.append(OverallResult(str(source), of_source, pooled))
+    if bootstrap:
+        results, mean_interval = _with_bootstrap(columns, results, replicates=bootstrap, seed=seed)
+    mean = _mean(results, mean_interval)
+    scaled = any(result.temperature is not None for result in results)
     return Evaluation(
         split=split,
         threshold_split=calibration.split if calibration.images else None,
         images=len(rows),
         patients=int(patients.max()) + 1,
-        sources=tuple(str(source) for source in sources),
+        sources=tuple(of_source),
         classes=tuple(results),
         by_source=tuple(by_source),
         mean=mean,
-        overall=tuple(overall),
+        overall=_overall(columns, by_source, of_source, mean, scaled=scaled),
         replicates=bootstrap,
         seed=seed,
     )
@@ -133,7 +92,7 @@ def evaluate(
 
 @dataclass(frozen=True, slots=True)
 class _Column:
-    """One class on the images of the split, each array [N]."""
+    """One class on some images, each array [N]."""
 
     name: str
     labels: NDArray[np.int8]
@@ -142,6 +101,9 @@ class _Column:
     probabilities: NDArray[np.float64]
     calibrated: NDArray[np.float64]
     patients: NDArray[np.intp]
+
+    def select(self, inside: NDArray[np.bool_]) -> "_Column":
+        return _Column(self.name, *(getattr(self, name)[inside] for name in _ARRAYS))
 
     def ranking(self) -> Ranking:
         positive, negative = self.targets == 1, self.targets == 0
@@ -152,34 +114,32 @@ class _Column:
             self.patients[negative],
         )
 
-    def pooled(self, inside: NDArray[np.bool_] | None, source: str | None, *, scaled: bool) -> ClassResult:
-        """Return what the cases `inside` [N] give (None: all); without thresholds, since a class has its own."""
-        where = np.ones(len(self.targets), np.bool_) if inside is None else inside
-        found = self.result(where, source, ClassCalibration(positives=0, negatives=0))
-        positive, negative = where & (self.targets == 1), where & (self.targets == 0)
-        after = reliability_of(self.calibrated[positive], self.calibrated[negative]) if scaled else None
-        return replace(found, calibrated=after)
+    def pooled(self, *, scaled: bool) -> ClassResult:
+        """Return the result of cases of all classes; without thresholds, since a class has its own."""
+        found = self.result(ClassCalibration())
+        after = self.calibrated[self.targets == 1], self.calibrated[self.targets == 0]
+        return replace(found, calibrated=reliability_of(*after) if scaled else None)
 
-    def result(self, inside: NDArray[np.bool_], source: str | None, choice: ClassCalibration) -> ClassResult:
-        """Return what the images `inside` [N] give."""
-        positive, negative = inside & (self.targets == 1), inside & (self.targets == 0)
-        positives, negatives = self.probabilities[positive], self.probabilities[negative]
-        labels = self.labels[inside]
+    def result(self, choice: ClassCalibration) -> ClassResult:
+        """Return the result over all sources; the bootstrap and what the source alone reaches are left out."""
+        positive, negative = self.targets == 1, self.targets == 0
+        ranking = self.ranking()
+        positives, negatives = ranking.positives, ranking.negatives
         area = delong(
             positives,
             negatives,
-            positive_groups=self.patients[positive],
-            negative_groups=self.patients[negative],
+            positive_groups=ranking.positive_patients,
+            negative_groups=ranking.negative_patients,
         )
         right = np.count_nonzero(positives >= DECISION) + np.count_nonzero(negatives < DECISION)
         return ClassResult(
             name=self.name,
-            source=source,
+            source=None,
             positives=len(positives),
             negatives=len(negatives),
-            unknown=int(np.count_nonzero(labels == UNKNOWN)),
-            uncertain=int(np.count_nonzero(labels == UNCERTAIN)),
-            assumed=int(np.count_nonzero(self.assumed[inside])),
+            unknown=int(np.count_nonzero(self.labels == UNKNOWN)),
+            uncertain=int(np.count_nonzero(self.labels == UNCERTAIN)),
+            assumed=int(np.count_nonzero(self.assumed)),
             patients=int(np.count_nonzero(np.bincount(self.patients[positive | negative]))),
             auroc=None if area is None else area.auroc,
             interval=None if area is None else area.interval,
@@ -201,9 +161,62 @@ class _Column:
         )
 
 
-def _mean_of(results: Sequence[ClassResult]) -> float | None:
-    values = [result.auroc for result in results if result.auroc is not None]
-    return float(np.mean(values)) if values else None
+_ARRAYS = tuple(item.name for item in fields(_Column))[1:]
+
+
+def _columns(rows: Predictions, calibration: Calibration, patients: NDArray[np.intp]) -> list[_Column]:
+    """Return the classes of the split's images."""
+    targets, calibrated = rows.given_targets(), calibration.apply(rows.probabilities, rows.classes)
+    return [
+        _Column(
+            name=name,
+            labels=rows.labels[:, index],
+            assumed=rows.assumed[:, index],
+            targets=targets[:, index],
+            probabilities=rows.probabilities[:, index],
+            calibrated=calibrated[:, index],
+            patients=patients,
+        )
+        for index, name in enumerate(rows.classes)
+    ]
+
+
+def _overall(
+    columns: Sequence[_Column],
+    by_source: Sequence[ClassResult],
+    of_source: Mapping[str, NDArray[np.bool_]],
+    mean: MeanResult,
+    *,
+    scaled: bool,
+) -> tuple[OverallResult, ...]:
+    """Return the results of all classes together, over all sources and over each."""
+    pool = _Column(POOLED, *(np.concatenate([getattr(c, name) for c in columns]) for name in _ARRAYS))
+    overall = [OverallResult(None, mean, pool.pooled(scaled=scaled))]
+    for source, inside in of_source.items():
+        pooled = pool.select(np.tile(inside, len(columns))).pooled(scaled=scaled)
+        within = [result for result in by_source if result.source == source]
+        overall.append(OverallResult(source, _mean(within, None), replace(pooled, source=source)))
+    return tuple(overall)
+
+
+def _with_bootstrap(
+    columns: Sequence[_Column], results: Sequence[ClassResult], *, replicates: int, seed: int
+) -> tuple[list[ClassResult], Interval | None]:
+    """Return the results with their intervals by patient, and that of their mean: the same patients for all classes."""
+    rankings = [column.ranking() for column in columns]
+    patients = int(columns[0].patients.max()) + 1
+    areas = auroc_replicates(rankings, patients, replicates=replicates, seed=seed)
+    defined = [index for index, result in enumerate(results) if result.auroc is not None]
+    if not defined:
+        return list(results), None
+    pairs = zip(results, areas, strict=True)
+    found = [replace(result, bootstrap=percentile_interval(area)) for result, area in pairs]
+    return found, percentile_interval(areas[defined].mean(axis=0))
+
+
+def _mean(results: Sequence[ClassResult], interval: Interval | None) -> MeanResult:
+    aurocs = {result.name: result.auroc for result in results if result.auroc is not None}
+    return MeanResult(tuple(aurocs), float(np.mean(list(aurocs.values()))) if aurocs else None, interval)
 
 
 def _source_auroc(targets: NDArray[np.float64], sources: NDArray[np.int64]) -> float | None:

@@ -25,7 +25,7 @@ class External:
         name: what it is called, in the report's title and as a folder's name.
         folder: gets predictions.csv, table.csv and report.html.
         table: images of the classes that it shares with the run, in the run's order, every split "test".
-        remarks: what was done to it, a sentence each.
+        remarks: what was done to it, one sentence each.
     """
 
     name: str
@@ -64,23 +64,7 @@ def prepare_external(
     Raises:
         LabelAssembleError: no class in common, no image in that split, or none that the run was not trained on.
     """
-    remarks = []
-    shared = [item for item in classes if item in table.classes]
-    if not shared:
-        raise LabelAssembleError(
-            f"the data and the run have no class in common: the data labels {_few(table.classes)}, "
-            f"the run knows {_few(classes)}"
-        )
-    foreign = [item for item in table.classes if item not in shared]
-    if foreign:
-        remarks.append(
-            f"The run does not know these classes of the data, so they are left out: {_few(foreign)}."
-        )
-    missing = [item for item in classes if item not in shared]
-    if missing:
-        remarks.append(
-            f"The data does not label these classes of the run, so they are left out: {_few(missing)}."
-        )
+    shared, remarks = _shared_classes(table.classes, classes)
     rows = table.select_classes(shared)
     if part != "all":
         rows = rows.subset_by_split(part)
@@ -101,18 +85,35 @@ def prepare_external(
     return External(name=name, folder=folder, table=kept, remarks=tuple(remarks))
 
 
+def _shared_classes(labelled: Sequence[str], known: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the classes of the run that the data labels, and a remark on each kind of class that is left out."""
+    shared = [name for name in known if name in labelled]
+    if not shared:
+        raise LabelAssembleError(
+            f"the data and the run have no class in common: the data labels {_few(labelled)}, "
+            f"the run knows {_few(known)}"
+        )
+    foreign = [name for name in labelled if name not in shared]
+    missing = [name for name in known if name not in shared]
+    told = (
+        ("The run does not know these classes of the data", foreign),
+        ("The data does not label these classes of the run", missing),
+    )
+    return shared, [f"{why}, so they are left out: {_few(names)}." for why, names in told if names]
+
+
 def _leaks(rows: Table, run: Table, workers: int, progress: Progress | None) -> NDArray[np.bool_]:
-    """Return which images [N, 3] the run has seen: by path, by content, by patient."""
-    seen = run.select(run.splits != "test")
+    """Return which images [N, 3] the run was trained or tuned on: by path, by content, by patient."""
+    learnt = run.select(run.splits != "test")
     ours, theirs = (
         np.array([str(Path(path).resolve()) if "::" not in path else path for path in paths.tolist()])
-        for paths in (rows.paths, seen.paths)
+        for paths in (rows.paths, learnt.paths)
     )
     by_path = np.isin(ours, theirs)
     both = np.concatenate([ours, theirs])
     image = find_duplicates(both, "content", workers=workers, progress=progress).image
     by_content = np.isin(image[: len(ours)], image[len(ours) :]) & ~by_path
-    by_patient = np.isin(rows.groups, seen.groups[seen.groups != ""]) & ~by_path & ~by_content
+    by_patient = np.isin(rows.groups, learnt.groups[learnt.groups != ""]) & ~by_path & ~by_content
     return np.stack([by_path, by_content, by_patient], axis=1)
 
 

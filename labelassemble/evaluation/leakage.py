@@ -16,7 +16,7 @@ is (Zech et al., PLoS Medicine 2018). The method, in full:
    alike, over all classes and both labels. It is not defined where no class is labelled by two sources.
 
 About 0.5: the features do not show where an image comes from. 1: they always do. Sources that differ in patients, not
-just in devices, may rightly look different, so a high figure is a reason to look within each source, not a verdict.
+just in devices, may rightly look different, so a high value is a reason to look within each source, not a verdict.
 
 The regression is these few lines on scipy's L-BFGS, since scikit-learn would be a dependency of everybody for one call;
 a test holds it against scikit-learn's.
@@ -40,7 +40,7 @@ from labelassemble.evaluation.metrics import auroc_of
 LEAST: Final = 10
 """Sources with fewer patients are left out: a fold of one or two patients says nothing."""
 MOST: Final = 3000
-"""Images drawn, over all sources; more would only make the same figure slower."""
+"""Images drawn, over all sources; more would only make it slower."""
 FOLDS: Final = 5
 
 Floats = NDArray[np.floating]
@@ -79,7 +79,7 @@ def leakage_of(predictions: Predictions, features: Floats, *, seed: int = 0) -> 
 
     Args:
         predictions: N images.
-        features: [N, D], a row an image.
+        features: [N, D], one row per image.
         seed: of the folds and of the draw.
 
     Returns:
@@ -87,7 +87,7 @@ def leakage_of(predictions: Predictions, features: Floats, *, seed: int = 0) -> 
     """
     if len(features) != len(predictions):
         raise LabelAssembleError(
-            f"features must have a row an image, got {len(features)} for {len(predictions)} images"
+            f"features must have one row per image, got {len(features)} for {len(predictions)} images"
         )
     for split in ("test", "val"):
         rows = np.flatnonzero(predictions.splits == split)
@@ -146,22 +146,9 @@ def source_leakage(
     order = np.searchsorted(enough, codes[drawn])
     folds = _folds(patients[drawn], order, rng)
     scores = _out_of_fold(features[drawn], order, folds, len(enough))
-    known = targets[drawn]
-    leaks = []
-    for column, code in enumerate(enough):
-        mine = order == column
-        same_fold = [folds == fold for fold in range(FOLDS)]
-        same_label = [
-            fold & (known[:, c] == state)
-            for fold in same_fold
-            for c in range(known.shape[1])
-            for state in (0, 1)
-        ]
-        auc = _pairwise(scores[:, column], mine, same_fold)
-        if auc is None:  # no fold holds this source and another
-            return None
-        within = _pairwise(scores[:, column], mine, same_label)
-        leaks.append(SourceLeak(str(names[code]), int(mine.sum()), auc, within))
+    leaks = _leaks(scores, order, folds, targets[drawn], [str(names[code]) for code in enough])
+    if leaks is None:
+        return None
     defined = [leak.within for leak in leaks if leak.within is not None]
     return Leakage(
         split=split,
@@ -171,6 +158,26 @@ def source_leakage(
         within=float(np.mean(defined)) if defined else None,
         left_out=tuple(str(name) for code, name in enumerate(names) if code not in enough),
     )
+
+
+def _leaks(
+    scores: NDArray[np.float64],
+    sources: Codes,
+    folds: Codes,
+    targets: NDArray[np.float64],
+    names: Sequence[str],
+) -> list[SourceLeak] | None:
+    """Return how well each source is told from the others, None where no fold holds a source and another."""
+    same_fold = [folds == fold for fold in range(FOLDS)]
+    same_label = [fold & (column == state) for fold in same_fold for column in targets.T for state in (0, 1)]
+    leaks = []
+    for code, name in enumerate(names):
+        mine = sources == code
+        auc = _pairwise(scores[:, code], mine, same_fold)
+        if auc is None:
+            return None
+        leaks.append(SourceLeak(name, int(mine.sum()), auc, _pairwise(scores[:, code], mine, same_label)))
+    return leaks
 
 
 def _folds(patients: Codes, sources: Codes, rng: np.random.Generator) -> Codes:
@@ -185,7 +192,7 @@ def _folds(patients: Codes, sources: Codes, rng: np.random.Generator) -> Codes:
 
 
 def _out_of_fold(features: Floats, sources: Codes, folds: Codes, count: int) -> NDArray[np.float64]:
-    """Return each source's log-probability [N, S] from a regression that has not seen the image's patient."""
+    """Return each source's log-probability [N, S] from a regression without the image's patient."""
     scores = np.zeros((len(features), count))
     for fold in range(FOLDS):
         inside = folds == fold

@@ -108,7 +108,7 @@ def test_test_images_are_used_and_else_validation_ones():
     assert found.split == "val"
     assert "the sources of validation images" in leakage_sentences(found)[0]
     assert leakage_of(Predictions(sources=np.full(400, "a"), **base), features) is None
-    with pytest.raises(LabelAssembleError, match="a row an image, got 3 for 400"):
+    with pytest.raises(LabelAssembleError, match="one row per image, got 3 for 400"):
         leakage_of(predictions, features[:3])
 
 
