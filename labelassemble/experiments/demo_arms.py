@@ -24,56 +24,28 @@ class Arm:
         name: of its folder, and in summary.csv.
         title: in tables; what it has more than the arm before it.
         about: the same as a sentence.
-        strong: known labels learn from the strong view too.
-        archives: the archives are sources as well.
-        rule: an image shows one digit only.
-        pseudo_labels: unknown labels are learned from pseudo-labels and the consistency of both views.
+        parts: how many it has of, in this order: the strong view for known labels too; the archives; the rule that an
+            image shows one digit; pseudo-labels and the consistency of both views for unknown labels.
     """
 
     name: str
     title: str
     about: str
-    strong: bool = True
-    archives: bool = True
-    rule: bool = True
-    pseudo_labels: bool = True
+    parts: int
 
 
 ARMS: Final = (
+    Arm("clinic-alone", "clinic alone", "few images, in slightly changed views", 0),
     Arm(
-        "clinic-alone",
-        "clinic alone",
-        "few images, in slightly changed views",
-        strong=False,
-        archives=False,
-        rule=False,
-        pseudo_labels=False,
+        "clinic-alone-strong", "+ strong view", "known labels are learned from strongly changed views too", 1
     ),
-    Arm(
-        "clinic-alone-strong",
-        "+ strong view",
-        "known labels are learned from strongly changed views too",
-        archives=False,
-        rule=False,
-        pseudo_labels=False,
-    ),
-    Arm(
-        "archives",
-        "+ archives",
-        "more images, with what the archives labelled",
-        rule=False,
-        pseudo_labels=False,
-    ),
-    Arm(
-        "rule",
-        "+ rule",
-        "an image shows one digit, so that a three in an archive is a known “no eight”",
-        pseudo_labels=False,
-    ),
+    Arm("archives", "+ archives", "more images, with what the archives labelled", 2),
+    Arm("rule", "+ rule", "an image shows one digit, so that a three in an archive is a known “no eight”", 3),
     Arm(
         "recommended",
         "+ pseudo-labels",
         "what is still unknown is learned from answers of the network itself (recommended)",
+        4,
     ),
 )
 
@@ -103,17 +75,17 @@ def arm_config(file: Path, arm: Arm) -> Config:
     values = read_mapping(file)
     loss: dict[str, Any] = dict(values["loss"])
     sources: list[dict[str, Any]] = values["sources"]
-    if not arm.strong:
+    if arm.parts < 1:  # the strong view
         loss["strong_known"] = False
-    if not arm.archives:
+    if arm.parts < 2:  # archives
         sources = [source for source in sources if source["name"] in ("clinic", "held-out")]
         sources[-1]["classes"] = [INTEREST]
         values["classes"] = [INTEREST]
-    if not arm.rule:
+    if arm.parts < 3:  # the rule
         loss["exclusive"] = False
         for source in sources:
             source.pop("exclusive", None)
-    if not arm.pseudo_labels:
+    if arm.parts < 4:  # pseudo-labels
         loss |= {"pseudo_weight": 0.0, "consistency_weight": 0.0}
     return make_config({**values, "sources": sources, "loss": loss}, base=file.parent, where=str(file))
 

@@ -37,10 +37,9 @@ def draw(experiment: Experiment, runs: pd.DataFrame, path: Path) -> None:
             figure = _arms_figure(experiment, means(runs), settings)
         elif experiment.figure == "similarity" and len(gained := gains(runs, experiment.comparisons)):
             figure = _similarity_figure(experiment, gained, settings)
-        elif experiment.figure == "sources" and len(sources := by_source(runs)):
-            figure = _sources_figure(experiment, runs, sources, settings)
         else:
-            figure = _sizes_figure(experiment, means(runs), settings)
+            sources = by_source(runs) if experiment.figure == "sources" else runs.head(0)
+            figure = _sizes_figure(experiment, runs, sources, settings)
         save(figure, path)
 
 
@@ -55,21 +54,53 @@ def save(figure: Figure, path: Path) -> None:
     path.write_text(re.sub(r"(<g[^>]*>)\n *", r"\1", text), encoding="utf-8")
 
 
-def _sizes_figure(experiment: Experiment, found: pd.DataFrame, settings: Sequence[Setting]) -> Figure:
-    """Return AUC over the training size, a panel a setting, a line an arm."""
-    columns = min(4, len(settings))
-    figure, panels = _panels(len(settings), columns)
-    for axes, setting in zip(panels, settings, strict=True):
-        mine = found[found["setting"] == setting.name]
+def _sizes_figure(
+    experiment: Experiment, runs: pd.DataFrame, sources: pd.DataFrame, settings: Sequence[Setting]
+) -> Figure:
+    """Return AUC over the training size, a panel a setting and one a source, a line an arm.
+
+    What is given a border or a thumbnail is dashed or dotted, in the colour of the arm that it is a baseline of. A
+    source where no arm has an AUC has no panel.
+    """
+    by_name = {setting.name: setting for setting in settings}
+    alike = [arm.model_dump_json(exclude={"name", "title", "transform"}) for arm in experiment.arms]
+    colours = dict(zip(dict.fromkeys(alike), cycle(COLOURS), strict=False))
+    every = pd.concat([runs.assign(of="all"), sources]).dropna(subset=["auc"])
+    found = means(every, of=True)
+    shown = list(found.groupby(["setting", "of"], sort=False))
+    columns = min(3 if len(sources) else 4, len(shown))
+    figure, panels = _panels(len(shown), columns, width=3.4 if len(sources) else 2.9, height=2.8)
+    for axes, ((name, of), mine) in zip(panels, shown, strict=True):
+        setting = by_name[str(name)]
         sizes = [str(size) for size in setting.sizes if (mine["size"] == str(size)).any()]
-        for index in range(len(experiment.arms)):
-            colour = COLOURS[index % len(COLOURS)]
-            _line(axes, experiment, index, mine, sizes, color=colour, marker="o", linestyle="-")
-        _sizes_axis(axes, experiment, sizes)
-        style(axes, _title(experiment, setting))
+        for index, arm in enumerate(experiment.arms):
+            points = mine[mine["arm"] == arm.name].drop_duplicates("size").set_index("size")
+            points = points.reindex([size for size in sizes if size in points.index])
+            beside = (index - (len(experiment.arms) - 1) / 2) * 0.1
+            marker, line = _MARKS[arm.transform]
+            look: dict[str, Any] = {"color": colours[alike[index]], "marker": marker, "linestyle": line}
+            at = [sizes.index(size) + beside for size in points.index]
+            _points(axes, at, points, label=arm.title or arm.name, **look)
+        axes.set_xticks(range(len(sizes)), sizes)
+        axes.set_xlim(-0.5, len(sizes) - 0.5)
+        axes.set_xlabel(experiment.size_axis, color=INK)
+        title = _title(experiment, setting)
+        if len(sources):
+            counted = every[(every["setting"] == name) & (every["of"] == of)].iloc[0]
+            title += "\nall test images" if of == "all" else f"\nwithin {of}"
+            title += f"\n{counted['test_positives']:.0f} positive, {counted['test_negatives']:.0f} negative"
+            axes.axhline(0.5, color=MUTED, linewidth=0.7)
+            axes.set_ylim(max(0.0, min(0.5, found["low"].fillna(found["mean"]).min()) - 0.02), 1.005)
+        style(axes, title)
     for axes in panels[::columns]:
         axes.set_ylabel("AUC on test images", color=INK)
-    _finish(figure, experiment.title, _note(found), *panels[0].get_legend_handles_labels())
+    note = _note(found)
+    if len(sources):
+        note += (
+            " Over all test images the hospital helps to guess: networks that are given a border (dashed) or 8x8 "
+            "pixels (dotted) show how far that goes. 0.5: chance."
+        )
+    _finish(figure, experiment.title, note, *panels[0].get_legend_handles_labels())
     return figure
 
 
@@ -133,66 +164,6 @@ def _similarity_figure(experiment: Experiment, gained: pd.DataFrame, settings: S
     return figure
 
 
-def _sources_figure(
-    experiment: Experiment, runs: pd.DataFrame, sources: pd.DataFrame, settings: Sequence[Setting]
-) -> Figure:
-    """Return AUC over the training size, a panel a setting and source, a line an arm.
-
-    What is given a border or a thumbnail is dashed or dotted, in the colour of the arm that it is a baseline of. A
-    source where no arm has an AUC has no panel.
-    """
-    by_name = {setting.name: setting for setting in settings}
-    alike = [arm.model_dump_json(exclude={"name", "title", "transform"}) for arm in experiment.arms]
-    colours = dict(zip(dict.fromkeys(alike), cycle(COLOURS), strict=False))
-    every = pd.concat([runs.assign(of="all"), sources]).dropna(subset=["auc"])
-    found = means(every, of=True)
-    shown = list(found.groupby(["setting", "of"], sort=False))
-    columns = min(3, len(shown))
-    figure, panels = _panels(len(shown), columns, width=3.4, height=3.0)
-    bottom = min(0.5, found["low"].fillna(found["mean"]).min())
-    for axes, ((name, of), mine) in zip(panels, shown, strict=True):
-        setting = by_name[str(name)]
-        sizes = [str(size) for size in setting.sizes if (mine["size"] == str(size)).any()]
-        for index, arm in enumerate(experiment.arms):
-            marker, line = _MARKS[arm.transform]
-            _line(
-                axes,
-                experiment,
-                index,
-                mine,
-                sizes,
-                color=colours[alike[index]],
-                marker=marker,
-                linestyle=line,
-            )
-        axes.axhline(0.5, color=MUTED, linewidth=0.7)
-        _sizes_axis(axes, experiment, sizes)
-        counted = every[(every["setting"] == name) & (every["of"] == of)].iloc[0]
-        where = "all test images" if of == "all" else f"within {of}"
-        counts = f"{counted['test_positives']:.0f} positive, {counted['test_negatives']:.0f} negative"
-        style(axes, f"{_title(experiment, setting)}\n{where}\n{counts}")
-        axes.set_ylim(max(0.0, bottom - 0.02), 1.005)
-    for axes in panels[::columns]:
-        axes.set_ylabel("AUC", color=INK)
-    note = _note(found) + (
-        " Over all test images the hospital helps to guess: networks that are given a border (dashed) or 8x8 pixels "
-        "(dotted) show how far that goes. 0.5: chance."
-    )
-    _finish(figure, experiment.title, note, *panels[0].get_legend_handles_labels())
-    return figure
-
-
-def _line(
-    axes: Axes, experiment: Experiment, index: int, found: pd.DataFrame, sizes: Sequence[str], **look: Any
-) -> None:
-    """Draw what was found at the sizes for the arm of that index, beside the other arms."""
-    arm, offset = experiment.arms[index], (index - (len(experiment.arms) - 1) / 2) * 0.1
-    mine = found[found["arm"] == arm.name].drop_duplicates("size").set_index("size")
-    mine = mine.reindex([size for size in sizes if size in mine.index])
-    at = [sizes.index(size) + offset for size in mine.index]
-    _points(axes, at, mine, label=arm.title or arm.name, **look)
-
-
 def _points(
     axes: Axes, at: Sequence[float], found: pd.DataFrame, *, sideways: bool = False, **look: Any
 ) -> None:
@@ -229,12 +200,6 @@ def _names_beside(axes: Axes, names: Sequence[str], x: Sequence[float], y: Seque
             fontsize=7,
             color=INK,
         )
-
-
-def _sizes_axis(axes: Axes, experiment: Experiment, sizes: Sequence[str]) -> None:
-    axes.set_xticks(range(len(sizes)), list(sizes))
-    axes.set_xlim(-0.5, len(sizes) - 0.5)
-    axes.set_xlabel(experiment.size_axis, color=INK)
 
 
 def _note(found: pd.DataFrame) -> str:

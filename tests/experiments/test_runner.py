@@ -42,7 +42,7 @@ def test_an_experiment_from_end_to_end(tiny: dict[str, Any], shapes: Path, tmp_p
         ("10", "20", "12")
     }
     table = (output / "table.md").read_text()
-    assert "| squares | 12 |  | multi-class - binary |" in table
+    assert "| squares | 12 |  |  | multi-class - binary |" in table
     assert "two-sample t-test (Student's, equal variances)" in table
     assert "- dataset 'elsewhere' is not at hand" in table
     assert (output / "figure.svg").read_text().startswith("<?xml")
