@@ -116,8 +116,8 @@ def experiment(
         str,
         typer.Argument(
             metavar="NAME",
-            help="figure-1a, figure-1c, table-1, covid-few-labels, ablations or pseudo-labels, or a YAML file of "
-            "one's own.",
+            help="figure-1a, figure-1c, table-1, covid-few-labels, ablations or pseudo-labels; few-positives, "
+            "few-positives-nih, figure-1c-converged, table-1-skin or covid-assumed; or a YAML file of one's own.",
         ),
     ],
     overrides: Annotated[

@@ -11,7 +11,10 @@ from labelassemble.config import apply_override, make_config, read_mapping, vali
 from labelassemble.data import Source
 from labelassemble.errors import LabelAssembleError, did_you_mean
 
-SHIPPED = ("figure-1a", "figure-1c", "table-1", "covid-few-labels", "ablations", "pseudo-labels")
+SHIPPED = (
+    *("figure-1a", "figure-1c", "table-1", "covid-few-labels", "ablations", "pseudo-labels"),
+    *("few-positives", "few-positives-nih", "figure-1c-converged", "table-1-skin", "covid-assumed"),
+)
 SECTIONS = ("preset", "taxonomy", "views", "model", "loss", "train")
 """The parts of a configuration that an experiment, a setting and an arm may say, each over the one before."""
 
@@ -69,8 +72,9 @@ class Part(_Options):
             others leave.
         positives: how many of them show the class of interest; "size" for the size in hand, None as they come.
         times: with `positives: size` and `images: size`, images are this many times the size.
-        labels: the classes that it labels: "interest", "others" (all the others), "all", "other" (the one that is
-            assembled in this job), or names.
+        labels: the classes that it labels: "interest", "others" (all the others), "others-a" and "others-b" (every
+            second of them, from the first or from the second on), "all", "other" (the one that is assembled in this
+            job), or names.
         sources: the sources of the dataset that its images come from, by name; of names that the dataset lacks nothing
             is taken, but it must have one of them. None for all.
     """
@@ -81,7 +85,7 @@ class Part(_Options):
     )
     positives: Annotated[int, Field(ge=1)] | Literal["size"] | None = None
     times: Annotated[int, Field(ge=1)] = 1
-    labels: Literal["interest", "others", "all", "other"] | tuple[str, ...] = "all"
+    labels: Literal["interest", "others", "others-a", "others-b", "all", "other"] | tuple[str, ...] = "all"
     sources: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
 
 
@@ -324,7 +328,10 @@ def _check_interest(experiment: Experiment, where: str) -> None:
         if setting.interest is None and setting.others is not None:
             raise LabelAssembleError(f"{where}: others are assembled with a class of interest, {why}")
     for part in experiment.parts:
-        if part.labels in ("interest", "others", "other") or part.positives is not None:
+        if (
+            part.labels in ("interest", "others", "others-a", "others-b", "other")
+            or part.positives is not None
+        ):
             raise LabelAssembleError(
                 f"{where}: part '{part.name}' speaks of one by labels or positives, {why}"
             )

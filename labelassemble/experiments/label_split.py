@@ -82,15 +82,16 @@ def labelled_classes(
     part: Part, classes: Sequence[str], interest: str | None, other: str | None
 ) -> tuple[str, ...]:
     """Return the classes that a part labels."""
-    if part.labels == "interest":
-        return () if interest is None else (interest,)
-    if part.labels == "others":
-        return tuple(name for name in classes if name != interest)
-    if part.labels == "all":
-        return tuple(classes)
-    if part.labels == "other":
-        return () if other is None else (other,)
-    return part.labels
+    others = tuple(name for name in classes if name != interest)
+    meant = {
+        "interest": () if interest is None else (interest,),
+        "others": others,
+        "others-a": others[::2],
+        "others-b": others[1::2],
+        "all": tuple(classes),
+        "other": () if other is None else (other,),
+    }
+    return meant[part.labels] if isinstance(part.labels, str) else part.labels
 
 
 def _eligible(

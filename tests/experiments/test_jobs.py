@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from labelassemble.data import Table
+from labelassemble.data import Table, assemble
 from labelassemble.data.states import UNKNOWN, LabelOrigin
 from labelassemble.errors import LabelAssembleError
 from labelassemble.evaluation import delong, wilson
@@ -237,3 +237,18 @@ def test_a_class_that_no_source_labels(tiny: dict[str, Any], shapes: Path, run: 
     tiny["arms"] = [{"name": "heads", "model": {"head": "source_heads"}}]
     with pytest.raises(LabelAssembleError, match="cannot answer 'dot': no source labels it for training"):
         run(tiny | {"comparisons": []}, tmp_path / "out", shapes)
+
+
+def test_archives_as_plain_negatives_have_one_output(tiny: dict[str, Any], shapes: Path) -> None:
+    tiny["parts"] = [
+        {"name": "clinic", "images": 6, "positives": 2, "labels": "interest"},
+        {"name": "archive", "images": 30, "labels": "others"},
+    ]
+    tiny["arms"] = [{"name": "plain", "classes": "interest", "sources": {"exclusive": "all"}}]
+    config = _tasks(tiny | {"comparisons": []}, shapes)["plain"].config()
+    table = assemble(config.sources, classes=config.classes).table
+    train = table.select((table.sources == "archive") & (table.splits == "train"))
+    assert table.classes == ("square",)
+    # The archive does not say which of its images is a square: what it calls a stripe or a dot is none.
+    assert set(train.labels[:, 0].tolist()) == {0, UNKNOWN}
+    assert train.assumed[train.labels == 0].all()

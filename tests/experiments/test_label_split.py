@@ -11,7 +11,7 @@ from labelassemble.data.states import UNKNOWN, LabelOrigin
 from labelassemble.errors import LabelAssembleError
 from labelassemble.experiments.dataset import Dataset
 from labelassemble.experiments.experiment import Part
-from labelassemble.experiments.label_split import LabelSplit, split_labels
+from labelassemble.experiments.label_split import LabelSplit, labelled_classes, split_labels
 
 CLASSES = ("eight", "one", "two")
 
@@ -59,6 +59,12 @@ def test_labels_are_those_of_the_part(dataset: Dataset) -> None:
     assert (split.labels[known] == split.table.labels[known]).all()
     assert len(set(_rows(split))) == 22
     assert max(_rows(split)) < 60  # training images alone
+
+
+def test_the_others_are_halved() -> None:
+    for labels, expected in (("others-a", ("b", "d")), ("others-b", ("c",)), ("others", ("b", "c", "d"))):
+        part = Part(name="archive", labels=labels)
+        assert labelled_classes(part, ("b", "c", "a", "d"), "a", None) == expected
 
 
 def test_greater_sizes_hold_lesser_ones_and_fixed_parts_stay(dataset: Dataset) -> None:
