@@ -1,7 +1,7 @@
 """The bootstrap by patient: AUROC over resampled patients, each taken with all of their images or not at all.
 
-A replicate draws as many patients as there are, with replacement (Efron and Tibshirani 1993). Since the AUROC
-only needs how often each patient was drawn, the scores are sorted once, and a replicate is a sparse sum of draw
+A resample takes as many patients as there are, with replacement (Efron and Tibshirani 1993). Since the AUROC
+only needs how often each patient was taken, the scores are sorted once, and a resample is a sparse sum of those
 counts between neighbouring scores and a cumulative sum, for many replicates at a time.
 """
 
@@ -22,8 +22,8 @@ Counts = NDArray[np.floating]
 
 # Replicates computed together: [patients, _CHUNK] of counts stays within a few megabytes of cache.
 _CHUNK = 64
-# Sums of draw counts are whole numbers, exact in float32 up to 2^24; half the bytes halve the time. The margin
-# is for replicates that draw the patients with the most images again and again.
+# Sums of counts are whole numbers, exact in float32 up to 2^24; half the bytes halve the time. The margin
+# is for resamples that take the patients with the most images again and again.
 _EXACT_IN_FLOAT32 = 2**21
 
 
@@ -53,8 +53,8 @@ def bootstrap_auroc(
         labels: [N], floating with NaN = unknown, or integer/bool with negative = unknown.
         scores: [N], higher = more positive.
         groups: [N], the patient of each image; default: each its own.
-        replicates: how many times the patients are drawn.
-        seed: of the draws; the same seed gives the same interval.
+        replicates: how many resamples.
+        seed: of the resamples; the same seed gives the same interval.
         level: the confidence, in (0, 1).
         name: the class, for error messages.
 
@@ -66,15 +66,15 @@ def bootstrap_auroc(
     patients = patient_indices(groups, len(positive))
     known = positive | negative
     ranking = Ranking(values[positive], values[negative], patients[positive], patients[negative])
-    # Only patients with a known label are drawn.
-    drawn = np.unique(patients[known])
+    # Only patients with a known label are resampled.
+    labelled = np.unique(patients[known])
     ranking = Ranking(
         ranking.positives,
         ranking.negatives,
-        np.searchsorted(drawn, ranking.positive_patients),
-        np.searchsorted(drawn, ranking.negative_patients),
+        np.searchsorted(labelled, ranking.positive_patients),
+        np.searchsorted(labelled, ranking.negative_patients),
     )
-    areas = auroc_replicates([ranking], len(drawn), replicates=replicates, seed=seed)[0]
+    areas = auroc_replicates([ranking], len(labelled), replicates=replicates, seed=seed)[0]
     return percentile_interval(areas, level=level)
 
 
@@ -94,16 +94,16 @@ def patient_indices(groups: ArrayLike | None, length: int) -> Indices:
 def auroc_replicates(rankings: Sequence[Ranking], patients: int, *, replicates: int, seed: int) -> Floats:
     """Return the AUROC of every ranking in every replicate.
 
-    The same draws serve all rankings, so a mean over classes within a replicate keeps what the classes share.
+    The same resamples serve all rankings, so a mean over classes within a replicate keeps what the classes share.
 
     Args:
         rankings: R of them.
-        patients: how many there are to draw from.
+        patients: how many there are.
         replicates: B, at least 1.
-        seed: of the draws.
+        seed: of the resamples.
 
     Returns:
-        [R, B], NaN where a replicate drew no positive or no negative.
+        [R, B], NaN where a resample holds no positive or no negative.
     """
     if replicates < 1:
         raise LabelAssembleError(f"replicates must be at least 1, got {replicates}")
@@ -112,7 +112,7 @@ def auroc_replicates(rankings: Sequence[Ranking], patients: int, *, replicates: 
     plans = [_Plan.of(ranking, patients, dtype) for ranking in rankings]
     areas = np.full((len(rankings), replicates), np.nan)
     start = 0
-    for counts in _draws(patients, replicates, seed, dtype):
+    for counts in _resamples(patients, replicates, seed, dtype):
         stop = start + counts.shape[1]
         for row, plan in enumerate(plans):
             if plan is not None:
@@ -125,8 +125,8 @@ def percentile_interval(areas: Floats, *, level: float = 0.95) -> Interval | Non
     """Return the percentile interval of replicates [B].
 
     Returns:
-        None ("not defined") where more than half of the replicates drew only one state, or where all agree
-        (perfect separation, for one): resampling cannot show errors that it has not seen.
+        None ("not defined") where more than half of the resamples hold only one state, or where all agree
+        (perfect separation, for one): resampling cannot show errors that never occurred.
     """
     if not 0 < level < 1:
         raise LabelAssembleError(f"level must lie between 0 and 1, got {level}")
@@ -137,8 +137,8 @@ def percentile_interval(areas: Floats, *, level: float = 0.95) -> Interval | Non
     return Interval(float(lower), float(upper))
 
 
-def _draws(patients: int, replicates: int, seed: int, dtype: type[np.floating]) -> Iterator[Counts]:
-    """Yield [patients, chunk]: how often each patient was drawn in each replicate of the chunk."""
+def _resamples(patients: int, replicates: int, seed: int, dtype: type[np.floating]) -> Iterator[Counts]:
+    """Yield [patients, chunk]: how often each patient was taken in each resample of the chunk."""
     generator = np.random.default_rng(seed)
     for start in range(0, replicates, _CHUNK):
         counts = np.empty((min(_CHUNK, replicates - start), patients), dtype)
@@ -191,7 +191,7 @@ class _Plan:
         )
 
     def areas(self, counts: Counts) -> Floats:
-        """Return the AUROC [B] for draw counts [patients, B]."""
+        """Return the AUROC [B] for counts [patients, B]."""
         few, many = self.few @ counts, self.many @ counts
         np.cumsum(many, axis=0, out=many)
         beaten = np.einsum("rb,rb->b", few, many[:-1], dtype=np.float64)

@@ -14,12 +14,12 @@ from labelassemble.report.plots import strip_low
 from labelassemble.report.record import OtherRun, OverSeeds, Results, RunRecord
 from labelassemble.report.render import page
 from labelassemble.report.sections import (
-    calibration_figures,
+    calibration_plots,
     checked_similarity,
     compared_runs,
     coverage_of,
-    learning_figures,
-    roc_figures,
+    learning_plots,
+    roc_plots,
 )
 
 CARDS = 4
@@ -85,12 +85,12 @@ def report_page(
         interest=interest,
         cards=CARDS,
         low=strip_low([result.interval for result in tested], [result.auroc for result in tested]),
-        roc=roc_figures(compared),
+        roc=roc_plots(compared),
         compared=compared if others else (),
         over_seeds=over_seeds,
-        calibration=calibration_figures(interest),
+        calibration=calibration_plots(interest),
         coverage=None if table is None else coverage_of(table),
-        learning=learning_figures(run.curves, several=len(run.classes) > 1, interest=names, table=run.table),
+        learning=learning_plots(run.curves, several=len(run.classes) > 1, interest=names, table=run.table),
         similarity=checked_similarity(results.similarity, run.classes),
         settings=flat(run.environment or {}),
         external=external,

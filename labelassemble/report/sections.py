@@ -1,14 +1,15 @@
-"""The report's figures and tables, made ready for the page."""
+"""The report's plots and tables, made ready for the page."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import pandas as pd
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from labelassemble.data.table import LABEL_COUNTS, Table
-from labelassemble.data.text import text_codes
+from labelassemble.data.table import SPLITS, Table
 from labelassemble.errors import LabelAssembleError
 from labelassemble.evaluation.compare import ComparedClass, compare, measure
 from labelassemble.evaluation.results import ClassResult
@@ -20,11 +21,11 @@ from labelassemble.training.curves import Curves
 
 
 @dataclass(frozen=True)
-class Figure:
-    """A drawing with the name of what it shows."""
+class Plot:
+    """A plot with the name of what it shows."""
 
     name: str
-    drawing: Markup
+    svg: Markup
     legend: tuple[tuple[int, str, str], ...] = ()  # (index of the line, name, number)
     note: str = ""
 
@@ -49,33 +50,12 @@ class ComparedRuns:
 
 
 @dataclass(frozen=True)
-class Cell:
-    """How many images of one source have which label of one class."""
-
-    images: int
-    positive: int
-    negative: int
-    uncertain: int
-    unknown: int
-    assumed: int
-    derived: int
-
-    @property
-    def known(self) -> int:
-        return self.positive + self.negative
-
-    def width(self, count: int) -> str:
-        return f"{100 * count / max(self.images, 1):.2f}%"
-
-
-@dataclass(frozen=True)
 class Coverage:
     """Which source labels which class, and how the images are divided."""
 
     sources: tuple[str, ...]
-    images: tuple[int, ...]  # a source
-    splits: tuple[tuple[int, int, int], ...]  # a source: train, val, test
-    rows: tuple[tuple[str, tuple[Cell, ...]], ...]  # a class: its cell of each source
+    splits: tuple[tuple[int, ...], ...]  # of each source: train, val, test
+    rows: tuple[tuple[str, tuple[Mapping[Hashable, Any], ...]], ...]  # by class: a cell per source
     crossing: int | None  # patients in more than one split; None where every image is a patient of its own
 
 
@@ -103,8 +83,8 @@ def compared_runs(
     return tuple(classes)
 
 
-def roc_figures(compared: Sequence[ComparedRuns]) -> tuple[Figure, ...]:
-    figures = []
+def roc_plots(compared: Sequence[ComparedRuns]) -> tuple[Plot, ...]:
+    found = []
     for item in compared:
         curves, legend = [], []
         for index, row in enumerate(item.rows):
@@ -112,16 +92,16 @@ def roc_figures(compared: Sequence[ComparedRuns]) -> tuple[Figure, ...]:
                 curves.append((index, row.result.curve))
                 legend.append((row.swatch, row.name, with_interval(row.result.auroc, row.result.interval)))
         if curves:
-            drawing = plots.roc(curves, f"ROC curves of {item.name}")
-            figures.append(Figure(item.name, drawing, tuple(legend)))
-    return tuple(figures)
+            svg = plots.roc(curves, f"ROC curves of {item.name}")
+            found.append(Plot(item.name, svg, tuple(legend)))
+    return tuple(found)
 
 
-def calibration_figures(interest: Sequence[ClassResult]) -> tuple[Figure, ...]:
-    figures = []
+def calibration_plots(interest: Sequence[ClassResult]) -> tuple[Plot, ...]:
+    found = []
     for result in interest:
         if result.calibration is not None:
-            drawing = plots.reliability(
+            svg = plots.reliability(
                 result.calibration, f"reliability curve of {result.name}", scaled=result.calibrated
             )
             error = "calibration error " + number(result.calibration.error)
@@ -132,13 +112,13 @@ def calibration_figures(interest: Sequence[ClassResult]) -> tuple[Figure, ...]:
                 legend.append((1, f"temperature {result.temperature:.2f}", error))
             elif result.no_temperature:
                 note += f" Not scaled: {result.no_temperature}."
-            figures.append(Figure(result.name, drawing, tuple(legend), note))
-    return tuple(figures)
+            found.append(Plot(result.name, svg, tuple(legend), note))
+    return tuple(found)
 
 
-def learning_figures(
+def learning_plots(
     curves: Curves | None, *, several: bool, interest: Sequence[str] = (), table: Table | None = None
-) -> tuple[Figure, ...]:
+) -> tuple[Plot, ...]:
     """Return the losses and the validation AUROC over epochs, each only if there is something to draw.
 
     Args:
@@ -151,45 +131,38 @@ def learning_figures(
         return ()
     columns, mark = curves.columns, curves.pseudo_labels_from
     mark = None if mark == curves.epochs[0] else mark
-    loss = [
-        plots.Series("training: all terms", columns["train_loss"]),
-        plots.Series("validation: known labels", columns["val_loss"]),
-    ]
-    auroc = [plots.Series("classes of interest", columns["val_auc_interest"])]
+    loss = {"training: all terms": columns["train_loss"], "validation: known labels": columns["val_loss"]}
+    auroc = {"classes of interest": columns["val_auc_interest"]}
     if several and columns["val_auc_mean"] != columns["val_auc_interest"]:
-        auroc.append(plots.Series("mean over classes", columns["val_auc_mean"]))
+        auroc["mean over classes"] = columns["val_auc_mean"]
     shares = curves.pseudo_positive
     told = [name for name in interest if name in shares] or list(shares)
-    positive = [plots.Series(name, shares[name]) for name in told[: plots.SERIES]]
-    watch = CollapseWatch(list(shares), known=_known_shares(table, list(shares)))
-    one_sided = [
-        f"Epoch {epoch}: {warning}."
-        for epoch, of_epoch in zip(curves.epochs, zip(*shares.values(), strict=True), strict=False)
-        for warning in watch.update(of_epoch)
-    ]
-    figures = []
+    positive = {name: shares[name] for name in told[: plots.SERIES]}
+    found = []
     for name, series, axis, top in (
         ("Loss", loss, "loss", None),
         ("AUROC on validation images", auroc, "AUROC", 1.0),
         ("Unknown labels that the model takes for positive", positive, "share", 1.0),
     ):
-        drawn = [line for line in series if any(value is not None for value in line.values)]
-        if not drawn:
+        lines = [
+            plots.Series(*item) for item in series.items() if any(value is not None for value in item[1])
+        ]
+        if not lines:
             continue
-        drawing = plots.learning_curve(
+        svg = plots.learning_curve(
             curves.epochs,
-            drawn,
+            lines,
             axis=axis,
             label=f"{name} by epoch",
             top=top,
             mark=mark,
             share=axis == "share",
         )
-        legend = tuple((index, line.name, _last(line)) for index, line in enumerate(drawn))
+        legend = tuple((index, line.name, _last(line)) for index, line in enumerate(lines))
         notes = [] if mark is None else [f"Dotted line: pseudo-labels count from epoch {mark} on."]
-        notes += one_sided if axis == "share" else []
-        figures.append(Figure(name, drawing, legend, " ".join(notes)))
-    return tuple(figures)
+        notes += _one_sided(curves, table) if axis == "share" else []
+        found.append(Plot(name, svg, legend, " ".join(notes)))
+    return tuple(found)
 
 
 def _last(line: plots.Series) -> str:
@@ -197,37 +170,29 @@ def _last(line: plots.Series) -> str:
     return "last epoch: " + (NOT_DEFINED if value is None else f"{value:.3f}")
 
 
-def _known_shares(table: Table | None, classes: Sequence[str]) -> list[float | None] | None:
-    if table is None or not set(classes) <= set(table.classes):
-        return None
-    train = table.select_classes(classes).subset_by_split("train")
-    return known_shares(train.given_targets())
+def _one_sided(curves: Curves, table: Table | None) -> list[str]:
+    """Return a warning for every epoch in which the pseudo-labels of a class have become one-sided."""
+    shares, known = curves.pseudo_positive, None
+    if table is not None and set(shares) <= set(table.classes):
+        known = known_shares(table.select_classes(list(shares)).subset_by_split("train").given_targets())
+    watch = CollapseWatch(list(shares), known=known)
+    epochs = zip(curves.epochs, zip(*shares.values(), strict=True), strict=False)
+    return [f"Epoch {epoch}: {warning}." for epoch, of_epoch in epochs for warning in watch.update(of_epoch)]
 
 
 def coverage_of(table: Table) -> Coverage:
-    frame = table.coverage()
-    sources, codes = text_codes(table.sources)
-    of_split = [
-        np.bincount(codes[table.splits == split], minlength=len(sources))
-        for split in ("train", "val", "test")
-    ]
-    cells = {
-        (source, name): Cell(*(int(count) for count in counts))
-        for source, name, *counts in frame[["source", "class", "images", *LABEL_COUNTS]].itertuples(
-            index=False
-        )
-    }
-    named = table.groups != ""
-    _, patients = text_codes(table.groups[named])
-    pairs = np.unique(np.stack([patients, text_codes(table.splits[named])[1]]), axis=1)
+    """Return which source labels what."""
+    rows = table.coverage().to_dict("records")
+    sources = tuple(dict.fromkeys(str(row["source"]) for row in rows))
+    cells = {(row["class"], row["source"]): row for row in rows}
+    splits = pd.crosstab(table.sources, table.splits).reindex(index=sources, columns=SPLITS, fill_value=0)
+    named = pd.DataFrame({"patient": table.groups, "split": table.splits})[table.groups != ""]
+    of_patient = named.groupby("patient")["split"].nunique()
     return Coverage(
-        sources=tuple(str(source) for source in sources),
-        images=tuple(int(count) for count in np.bincount(codes, minlength=len(sources))),
-        splits=tuple((int(a), int(b), int(c)) for a, b, c in zip(*of_split, strict=True)),
-        rows=tuple((name, tuple(cells[str(source), name] for source in sources)) for name in table.classes),
-        crossing=int(np.count_nonzero(np.bincount(pairs[0]) > 1))
-        if len(set(patients)) < len(patients)
-        else None,
+        sources=sources,
+        splits=tuple(map(tuple, splits.to_numpy().tolist())),
+        rows=tuple((name, tuple(cells[name, source] for source in sources)) for name in table.classes),
+        crossing=int((of_patient > 1).sum()) if len(of_patient) < len(named) else None,
     )
 
 
@@ -240,7 +205,7 @@ def checked_similarity(
     values = np.asarray(similarity, dtype=np.float64)
     if values.shape != (len(classes), len(classes)):
         raise LabelAssembleError(
-            f"similarity must have shape {[len(classes)] * 2}, a row and a column a class, got {list(values.shape)}"
+            f"similarity must have shape {[len(classes)] * 2}, that of the classes, got {list(values.shape)}"
         )
     if not bool((np.abs(values) <= 1 + 1e-3).all()):
         raise LabelAssembleError("similarity must hold cosines from -1 to 1")

@@ -6,8 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from labelassemble.config import read_mapping
 from labelassemble.data.table import Table
 from labelassemble.data.table_csv import read_predictions
 from labelassemble.errors import LabelAssembleError
@@ -81,13 +80,7 @@ def _config(folder: Path) -> tuple[str | None, Mapping[str, Any]]:
         raise LabelAssembleError(f"{folder}: no such folder of a run")
     path = folder / "config.yaml"
     text = _text(path)
-    try:
-        values = yaml.safe_load(text or "")
-    except yaml.YAMLError as error:
-        raise LabelAssembleError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from None
-    if not isinstance(values, dict | None):
-        raise LabelAssembleError(f"{path}: a configuration is a mapping of keys, got {type(values).__name__}")
-    return text, values or {}
+    return text, {} if text is None else read_mapping(path)
 
 
 def _environment(path: Path) -> Mapping[str, Any] | None:

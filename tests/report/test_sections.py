@@ -1,6 +1,6 @@
 """Learning curves: the shares of pseudo-labels that are drawn, and what is said of them."""
 
-from labelassemble.report.sections import learning_figures
+from labelassemble.report.sections import learning_plots
 from labelassemble.training.curves import Curves
 from labelassemble.training.history import COLUMNS
 
@@ -14,19 +14,19 @@ def curves(pseudo_weight, pseudo_positive):
 
 
 def test_shares_of_positive_pseudo_labels_are_drawn_where_they_are_recorded():
-    figures = learning_figures(curves((1, 1), {}), several=True, interest=("b",))
-    assert [figure.name for figure in figures] == ["Loss", "AUROC on validation images"]
+    plots = learning_plots(curves((1, 1), {}), several=True, interest=("b",))
+    assert [plot.name for plot in plots] == ["Loss", "AUROC on validation images"]
     shares = {"a": (None, None), "b": (0.25, 0.5)}
-    figures = learning_figures(curves((1, 1), shares), several=True, interest=("b",))
-    assert figures[-1].name == "Unknown labels that the model takes for positive"
-    assert [entry[1:] for entry in figures[-1].legend] == [("b", "last epoch: 0.500")]
-    assert figures[-1].note == ""
+    plots = learning_plots(curves((1, 1), shares), several=True, interest=("b",))
+    assert plots[-1].name == "Unknown labels that the model takes for positive"
+    assert [entry[1:] for entry in plots[-1].legend] == [("b", "last epoch: 0.500")]
+    assert plots[-1].note == ""
 
 
 def test_a_collapse_stands_under_the_shares_of_whichever_class_it_is():
     shares = {"a": (None, 0.0, 0.0, 0.0, 0.0), "b": (None, 0.2, 0.2, 0.2, 0.2)}
-    figures = learning_figures(curves((0, 1, 1, 1, 1), shares), several=True, interest=("b",))
-    dotted, said = figures[-1].note.split(". ", 1)
+    plots = learning_plots(curves((0, 1, 1, 1, 1), shares), several=True, interest=("b",))
+    dotted, said = plots[-1].note.split(". ", 1)
     assert dotted == "Dotted line: pseudo-labels count from epoch 2 on"
     assert said.startswith("Epoch 4: the pseudo-labels of 'a' have all been negative for 3 epochs")
-    assert [figure.note for figure in figures[:-1]] == [f"{dotted}."] * 2
+    assert [plot.note for plot in plots[:-1]] == [f"{dotted}."] * 2
