@@ -56,6 +56,10 @@ def test_the_commands_exist() -> None:
         assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE), target
 
 
-@pytest.mark.parametrize("path", re.findall(r"\((benchmarks[^)]*)\)", README))
+@pytest.mark.parametrize("path", re.findall(r"\]\(((?!https?:)[^)]*)\)", README))
 def test_what_it_links_is_there(path: str) -> None:
     assert (ROOT / path).exists()
+
+
+def test_it_fits_a_few_screens() -> None:
+    assert len(README.splitlines()) <= 120
