@@ -2,6 +2,9 @@
 # make test    sets everything up and runs the tests
 # make lint    ruff, mypy, clang-format
 # make docs    builds the site of the documentation into docs/_build; a warning is an error
+# make wheel   builds dist/*.tar.gz and dist/*.whl
+# make check-wheel   installs that wheel into a fresh environment and uses it
+# make system-packages   installs what a Debian or Ubuntu machine may lack, as root
 # make cuda-objects   compiles the CUDA sources, without a GPU
 # make clean   removes what these made
 #
@@ -15,7 +18,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 NATIVE := CMakeLists.txt $(shell find cmake csrc -type f)
 
-.PHONY: demo test lint format docs cuda-objects setup clean check-tools
+.PHONY: demo test lint format docs wheel check-wheel system-packages cuda-objects setup clean check-tools
 
 demo: setup
 	$(BIN)/labelassemble demo --output runs/demo --overwrite
@@ -38,6 +41,15 @@ docs: setup
 	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet -b html docs docs/_build
 	@echo "Documentation: docs/_build/index.html"
 
+# Not from the sdist but from this folder, so that what `setup` has compiled is not compiled again.
+wheel: setup
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation --sdist
+	$(BIN)/python -m build --no-isolation --wheel
+
+check-wheel: wheel
+	tests/check_wheel.sh $(PYTHON) "$(TORCH)"
+
 # The CUDA sources compiled for every architecture, nothing linked: needs nvcc, no GPU and no CUDA torch.
 cuda-objects: setup
 	@command -v nvcc >/dev/null || { echo "make: nvcc is not there: install the CUDA toolkit, 13.0 or later" >&2; exit 1; }
@@ -45,6 +57,14 @@ cuda-objects: setup
 	  -DPython_EXECUTABLE="$(CURDIR)/$(BIN)/python" -Dpybind11_DIR="$$($(BIN)/pybind11-config --cmakedir)" \
 	  -DSKBUILD_PROJECT_VERSION="$$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)" -DCMAKE_BUILD_TYPE=Release -DLABELASSEMBLE_CUDA=OFF -DLABELASSEMBLE_CUDA_COMPILE=ON
 	$(BIN)/cmake --build build/cuda --target labelassemble_cuda_objects
+
+SYSTEM_PACKAGES := g++ make python3-dev python3-venv libgtest-dev libjpeg-dev libpng-dev libboost-dev nlohmann-json3-dev \
+  prometheus-cpp-dev zlib1g-dev
+
+system-packages:
+	@command -v apt-get >/dev/null || { echo "make: apt-get is not there: install by hand what corresponds to $(SYSTEM_PACKAGES)" >&2; exit 1; }
+	apt-get update -qq
+	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(SYSTEM_PACKAGES) >/dev/null
 
 setup: $(VENV)/.installed
 
@@ -63,7 +83,7 @@ $(VENV)/bin/python:
 $(VENV)/.dependencies: pyproject.toml | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet "$(TORCH)"
-	$(BIN)/python -m pip install --quiet "scikit-build-core>=0.11" "pybind11>=2.13" "cmake>=3.24" ninja
+	$(BIN)/python -m pip install --quiet "scikit-build-core>=0.11" "pybind11>=2.13" "cmake>=3.24" ninja build
 	@touch $@
 
 $(VENV)/.installed: $(VENV)/.dependencies $(NATIVE) pyproject.toml
