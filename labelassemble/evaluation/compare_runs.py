@@ -39,11 +39,12 @@ class TestedRun:
 
 @dataclass(frozen=True)
 class ComparedRun:
-    """A run, and what it reaches on each class that it predicts."""
+    """A run, the group that it belongs to if any, and what it reaches on each class that it predicts."""
 
     name: str
-    path: Path
+    group: str | None
     seed: int | None
+    predictions: Predictions
     classes: Mapping[str, ComparedClass]
 
 
@@ -117,37 +118,31 @@ def compare_runs(
     given = groups or {}
     every = [*runs, *(run for members in given.values() for run in members)]
     _check_distinct([run.path for run in every], given)
-    predictions = [run.predictions for run in every]
-    names = _names([run.path for run in every])
-    shared = [
-        name
-        for name in dict.fromkeys(name for part in predictions for name in part.classes)
-        if sum(name in part.classes for part in predictions) > 1
-    ]
+    known = [name for run in every for name in run.predictions.classes]
+    shared = tuple(name for name in dict.fromkeys(known) if known.count(name) > 1)
     if not shared:
         raise LabelAssembleError("the runs have no class in common, so there is nothing to compare")
+    names = _names([run.path for run in every])
+    of_group = [*_recognised([run.config for run in runs], names)]
+    of_group += [group for group, members in given.items() for _ in members]
     compared = tuple(
         ComparedRun(
             name,
-            run.path,
+            group,
             _seed(run.config),
+            run.predictions,
             {c: measure(run.predictions, c) for c in shared if c in run.predictions.classes},
         )
-        for name, run in zip(names, every, strict=True)
+        for name, group, run in zip(names, of_group, every, strict=True)
     )
-    group_of = _recognised([run.config for run in runs], names)
-    index = len(runs)
-    for group, members in given.items():
-        group_of.update(dict.fromkeys(range(index, index + len(members)), group))
-        index += len(members)
     pairs = [
-        _pair(name, compared, predictions, a, b)
+        _pair_test(name, first, second)
         for name in shared
-        for a, b in combinations(range(len(compared)), 2)
-        if _worth_testing(compared, group_of, a, b) and all(name in predictions[i].classes for i in (a, b))
+        for first, second in combinations([run for run in compared if name in run.classes], 2)
+        if _worth_testing(first, second)
     ]
     corrected = holm([None if pair.test is None else pair.test.p for pair in pairs])
-    found = _groups(compared, group_of, shared)
+    found = _groups(compared, shared)
     tests = [
         _group_test(name, first, second)
         for first, second in combinations(found, 2)
@@ -156,7 +151,7 @@ def compare_runs(
     ]
     corrected_tests = holm([test.welch for test in tests])
     return RunsCompared(
-        classes=tuple(shared),
+        classes=shared,
         runs=compared,
         pairs=tuple(replace(pair, holm=p) for pair, p in zip(pairs, corrected, strict=True)),
         groups=tuple(found),
@@ -203,15 +198,15 @@ def _seed(config: Mapping[str, Any]) -> int | None:
     return seed if isinstance(seed, int) else None
 
 
-def _recognised(configs: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[int, str]:
+def _recognised(configs: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[str | None]:
     """Return the group of each run whose configuration is another one's but for the seed."""
-    group_of: dict[int, str] = {}
     bare = [_without_seed(config) for config in configs]
-    for index, config in enumerate(bare):
-        same = [other for other in range(len(bare)) if config and bare[other] == config]
-        if len(same) > 1:
-            group_of[index] = f"{names[same[0]]} and {len(same) - 1} more seed{'s' if len(same) > 2 else ''}"
-    return group_of
+    groups: list[str | None] = []
+    for config in bare:
+        same = [index for index, other in enumerate(bare) if config and other == config]
+        more = len(same) - 1
+        groups.append(f"{names[same[0]]} and {more} more seed{'s' * (more > 1)}" if more > 0 else None)
+    return groups
 
 
 def _without_seed(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -221,23 +216,21 @@ def _without_seed(config: Mapping[str, Any]) -> dict[str, Any]:
     return kept
 
 
-def _worth_testing(runs: Sequence[ComparedRun], group_of: Mapping[int, str], a: int, b: int) -> bool:
-    if a in group_of and b in group_of:
-        return group_of[a] != group_of[b] and runs[a].seed == runs[b].seed
-    return True
+def _worth_testing(first: ComparedRun, second: ComparedRun) -> bool:
+    if first.group is None or second.group is None:
+        return True
+    return first.group != second.group and first.seed == second.seed
 
 
-def _pair(
-    name: str, runs: Sequence[ComparedRun], predictions: Sequence[Predictions], a: int, b: int
-) -> PairTest:
-    found = compare(predictions[a], predictions[b], name)
-    return PairTest(name, runs[a].name, runs[b].name, found.test, found.reason)
+def _pair_test(name: str, first: ComparedRun, second: ComparedRun) -> PairTest:
+    found = compare(first.predictions, second.predictions, name)
+    return PairTest(name, first.name, second.name, found.test, found.reason)
 
 
-def _groups(runs: Sequence[ComparedRun], group_of: Mapping[int, str], classes: Sequence[str]) -> list[Group]:
+def _groups(runs: Sequence[ComparedRun], classes: Sequence[str]) -> list[Group]:
     groups = []
-    for name in dict.fromkeys(group_of[index] for index in sorted(group_of)):
-        members = [runs[index] for index in sorted(group_of) if group_of[index] == name]
+    for name in dict.fromkeys(run.group for run in runs if run.group is not None):
+        members = [run for run in runs if run.group == name]
         aurocs = {
             c: tuple(
                 value for run in members if c in run.classes and (value := run.classes[c].auroc) is not None

@@ -71,7 +71,7 @@ def write_heat_maps(
 
     Raises:
         ImageError: a file that cannot be read.
-        LabelAssembleError: a class that the network does not know, or a picture that cannot be written.
+        LabelAssembleError: a class that the network does not know, or a file that cannot be written.
     """
     for name in chosen:
         if name not in names:

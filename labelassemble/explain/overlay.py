@@ -1,4 +1,4 @@
-"""Heat maps drawn over the image that the network saw."""
+"""Heat maps over the view that the network was given."""
 
 import io
 from collections.abc import Sequence
