@@ -6,6 +6,7 @@ A comment `<!-- WORD: text -->` in front of a block says how it is tested; a pag
     taxonomy: NAME   the block is this file, a taxonomy
     part             the block is a part of a configuration, valid beside a source
     parse: WHY       a shell block that is not run, for that reason: bash and the command line check each command
+    prints           a block of text is what the shell block before it prints
     compile: WHY     a Python block that is compiled and not run, for that reason
 """
 
@@ -21,7 +22,7 @@ _BLOCK = re.compile(
     flags=re.MULTILINE | re.DOTALL,
 )
 _SILENT = ("text", "")
-"""Languages of blocks that hold nothing to run: what a command prints."""
+"""Languages of blocks that hold nothing to run."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ def blocks_of(page: Path) -> list[Block]:
     found = []
     for match in _BLOCK.finditer(source):
         language = match["language"].strip()
-        if language in _SILENT or language.startswith("{"):
+        if (language in _SILENT and not match["word"]) or language.startswith("{"):
             continue
         line = source[: match.start("code")].count("\n")
         found.append(Block(language, match["code"], line, match["word"] or "", match["text"] or ""))

@@ -76,7 +76,9 @@ def _check(block: Block, where: str, scope: dict[str, Any], cli: Cli) -> None:
         case "sh", "parse":
             _parse_shell(block.code)
         case "sh", _:
-            _run_shell(block.code, cli)
+            scope["printed"] = _run_shell(block.code, cli)
+        case "text", "prints":
+            assert block.code.strip() == scope["printed"].strip()
         case "yaml", "file":
             load_config(Path(block.text))
         case "yaml", "taxonomy":
@@ -102,15 +104,20 @@ def _run_python(code: str, where: str, scope: dict[str, Any]) -> None:
         assert lines == promised
 
 
-def _run_shell(code: str, cli: Cli) -> None:
+def _run_shell(code: str, cli: Cli) -> str:
+    """Run the commands, each of which must end with status 0, and return what they print."""
+    printed = ""
     for command in commands_of(code):
         words = shlex.split(command)
         if words[0] == "labelassemble" and not set(command) & set("|>&;$*"):
             status, out, err = cli(*words[1:])
             assert status == 0, out + err
+            printed += out
         else:
             done = subprocess.run(["bash", "-euc", command], capture_output=True, text=True, check=False)
             assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
+            printed += done.stdout
+    return printed
 
 
 def _parse_shell(code: str) -> None:
