@@ -29,7 +29,7 @@ class ClassResult:
     negatives: int
     unknown: int
     uncertain: int
-    assumed: int  # positives and negatives that nobody gave
+    assumed: int  # positives and negatives that follow from an option or a rule
     patients: int  # with a known label
     auroc: float | None
     interval: Interval | None  # DeLong's, 95%, with images summed by patient

@@ -5,13 +5,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-import numpy as np
-
 from labelassemble.data.table import Table
-from labelassemble.data.text import text_codes
 from labelassemble.evaluation.calibration import Calibration
 from labelassemble.report.format import count_text, duration, flat, with_interval
 from labelassemble.report.record import Results, RunRecord
+from labelassemble.report.sections import coverage_of
 from labelassemble.report.text import leakage_sentences
 
 INTENDED: Final = (
@@ -25,7 +23,7 @@ INTENDED: Final = (
 LIMITS: Final = (
     "It knows the classes listed here and nothing else: an image with another finding still gets a probability of "
     "each of them.",
-    "Labels that no source gave the model filled in itself while it learnt (pseudo-labels); nothing checks that.",
+    "Where no source has a label, the model learnt from its own answers (pseudo-labels); nothing checks those.",
     "Labels have errors, many of them read from reports by a program; figures compare the model with the labels.",
     "Figures hold for images like the test images. Other hospitals, patients and ways of labelling need a test of "
     "their own: labelassemble evaluate RUN --data CONFIG.",
@@ -101,22 +99,18 @@ def _temperatures(run: RunRecord, calibration: Calibration | None) -> str:
 def _data(table: Table | None) -> tuple[tuple[str, str], ...]:
     if table is None:
         return ()
-    sources, codes = text_codes(table.sources)
-    facts = []
-    for code, source in enumerate(sources):
-        rows = table.select(codes == code)
-        splits = [int(np.count_nonzero(rows.splits == split)) for split in ("train", "val", "test")]
-        given = rows.given
+    coverage, facts = coverage_of(table), []
+    for index, (source, splits) in enumerate(zip(coverage.sources, coverage.splits, strict=True)):
+        images, (train, val, test) = sum(splits), splits
+        counts = [(name, cells[index]["positive"], cells[index]["negative"]) for name, cells in coverage.rows]
+        share = sum(positive + negative for _, positive, negative in counts) / (images * len(counts))
         labels = [
-            f"{name} {int((rows.labels[given[:, c], c] == 1).sum())}+ {int((rows.labels[given[:, c], c] == 0).sum())}-"
-            for c, name in enumerate(table.classes)
-            if given[:, c].any()
+            f"{name} {positive}+ {negative}-" for name, positive, negative in counts if positive + negative
         ]
-        share = given.mean() if given.size else 0.0
         facts.append(
             (
-                str(source),
-                f"{count_text(len(rows))} images (train {splits[0]}, val {splits[1]}, test {splits[2]}); "
+                source,
+                f"{count_text(images)} images (train {train}, val {val}, test {test}); "
                 f"{100 * share:.0f}% of its labels are known: {', '.join(labels) or 'none'}",
             )
         )
@@ -125,16 +119,16 @@ def _data(table: Table | None) -> tuple[tuple[str, str], ...]:
 
 def _data_sentences(table: Table | None) -> tuple[str, ...]:
     if table is None:
-        return ("Not recorded: there is no table.csv in the run's run.",)
+        return ("Not recorded: there is no table.csv in the run's folder.",)
     given = table.given
     said = [
         f"Label coverage: {100 * (given.mean() if given.size else 0):.0f}% of {count_text(table.labels.size)} labels "
-        f"({count_text(len(table))} images of {len(table.classes)} classes) are known; the rest nobody gave."
+        f"({count_text(len(table))} images of {len(table.classes)} classes) are known; the rest is not annotated."
     ]
     if table.assumed.any():
         said.append(
-            f"{count_text(int(table.assumed.sum()))} labels were given by nobody: an option of the configuration "
-            "assumes them, or a rule derives them from other labels. They were trained on, and no figure counts them."
+            f"{count_text(int(table.assumed.sum()))} more labels are assumed, by an option of the configuration or by "
+            "a rule. They were trained on, and no figure counts them."
         )
     said.append("Licences and consent of the sources are not recorded here: check them before any use.")
     return tuple(said)
