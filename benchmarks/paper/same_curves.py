@@ -6,7 +6,7 @@ Trains the job four times from the same seed, each in a process of its own on on
 again, the same with torch's own kernels held to AVX2, and with every op as its plain torch reference. Writes into
 benchmarks/paper/same-curves/
 
-- curves.csv: a row an epoch; the losses and the validation AUC of each, and the difference of reference and native,
+- curves.csv: one row per epoch; the losses and the validation AUC of each, and the difference of reference and native,
 - summary.md: the largest differences, and the AUCs on the test images,
 - curves.svg: both curves, and how far they are apart.
 

@@ -41,8 +41,8 @@ class _Sections(_Options):
 class DatasetOptions(_Options):
     """Where images come from.
 
-    A label that is assumed (a source's `assume`) is one that nobody gave: it is what test images are held against, and
-    neither trained on nor chosen by.
+    A label that is assumed (a source's `assume`) is one that the dataset does not give: test images are held against
+    it, and it is neither trained on nor chosen by.
 
     Attributes:
         sources: as a training configuration names them, paths relative to the data folder; the first that is at hand
@@ -149,8 +149,8 @@ class Experiment(_Sections):
     Attributes:
         title: what is asked.
         paper: what the paper reports, with where.
-        figure: "sizes" (AUC over training sizes, a panel a setting), "sources" (likewise, and a panel a source within
-            which it is defined), "similarity" (gain over the queries' cosine) or "arms" (a row an arm, a panel a
+        figure: "sizes" (AUC over training sizes, one panel per setting), "sources" (likewise, and one per source within
+            which it is defined), "similarity" (gain over the queries' cosine) or "arms" (one row per arm, one panel per
             setting).
         size_axis: what the sizes count, for figures.
         reference: the arm that the figure "arms" draws as a line; None for none.
@@ -233,11 +233,11 @@ def _forget_in_settings(values: dict[str, Any], dotted: str) -> None:
     settings = values.get("settings")
     if (sections or [key])[0] not in SECTIONS or not isinstance(settings, list):
         return
-    for place in settings:
+    for options in settings:
         for section in sections:
-            place = place.get(section) if isinstance(place, dict) else None
-        if isinstance(place, dict):
-            place.pop(key, None)
+            options = options.get(section) if isinstance(options, dict) else None
+        if isinstance(options, dict):
+            options.pop(key, None)
 
 
 def make_experiment(values: dict[str, Any], *, where: str = "experiment") -> Experiment:
@@ -266,16 +266,16 @@ def make_experiment(values: dict[str, Any], *, where: str = "experiment") -> Exp
 def _check_config(experiment: Experiment, where: str) -> None:
     """Raise unless every arm of every setting is a configuration."""
 
-    def check(place: str, *changes: Setting | Arm, **options: Any) -> None:
+    def check(who: str, *changes: Setting | Arm, **options: Any) -> None:
         source = {"name": "any", "reader": "csv", "path": "any.csv"} | options
         config = make_config(
-            experiment.config_values(*changes) | {"sources": [source]}, base=Path(), where=place
+            experiment.config_values(*changes) | {"sources": [source]}, base=Path(), where=who
         )
         if config.train.accumulate > 1 and any(
             isinstance(change, Arm) and change.criterion == "released" for change in changes
         ):
             raise LabelAssembleError(
-                f"{place}: the released loss does not add up over parts of a batch, train.accumulate must be 1, "
+                f"{who}: the released loss does not add up over parts of a batch, train.accumulate must be 1, "
                 f"got {config.train.accumulate}"
             )
 

@@ -57,7 +57,7 @@ def save(figure: Figure, path: Path) -> None:
 def _sizes_figure(
     experiment: Experiment, runs: pd.DataFrame, sources: pd.DataFrame, settings: Sequence[Setting]
 ) -> Figure:
-    """Return AUC over the training size, a panel a setting and one a source, a line an arm.
+    """Return AUC over the training size, one panel per setting and source, one line per arm.
 
     What is given a border or a thumbnail is dashed or dotted, in the colour of the arm that it is a baseline of. A
     source where no arm has an AUC has no panel.
@@ -105,7 +105,7 @@ def _sizes_figure(
 
 
 def _arms_figure(experiment: Experiment, found: pd.DataFrame, settings: Sequence[Setting]) -> Figure:
-    """Return a row an arm with its AUC and interval, a panel a setting and size, the reference arm as a line."""
+    """Return one row per arm with its AUC and interval, one panel per setting and size, the reference arm as a line."""
     by_name = {setting.name: setting for setting in settings}
     titles = [arm.title or arm.name for arm in experiment.arms]
     shown = list(found.groupby(["setting", "size"], sort=False))
@@ -133,7 +133,7 @@ def _arms_figure(experiment: Experiment, found: pd.DataFrame, settings: Sequence
 
 
 def _similarity_figure(experiment: Experiment, gained: pd.DataFrame, settings: Sequence[Setting]) -> Figure:
-    """Return gain over the cosine of the queries, a panel a setting and arm, a point an assembled class."""
+    """Return gain over the cosine of the queries, one panel per setting and arm, one point per assembled class."""
     by_name = {setting.name: setting for setting in settings}
     shown = list(gained.groupby(["setting", "size", "arm"], sort=False))
     columns = min(2, len(shown))
@@ -157,7 +157,7 @@ def _similarity_figure(experiment: Experiment, gained: pd.DataFrame, settings: S
     for axes in panels[::columns]:
         axes.set_ylabel("gain in AUC", color=INK)
     note = (
-        f"A point an assembled class: mean over {_span(gained)} seeds, with Student's 95% interval of the gain; "
+        f"One point per assembled class: mean over {_span(gained)} seeds, with Student's 95% interval of the gain; "
         "r over the points, with Fisher's 95% interval."
     )
     _finish(figure, experiment.title, note)

@@ -188,7 +188,7 @@ def _train(task: Task, results: Path) -> _Finished:
 
 
 def missing_text(missing: Sequence[Job]) -> str:
-    """Return what was left undone, a line a setting, arm and size."""
+    """Return what was left undone, one line per setting, arm and size."""
     kinds: dict[tuple[str, str, int | str], int] = {}
     for job in missing:
         kinds[job.kind] = kinds.get(job.kind, 0) + 1

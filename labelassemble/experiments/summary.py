@@ -158,9 +158,9 @@ def differences(runs: pd.DataFrame, comparisons: Sequence[Comparison], *, of: bo
     """Return the tests of an experiment; each over the seeds that both arms have."""
     keys = ["setting", "size"] + ["of"] * of
     rows = []
-    for key, place in runs.dropna(subset=["auc"]).groupby(keys, sort=False, dropna=False):
-        for other in place["other"].drop_duplicates():
-            aucs = _by_seed(place, other)
+    for key, group in runs.dropna(subset=["auc"]).groupby(keys, sort=False, dropna=False):
+        for other in group["other"].drop_duplicates():
+            aucs = _by_seed(group, other)
             for comparison in comparisons:
                 if not set(comparison.arms) <= set(aucs.columns):
                     continue
@@ -180,13 +180,13 @@ def differences(runs: pd.DataFrame, comparisons: Sequence[Comparison], *, of: bo
 def gains(runs: pd.DataFrame, comparisons: Sequence[Comparison]) -> pd.DataFrame:
     """Return what each assembled class brought: mean over seeds of AUC with it minus AUC of the arm compared with."""
     rows = []
-    for (setting, size), place in runs.groupby(["setting", "size"], sort=False):
-        for other in place["other"].dropna().drop_duplicates():
-            aucs = _by_seed(place, other)
+    for (setting, size), group in runs.groupby(["setting", "size"], sort=False):
+        for other in group["other"].dropna().drop_duplicates():
+            aucs = _by_seed(group, other)
             for first, second in (comparison.arms for comparison in comparisons):
                 if not {first, second} <= set(aucs.columns):
                     continue
-                mine = place[(place["arm"] == first) & (place["other"] == other)].set_index("seed")
+                mine = group[(group["arm"] == first) & (group["other"] == other)].set_index("seed")
                 pair = aucs[[first, second]].join(mine[["cosine", "cosine_of_classifiers"]])
                 pair = pair.dropna(subset=[first, second, "cosine"])
                 if len(pair):
@@ -198,9 +198,9 @@ def gains(runs: pd.DataFrame, comparisons: Sequence[Comparison]) -> pd.DataFrame
     return pd.DataFrame(rows, columns=columns)
 
 
-def _by_seed(place: pd.DataFrame, other: object) -> pd.DataFrame:
+def _by_seed(group: pd.DataFrame, other: object) -> pd.DataFrame:
     """Return AUCs by seed and arm; arms that assemble no single class go with each that is."""
-    mine = place["other"].isna()
+    mine = group["other"].isna()
     if isinstance(other, str):
-        mine |= place["other"] == other
-    return place[mine].pivot(index="seed", columns="arm", values="auc")
+        mine |= group["other"] == other
+    return group[mine].pivot(index="seed", columns="arm", values="auc")

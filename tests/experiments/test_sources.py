@@ -1,4 +1,4 @@
-"""An experiment over several sources: within each of them, at the threshold, and what sees no more than a border."""
+"""An experiment over several sources: within each of them, at the threshold, and with no more than a border."""
 
 import csv
 from pathlib import Path
@@ -163,7 +163,7 @@ def test_the_figure_has_a_panel_a_source_and_a_line_an_arm(
     write_summary(experiment, made_up, tmp_path)
     text = (tmp_path / "figure.svg").read_text()
     assert text.count('<g id="axes_') == 2  # all test images, and the source with both
-    for words in ("within both", "10 positive, 20 negative", "alone, sees the border"):
+    for words in ("within both", "10 positive, 20 negative", "alone, border only"):
         assert words in text
 
 
