@@ -1,4 +1,4 @@
-"""What the README promises: its code runs and prints what its comments say, its commands and files are there."""
+"""What the README and CONTRIBUTING promise: code prints what its comments say, commands and files are there."""
 
 import re
 import subprocess
@@ -59,6 +59,19 @@ def test_the_commands_exist() -> None:
 @pytest.mark.parametrize("path", re.findall(r"\]\(((?!https?:)[^)]*)\)", README))
 def test_what_it_links_is_there(path: str) -> None:
     assert (ROOT / path).exists()
+
+
+def test_the_files_that_contributing_names_are_there() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    paths = re.findall(
+        r"`((?:labelassemble|csrc|tests|docs|benchmarks|examples)/[^`\s]*|[A-Za-z]+\.(?:md|toml))`", text
+    )
+    assert len(paths) > 25
+    for path in paths:
+        assert "NAME" in path or path == "docs/_build" or (ROOT / path).exists(), path
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for target in set(re.findall(r"(?:^|`|sudo )make ([a-z-]+)", text, flags=re.MULTILINE)):
+        assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE), target
 
 
 def test_it_fits_a_few_screens() -> None:
