@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from labelassemble.loss import LossCounts, LossTerms, PartialLabelLoss
+from labelassemble.loss import LossCounts
 from labelassemble.views.batch import Batch
 
 
@@ -29,6 +29,12 @@ class Counts(NamedTuple):
     known: int
     unknown: int
     known_by_class: tuple[int, ...] = ()
+
+    def divisors(self, part: "Counts") -> LossCounts | None:
+        """Return what the means of a part divide by so that parts add up to this whole; None where it is the whole."""
+        if part == self:
+            return None
+        return LossCounts(self.known, self.unknown, self.known_by_class or None)
 
 
 def count(targets: Tensor, *, by_class: bool = False) -> Counts:
@@ -57,32 +63,3 @@ def split(batch: Batch, parts: int, *, keep_empty: bool) -> Iterator[Batch]:
     for (rows, weak, targets), other in zip(divided, strong, strict=True):
         if keep_empty or len(rows):
             yield Batch(batch.step, rows, weak, other, targets)
-
-
-def part_terms(
-    criterion: PartialLabelLoss,
-    logits_weak: Tensor,  # [B, C]
-    logits_strong: Tensor | None,  # [B, C]
-    targets: Tensor,  # [B, C]
-    *,
-    part: Counts,
-    whole: Counts,
-    exclusive: Tensor | None = None,  # bool [C, C] or [B, C, C]
-) -> LossTerms:
-    """Return what a part adds to the loss of the whole batch, and to each of its terms; the counts are the part's.
-
-    Args:
-        criterion: the loss, with reduction "mean".
-        logits_weak: of the part's weak views.
-        logits_strong: of its strong views, or None.
-        targets: of its images.
-        part: what the part holds.
-        whole: what the whole batch holds.
-        exclusive: which classes exclude each other.
-    """
-    if part == whole and exclusive is None:
-        return criterion.terms(logits_weak, logits_strong, targets)
-    counts = None
-    if part != whole:
-        counts = LossCounts(whole.known, whole.unknown, whole.known_by_class or None)
-    return criterion.terms(logits_weak, logits_strong, targets, exclusive=exclusive, counts=counts)

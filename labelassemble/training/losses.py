@@ -9,7 +9,7 @@ from torch import Tensor
 
 from labelassemble.loss import LossOptions, LossTerms, PartialLabelLoss
 from labelassemble.ops.composed_loss import silenced
-from labelassemble.training.accumulate import Counts, count, part_terms
+from labelassemble.training.accumulate import Counts, count
 from labelassemble.training.class_weights import class_weights
 from labelassemble.training.data import TrainingData
 from labelassemble.training.schedule import TermWeights, term_weights
@@ -97,14 +97,12 @@ class StepLoss:
         """
         if self.withheld is not None:
             logits_weak, logits_strong = withhold(logits_weak, logits_strong, targets, self.withheld)
-        return part_terms(
-            self.criterion,
+        return self.criterion.terms(
             logits_weak,
             logits_strong,
             targets,
-            part=part,
-            whole=whole,
             exclusive=self._exclusive(rows),
+            counts=whole.divisors(part),
         )
 
     def count(self, targets: Tensor) -> Counts:

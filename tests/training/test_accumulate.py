@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from labelassemble.loss import PartialLabelLoss
-from labelassemble.training.accumulate import Counts, count, part_terms, split
+from labelassemble.training.accumulate import Counts, count, split
 from labelassemble.views.batch import Batch
 
 NAN = float("nan")
@@ -49,9 +49,8 @@ def test_losses_and_gradients_of_parts_add_up_to_those_of_the_batch(
     counts, sums = count(targets), torch.zeros(6, dtype=torch.float64)
     batch = Batch(0, torch.arange(images), weak, other if strong else None, targets)
     for part in split(batch, parts, keep_empty=True):
-        terms = part_terms(
-            criterion, part.weak, part.strong, part.targets, part=count(part.targets), whole=counts
-        )
+        divisors = counts.divisors(count(part.targets))
+        terms = criterion.terms(part.weak, part.strong, part.targets, counts=divisors)
         terms.total.backward()
         sums += torch.stack([term.detach().double() for term in terms])
     torch.testing.assert_close(

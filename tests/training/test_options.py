@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from labelassemble.config import load_config
 from labelassemble.errors import LabelAssembleError
+from labelassemble.loss import PartialLabelLoss
 from labelassemble.training.checkpoint import load_checkpoint
 from labelassemble.training.state import averaged_model
 
@@ -96,16 +97,14 @@ def test_precision_is_that_of_the_network_in_training_and_the_weights_stay_float
 
 
 def test_the_loss_is_computed_in_float32(train: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    from labelassemble.training import losses
-
     seen = []
-    original = losses.part_terms
+    original = PartialLabelLoss.terms
 
-    def noting(criterion: Any, weak: Tensor, strong: Tensor | None, targets: Tensor, **counts: Any) -> Any:
+    def noting(self: Any, weak: Tensor, strong: Tensor | None, targets: Tensor, **counts: Any) -> Any:
         seen.append((weak.dtype, None if strong is None else strong.dtype))
-        return original(criterion, weak, strong, targets, **counts)
+        return original(self, weak, strong, targets, **counts)
 
-    monkeypatch.setattr(losses, "part_terms", noting)
+    monkeypatch.setattr(PartialLabelLoss, "terms", noting)
     train(_net(), precision="bfloat16")
     assert set(seen) == {(torch.float32, None), (torch.float32, torch.float32)}
 

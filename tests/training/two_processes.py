@@ -26,7 +26,7 @@ from labelassemble.errors import LabelAssembleError
 from labelassemble.loss import PartialLabelLoss
 from labelassemble.run import assemble_config, train_run
 from labelassemble.run import training as run_module
-from labelassemble.training.accumulate import Counts, count, part_terms, split
+from labelassemble.training.accumulate import Counts, count, split
 from labelassemble.training.batch_norm import GlobalBatchNorm, synchronised
 from labelassemble.training.checkpoint import load_checkpoint
 from labelassemble.training.display import Display
@@ -99,7 +99,7 @@ def check_gradients_are_those_of_one_process(processes: Processes, folder: Path)
         counts = Counts(*(int(v) for v in processes.sum(count(part[2])[:3])))
         assert counts == count(targets)
         a, b = shared(torch.cat(part[:2])).chunk(2)
-        terms = part_terms(criterion, a, b, part[2], part=count(part[2]), whole=counts)
+        terms = criterion.terms(a, b, part[2], counts=counts.divisors(count(part[2])))
         (2 * terms.total).backward()
         sums = processes.sum([float(term.detach()) for term in terms])
         torch.testing.assert_close(
@@ -127,11 +127,9 @@ def check_parts_and_processes_together(processes: Processes, folder: Path) -> No
     shared = data_parallel(net)
     net.zero_grad()
     for part in parts:
-        held = count(part.targets)
+        divisors = count(targets).divisors(count(part.targets))
         with nullcontext() if part is parts[-1] else shared.no_sync():
-            terms = part_terms(
-                criterion, shared(part.weak), None, part.targets, part=held, whole=count(targets)
-            )
+            terms = criterion.terms(shared(part.weak), None, part.targets, counts=divisors)
             (2 * terms.total).backward()
     for parameter, gradient in zip(net.parameters(), expected, strict=True):
         torch.testing.assert_close(parameter.grad, gradient, rtol=1e-10, atol=1e-14)
