@@ -180,7 +180,7 @@ def _validation(config: Config, start: Start, options: ViewOptions) -> Validatio
 def _device(name: str, processes: Processes = SINGLE_PROCESS) -> torch.device:
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if name == "cuda" and not gpus:
-        raise LabelAssembleError("train.device is cuda, but torch sees no CUDA device here")
+        raise LabelAssembleError("train.device is cuda, but torch finds no CUDA device here")
     if name == "cpu" or not gpus:
         return torch.device("cpu")
     if processes.count == 1:

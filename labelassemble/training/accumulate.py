@@ -1,4 +1,4 @@
-"""A batch in parts whose losses and gradients add up to those of the batch, whoever computes them.
+"""A batch in parts whose losses and gradients add up to those of the batch, on any number of processes.
 
 The loss of a batch is  bce/K + w_p pseudo/U + w_c consistency/U,  with the sums of the three terms over its K known and
 U unknown labels. Sums add up over any division of the batch, means of parts do not: so each part's sums are divided

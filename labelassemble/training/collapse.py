@@ -67,7 +67,7 @@ class CollapseWatch:
                 warnings.append(
                     f"the pseudo-labels of '{name}' have all been "
                     f"{'positive' if side > 0 else 'negative'} for {_EPOCHS} epochs ({share:.2%} positive now{known}): "
-                    "where nobody looked for it, the network now learns that it is always "
+                    "where it is not annotated, the network now learns that it is always "
                     f"{'there' if side > 0 else 'absent'}; loss.min_positives withholds pseudo-labels of rare classes"
                 )
             expected = None if self._known is None else self._known[index]

@@ -1,4 +1,4 @@
-"""What a person sees of a training: a bar on a terminal, plain lines elsewhere."""
+"""Progress on the console: a bar on a terminal, plain lines elsewhere."""
 
 import time
 from collections import deque
@@ -34,7 +34,7 @@ class Display:
         self._started = self._last_line = time.monotonic()
         self._total = epochs * steps
         self._first = done
-        self._seen: deque[tuple[float, int]] = deque([(self._started, 0)], maxlen=_RATE_OVER)
+        self._readings: deque[tuple[float, int]] = deque([(self._started, 0)], maxlen=_RATE_OVER)
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=None),
@@ -67,15 +67,15 @@ class Display:
             epoch: from 0.
             done: steps done in all.
             terms: total, bce, pseudo and consistency of the last step.
-            images: images seen since the last call.
-            known_share: share of the labels seen in this epoch that are known.
+            images: images trained on since the last call.
+            known_share: share of this epoch's labels so far that are known.
         """
         now = time.monotonic()
-        self._seen.append((now, self._seen[-1][1] + images))
-        (then, before), (_, seen) = self._seen[0], self._seen[-1]
+        self._readings.append((now, self._readings[-1][1] + images))
+        (then, before), (_, images_in_all) = self._readings[0], self._readings[-1]
         state = (
             f"loss {terms[0]:.4f} (bce {terms[1]:.4f}, pseudo {terms[2]:.4f}, consistency {terms[3]:.4f})  "
-            f"{(seen - before) / max(now - then, 1e-9):.0f} images/s  {known_share:.0%} known{self._score}"
+            f"{(images_in_all - before) / max(now - then, 1e-9):.0f} images/s  {known_share:.0%} known{self._score}"
         )
         self._progress.update(
             self._task, description=self._describe(epoch, done), completed=done, state=state

@@ -32,7 +32,7 @@ class OtherProcessFailed(Exception):
 
 @dataclass(frozen=True)
 class Processes:
-    """The processes of a training, as one of them sees them. By default there is this one alone.
+    """The processes of a training, and which of them this is. By default there is this one alone.
 
     Attributes:
         rank: which one this is, from 0.

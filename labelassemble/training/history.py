@@ -1,4 +1,4 @@
-"""metrics.csv: a row an epoch."""
+"""metrics.csv: one row per epoch."""
 
 import csv
 import io
@@ -27,13 +27,13 @@ class EpochRow:
         train_bce: mean over the steps of the term for known labels.
         train_pseudo: likewise, for pseudo-labels (without its weight).
         train_consistency: likewise, for consistency (without its weight).
-        train_known: known labels seen.
-        train_unknown: unknown labels seen.
+        train_known: known labels in the epoch's batches.
+        train_unknown: unknown labels in the epoch's batches.
         val_loss: binary cross-entropy over the known validation labels; None without any.
         val_auc_mean: mean AUROC over the classes that have one on validation; None if none has.
         val_auc_interest: likewise, over the classes of interest.
-        images_per_second: training images seen a second of training, validation left out; not in the file.
-        val_auc: AUROC a class; None = not defined (one state only).
+        images_per_second: training images per second, validation left out; not in the file.
+        val_auc: AUROC of each class; None = not defined (one state only).
         pseudo_positive: share of a class's unknown labels that the pseudo-labels put on the positive side, the others
             on the negative one; None in warm-up, and for a class without unknown labels or without pseudo-labels.
     """

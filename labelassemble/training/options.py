@@ -48,10 +48,10 @@ class TrainOptions(BaseModel):
         steps_per_epoch: steps that are called an epoch; None for one pass over the training images.
         batch_size: images a step in all: of all processes and all parts together.
         accumulate: parts in which a process's images of a step go through the network, one after the other, their
-            gradients added; a step takes less memory and means the same (BatchNorm sees a part at a time).
-        sampling: "shuffle" sees every image once a pass; "balanced" gives every source an even share of each batch, so
-            that an epoch, of as many steps, sees the small sources several times and the large ones in part; a mapping
-            such as {clinic: 0.5} gives sources the share that it states, and the others what is left, evenly. "auto" is
+            gradients added; a step takes less memory and means the same (BatchNorm takes the statistics of each part).
+        sampling: "shuffle" takes every image once per pass; "balanced" gives every source an even share of each batch,
+            so that an epoch, of as many steps, takes small sources several times and large ones in part; a mapping such
+            as {clinic: 0.5} gives sources the share that it states, and the others what is left, evenly. "auto" is
             "balanced" where classes exclude each other and "shuffle" where none do: without that knowledge
             pseudo-labels gain nothing from balanced batches, or lose.
         lr: Adam's learning rate at the start.

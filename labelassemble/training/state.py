@@ -136,7 +136,7 @@ class TrainState:
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
         """Return the logits of the weak and of the strong view, float32 [B, C].
 
-        Both views go through the network together, so that BatchNorm sees the same mixture for both.
+        Both views go through the network together, so that BatchNorm has the same statistics for both.
         """
         views = [batch.weak] if batch.strong is None else [batch.weak, batch.strong]
         sources = []

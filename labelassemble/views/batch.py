@@ -36,7 +36,7 @@ class EvaluationBatch(NamedTuple):
     """What an evaluation step takes.
 
     Attributes:
-        rows: places in the list of files, int64 [B].
+        rows: indices in the list of files, int64 [B].
         images: the deterministic view, float32 [B, channels, size, size].
     """
 

@@ -145,9 +145,9 @@ class _Graph:
         x = self._planes(x + mean * self._factor("strong_shift"))
         x = self._noisy("strong", x, options.noise)
         if options.salt_pepper > 0.0:
-            places = self._window("strong_salt")
+            uniform = self._window("strong_salt")
             half = options.salt_pepper / 2
-            x = x * (places >= 2 * half) + (places >= half) * (places < 2 * half)
+            x = x * (uniform >= 2 * half) + (uniform >= half) * (uniform < 2 * half)
         if options.erase > 0.0:
             fill = self._window("strong_fill")
             box = self._argument("strong_box", 1)

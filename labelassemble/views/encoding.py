@@ -45,14 +45,14 @@ def plain_encoding(data: bytes) -> Plain | None:
 def png_is_sound(data: bytes) -> bool:
     """Return whether the check sums of a PNG's chunks match, as far as it is there."""
     view = memoryview(data)
-    place = len(PNG_SIGNATURE)
-    while place + 12 <= len(data):
-        end = place + 8 + struct.unpack_from(">I", view, place)[0]
+    offset = len(PNG_SIGNATURE)
+    while offset + 12 <= len(data):
+        end = offset + 8 + struct.unpack_from(">I", view, offset)[0]
         if end + 4 > len(data):
             return True
-        if zlib.crc32(view[place + 4 : end]) != struct.unpack_from(">I", view, end)[0]:
+        if zlib.crc32(view[offset + 4 : end]) != struct.unpack_from(">I", view, end)[0]:
             return False
-        place = end + 4
+        offset = end + 4
     return True
 
 
@@ -62,32 +62,32 @@ def _png(data: bytes) -> Plain | None:
     width, height, depth, colour, _, _, interlaced = struct.unpack(">IIBBBBB", data[16:29])
     if depth != 8 or colour not in (0, 2) or interlaced:
         return None
-    place = len(PNG_SIGNATURE)
-    while place + 12 <= len(data):
-        length, name = struct.unpack_from(">I4s", data, place)
+    offset = len(PNG_SIGNATURE)
+    while offset + 12 <= len(data):
+        length, name = struct.unpack_from(">I4s", data, offset)
         if name == b"tRNS":
             return None
         if name == b"IDAT":
             break
-        place += 12 + length
+        offset += 12 + length
     return Plain("png", 1 if colour == 0 else 3, height, width)
 
 
 def _jpeg(data: bytes) -> Plain | None:
     if not data[-64:].rstrip(_PADDING).endswith(_JPEG_END):
         return None
-    place = 2
-    while place + 10 <= len(data) and data[place] == 0xFF:
-        marker = data[place + 1]
+    offset = 2
+    while offset + 10 <= len(data) and data[offset] == 0xFF:
+        marker = data[offset + 1]
         if marker == 0xFF:  # a fill byte
-            place += 1
+            offset += 1
         elif 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):  # a frame's header
-            depth, height, width, channels = struct.unpack_from(">BHHB", data, place + 4)
+            depth, height, width, channels = struct.unpack_from(">BHHB", data, offset + 4)
             if depth != 8 or channels not in (1, 3) or marker not in (0xC0, 0xC1, 0xC2):
                 return None
             return Plain("jpeg", channels, height, width)
         else:
-            place += 2 + struct.unpack_from(">H", data, place + 2)[0]
+            offset += 2 + struct.unpack_from(">H", data, offset + 2)[0]
     return None
 
 

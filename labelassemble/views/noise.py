@@ -8,11 +8,11 @@ _ALIGN = 16  # values, so that a window begins on a cache line
 
 
 class NoiseBank:
-    """Gaussian and uniform values, drawn once; an image's noise is a window of them at a place of its own.
+    """Gaussian and uniform values, drawn once; an image's noise is a window of them with a start of its own.
 
     Every device has another generator, and a decoding library has a third; a window has the same values everywhere
-    and costs a copy instead of a draw. Windows of two images may overlap, shifted; two equal ones meet about once in
-    100,000 draws.
+    and costs a copy instead of new random values. Windows of two images may overlap, shifted; two equal ones meet about
+    once in 100,000 images.
 
     Args:
         seed: of the values.
@@ -31,7 +31,7 @@ def windows(
     at: Tensor,  # [B], in 0..1
     shape: tuple[int, ...],
 ) -> list[Tensor]:
-    """Return B windows of `values`, each a view in `shape`, that begin at the places `at` says."""
+    """Return B windows of `values`, each a view in `shape`, that begin where `at` says."""
     count = torch.Size(shape).numel()
     starts = (at.double() * (_SPREAD // _ALIGN)).long() * _ALIGN
     return [values[start : start + count].view(shape) for start in starts.tolist()]

@@ -19,7 +19,7 @@ class WeakParams(NamedTuple):
 
     Attributes:
         mirrored: whether the image is flipped left to right, bool [B].
-        radians: angle of rotation, counter-clockwise as seen, float32 [B].
+        radians: angle of rotation, counter-clockwise on the screen, float32 [B].
         noise_at: where the window of Gaussian noise begins, float64 [B] in 0..1.
     """
 
@@ -33,7 +33,7 @@ class StrongParams(NamedTuple):
 
     Attributes:
         mirrored: whether the image is flipped left to right, bool [B].
-        radians: angle of rotation, counter-clockwise as seen, float32 [B].
+        radians: angle of rotation, counter-clockwise on the screen, float32 [B].
         brightness: factor, float32 [B].
         contrast: factor about the mean, float32 [B].
         saturation: factor about the grey image, float32 [B].

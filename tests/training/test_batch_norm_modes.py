@@ -1,5 +1,7 @@
 """BatchNorm learns its statistics in every epoch of training, and never in validation."""
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -85,3 +87,9 @@ def test_its_forward_serves_as_a_fallback(train: Callable[..., Any]) -> None:
     net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(72, 3))
     train(net)
     assert type(net[1]) is nn.BatchNorm2d
+
+
+def test_training_is_imported_without_torchs_compiler() -> None:
+    """It takes seconds, and every command on a run's folder imports training."""
+    code = "import sys, labelassemble.training.loop; sys.exit('torch._dynamo' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)

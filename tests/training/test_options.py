@@ -153,6 +153,22 @@ def test_the_average_follows_the_weights_and_statistics() -> None:
     assert not ema.module.training
 
 
+def test_an_average_goes_on_from_a_checkpoint_that_counts_its_updates(
+    train: Callable[..., Any], tmp_path: Path
+) -> None:
+    whole, parts = _net(), _net()
+    (tmp_path / "parts").mkdir()
+    train(whole, ema=0.9)
+    train(parts, folder="parts", ema=0.9, epochs=1)
+    state = load_checkpoint(tmp_path / "parts" / "checkpoints" / "last.pt")
+    assert list(state["ema"]) == ["model", "updates"]
+    assert state["ema"]["updates"] == 3  # steps done
+    train(_net(), folder="parts", ema=0.9, resume=state)
+    one, two = (load_checkpoint(tmp_path / name / "checkpoints" / "last.pt") for name in ("run", "parts"))
+    assert one["ema"]["updates"] == two["ema"]["updates"] == 6
+    assert all(torch.equal(one["ema"]["model"][name], value) for name, value in two["ema"]["model"].items())
+
+
 def test_the_average_is_what_is_validated_and_kept_as_best(
     train: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
