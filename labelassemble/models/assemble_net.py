@@ -183,7 +183,9 @@ class AssembleNet(nn.Module):
     @torch.jit.unused
     def _answer(self, images: Tensor, sources: Tensor | None) -> Tensor:
         logits: Tensor
-        if not self.needs_sources:
+        if self._pools_in_the_head():
+            logits = self.head.from_feature_map(self.backbone.features(images))  # type: ignore[operator]
+        elif not self.needs_sources:
             logits = self.head(self.backbone(images))
         elif sources is not None:
             if isinstance(self.backbone, Backbones):
@@ -200,6 +202,20 @@ class AssembleNet(nn.Module):
         return logits
 
     @torch.jit.unused
+    def _pools_in_the_head(self) -> bool:
+        """Return whether ReLU, average and queries are one op: neither the ReLU's map nor its gradient is written.
+
+        Hooks want the pooled features, and an exported program no op of ours.
+        """
+        return (
+            isinstance(self.head, ClassQueryHead)
+            and isinstance(self.backbone, (DenseNet, SmallBackbone))
+            and not torch.compiler.is_exporting()
+            and not _has_hooks(self.head)
+            and not _has_hooks(self.backbone)
+        )
+
+    @torch.jit.unused
     def freeze_backbone(self) -> None:
         """Keep the backbone as it is: no gradients, and norms in eval mode whatever `train` says."""
         self.backbone.requires_grad_(False)
@@ -213,6 +229,15 @@ class AssembleNet(nn.Module):
         if not self._backbone_trains:
             self.backbone.eval()
         return self
+
+
+def _has_hooks(module: nn.Module) -> bool:
+    return bool(
+        module._forward_hooks
+        or module._forward_pre_hooks
+        or module._backward_hooks
+        or module._backward_pre_hooks
+    )
 
 
 def _load_pretrained(network: nn.Module, path: Path) -> None:
