@@ -1,4 +1,4 @@
-"""Evaluation: what a model reaches per class and source, how sure that is, and a report of it."""
+"""Evaluation: what a model reaches per class and source, and how sure that is."""
 
 from labelassemble.data.predictions import Predictions
 from labelassemble.data.table_csv import read_predictions, write_predictions

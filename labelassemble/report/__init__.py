@@ -1,1 +1,1 @@
-"""The report: an evaluation as a page and as text, the model card, the page that compares runs."""
+"""The report: an evaluation as a page and in words, the model card, and the page that compares runs."""
