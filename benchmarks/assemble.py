@@ -104,7 +104,7 @@ def table_bytes(table: Table) -> int:
         table.labels,
         table.origins,
     )
-    return sum(array.nbytes for array in arrays)
+    return int(sum(array.nbytes for array in arrays))
 
 
 def measure(folder: Path, case: str) -> None:

@@ -18,7 +18,7 @@ from labelassemble.data.states import (
 )
 from labelassemble.data.table import Table, check_class_names
 from labelassemble.data.taxonomy import Taxonomy
-from labelassemble.data.text import text_codes, text_hash
+from labelassemble.data.text import text_array, text_codes, text_hash
 from labelassemble.errors import LabelAssembleError, did_you_mean
 
 
@@ -112,7 +112,7 @@ def unlabel(
     """
     labels, given = table.labels.copy(), ~table.assumed
     taken = np.full(labels.shape, UNKNOWN, dtype=np.int8)
-    training = np.isin(table.sources, np.array(sources)) & (table.splits == "train")
+    training = table.sources.isin(list(sources)) & (table.splits == "train")
     for name, count in labelled.items():
         if name in table.classes:
             column = table.classes.index(name)
@@ -149,11 +149,11 @@ def with_groups(table: Table, register: str) -> Table:
 
     `register:patient` where the patient is known; otherwise the image is its own group, `register/name`.
     """
-    patient = np.char.add(f"{register}:", table.groups)
-    if (table.groups != "").all():
+    patient = f"{register}:" + table.groups
+    known = table.groups != ""
+    if known.all():
         return replace(table, groups=patient)
-    image = np.char.add(np.char.add(table.sources, "/"), table.names)
-    return replace(table, groups=np.where(table.groups != "", patient, image))
+    return replace(table, groups=text_array(np.where(known, patient, table.sources + "/" + table.names)))
 
 
 def aligned(

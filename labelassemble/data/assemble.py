@@ -32,7 +32,7 @@ from labelassemble.data.splits import SplitOptions, split_by_group
 from labelassemble.data.states import NEGATIVE, POSITIVE, UNKNOWN, LabelOrigin, UncertainPolicy
 from labelassemble.data.table import SPLITS, TEXT_FIELDS, Table, check_class_names
 from labelassemble.data.taxonomy import Taxonomy, spelling_key
-from labelassemble.data.text import concatenate_text, first_rows, text_codes
+from labelassemble.data.text import TextArray, constant_text, first_rows, joined_text, text_codes
 from labelassemble.errors import LabelAssembleError, did_you_mean
 
 
@@ -122,7 +122,7 @@ def assemble(
 class _Part:
     """One source's share of the table, taken apart column by column while the table is joined."""
 
-    texts: dict[str, NDArray[np.str_]]
+    texts: dict[str, TextArray]
     labels: NDArray[np.int8]
     origins: NDArray[np.uint8]
     hidden: NDArray[np.int8] | None
@@ -190,7 +190,7 @@ def _part(source: NamedSource, classes: Sequence[str], seed: int, taxonomy: Taxo
             origins[unknown, column] = LabelOrigin.ASSUME
     texts = {name: getattr(table, name) for name in TEXT_FIELDS}
     if options.split is not None:
-        texts["splits"] = np.full(len(table), options.split)
+        texts["splits"] = constant_text(options.split, len(table))
     return _Part(texts, labels, origins, hidden)
 
 
@@ -202,7 +202,7 @@ def _joined(
     Raises:
         LabelAssembleError: One of the `chosen` classes is labelled by no source.
     """
-    texts = {name: concatenate_text([part.texts.pop(name) for part in parts]) for name in TEXT_FIELDS}
+    texts = {name: joined_text([part.texts.pop(name) for part in parts]) for name in TEXT_FIELDS}
     hidden = None
     if any(part.hidden is not None for part in parts):
         hidden = np.concatenate(

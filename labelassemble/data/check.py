@@ -4,9 +4,6 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
 from labelassemble.data.containers import SEPARATOR, is_reference
 from labelassemble.data.errors import ImageError
 from labelassemble.data.fingerprints import Progress, each_image
@@ -61,14 +58,14 @@ def _reason(path: str) -> str | None:
     return None
 
 
-def missing_files(paths: NDArray[np.str_] | Sequence[str]) -> list[str]:
+def missing_files(paths: Sequence[str]) -> list[str]:
     """Return those of `paths` whose file (for a member: whose container) does not exist, in order, each once.
 
     A folder is listed once instead of asking for each file in it.
     """
     listed: dict[str, frozenset[str]] = {}
     missing = []
-    for path in dict.fromkeys(paths.tolist() if isinstance(paths, np.ndarray) else paths):
+    for path in dict.fromkeys(paths):
         file = path.partition(SEPARATOR)[0] if SEPARATOR in path and is_reference(path) else path
         folder, _, name = file.rpartition("/")
         names = listed.get(folder)

@@ -11,7 +11,7 @@ from scipy.sparse.csgraph import connected_components
 
 from labelassemble.data.fingerprints import Progress, content_fingerprints, near_pairs, picture_hashes
 from labelassemble.data.states import NEGATIVE, POSITIVE, UNCERTAIN, UNKNOWN
-from labelassemble.data.text import first_rows, text_codes
+from labelassemble.data.text import TextArray, first_rows, text_codes
 
 DuplicateSearch: TypeAlias = Literal["path", "content", "looks"]
 """How the same image is recognised: by its path; also by the content of its file; also by its looks."""
@@ -34,7 +34,7 @@ class Duplicates:
 
 
 def find_duplicates(
-    paths: NDArray[np.str_], search: DuplicateSearch, *, workers: int = 1, progress: Progress | None = None
+    paths: TextArray, search: DuplicateSearch, *, workers: int = 1, progress: Progress | None = None
 ) -> Duplicates:
     """Return which of the images at `paths`, text [N], are the same.
 
@@ -139,9 +139,7 @@ def _conflicts(
     return np.array(found, dtype=np.int64).reshape(-1, 3)
 
 
-def joined_groups(
-    groups: NDArray[np.str_], image: NDArray[np.int64], alike: NDArray[np.int64]
-) -> NDArray[np.str_]:
+def joined_groups(groups: TextArray, image: NDArray[np.int64], alike: NDArray[np.int64]) -> TextArray:
     """Return groups in which the patients of the same or of alike images are one: named after the first of them.
 
     Args:
@@ -164,5 +162,5 @@ def joined_groups(
     )
     _, component = connected_components(links, directed=False)
     _, representative = np.unique(component, return_index=True)
-    joined: NDArray[np.str_] = names[representative[component]][group]
+    joined: TextArray = names[representative[component]][group]
     return joined

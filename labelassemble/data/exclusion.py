@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from labelassemble.data.states import NEGATIVE, POSITIVE, UNKNOWN, LabelOrigin
 from labelassemble.data.taxonomy import Taxonomy
+from labelassemble.data.text import TextArray
 from labelassemble.errors import LabelAssembleError
 
 ExclusiveClasses: TypeAlias = Literal["all"] | tuple[tuple[str, ...], ...]
@@ -99,7 +100,7 @@ class ExclusionRules:
         rivals: NDArray[np.bool_] = np.logical_or.reduce(somewhere[:, :count], axis=(0, 1))
         return [name for index, name in enumerate(self.classes) if index < count or rivals[index]]
 
-    def holding(self, sources: NDArray[np.str_], image: NDArray[np.int64]) -> NDArray[np.bool_]:
+    def holding(self, sources: TextArray, image: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Return which of the sources with an option hold each image of a table, bool [M, S].
 
         Args:
@@ -108,7 +109,7 @@ class ExclusionRules:
         """
         held = np.zeros((int(image.max(initial=-1)) + 1, len(self.options)), dtype=np.bool_)
         for index, rule in enumerate(self.options):
-            held[image[np.isin(sources, np.array(rule.called))], index] = True
+            held[image[sources.isin(list(rule.called))], index] = True
         return held
 
     def of_images(self, held: NDArray[np.bool_]) -> Exclusions:

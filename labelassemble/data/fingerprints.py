@@ -13,6 +13,7 @@ from PIL import Image
 from labelassemble.data.containers import is_reference, read_member
 from labelassemble.data.errors import ImageError
 from labelassemble.data.images import decode_image
+from labelassemble.data.text import TextArray
 
 Progress: TypeAlias = Callable[[int, int], None]
 """Called with (images done, images in all)."""
@@ -42,7 +43,7 @@ def each_image(
 
 
 def content_fingerprints(
-    paths: NDArray[np.str_], workers: int = 1, progress: Progress | None = None
+    paths: TextArray, workers: int = 1, progress: Progress | None = None
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """Return (a number that equal files share [N], whether the file could not be read [N]).
 
@@ -82,7 +83,7 @@ def _digest(path: str) -> bytes | None:
 
 
 def picture_hashes(
-    paths: NDArray[np.str_], workers: int = 1, progress: Progress | None = None
+    paths: TextArray, workers: int = 1, progress: Progress | None = None
 ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
     """Return (a 256-bit difference hash of each image, uint8 [N, 32]; whether it could not be decoded [N])."""
     hashes = each_image(paths.tolist(), _picture_hash, workers, progress)

@@ -1,29 +1,18 @@
-"""Parquet, through pyarrow (the extra `parquet`): a user's labels, and a table written and read back the same."""
+"""Parquet: a user's labels, and a table written and read back the same."""
 
 from collections.abc import Iterator, Sequence
-from importlib import import_module
+from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from labelassemble.data.csvfile import Chunk, missing_column
 from labelassemble.errors import LabelAssembleError
 
 _CHUNK_ROWS = 1 << 14
-
-
-def pyarrow_parquet() -> Any:
-    """Return the module `pyarrow.parquet`.
-
-    Raises:
-        LabelAssembleError: pyarrow is not installed.
-    """
-    try:
-        return import_module("pyarrow.parquet")
-    except ImportError:
-        raise LabelAssembleError(
-            "a Parquet file needs pyarrow: pip install 'labelassemble[parquet]'"
-        ) from None
 
 
 class ParquetFile:
@@ -40,13 +29,12 @@ class ParquetFile:
         """Open the file.
 
         Raises:
-            LabelAssembleError: It is missing or damaged, or pyarrow is not installed.
+            LabelAssembleError: It is missing or damaged.
         """
         self.path = path
-        module = pyarrow_parquet()
         try:
-            self._file = module.ParquetFile(path)
-        except Exception as error:  # pyarrow has its own types, which are not there to be named without it
+            self._file = pq.ParquetFile(path)
+        except (pa.ArrowException, OSError) as error:
             raise LabelAssembleError(f"{path}: cannot be read as Parquet ({_sentence(error)})") from None
         self.header: tuple[str, ...] = tuple(self._file.schema_arrow.names)
         for index, column in enumerate(self.header):
@@ -83,21 +71,23 @@ class ParquetFile:
             try:
                 batch = next(batches, None)
                 values = {} if batch is None else {name: batch.column(name).to_pylist() for name in columns}
-            except Exception as error:
+            except (pa.ArrowException, OSError, ValueError) as error:
                 raise LabelAssembleError(
                     f"{self.path}, after row {row - 1}: cannot be read as Parquet ({_sentence(error)})"
                 ) from None
             if batch is None:
                 return
-            numbers = range(row, row + batch.num_rows)
-            chunk = Chunk(self.path, numbers, {}, "row")
-            yield Chunk(
-                self.path,
-                numbers,
-                {name: _cells(chunk, name, column) for name, column in values.items()},
-                "row",
-            )
+            place = partial(_row_place, row)
+            chunk = Chunk(self.path, {}, place)
+            arrays = {
+                name: pa.array(_cells(chunk, name, column), pa.string()) for name, column in values.items()
+            }
+            yield Chunk(self.path, arrays, place)
             row += batch.num_rows
+
+
+def _row_place(first: int, row: int) -> str:
+    return f"row {first + row}"
 
 
 def _cells(chunk: Chunk, column: str, values: Sequence[object]) -> list[str]:

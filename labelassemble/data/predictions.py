@@ -39,7 +39,7 @@ class Predictions(Table):
                 f"Predictions: the probability of '{self.classes[column]}' must be a number from 0 to 1, "
                 f"got {values[row, column]} for '{self.paths[row]}'"
             )
-        open_rows = np.flatnonzero(~np.isin(self.splits, SPLITS))
+        open_rows = np.flatnonzero(~self.splits.isin(SPLITS))
         if len(open_rows):
             raise LabelAssembleError(
                 f"Predictions: a split must be train, val or test, got '{self.splits[open_rows[0]]}'"

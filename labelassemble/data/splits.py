@@ -7,10 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from labelassemble.data.text import text_codes, uniform_hash
+from labelassemble.data.text import TextArray, text_array, text_codes, uniform_hash
 
 _RANK: Final = {"": 0, "trainval": 1, "train": 2, "val": 3, "test": 4}
-_NAMES: Final = np.array(["train", "val", "test"])  # in the order of their ranks
+_NAMES: Final = text_array(["train", "val", "test"])  # in the order of their ranks
 
 
 class SplitOptions(BaseModel):
@@ -44,11 +44,11 @@ class Splits:
         moved: True where a row's published split was overruled, because its group has a stricter one, bool [N].
     """
 
-    splits: NDArray[np.str_]
+    splits: TextArray
     moved: NDArray[np.bool_]
 
 
-def split_by_group(published: NDArray[np.str_], groups: NDArray[np.str_], options: SplitOptions) -> Splits:
+def split_by_group(published: TextArray, groups: TextArray, options: SplitOptions) -> Splits:
     """Return a split for each row in which every group lies on one side.
 
     A group goes where its strictest published row goes: test before val before train. A group with nothing published

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Final, Self, get_args
+from typing import Any, Final, Self, cast, get_args
 
 import numpy as np
 import pandas as pd
@@ -19,7 +19,7 @@ from labelassemble.data.states import (
     LabelOrigin,
     UncertainPolicy,
 )
-from labelassemble.data.text import text_codes
+from labelassemble.data.text import TextArray, constant_text, text_array, text_codes
 from labelassemble.errors import LabelAssembleError, did_you_mean
 
 SPLITS: Final = ("train", "val", "test")
@@ -43,7 +43,8 @@ _TARGETS: Final[Mapping[UncertainPolicy, float]] = {
 class Table:
     """Images, their labels and where they come from; a row an image, a column of labels a class.
 
-    The arrays are seen through read-only views; the table never copies what it is given in the right dtype.
+    The arrays of labels are seen through read-only views; the table never copies what it is given in the right dtype.
+    Texts may be given as any sequence of str.
 
     Attributes:
         classes: Names of the C classes, in the order of the columns of `labels`.
@@ -60,11 +61,11 @@ class Table:
     """
 
     classes: tuple[str, ...]
-    paths: NDArray[np.str_]
-    names: NDArray[np.str_]
-    groups: NDArray[np.str_]
-    splits: NDArray[np.str_]
-    sources: NDArray[np.str_]
+    paths: TextArray
+    names: TextArray
+    groups: TextArray
+    splits: TextArray
+    sources: TextArray
     labels: NDArray[np.int8]
     origins: NDArray[np.uint8] = field(repr=False)
 
@@ -72,12 +73,7 @@ class Table:
         object.__setattr__(self, "classes", tuple(self.classes))
         check_class_names(self.classes)
         for name in TEXT_FIELDS:
-            array = np.asarray(getattr(self, name))
-            if array.ndim != 1 or (array.dtype.kind != "U" and array.size):
-                raise LabelAssembleError(
-                    f"Table: {name} must be text [N], got {array.dtype} {list(array.shape)}"
-                )
-            self._keep(name, array.astype(np.str_) if array.dtype.kind != "U" else array)
+            object.__setattr__(self, name, _text(getattr(self, name), name))
         rows = len(self.paths)
         for name in TEXT_FIELDS:
             if len(getattr(self, name)) != rows:
@@ -228,7 +224,7 @@ class Table:
                     rows.append((str(sources[source]), rule.name.lower(), name, positive, negative))
         return pd.DataFrame(rows, columns=["source", "rule", "class", "positive", "negative"])
 
-    def _counts(self) -> tuple[NDArray[np.str_], NDArray[np.int64]]:
+    def _counts(self) -> tuple[TextArray, NDArray[np.int64]]:
         """Return the sources, and counts by source, class, origin and state + 2, int64 [S, C, 5, 4]."""
         sources, code = text_codes(self.sources)
         shape = (len(sources), len(LabelOrigin), 4)
@@ -279,9 +275,9 @@ class Table:
         0, -2 = uncertain, blank = unknown.
 
         Raises:
-            LabelAssembleError: The file cannot be written, or a text cannot be encoded as UTF-8.
+            LabelAssembleError: The file cannot be written.
         """
-        from labelassemble.data.table_csv import write_table_csv
+        from labelassemble.data.table_io import write_table_csv
 
         write_table_csv(self, Path(path))
 
@@ -292,7 +288,7 @@ class Table:
         Raises:
             LabelAssembleError: The file cannot be read or is not such a table; with file, line and column.
         """
-        from labelassemble.data.table_csv import read_table_csv
+        from labelassemble.data.table_io import read_table_csv
 
         return read_table_csv(Path(path))
 
@@ -319,12 +315,12 @@ class Table:
     def to_parquet(self, path: str | Path) -> None:
         """Write the table as Parquet, whole or not at all; `from_parquet` reads the same table back.
 
-        Columns as in `to_csv`; labels are int8, null = unknown. Needs the extra `parquet`.
+        Columns as in `to_csv`; labels are int8, null = unknown.
 
         Raises:
-            LabelAssembleError: pyarrow is not installed, the file cannot be written, or a text is not Unicode.
+            LabelAssembleError: The file cannot be written.
         """
-        from labelassemble.data.table_parquet import write_table_parquet
+        from labelassemble.data.table_io import write_table_parquet
 
         write_table_parquet(self, Path(path))
 
@@ -333,15 +329,33 @@ class Table:
         """Return the table that `to_parquet` wrote.
 
         Raises:
-            LabelAssembleError: pyarrow is not installed, or the file cannot be read or is not such a table; with file,
+            LabelAssembleError: The file cannot be read or is not such a table; with file,
                 row and column.
         """
-        from labelassemble.data.table_parquet import read_table_parquet
+        from labelassemble.data.table_io import read_table_parquet
 
         return read_table_parquet(Path(path))
 
 
 TEXT_FIELDS: Final = ("paths", "names", "groups", "splits", "sources")
+
+
+def _text(values: object, name: str) -> TextArray:
+    try:
+        return text_array(cast(Sequence[str], values))
+    except UnicodeError:
+        raise LabelAssembleError(
+            f"Table: {name} must be text that can be written as UTF-8, got {_first_unwritable(values)!r}"
+        ) from None
+    except (TypeError, ValueError):
+        found = np.asarray(values)
+        raise LabelAssembleError(
+            f"Table: {name} must be text [N], got {found.dtype} {list(found.shape)}"
+        ) from None
+
+
+def _first_unwritable(values: Any) -> str:
+    return next(str(value) for value in values if str(value).encode(errors="ignore").decode() != value)
 
 
 def check_class_names(classes: Sequence[str]) -> None:
@@ -377,22 +391,32 @@ def policy_targets(policies: Mapping[str, UncertainPolicy], classes: Sequence[st
 def new_table(
     classes: Sequence[str],
     *,
-    paths: NDArray[np.str_],
-    names: NDArray[np.str_],
+    paths: Sequence[str] | TextArray,
+    names: Sequence[str] | TextArray,
     labels: NDArray[np.int8],
-    sources: NDArray[np.str_],
-    groups: NDArray[np.str_] | None = None,
-    splits: NDArray[np.str_] | None = None,
+    sources: str | TextArray,
+    groups: Sequence[str] | TextArray | None = None,
+    splits: Sequence[str] | TextArray | None = None,
 ) -> Table:
-    """Return a reader's table: nothing assumed, groups and splits left open ("") unless given."""
-    blank = np.zeros(len(paths), dtype="U1")
+    """Return a reader's table: nothing assumed, groups and splits left open ("") unless given.
+
+    Args:
+        classes: Names of the C classes.
+        paths: Where each image lies, [N].
+        names: What the publisher calls each image, [N].
+        labels: `LabelState` codes, int8 [N, C].
+        sources: The source of all rows, or of each, [N].
+        groups: The patient of each image, [N].
+        splits: The published split of each image, [N]; see `OPEN_SPLITS`.
+    """
+    blank = constant_text("", len(paths))
     return Table(
         classes=tuple(classes),
-        paths=paths,
-        names=names,
-        groups=blank if groups is None else groups,
-        splits=blank if splits is None else splits,
-        sources=sources,
+        paths=text_array(paths),
+        names=text_array(names),
+        groups=blank if groups is None else text_array(groups),
+        splits=blank if splits is None else text_array(splits),
+        sources=constant_text(sources, len(paths)) if isinstance(sources, str) else sources,
         labels=labels,
         origins=np.zeros(labels.shape, dtype=np.uint8),
     )

@@ -1,77 +1,79 @@
-"""Arrays of text: building, hashing and grouping them without a Python loop over the rows."""
+"""Columns of text: pandas strings that Arrow stores, and a hash of them that never changes."""
 
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from numpy.typing import NDArray
 
+if TYPE_CHECKING:
+
+    class TextArray(Sequence[str]):
+        """What the stubs of pandas do not say of its string arrays: comparing them gives a mask."""
+
+        def __eq__(self, other: object) -> NDArray[np.bool_]: ...  # type: ignore[override]
+        def __ne__(self, other: object) -> NDArray[np.bool_]: ...  # type: ignore[override]
+        def __add__(self, other: "str | TextArray") -> "TextArray": ...
+        def __radd__(self, other: str) -> "TextArray": ...
+        def __getitem__(self, rows: Any) -> Any: ...
+        def __len__(self) -> int: ...
+        def isin(self, values: Sequence[str]) -> NDArray[np.bool_]: ...
+        def astype(self, dtype: type[object]) -> NDArray[np.object_]: ...
+        def __arrow_array__(self) -> pa.Array | pa.ChunkedArray: ...
+        def tolist(self) -> list[str]: ...
+        def unique(self) -> "TextArray": ...
+        @property
+        def nbytes(self) -> int: ...
+
+else:
+    TextArray: TypeAlias = pd.arrays.ArrowStringArray
+    """Text [N]: indexed by masks and by row numbers, compared with ``==`` and ``!=``, iterated over as str."""
+
+_TEXT: Final = pd.StringDtype("pyarrow", na_value=np.nan)
 _FNV_PRIME = np.uint64(0x100000001B3)
 _FNV_OFFSET = np.uint64(0xCBF29CE484222325)
-_HASH_ROWS = 1 << 17  # rows hashed at once: the temporaries stay in the cache
 
 
-def text_array(values: Iterable[str]) -> NDArray[np.str_]:
-    """Return `values` as a numpy array of text [N] (dtype U1 where there is none)."""
-    return np.array(values if isinstance(values, (list, tuple)) else list(values), dtype=np.str_)
+def text_array(values: Iterable[str] | NDArray[Any] | TextArray) -> TextArray:
+    """Return `values` as text [N].
 
-
-def constant_text(value: str, rows: int) -> NDArray[np.str_]:
-    """Return `value` repeated `rows` times, [rows]."""
-    return np.full(rows, value, dtype=f"U{max(1, len(value))}")
-
-
-def concatenate_text(parts: Sequence[NDArray[np.str_]]) -> NDArray[np.str_]:
-    """Return the arrays of text one after the other; none gives an empty array, a single one itself."""
-    if len(parts) == 1:
-        return parts[0]
-    return np.concatenate(parts) if parts else text_array([])
-
-
-def _mix(value: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Splitmix64's finaliser: every input bit reaches every output bit."""
-    value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return value ^ (value >> np.uint64(31))
-
-
-def _code_points(values: NDArray[np.str_]) -> NDArray[np.uint32]:
-    """Return the texts as numpy stores them: code points [N, width], zeros behind the end."""
-    native = np.ascontiguousarray(values, dtype=f"=U{max(1, values.dtype.itemsize // 4)}")
-    return native.view(np.uint32).reshape(len(native), native.dtype.itemsize // 4)
-
-
-def contains(values: NDArray[np.str_], character: str) -> bool:
-    """Return whether `character` stands in any of the texts."""
-    return bool((_code_points(values) == ord(character)).any())
-
-
-def text_hash(values: NDArray[np.str_], seed: int = 0) -> NDArray[np.uint64]:
-    """Return a 64-bit hash of each text, [N]: the same on every machine and for every width of the array.
-
-    FNV-1a over the code points, then splitmix64's finaliser; numpy stores text as rows of code points padded with
-    zeros, so whole columns are hashed at once.
+    Raises:
+        TypeError, ValueError: They are no text [N].
+        UnicodeError: One of them has no UTF-8 form, such as the name of a file in another encoding.
     """
-    points = _code_points(values)
-    start = _mix(_FNV_OFFSET + np.array([seed % (1 << 64)], dtype=np.uint64))[0]
-    result = np.empty(len(points), dtype=np.uint64)
-    for first in range(0, len(points), _HASH_ROWS):
-        block = points[first : first + _HASH_ROWS]
-        state = np.full(len(block), start, dtype=np.uint64)
-        for column in range(block.shape[1]):
-            point = block[:, column].astype(np.uint64)
-            state = np.where(point != 0, (state ^ point) * _FNV_PRIME, state)
-        result[first : first + _HASH_ROWS] = _mix(state)
-    return result
+    if isinstance(values, pd.arrays.ArrowStringArray) and values.dtype == _TEXT:
+        return cast(TextArray, values)
+    array = pa.array(values, pa.large_string())
+    if array.null_count:
+        raise TypeError(f"{array.null_count} texts are missing")
+    return _of_arrow(array)
 
 
-def text_codes(values: NDArray[np.str_]) -> tuple[NDArray[np.str_], NDArray[np.int64]]:
-    """Return (distinct texts in order of first appearance, code of each row into them [N]).
+def joined_text(parts: Sequence[pa.Array | TextArray]) -> TextArray:
+    """Return the columns one after the other."""
+    chunks: list[pa.Array] = []
+    for part in parts:
+        array = part if isinstance(part, pa.Array) else part.__arrow_array__()
+        chunks += array.chunks if isinstance(array, pa.ChunkedArray) else [array]
+    whole = pa.chunked_array([chunk.cast(pa.large_string()) for chunk in chunks], pa.large_string())
+    return _of_arrow(whole.combine_chunks())
 
-    Works on 64-bit hashes; two of 5 million distinct texts share one with a probability below 1e-6.
-    """
-    code, distinct = pd.factorize(text_hash(values))
-    return values[first_rows(code, len(distinct))], code
+
+def _of_arrow(array: pa.Array | pa.ChunkedArray) -> TextArray:
+    return cast(TextArray, pd.array(array, dtype=_TEXT))
+
+
+def constant_text(value: str, rows: int) -> TextArray:
+    """Return `value` repeated `rows` times."""
+    return _of_arrow(pa.repeat(pa.scalar(value, pa.large_string()), rows))
+
+
+def text_codes(values: TextArray) -> tuple[TextArray, NDArray[np.int64]]:
+    """Return (distinct texts in order of first appearance, code of each row into them [N])."""
+    codes, distinct = pd.factorize(cast(Any, values))
+    return cast(TextArray, distinct), codes.astype(np.int64, copy=False)
 
 
 def first_rows(code: NDArray[np.int64], count: int) -> NDArray[np.int64]:
@@ -81,6 +83,31 @@ def first_rows(code: NDArray[np.int64], count: int) -> NDArray[np.int64]:
     return first
 
 
-def uniform_hash(values: NDArray[np.str_], seed: int) -> NDArray[np.float64]:
+def text_hash(values: TextArray, seed: int = 0) -> NDArray[np.uint64]:
+    """Return a 64-bit hash of each text, [N]: FNV-1a over the code points, then splitmix64's finaliser.
+
+    Splits and samples are drawn by it, so it must stay what it is: with another hash an image of an older run's test
+    split could be trained on.
+    """
+    fixed = np.asarray(values, dtype=np.str_)
+    points = fixed.view(np.uint32).reshape(
+        len(fixed), fixed.itemsize // 4
+    )  # rows of code points, zeros behind the end
+    state = np.full(len(fixed), _mix(_FNV_OFFSET + np.array([seed % (1 << 64)], dtype=np.uint64))[0])
+    for column in points.T:
+        point = column.astype(np.uint64)
+        state = np.where(point != 0, (state ^ point) * _FNV_PRIME, state)
+    return _mix(state)
+
+
+def uniform_hash(values: TextArray, seed: int) -> NDArray[np.float64]:
     """Return a number in [0, 1) for each text, [N], uniform over texts and fixed by (seed, text)."""
-    return (text_hash(values, seed) >> np.uint64(11)).astype(np.float64) * 2.0**-53
+    distinct, code = text_codes(values)
+    return ((text_hash(distinct, seed) >> np.uint64(11)).astype(np.float64) * 2.0**-53)[code]
+
+
+def _mix(value: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Splitmix64's finaliser: every input bit reaches every output bit."""
+    value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return value ^ (value >> np.uint64(31))

@@ -1,7 +1,7 @@
 """Evaluation: what a model reaches per class and source, and how sure that is."""
 
 from labelassemble.data.predictions import Predictions
-from labelassemble.data.table_csv import read_predictions, write_predictions
+from labelassemble.data.table_io import read_predictions, write_predictions
 from labelassemble.evaluation.bootstrap import bootstrap_auroc
 from labelassemble.evaluation.calibration import (
     Calibration,

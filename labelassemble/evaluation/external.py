@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from labelassemble.data.duplicates import find_duplicates
 from labelassemble.data.fingerprints import Progress
 from labelassemble.data.table import Table
+from labelassemble.data.text import constant_text, text_array
 from labelassemble.errors import LabelAssembleError
 
 Part = Literal["all", "train", "val", "test"]
@@ -81,7 +82,7 @@ def prepare_external(
     if found.any():
         remarks.append(_leak_sentence(rows, leaks))
     kept = rows.select(~found)
-    kept = replace(kept, splits=np.full(len(kept), "test"))
+    kept = replace(kept, splits=constant_text("test", len(kept)))
     return External(name=name, folder=folder, table=kept, remarks=tuple(remarks))
 
 
@@ -106,14 +107,13 @@ def _leaks(rows: Table, run: Table, workers: int, progress: Progress | None) -> 
     """Return which images [N, 3] the run was trained or tuned on: by path, by content, by patient."""
     learnt = run.select(run.splits != "test")
     ours, theirs = (
-        np.array([str(Path(path).resolve()) if "::" not in path else path for path in paths.tolist()])
+        text_array([str(Path(path).resolve()) if "::" not in path else path for path in paths])
         for paths in (rows.paths, learnt.paths)
     )
-    by_path = np.isin(ours, theirs)
-    both = np.concatenate([ours, theirs])
-    image = find_duplicates(both, "content", workers=workers, progress=progress).image
+    by_path = ours.isin(theirs)
+    image = find_duplicates(text_array([*ours, *theirs]), "content", workers=workers, progress=progress).image
     by_content = np.isin(image[: len(ours)], image[len(ours) :]) & ~by_path
-    by_patient = np.isin(rows.groups, learnt.groups[learnt.groups != ""]) & ~by_path & ~by_content
+    by_patient = rows.groups.isin(learnt.groups[learnt.groups != ""]) & ~by_path & ~by_content
     return np.stack([by_path, by_content, by_patient], axis=1)
 
 

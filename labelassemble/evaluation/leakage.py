@@ -32,7 +32,7 @@ from scipy.optimize import minimize
 from scipy.special import log_softmax, softmax
 
 from labelassemble.data.predictions import Predictions
-from labelassemble.data.text import text_codes
+from labelassemble.data.text import TextArray, text_codes
 from labelassemble.errors import LabelAssembleError
 from labelassemble.evaluation.bootstrap import patient_indices
 from labelassemble.evaluation.metrics import auroc_of
@@ -102,8 +102,8 @@ def leakage_of(predictions: Predictions, features: Floats, *, seed: int = 0) -> 
 
 def source_leakage(
     features: Floats,
-    sources: NDArray[np.str_],
-    groups: NDArray[np.str_],
+    sources: TextArray,
+    groups: TextArray,
     targets: NDArray[np.float64],
     *,
     split: str = "test",

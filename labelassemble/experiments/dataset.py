@@ -16,6 +16,7 @@ from labelassemble._files import atomic_path
 from labelassemble.data import Source, Table, assemble
 from labelassemble.data.images import decode_image
 from labelassemble.data.states import NEGATIVE, UNKNOWN
+from labelassemble.data.text import text_array
 from labelassemble.errors import LabelAssembleError
 from labelassemble.experiments.experiment import DatasetOptions, Transform
 from labelassemble.views.preprocess import resize, to_unit_range
@@ -72,7 +73,9 @@ class Dataset:
             change = border if transform == "border" else thumbnail
             parts = [change(images[start : start + _BLOCK]) for start in range(0, len(images), _BLOCK)]
             _save(file, np.concatenate(parts))
-        return Dataset(replace(self.table, paths=_paths(file, len(self.table))), file, self.fingerprint)
+        return Dataset(
+            replace(self.table, paths=text_array(_paths(file, len(self.table)))), file, self.fingerprint
+        )
 
 
 def border(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -120,15 +123,16 @@ def open_dataset(
         _save(file, _resized(table.paths.tolist(), size, channels))
     table = replace(
         table,
-        paths=_paths(file, len(table)),
+        paths=text_array(_paths(file, len(table))),
         labels=np.where(table.labels < NEGATIVE, np.int8(UNKNOWN), table.labels),
         origins=np.where(table.labels < NEGATIVE, np.uint8(0), table.origins),
     )
     digest = hashlib.sha256(file.with_suffix(".sha256").read_bytes())
-    for column in (table.labels, table.assumed, table.splits.astype("U8"), "\n".join(table.sources).encode()):
+    splits = np.array(table.splits.tolist(), dtype="U8")
+    for column in (table.labels, table.assumed, splits, "\n".join(table.sources).encode()):
         digest.update(np.ascontiguousarray(column).tobytes())
-    splits = _limited(_limited(table.splits, "val", options.validation), "test", options.test)
-    return Dataset(replace(table, splits=splits), file, digest.hexdigest()[:16])
+    splits = _limited(_limited(splits, "val", options.validation), "test", options.test)
+    return Dataset(replace(table, splits=text_array(splits)), file, digest.hexdigest()[:16])
 
 
 def _table(name: str, options: DatasetOptions, data: Path) -> Table:

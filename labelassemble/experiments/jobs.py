@@ -332,7 +332,7 @@ class Task:
 
 
 def _write_source(
-    path: Path, table: Table, labels: NDArray[np.int8], *, source: NDArray[np.str_] | None = None
+    path: Path, table: Table, labels: NDArray[np.int8], *, source: Sequence[str] | None = None
 ) -> None:
     frame = pd.DataFrame({"path": table.paths, "patient": table.groups, "split": table.splits})
     if source is not None:

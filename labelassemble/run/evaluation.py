@@ -11,7 +11,7 @@ from labelassemble._files import write_text
 from labelassemble.config import Config, load_config
 from labelassemble.data import Table, missing_files
 from labelassemble.data.predictions import Predictions
-from labelassemble.data.table_csv import read_predictions, write_predictions
+from labelassemble.data.table_io import read_predictions, write_predictions
 from labelassemble.errors import LabelAssembleError
 from labelassemble.evaluation import (
     Calibration,

@@ -8,7 +8,7 @@ from typing import Any
 
 from labelassemble.config import read_mapping
 from labelassemble.data.table import Table
-from labelassemble.data.table_csv import read_predictions
+from labelassemble.data.table_io import read_predictions
 from labelassemble.errors import LabelAssembleError
 from labelassemble.evaluation.compare_runs import TestedRun
 from labelassemble.report.record import OtherRun, RunRecord

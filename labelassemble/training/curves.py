@@ -53,7 +53,7 @@ def read_curves(path: Path) -> Curves:
         values: dict[str, list[float | None]] = {name: [] for name in (*COLUMNS, *by_class)}
         for chunk in file.chunks(list(values)):
             for name, column in values.items():
-                for row, cell in enumerate(chunk.columns[name]):
+                for row, cell in enumerate(chunk.cells(name)):
                     try:
                         number = float(cell) if cell else None
                     except ValueError:
@@ -61,7 +61,7 @@ def read_curves(path: Path) -> Curves:
                             row, name, f"must be a number or blank, got {shown(cell)}"
                         ) from None
                     column.append(number if number is None or math.isfinite(number) else None)
-            for row, cell in enumerate(chunk.columns["epoch"]):
+            for row, cell in enumerate(chunk.cells("epoch")):
                 if not cell.isdecimal():
                     raise chunk.error(row, "epoch", f"must be a whole number, got {shown(cell)}")
     columns = {name: tuple(column) for name, column in values.items()}

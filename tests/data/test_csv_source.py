@@ -110,7 +110,7 @@ def test_mixed_line_endings(tmp_path: Path) -> None:
         (b'path,Mass\n"1".png,1\n', "line 2: not a valid CSV"),
         (b"path,Mass\n1\x00.png,1\n", "line 2: a CSV must not contain NUL"),
         ("path,Mass\n1.png,1\nü.png,1\n".encode("latin-1"), r"a CSV must be UTF-8, got the byte 0xfc"),
-        (b"path,Mass\n" + b"x" * 200_000 + b",1\n", "line 2: not a valid CSV"),
+        (b'path,Mass\n"' + b"x" * 200_000 + b'",1\n', "line 2: not a valid CSV"),
         (b"path,Mass\n ,1\n", "line 2, column 'path': the path of an image must not be blank"),
         (b"path,Mass\n../x.png,1\n", r"line 2, column 'path': the path '../x.png' leaves the root"),
         (b"path,Mass\na/../../x.png,1\n", "leaves the root"),

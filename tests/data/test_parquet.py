@@ -1,6 +1,5 @@
 """Parquet: a table comes back the same, a user's labels are read as from a CSV, damage is named."""
 
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -8,17 +7,6 @@ import pytest
 
 from labelassemble.data import CsvSource, Table
 from labelassemble.errors import LabelAssembleError
-
-
-def test_without_pyarrow_the_error_says_what_to_install(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
-    for read in (Table.from_parquet, lambda path: CsvSource(name="x", reader="parquet", path=path).read()):
-        with pytest.raises(
-            LabelAssembleError, match=r"needs pyarrow: pip install 'labelassemble\[parquet\]'"
-        ):
-            read(tmp_path / "x.parquet")
 
 
 def example(rows: int) -> Table:

@@ -76,12 +76,18 @@ def test_no_rows_are_no_mistake(tmp_path):
     assert len(read_predictions(tmp_path / "p.csv")) == 0
 
 
-def test_a_failed_write_leaves_the_old_file(tmp_path):
+def full_disk(*_paths):
+    raise OSError(28, "No space left on device")
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
     path = tmp_path / "predictions.csv"
     write_predictions(predictions(), path)
     before = path.read_bytes()
-    with pytest.raises(LabelAssembleError, match="cannot be written as UTF-8"):
-        write_predictions(predictions(names=np.array(["a", "\udcff", "d"])), path)
+    monkeypatch.setattr("os.replace", full_disk)
+    with pytest.raises(LabelAssembleError, match=r"predictions\.csv: cannot be written \(No space left"):
+        write_predictions(predictions(names=["other", "b", "d"]), path)
+    monkeypatch.undo()
     assert path.read_bytes() == before
     assert [item.name for item in tmp_path.iterdir()] == ["predictions.csv"]
     with pytest.raises(LabelAssembleError, match="cannot be written"):

@@ -77,12 +77,18 @@ def test_csv_is_lossless_for_any_text(
     assert Table.from_csv(path) == table
 
 
-def test_nothing_is_left_behind_when_writing_fails(tmp_path: Path) -> None:
-    table = replace(example(), names=np.array(["a", "b", "\ud800"]))
+def test_nothing_is_left_behind_when_writing_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = example()
     path = tmp_path / "table.csv"
     path.write_text("before")
-    with pytest.raises(LabelAssembleError, match="cannot be written as UTF-8"):
+
+    def full_disk(*_paths: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.replace", full_disk)
+    with pytest.raises(LabelAssembleError, match=r"table\.csv: cannot be written \(No space left"):
         table.to_csv(path)
+    monkeypatch.undo()
     assert [item.name for item in tmp_path.iterdir()] == ["table.csv"]
     assert path.read_text() == "before"
     with pytest.raises(LabelAssembleError, match=r"table\.csv: cannot be written \(No such file"):
@@ -196,6 +202,13 @@ def test_a_table_cannot_be_changed_in_place() -> None:
         ({"labels": np.full((3, 3), -1, dtype=np.int8)}, r"only a known label \(1 or 0\) can be assumed"),
         ({"names": np.array(["a"])}, r"names must have one entry per path \(3\), got 1"),
         ({"names": np.array([1, 2, 3])}, r"names must be text \[N\], got int64"),
+        ({"names": np.array([["a"], ["b"], ["c"]])}, r"names must be text \[N\], got <U1 \[3, 1\]"),
+        ({"names": ["a", None, "c"]}, r"names must be text \[N\], got object"),
+        (
+            {"names": np.array(["a", "b", "\ud800"])},
+            "must be text that can be written as UTF-8, got '.ud800'",
+        ),
+        ({"paths": ["a", "b", "x\udcff.png"]}, "paths must be text that can be written as UTF-8"),
         ({"splits": np.array(["train", "tset", "val"])}, "got 'tset', did you mean 'test'"),
         ({"classes": ("a", "a", "b")}, "each class must be named once, got 'a' twice"),
         ({"classes": ("a", "path", "b")}, "must not be named 'path'"),

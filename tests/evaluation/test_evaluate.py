@@ -244,7 +244,7 @@ def test_overall_is_the_mean_of_classes_and_the_pool_of_labels(several):
     assert whole.mean == evaluation.mean
     # A patient's labels of several classes are taken together.
     known = ~np.isnan(rows.given_targets())
-    groups = np.broadcast_to(rows.groups[:, None], known.shape)
+    groups = np.broadcast_to(np.asarray(rows.groups)[:, None], known.shape)
     positive, negative = rows.given_targets() == 1, rows.given_targets() == 0
     expected = delong(
         rows.probabilities[positive],

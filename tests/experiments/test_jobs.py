@@ -168,7 +168,9 @@ def test_leakage_is_of_the_features(tmp_path: Path, measure: Measure) -> None:
     images[:, 0, 0] = 0
     (tmp_path / "blind").mkdir()
     np.savez(tmp_path / "blind" / "s.npz", images=images)
-    paths = np.char.replace(dataset.table.paths, str(dataset.file), str(tmp_path / "blind" / "s.npz"))
+    paths = np.char.replace(
+        dataset.table.paths.tolist(), str(dataset.file), str(tmp_path / "blind" / "s.npz")
+    )
     blind = measure(Dataset(replace(dataset.table, paths=paths), tmp_path / "blind" / "s.npz", "f"))
     assert blind["leakage"] < row["leakage"] - 0.1
 

@@ -12,7 +12,6 @@ from labelassemble.data.readers.findings import FindingCells
 from labelassemble.data.readers.options import FilePath, SourceOptions
 from labelassemble.data.states import NEGATIVE, POSITIVE
 from labelassemble.data.table import Table, new_table
-from labelassemble.data.text import constant_text
 from labelassemble.errors import LabelAssembleError, did_you_mean
 
 CHESTXRAY14_CLASSES: Final = (
@@ -73,7 +72,7 @@ class ChestXray14Source(SourceOptions):
             for column in ("Image Index", "Finding Labels", "Patient ID"):
                 file.require(column, "a column of ChestX-ray14's table")
             for chunk in file.chunks(("Image Index", "Finding Labels", "Patient ID")):
-                names = chunk.columns["Image Index"]
+                names = chunk.cells("Image Index")
                 splits = []
                 for row, name in enumerate(names):
                     if not name or "/" in name:
@@ -92,7 +91,7 @@ class ChestXray14Source(SourceOptions):
                     {
                         "path": [folders.get(name, default) + name for name in names],
                         "name": names,
-                        "patient": chunk.columns["Patient ID"],
+                        "patient": chunk.cells("Patient ID"),
                         "split": splits,
                     }
                 )
@@ -103,7 +102,7 @@ class ChestXray14Source(SourceOptions):
             paths=paths,
             names=texts.take("name"),
             labels=np.concatenate(labels) if labels else np.empty((0, len(classes)), dtype=np.int8),
-            sources=constant_text(self.name, len(paths)),
+            sources=self.name,
             groups=texts.take("patient"),
             splits=texts.take("split"),
         )

@@ -96,13 +96,13 @@ class CheXpertSource(SourceOptions):
             paths=paths,
             names=texts.take("name"),
             labels=np.concatenate(labels),
-            sources=constant_text(self.name, len(paths)),
+            sources=self.name,
             groups=texts.take("patient"),
             splits=texts.take("split"),
         )
 
     def _kept(self, chunk: Chunk) -> NDArray[np.bool_]:
-        views = chunk.columns["Frontal/Lateral"]
+        views = chunk.cells("Frontal/Lateral")
         for row, view in enumerate(views):
             if view not in ("Frontal", "Lateral"):
                 raise chunk.error(
@@ -115,7 +115,7 @@ class CheXpertSource(SourceOptions):
     def _names(self, chunk: Chunk) -> tuple[list[str], list[str]]:
         """Return the path below the root and the patient of each row."""
         names, patients = [], []
-        for row, cell in enumerate(chunk.columns["Path"]):
+        for row, cell in enumerate(chunk.cells("Path")):
             match = _PATH.fullmatch(cell)
             if match is None:
                 raise chunk.error(

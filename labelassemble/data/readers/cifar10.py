@@ -10,7 +10,6 @@ from labelassemble.data.readers.options import FilePath, SourceOptions
 from labelassemble.data.stacks import load_cifar_batch
 from labelassemble.data.states import NEGATIVE, POSITIVE
 from labelassemble.data.table import Table, new_table
-from labelassemble.data.text import constant_text, text_array
 from labelassemble.errors import LabelAssembleError
 
 CIFAR10_CLASSES: Final = (
@@ -68,12 +67,12 @@ class Cifar10Source(SourceOptions):
             names.extend(f"{file}/{name}" for name in batch.names)
             chosen = batch.labels[:, None] == np.arange(len(CIFAR10_CLASSES))
             labels.append(np.where(chosen, np.int8(POSITIVE), np.int8(NEGATIVE)))
-            splits.append(constant_text("test" if file.startswith("test") else "trainval", count))
+            splits.extend(["test" if file.startswith("test") else "trainval"] * count)
         return new_table(
             CIFAR10_CLASSES,
-            paths=text_array(paths),
-            names=text_array(names),
+            paths=paths,
+            names=names,
             labels=np.concatenate(labels),
-            sources=constant_text(self.name, len(paths)),
-            splits=np.concatenate(splits),
+            sources=self.name,
+            splits=splits,
         )

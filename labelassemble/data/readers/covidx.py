@@ -1,7 +1,8 @@
 """COVIDx CXR (Wang, Lin, Wong, Scientific Reports 2020; CXR-2 and later) as its publisher ships it."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Final, Literal, NamedTuple, Self
 
@@ -11,7 +12,6 @@ from labelassemble.data.csvfile import CsvFile, shown
 from labelassemble.data.readers.options import FilePath, SourceOptions
 from labelassemble.data.states import NEGATIVE, POSITIVE, UNKNOWN
 from labelassemble.data.table import Table, new_table
-from labelassemble.data.text import constant_text, text_array
 from labelassemble.errors import LabelAssembleError, did_you_mean
 
 _BINARY: Final[dict[str, tuple[int, ...]]] = {"positive": (int(POSITIVE),), "negative": (int(NEGATIVE),)}
@@ -30,7 +30,8 @@ _COLUMNS: Final = {
 
 
 class _Row(NamedTuple):
-    place: str
+    path: Path
+    place: Callable[[], str]
     patient: str
     file: str
     label: str
@@ -80,11 +81,11 @@ class CovidxSource(SourceOptions):
                 if word not in words:
                     near = did_you_mean(row.label, words)
                     raise LabelAssembleError(
-                        f"{row.place}: a class must be {' or '.join(words)}, got {shown(row.label)}{near}"
+                        f"{row.path}, {row.place()}: a class must be {' or '.join(words)}, got {shown(row.label)}{near}"
                     )
                 if not row.file or row.file.startswith("/") or ".." in row.file.split("/"):
                     raise LabelAssembleError(
-                        f"{row.place}: must name a file below {split}/, got {shown(row.file)}"
+                        f"{row.path}, {row.place()}: must name a file below {split}/, got {shown(row.file)}"
                     )
                 names.append(f"{split}/{row.file}")
                 paths.append(f"{base}/{split}/{row.file}")
@@ -94,12 +95,12 @@ class CovidxSource(SourceOptions):
         classes = ("COVID-19",) if words is _BINARY else ("COVID-19", "Pneumonia")
         return new_table(
             classes,
-            paths=text_array(paths),
-            names=text_array(names),
+            paths=paths,
+            names=names,
             labels=np.array(labels, dtype=np.int8).reshape(-1, len(classes)),
-            sources=constant_text(self.name, len(paths)),
-            groups=text_array(patients),
-            splits=text_array(splits),
+            sources=self.name,
+            groups=patients,
+            splits=splits,
         )
 
     def _list(self, split: str) -> Path | None:
@@ -122,15 +123,14 @@ def _text_rows(path: Path) -> Iterator[_Row]:
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
-        place = f"{path}, line {number}"
         try:
             patient, rest = line.split(" ", 1)
             file, label, origin = rest.strip().rsplit(" ", 2)  # a file's name may have spaces in it
         except ValueError:
             raise LabelAssembleError(
-                f"{place}: must be 'patient file class origin', got {shown(line)}"
+                f"{path}, line {number}: must be 'patient file class origin', got {shown(line)}"
             ) from None
-        yield _Row(place, patient, file, label, origin)
+        yield _Row(path, partial("line {}".format, number), patient, file, label, origin)
 
 
 def _csv_rows(path: Path) -> Iterator[_Row]:
@@ -145,6 +145,6 @@ def _csv_rows(path: Path) -> Iterator[_Row]:
                 )
             uses[use] = found[0]
         for chunk in file.chunks(tuple(uses.values())):
-            columns = [chunk.columns[uses[use]] for use in ("patient", "file", "label", "origin")]
-            for line, patient, name, label, origin in zip(chunk.lines, *columns, strict=True):
-                yield _Row(f"{path}, line {line}", patient, name, label, origin)
+            columns = [chunk.cells(uses[use]) for use in ("patient", "file", "label", "origin")]
+            for row, cells in enumerate(zip(*columns, strict=True)):
+                yield _Row(path, partial(chunk.place, row), *cells)

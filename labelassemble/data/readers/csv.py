@@ -12,7 +12,7 @@ from labelassemble.data.readers.options import FilePath, SourceOptions
 from labelassemble.data.readers.paths import image_paths
 from labelassemble.data.states import NEGATIVE, POSITIVE, UNCERTAIN, UNKNOWN
 from labelassemble.data.table import Table, check_class_names, new_table
-from labelassemble.data.text import constant_text
+from labelassemble.data.text import constant_text, text_array
 from labelassemble.errors import LabelAssembleError, did_you_mean
 
 _CELLS: Final = {
@@ -45,7 +45,7 @@ class CsvSource(SourceOptions):
     """A CSV with a header, or a Parquet file; cells 1, 0, -1 = unknown, -2 = uncertain, blank as `blank` says.
 
     Attributes:
-        reader: "csv" (perhaps .gz), or "parquet", which needs the extra of that name: null and NaN are blank.
+        reader: "csv" (perhaps .gz), or "parquet": null and NaN are blank.
         path: The file.
         root: The folder that image paths start at; by default the file's own.
         path_column: The column with the path of the image.
@@ -101,7 +101,7 @@ class CsvSource(SourceOptions):
                 labels.append(block)
         paths = texts.take("path")
         if "source" in uses:
-            sources = np.char.add(f"{self.name}/", texts.take("source"))
+            sources = text_array(f"{self.name}/" + texts.take("source"))
         else:
             sources = constant_text(self.name, len(paths))
         return new_table(
@@ -161,13 +161,13 @@ def split_cells(chunk: Chunk, column: str) -> list[str]:
     Raises:
         LabelAssembleError: Another word; with file, line and column.
     """
-    splits = []
-    for row, cell in enumerate(chunk.columns[column]):
-        split = SPLIT_CELLS.get(cell.strip().lower())
-        if split is None:
+
+    def split(cell: str) -> str:
+        found = SPLIT_CELLS.get(cell.strip().lower())
+        if found is None:
             near = did_you_mean(cell, ("train", "val", "test", "trainval"))
-            raise chunk.error(
-                row, column, f"a split must be train, val, test, trainval or blank, got {shown(cell)}{near}"
-            )
-        splits.append(split)
-    return splits
+            raise ValueError(f"a split must be train, val, test, trainval or blank, got {shown(cell)}{near}")
+        return found
+
+    splits, codes = chunk.mapped(column, split)
+    return [splits[code] for code in codes]

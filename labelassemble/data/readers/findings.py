@@ -24,16 +24,13 @@ class FindingCells:
         Raises:
             LabelAssembleError: `parse` refused a cell; with file, line and column.
         """
-        cells = chunk.columns[column]
-        codes = np.empty(len(cells), dtype=np.intp)
-        for row, cell in enumerate(cells):
-            code = self._index.get(cell)
-            if code is None:
-                try:
-                    states = self._parse(cell)
-                except ValueError as error:
-                    raise chunk.error(row, column, str(error)) from None
-                code = self._index[cell] = len(self._rows)
-                self._rows.append(states)
-            codes[row] = code
-        return np.array(self._rows, dtype=np.int8).reshape(-1, self._classes)[codes]
+
+        def code(cell: str) -> int:
+            if cell not in self._index:
+                self._rows.append(self._parse(cell))
+                self._index[cell] = len(self._rows) - 1
+            return self._index[cell]
+
+        codes, cells = chunk.mapped(column, code)
+        states: NDArray[np.int8] = np.array(self._rows, dtype=np.int8).reshape(-1, self._classes)
+        return states[np.array(codes, dtype=np.intp)[cells]]

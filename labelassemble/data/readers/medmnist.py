@@ -13,7 +13,6 @@ from labelassemble.data.readers.options import FilePath, SourceOptions
 from labelassemble.data.stacks import load_npz_array, npz_header, npz_names
 from labelassemble.data.states import NEGATIVE, POSITIVE
 from labelassemble.data.table import Table, new_table
-from labelassemble.data.text import constant_text, text_array
 from labelassemble.errors import LabelAssembleError, did_you_mean
 
 _SPLITS: Final = ("train", "val", "test")
@@ -71,15 +70,15 @@ class MedMnistSource(SourceOptions):
                 )
             labels.append(self._states(values, info, f"{split}_labels"))
             members.extend(f"{split}_images::{index}" for index in range(len(values)))
-            splits.append(constant_text(split, len(values)))
+            splits.extend([split] * len(values))
         base = os.path.abspath(self.path)
         return new_table(
             self._classes(info),
-            paths=text_array([f"{base}::{member}" for member in members]),
-            names=text_array(members),
+            paths=[f"{base}::{member}" for member in members],
+            names=members,
             labels=np.concatenate(labels),
-            sources=constant_text(self.name, len(members)),
-            splits=np.concatenate(splits),
+            sources=self.name,
+            splits=splits,
         )
 
     def _info(self) -> MedMnistInfo:

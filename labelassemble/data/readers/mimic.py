@@ -12,7 +12,6 @@ from labelassemble.data.readers.chexpert import chexpert_states
 from labelassemble.data.readers.options import FilePath, SourceOptions
 from labelassemble.data.states import UNKNOWN
 from labelassemble.data.table import Table, new_table
-from labelassemble.data.text import constant_text
 from labelassemble.errors import LabelAssembleError
 
 MIMIC_CLASSES: Final = (
@@ -78,7 +77,7 @@ class MimicCxrSource(SourceOptions):
                 file.require(column, "a column of MIMIC-CXR-JPG's split table")
             for chunk in file.chunks(("dicom_id", "study_id", "subject_id", "split")):
                 names, patients, splits = [], [], []
-                columns = [chunk.columns[name] for name in ("dicom_id", "study_id", "subject_id", "split")]
+                columns = [chunk.cells(name) for name in ("dicom_id", "study_id", "subject_id", "split")]
                 for row, (image, study, subject, split) in enumerate(zip(*columns, strict=True)):
                     if split not in _SPLITS:
                         raise chunk.error(
@@ -100,7 +99,7 @@ class MimicCxrSource(SourceOptions):
             paths=texts.take("path"),
             names=texts.take("name"),
             labels=study_labels[rows],
-            sources=constant_text(self.name, len(rows)),
+            sources=self.name,
             groups=texts.take("patient"),
             splits=texts.take("split"),
         )
@@ -113,7 +112,7 @@ class MimicCxrSource(SourceOptions):
             for column in ("study_id", *MIMIC_CLASSES):
                 file.require(column, "a column of MIMIC-CXR-JPG's label table")
             for chunk in file.chunks(("study_id", *MIMIC_CLASSES)):
-                for row, study in enumerate(chunk.columns["study_id"]):
+                for row, study in enumerate(chunk.cells("study_id")):
                     if study in index:
                         raise chunk.error(row, "study_id", f"the study {shown(study)} stands twice")
                     index[study] = len(index)
@@ -128,7 +127,7 @@ class MimicCxrSource(SourceOptions):
             for column in ("dicom_id", "ViewPosition"):
                 file.require(column, "a column of MIMIC-CXR-JPG's metadata")
             for chunk in file.chunks(("dicom_id", "ViewPosition")):
-                pairs = zip(chunk.columns["dicom_id"], chunk.columns["ViewPosition"], strict=True)
+                pairs = zip(chunk.cells("dicom_id"), chunk.cells("ViewPosition"), strict=True)
                 images.update(image for image, view in pairs if view in positions)
         return images
 

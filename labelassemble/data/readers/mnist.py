@@ -10,7 +10,6 @@ from labelassemble.data.readers.options import FilePath, SourceOptions
 from labelassemble.data.stacks import load_idx
 from labelassemble.data.states import NEGATIVE, POSITIVE
 from labelassemble.data.table import Table, new_table
-from labelassemble.data.text import constant_text, text_array
 from labelassemble.errors import LabelAssembleError
 
 _PARTS: Final = {"train": "trainval", "t10k": "test"}
@@ -62,14 +61,14 @@ class MnistSource(SourceOptions):
             names.extend(f"{part}::{index}" for index in range(count))
             chosen = codes[:, None] == np.arange(len(self.labels))
             labels.append(np.where(chosen, np.int8(POSITIVE), np.int8(NEGATIVE)))
-            splits.append(constant_text(split, count))
+            splits.extend([split] * count)
         return new_table(
             self.labels,
-            paths=text_array(paths),
-            names=text_array(names),
+            paths=paths,
+            names=names,
             labels=np.concatenate(labels),
-            sources=constant_text(self.name, len(paths)),
-            splits=np.concatenate(splits),
+            sources=self.name,
+            splits=splits,
         )
 
     def _file(self, name: str) -> Path:

@@ -12,7 +12,7 @@ from labelassemble.data.readers.options import FilePath, SourceOptions
 from labelassemble.data.stacks import load_joined_files, load_npz_array, npz_header, npz_names
 from labelassemble.data.states import NEGATIVE, POSITIVE
 from labelassemble.data.table import Table, new_table
-from labelassemble.data.text import constant_text, text_array
+from labelassemble.data.text import text_array
 from labelassemble.errors import LabelAssembleError
 
 _SPLITS: Final = ("train", "val", "test")
@@ -58,19 +58,17 @@ class NpzSource(SourceOptions):
             labels.append(
                 np.where(codes[:, None] == np.arange(len(classes)), np.int8(POSITIVE), np.int8(NEGATIVE))
             )
-            splits.append(
-                constant_text("trainval" if split == "train" and "val" not in files else split, count)
-            )
+            splits.extend(["trainval" if split == "train" and "val" not in files else split] * count)
             own = load_npz_array(file, "groups") if "groups" in npz_names(file) else np.full(count, "")
             groups.append(own.astype(np.str_))
         return new_table(
             classes,
-            paths=text_array(paths),
-            names=text_array(names),
+            paths=paths,
+            names=names,
             labels=np.concatenate(labels),
-            sources=constant_text(self.name, len(paths)),
-            groups=np.concatenate(groups),
-            splits=np.concatenate(splits),
+            sources=self.name,
+            groups=text_array(np.concatenate(groups)),
+            splits=splits,
         )
 
     def _file(self, split: str) -> Path | None:

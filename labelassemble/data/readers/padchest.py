@@ -13,7 +13,6 @@ from labelassemble.data.readers.findings import FindingCells
 from labelassemble.data.readers.options import FilePath, SourceOptions
 from labelassemble.data.states import NEGATIVE, POSITIVE, UNKNOWN
 from labelassemble.data.table import Table, new_table
-from labelassemble.data.text import constant_text
 from labelassemble.errors import LabelAssembleError, did_you_mean
 
 _COLUMNS: Final = ("ImageID", "ImageDir", "PatientID", "Projection", "Labels")
@@ -62,10 +61,10 @@ class PadChestSource(SourceOptions):
             for column in _COLUMNS:
                 file.require(column, "a column of PadChest's table")
             for chunk in file.chunks(_COLUMNS):
-                keep = np.array([views is None or view in views for view in chunk.columns["Projection"]])
+                keep = np.array([views is None or view in views for view in chunk.cells("Projection")])
                 names = []
                 for row, (image, folder) in enumerate(
-                    zip(chunk.columns["ImageID"], chunk.columns["ImageDir"], strict=True)
+                    zip(chunk.cells("ImageID"), chunk.cells("ImageDir"), strict=True)
                 ):
                     if not image or "/" in image or not (self.flat or folder.isdigit()):
                         raise chunk.error(
@@ -73,7 +72,7 @@ class PadChestSource(SourceOptions):
                         )
                     names.append(image if self.flat else f"{folder}/{image}")
                 chosen = [name for name, kept in zip(names, keep, strict=True) if kept]
-                patients = [name for name, kept in zip(chunk.columns["PatientID"], keep, strict=True) if kept]
+                patients = [name for name, kept in zip(chunk.cells("PatientID"), keep, strict=True) if kept]
                 texts.add(
                     {"path": [f"{base}/{name}" for name in chosen], "name": chosen, "patient": patients}
                 )
@@ -90,7 +89,7 @@ class PadChestSource(SourceOptions):
             paths=paths,
             names=texts.take("name"),
             labels=np.concatenate(labels),
-            sources=constant_text(self.name, len(paths)),
+            sources=self.name,
             groups=texts.take("patient"),
         )
 

@@ -2,27 +2,33 @@
 
 import os
 import posixpath
-from collections.abc import Sequence
 from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from labelassemble.data.csvfile import Chunk, shown
 
 
-def image_paths(root: Path, chunk: Chunk, column: str) -> list[str]:
-    """Return the full path of each image that `column` names below `root`.
+def image_paths(root: Path, chunk: Chunk, column: str) -> pa.Array:
+    """Return the full path of each image that `column` names below `root`, text [rows].
 
     An absolute path may stand there if it lies below the root.
 
     Raises:
         LabelAssembleError: A blank cell, or a path that leaves the root; with file, line and column.
     """
-    cells: Sequence[str] = chunk.columns[column]
     base = os.path.abspath(root)
     prefix = base if base.endswith("/") else base + "/"
+    cells = chunk.columns[column]
+    odd = pc.or_(pc.match_substring_regex(cells, r"^(/|\s*$)"), pc.match_substring(cells, ".."))
+    if not pc.any(odd).as_py():
+        return pc.binary_join_element_wise(prefix, cells, "")
     paths = []
-    for row, cell in enumerate(cells):
+    for row, cell in enumerate(cells.to_pylist()):
         if not cell.strip():
             raise chunk.error(row, column, "the path of an image must not be blank")
+        inside = prefix + cell
         if cell[0] == "/" or ".." in cell:
             inside = posixpath.normpath(posixpath.join(base, cell))
             if not inside.startswith(prefix):
@@ -31,7 +37,5 @@ def image_paths(root: Path, chunk: Chunk, column: str) -> list[str]:
                     column,
                     f"the path {shown(cell)} leaves the root {base} (set `root` to a folder above it)",
                 )
-            paths.append(inside)
-        else:
-            paths.append(prefix + cell)
-    return paths
+        paths.append(inside)
+    return pa.array(paths, pa.string())

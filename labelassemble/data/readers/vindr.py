@@ -11,7 +11,6 @@ from labelassemble.data.csvfile import CsvFile, shown
 from labelassemble.data.readers.options import FilePath, SourceOptions
 from labelassemble.data.states import NEGATIVE, POSITIVE, UNCERTAIN
 from labelassemble.data.table import Table, check_class_names, new_table
-from labelassemble.data.text import constant_text, text_array
 from labelassemble.errors import LabelAssembleError
 
 _CELLS: Final = {"1": 1, "1.0": 1, "0": 0, "0.0": 0}
@@ -47,7 +46,8 @@ class VinDrCxrSource(SourceOptions):
         """
         classes: tuple[str, ...] | None = None
         names: list[str] = []
-        labels, splits = [], []
+        labels: list[NDArray[np.int8]] = []
+        splits: list[str] = []
         for part, split in _PARTS.items():
             path = self.root / "annotations" / f"image_labels_{part}.csv"
             own, images, seen, readers = _votes(path)
@@ -57,16 +57,16 @@ class VinDrCxrSource(SourceOptions):
             order = [own.index(name) for name in classes]
             labels.append(self._states(seen, readers)[:, order])
             names.extend(f"{part}/{image}{self.suffix}" for image in images)
-            splits.append(constant_text(split, len(images)))
+            splits.extend([split] * len(images))
         assert classes is not None
         base = os.path.abspath(self.root)
         return new_table(
             classes,
-            paths=text_array([f"{base}/{name}" for name in names]),
-            names=text_array(names),
+            paths=[f"{base}/{name}" for name in names],
+            names=names,
             labels=np.concatenate(labels),
-            sources=constant_text(self.name, len(names)),
-            splits=np.concatenate(splits),
+            sources=self.name,
+            splits=splits,
         )
 
     def _states(self, seen: NDArray[np.int64], readers: NDArray[np.int64]) -> NDArray[np.int8]:
@@ -94,7 +94,7 @@ def _votes(path: Path) -> tuple[tuple[str, ...], list[str], NDArray[np.int64], N
         except LabelAssembleError as error:
             raise LabelAssembleError(f"{path}, line 1: {error}") from None
         for chunk in file.chunks(("image_id", *columns)):
-            for row, image in enumerate(chunk.columns["image_id"]):
+            for row, image in enumerate(chunk.cells("image_id")):
                 if not image or "/" in image:
                     raise chunk.error(row, "image_id", f"must be the name of an image, got {shown(image)}")
                 rows.append(index.setdefault(image, len(index)))

@@ -16,7 +16,6 @@ from labelassemble.data.readers.options import FilePath, SourceOptions
 from labelassemble.data.states import NEGATIVE, POSITIVE, UNKNOWN
 from labelassemble.data.table import Table, check_class_names, new_table
 from labelassemble.data.tar import TarIndex
-from labelassemble.data.text import constant_text, text_array
 from labelassemble.errors import LabelAssembleError, did_you_mean
 
 _IMAGES: Final = frozenset({"jpg", "jpeg", "png", "tif", "tiff", "bmp", "webp", "pgm", "ppm", "dcm", "dicom"})
@@ -77,12 +76,12 @@ class WebDatasetSource(SourceOptions):
                     labels[row, columns[name]] = state
         return new_table(
             classes,
-            paths=text_array(paths),
-            names=text_array([sample.name for sample in samples]),
+            paths=paths,
+            names=[sample.name for sample in samples],
             labels=labels,
-            sources=constant_text(self.name, len(samples)),
-            groups=text_array([sample.patient for sample in samples]),
-            splits=text_array([sample.split for sample in samples]),
+            sources=self.name,
+            groups=[sample.patient for sample in samples],
+            splits=[sample.split for sample in samples],
         )
 
     def _shards(self) -> list[Path]:

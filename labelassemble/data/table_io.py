@@ -1,4 +1,4 @@
-"""A table, or predictions, as CSV: written whole or not at all, read back the same.
+"""A table, or predictions, as CSV or Parquet: written whole or not at all, read back the same.
 
 A table has a column per class, predictions have two: ``label:CLASS`` and ``probability:CLASS``.
 """
@@ -10,14 +10,17 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from labelassemble._files import atomic_file
+from labelassemble._files import atomic_file, atomic_path
 from labelassemble.data.csvfile import Chunk, CsvFile, RowFile, TextColumns, shown
+from labelassemble.data.parquet import ParquetFile
 from labelassemble.data.predictions import Predictions
 from labelassemble.data.states import NEGATIVE, POSITIVE, UNCERTAIN, UNKNOWN, LabelOrigin
 from labelassemble.data.table import RESERVED_COLUMNS, SPLITS, Table, check_class_names
-from labelassemble.data.text import contains
+from labelassemble.data.text import TextArray
 from labelassemble.errors import LabelAssembleError, did_you_mean
 
 _CELLS: Final = {"1": int(POSITIVE), "0": int(NEGATIVE), "": int(UNKNOWN), "-2": int(UNCERTAIN)}
@@ -36,7 +39,7 @@ def write_predictions(predictions: Predictions, path: Path) -> None:
     """Write predictions.csv as `write_table_csv` does, probabilities with the 9 digits that are all of a float32.
 
     Raises:
-        LabelAssembleError: The file cannot be written, or a text cannot be encoded as UTF-8.
+        LabelAssembleError: The file cannot be written.
     """
     _write(predictions, path, predictions.probabilities)
 
@@ -49,23 +52,49 @@ def _write(table: Table, path: Path, probabilities: NDArray[np.float64] | None) 
         plain = csv.writer(file, lineterminator="\n")
         quoted = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
         plain.writerow([*RESERVED_COLUMNS, *classes])
-        try:
-            for first in range(0, len(table), _ROWS_AT_ONCE):
-                rows = slice(first, first + _ROWS_AT_ONCE)
-                texts = (table.paths, table.names, table.sources, table.groups, table.splits)
-                # the csv module quotes a line feed but not a carriage return, which would end the row for a reader
-                writer = quoted if any(contains(text[rows], "\r") for text in texts) else plain
-                columns = [text[rows].tolist() for text in texts]
-                columns.append(assumed_cells(table.origins[rows], table.classes))
-                for column, states in enumerate(table.labels[rows].T):
-                    columns.append(_CELL_OF_STATE[states + 2].tolist())
-                    if probabilities is not None:
-                        columns.append([f"{value:.9g}" for value in probabilities[rows, column].tolist()])
-                writer.writerows(zip(*columns, strict=True))
-        except UnicodeEncodeError as error:
-            raise LabelAssembleError(
-                f"{path}: a text of the table cannot be written as UTF-8: {shown(error.object)}"
-            ) from None
+        for first in range(0, len(table), _ROWS_AT_ONCE):
+            rows = slice(first, first + _ROWS_AT_ONCE)
+            columns = [text[rows].tolist() for text in _texts(table)]
+            # the csv module quotes a line feed but not a carriage return, which would end the row for a reader
+            writer = quoted if any("\r" in cell for column in columns for cell in column) else plain
+            columns.append(assumed_cells(table.origins[rows], table.classes))
+            for column, states in enumerate(table.labels[rows].T):
+                columns.append(_CELL_OF_STATE[states + 2].tolist())
+                if probabilities is not None:
+                    columns.append([f"{value:.9g}" for value in probabilities[rows, column].tolist()])
+            writer.writerows(zip(*columns, strict=True))
+
+
+def _texts(table: Table) -> tuple[TextArray, ...]:
+    """Return the columns of text in the order of `RESERVED_COLUMNS`."""
+    return table.paths, table.names, table.sources, table.groups, table.splits
+
+
+def write_table_parquet(table: Table, path: Path) -> None:
+    """Write `table` to `path`; see `Table.to_parquet`."""
+    words = pa.dictionary(pa.int32(), pa.string())
+    few = {"source", "group", "split", "assumed"}
+    schema = pa.schema(
+        [(name, words if name in few else pa.string()) for name in RESERVED_COLUMNS]
+        + [(name, pa.int8()) for name in table.classes]
+    )
+    with (
+        atomic_path(path) as unfinished,
+        pq.ParquetWriter(unfinished, schema, compression="zstd") as writer,
+    ):
+        for first in range(0, len(table), _ROWS_AT_ONCE):
+            rows = slice(first, first + _ROWS_AT_ONCE)
+            cells = [text[rows].tolist() for text in _texts(table)]
+            cells.append(assumed_cells(table.origins[rows], table.classes))
+            columns = [pa.array(column, schema.types[index]) for index, column in enumerate(cells)]
+            columns += [pa.array(labels, mask=labels == UNKNOWN) for labels in table.labels[rows].T]
+            writer.write_table(pa.Table.from_arrays(columns, schema=schema))
+
+
+def read_table_parquet(path: Path) -> Table:
+    """Return the table written by `write_table_parquet`; see `Table.from_parquet`."""
+    with ParquetFile(path) as file:
+        return read_table_rows(file, str(path))
 
 
 def assumed_cells(origins: NDArray[np.uint8], classes: tuple[str, ...]) -> list[str]:
@@ -158,9 +187,7 @@ def _read(
     labels = [np.empty((0, len(classes)), dtype=np.int8)]
     origins = [np.empty((0, len(classes)), dtype=np.uint8)]
     for chunk in file.chunks(file.header):
-        for row, split in enumerate(chunk.columns["split"]):
-            if split not in SPLITS:
-                raise chunk.error(row, "split", f"a split must be train, val or test, got {shown(split)}")
+        chunk.mapped("split", _checked_split)
         texts.add({name: chunk.columns[name] for name in ("path", "name", "source", "group", "split")})
         block = np.empty((len(chunk), len(classes)), dtype=np.int8)
         for column, name in enumerate(classes):
@@ -183,33 +210,33 @@ def _read(
 
 def _numbers(chunk: Chunk, column: str) -> NDArray[np.float64]:
     """Return the probabilities of one column, [rows]."""
-    values = np.empty(len(chunk))
-    for row, cell in enumerate(chunk.columns[column]):
+
+    def number(cell: str) -> float:
         try:
-            values[row] = float(cell)
+            value = float(cell)
         except ValueError:
-            values[row] = np.nan
-        if not 0 <= values[row] <= 1:
-            raise chunk.error(row, column, f"a probability must be a number from 0 to 1, got {shown(cell)}")
-    return values
+            value = np.nan
+        if not 0 <= value <= 1:
+            raise ValueError(f"a probability must be a number from 0 to 1, got {shown(cell)}")
+        return value
+
+    values, codes = chunk.mapped(column, number)
+    return np.array(values, dtype=np.float64)[codes]
+
+
+def _checked_split(cell: str) -> str:
+    if cell not in SPLITS:
+        raise ValueError(f"a split must be train, val or test, got {shown(cell)}")
+    return cell
 
 
 def _origins(chunk: Chunk, labels: NDArray[np.int8], classes: tuple[str, ...]) -> NDArray[np.uint8]:
-    origins = np.zeros(labels.shape, dtype=np.uint8)
-    parsed: dict[str, NDArray[np.uint8]] = {}
-    for row, cell in enumerate(chunk.columns["assumed"]):
-        if not cell:
-            continue
-        if cell not in parsed:
-            try:
-                parsed[cell] = parse_assumed(cell, classes)
-            except LabelAssembleError as error:
-                raise chunk.error(row, "assumed", str(error)) from None
-        origins[row] = parsed[cell]
-        unlabelled = np.flatnonzero((labels[row] < NEGATIVE) & (origins[row] > 0))
-        if len(unlabelled):
-            name = classes[unlabelled[0]]
-            raise chunk.error(row, "assumed", f"'{name}' is assumed but has no label in this row")
+    patterns, codes = chunk.mapped("assumed", lambda cell: parse_assumed(cell, classes))
+    origins = np.array(patterns, dtype=np.uint8).reshape(-1, len(classes))[codes]
+    unlabelled = np.argwhere((labels < NEGATIVE) & (origins > 0))
+    if len(unlabelled):
+        row, column = unlabelled[0]
+        raise chunk.error(int(row), "assumed", f"'{classes[column]}' is assumed but has no label in this row")
     return origins
 
 
@@ -222,7 +249,7 @@ def parse_assumed(cell: str, classes: Sequence[str]) -> NDArray[np.uint8]:
         LabelAssembleError: it names no class.
     """
     origins = np.zeros(len(classes), dtype=np.uint8)
-    for part in cell.split(";"):
+    for part in cell.split(";") if cell else ():
         name, _, rule = part.rpartition("=")
         if not name or rule not in _RULES:
             name, rule = part, _RULES[LabelOrigin.ASSUME]
