@@ -49,11 +49,6 @@ void Batcher::close() {
   if (thread_.joinable()) thread_.join();
 }
 
-std::size_t Batcher::waiting() const {
-  const std::lock_guard lock(mutex_);
-  return queue_.size();
-}
-
 void Batcher::drop_lost(std::vector<std::unique_ptr<Job>>& lost, Clock::time_point now) {
   const auto keep = std::stable_partition(queue_.begin(), queue_.end(), [&](const auto& job) {
     return now < job->deadline && !(job->gone && job->gone->load());

@@ -62,8 +62,6 @@ class Batcher {
   // Takes no more jobs, finishes those that it has, and returns.
   void close();
 
-  std::size_t waiting() const;
-
  private:
   void work();
   void drop_lost(std::vector<std::unique_ptr<Job>>& lost, Clock::time_point now);
@@ -72,7 +70,7 @@ class Batcher {
 
   const Limits limits_;
   const Run run_;
-  mutable std::mutex mutex_;
+  std::mutex mutex_;
   std::condition_variable changed_;
   std::deque<std::unique_ptr<Job>> queue_;
   std::int64_t queued_images_ = 0;

@@ -14,7 +14,6 @@
 
 #include "access_log.h"
 #include "labelassemble/error.h"
-#include "labelassemble/image.h"
 #include "labelassemble/memory.h"
 #include "memory_budget.h"
 #include "metrics.h"
@@ -98,26 +97,16 @@ int run(const serve::Options& options) {
   return status;
 }
 
-void print_version() {
-  std::cout << "labelassemble-serve " LABELASSEMBLE_VERSION ", reads";
-  for (const std::string& format : labelassemble::readable_formats()) std::cout << " " << format;
-  std::cout << "\n";
-}
-
 }  // namespace
 
 int main(int argc, char** argv) {
   std::signal(SIGPIPE, SIG_IGN);
   labelassemble::keep_freed_memory();
   try {
-    const serve::Options options =
-        serve::parse_options(std::vector<std::string>(argv + 1, argv + argc));
-    if (options.help) {
-      std::cout << serve::kHelp;
-      return 0;
-    }
-    if (options.version) {
-      print_version();
+    serve::Options options;
+    const auto arguments = serve::parse_options({argv + 1, argv + argc}, options);
+    if (labelassemble::command_line::print_help_or_version(arguments, "labelassemble-serve",
+                                                           serve::kHelp)) {
       return 0;
     }
     return run(options);

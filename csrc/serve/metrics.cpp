@@ -28,7 +28,82 @@ double resident_bytes() {
   return pages * static_cast<double>(sysconf(_SC_PAGESIZE));
 }
 
+double microseconds_of(ModelMetrics::Duration duration) {
+  return std::chrono::duration<double, std::micro>(duration).count();
+}
+
 }  // namespace
+
+void ModelMetrics::Total::add(Duration duration) {
+  ++count;
+  ns += static_cast<std::uint64_t>(
+      std::chrono::duration_cast<std::chrono::nanoseconds>(duration).count());
+}
+
+nlohmann::json ModelMetrics::Total::to_json() const { return {{"count", count}, {"ns", ns}}; }
+
+void ModelMetrics::prepared(Duration input) {
+  series_.input_us->Increment(microseconds_of(input));
+  const std::lock_guard lock(mutex_);
+  input_.add(input);
+}
+
+void ModelMetrics::executed(std::int64_t images, Duration infer) {
+  series_.executions->Increment();
+  series_.inferences->Increment(static_cast<double>(images));
+  const std::lock_guard lock(mutex_);
+  inferences_ += static_cast<std::uint64_t>(images);
+  infer_.add(infer);
+  batches_[images].add(infer);
+  last_ms_ = static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::milliseconds>(
+                                            std::chrono::system_clock::now().time_since_epoch())
+                                            .count());
+}
+
+void ModelMetrics::computed(Duration queue, Duration infer) {
+  series_.queue_us->Increment(microseconds_of(queue));
+  series_.infer_us->Increment(microseconds_of(infer));
+  const std::lock_guard lock(mutex_);
+  queue_.add(queue);
+}
+
+void ModelMetrics::succeeded(Duration whole, Duration output) {
+  series_.success->Increment();
+  series_.request_us->Increment(microseconds_of(whole));
+  series_.output_us->Increment(microseconds_of(output));
+  const std::lock_guard lock(mutex_);
+  success_.add(whole);
+  output_.add(output);
+}
+
+void ModelMetrics::failed(int status) {
+  (status == 503   ? series_.rejected
+   : status == 504 ? series_.timed_out
+   : status == 499 ? series_.canceled
+                   : series_.failure)
+      ->Increment();
+  const std::lock_guard lock(mutex_);
+  fail_.add({});
+}
+
+nlohmann::json ModelMetrics::statistics() const {
+  const std::lock_guard lock(mutex_);
+  nlohmann::json batches = nlohmann::json::array();
+  for (const auto& [size, total] : batches_) {
+    batches.push_back({{"batch_size", size}, {"compute_infer", total.to_json()}});
+  }
+  return {{"last_inference", last_ms_},
+          {"inference_count", inferences_},
+          {"execution_count", infer_.count},
+          {"inference_stats",
+           {{"success", success_.to_json()},
+            {"fail", fail_.to_json()},
+            {"queue", queue_.to_json()},
+            {"compute_input", input_.to_json()},
+            {"compute_infer", infer_.to_json()},
+            {"compute_output", output_.to_json()}}},
+          {"batch_stats", batches}};
+}
 
 Metrics::Metrics()
     : success_(counters(registry_, "nv_inference_request_success",
@@ -66,21 +141,21 @@ ModelMetrics Metrics::for_model(const std::string& model, const std::string& ver
   const auto failed = [&](const char* reason) {
     return &failure_.Add({{"model", model}, {"version", version}, {"reason", reason}});
   };
-  ModelMetrics metrics;
-  metrics.success = &success_.Add(labels);
-  metrics.failure = failed("OTHER");
-  metrics.rejected = failed("REJECTED");
-  metrics.timed_out = failed("TIMEOUT");
-  metrics.canceled = failed("CANCELED");
-  metrics.inferences = &inferences_.Add(labels);
-  metrics.executions = &executions_.Add(labels);
-  metrics.request_us = &request_us_.Add(labels);
-  metrics.queue_us = &queue_us_.Add(labels);
-  metrics.input_us = &input_us_.Add(labels);
-  metrics.infer_us = &infer_us_.Add(labels);
-  metrics.output_us = &output_us_.Add(labels);
-  metrics.pending = &pending_.Add(labels);
-  return metrics;
+  return ModelMetrics({
+      .success = &success_.Add(labels),
+      .failure = failed("OTHER"),
+      .rejected = failed("REJECTED"),
+      .timed_out = failed("TIMEOUT"),
+      .canceled = failed("CANCELED"),
+      .inferences = &inferences_.Add(labels),
+      .executions = &executions_.Add(labels),
+      .request_us = &request_us_.Add(labels),
+      .queue_us = &queue_us_.Add(labels),
+      .input_us = &input_us_.Add(labels),
+      .infer_us = &infer_us_.Add(labels),
+      .output_us = &output_us_.Add(labels),
+      .pending = &pending_.Add(labels),
+  });
 }
 
 void Metrics::count_response(int status) {

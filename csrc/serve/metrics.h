@@ -6,30 +6,73 @@
 #include <prometheus/gauge.h>
 #include <prometheus/registry.h>
 
-#include <atomic>
+#include <chrono>
 #include <cstdint>
-#include <functional>
-#include <memory>
+#include <map>
 #include <mutex>
+#include <nlohmann/json.hpp>
 #include <string>
 
 namespace labelassemble::serve {
 
-// What one version of a model counts. Its series remain when it is unloaded, as counters must.
-struct ModelMetrics {
-  prometheus::Counter* success = nullptr;
-  prometheus::Counter* failure = nullptr;     // refused or failed, for another reason
-  prometheus::Counter* rejected = nullptr;    // the queue was full
-  prometheus::Counter* timed_out = nullptr;   // waited too long for its turn
-  prometheus::Counter* canceled = nullptr;    // the client left
-  prometheus::Counter* inferences = nullptr;  // images
-  prometheus::Counter* executions = nullptr;  // batches
-  prometheus::Counter* request_us = nullptr;
-  prometheus::Counter* queue_us = nullptr;
-  prometheus::Counter* input_us = nullptr;
-  prometheus::Counter* infer_us = nullptr;
-  prometheus::Counter* output_us = nullptr;
-  prometheus::Gauge* pending = nullptr;
+// What one version of a model counts: the series of Prometheus, which remain when it is unloaded,
+// as counters must, and Triton's statistics of a model (/v2/models/.../stats), which begin anew.
+class ModelMetrics {
+ public:
+  using Duration = std::chrono::steady_clock::duration;
+
+  // The series, all of which a model has.
+  struct Series {
+    prometheus::Counter* success;
+    prometheus::Counter* failure;     // refused or failed, for another reason
+    prometheus::Counter* rejected;    // the queue was full
+    prometheus::Counter* timed_out;   // waited too long for its turn
+    prometheus::Counter* canceled;    // the client left
+    prometheus::Counter* inferences;  // images
+    prometheus::Counter* executions;  // batches
+    prometheus::Counter* request_us;
+    prometheus::Counter* queue_us;
+    prometheus::Counter* input_us;
+    prometheus::Counter* infer_us;
+    prometheus::Counter* output_us;
+    prometheus::Gauge* pending;
+  };
+  explicit ModelMetrics(const Series& series) : series_(series) {}
+
+  // A request joins those that wait or run, or leaves them.
+  void pending(int change) { series_.pending->Increment(change); }
+  void prepared(Duration input);
+  // A batch ran.
+  void executed(std::int64_t images, Duration infer);
+  // One of its requests: how long it waited for its turn, and how long the batch ran.
+  void computed(Duration queue, Duration infer);
+  // The answer was written.
+  void succeeded(Duration whole, Duration output);
+  // By the status of the answer.
+  void failed(int status);
+
+  // The members of Triton's ModelStatistics, without name and version.
+  nlohmann::json statistics() const;
+
+ private:
+  struct Total {
+    std::uint64_t count = 0;
+    std::uint64_t ns = 0;
+    void add(Duration duration);
+    nlohmann::json to_json() const;
+  };
+
+  const Series series_;
+  mutable std::mutex mutex_;
+  std::uint64_t inferences_ = 0;
+  std::uint64_t last_ms_ = 0;
+  Total success_;
+  Total fail_;
+  Total queue_;
+  Total input_;
+  Total infer_;
+  Total output_;
+  std::map<std::int64_t, Total> batches_;  // by their number of images
 };
 
 class Metrics {

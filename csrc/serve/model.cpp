@@ -8,10 +8,6 @@
 namespace labelassemble::serve {
 namespace {
 
-double microseconds_of(Clock::duration duration) {
-  return std::chrono::duration<double, std::micro>(duration).count();
-}
-
 std::filesystem::path model_file(const ModelConfig& config, const std::filesystem::path& folder) {
   if (!config.default_model_filename.empty()) return folder / config.default_model_filename;
   const std::filesystem::path package = folder / "model.pt2";
@@ -58,14 +54,14 @@ class Model::InferJob final : public Job {
   }
 
   void fail(int status, const std::string& message) override {
-    model_.count_failure(status);
+    model_.metrics_.failed(status);
     InferOutcome outcome;
     outcome.error = HttpError(status, message);
     finish(std::move(outcome));
   }
 
   void finish(InferOutcome outcome) {
-    model_.metrics_.pending->Decrement();
+    model_.metrics_.pending(-1);
     done_(std::move(outcome));
   }
 
@@ -134,13 +130,12 @@ void Model::infer(InferCall call, Done done) {
   auto job = std::make_unique<InferJob>(*this, std::move(call), std::move(images), std::move(done));
   job->deadline = arrived + allowed;
   job->arrived = Clock::now();
-  statistics_.prepared(job->arrived - start);
-  metrics_.input_us->Increment(microseconds_of(job->arrived - start));
-  metrics_.pending->Increment();
+  metrics_.prepared(job->arrived - start);
+  metrics_.pending(1);
   try {
     batcher_.submit(std::move(job));
   } catch (...) {
-    metrics_.pending->Decrement();
+    metrics_.pending(-1);
     throw;
   }
 }
@@ -181,9 +176,7 @@ void Model::run(Batcher::Batch& batch, const std::function<void()>& computed) {
     batch.front()->fail(500, failure);
     return;
   }
-  statistics_.executed(images, infer);
-  metrics_.executions->Increment();
-  metrics_.inferences->Increment(static_cast<double>(images));
+  metrics_.executed(images, infer);
   const std::size_t classes = describe().classes.size();
   std::span<const float> rest = rows;
   for (const auto& job : batch) {
@@ -197,9 +190,7 @@ void Model::run(Batcher::Batch& batch, const std::function<void()>& computed) {
 }
 
 void Model::answer(InferJob& job, std::span<const float> rows) {
-  statistics_.queued(job.queue);
-  metrics_.queue_us->Increment(microseconds_of(job.queue));
-  metrics_.infer_us->Increment(microseconds_of(job.infer));
+  metrics_.computed(job.queue, job.infer);
   InferOutcome outcome;
   outcome.outputs = outputs_of(job.request(), job.size, rows);
   outcome.images = job.size;
@@ -249,22 +240,6 @@ OutputTensor Model::classification(const RequestedOutput& wanted, std::int64_t i
     }
   }
   return output;
-}
-
-void Model::count_success(Clock::duration whole, Clock::duration output) {
-  statistics_.success(whole, output);
-  metrics_.success->Increment();
-  metrics_.request_us->Increment(microseconds_of(whole));
-  metrics_.output_us->Increment(microseconds_of(output));
-}
-
-void Model::count_failure(int status) {
-  statistics_.failure();
-  prometheus::Counter* counter = status == 503   ? metrics_.rejected
-                                 : status == 504 ? metrics_.timed_out
-                                 : status == 499 ? metrics_.canceled
-                                                 : metrics_.failure;
-  counter->Increment();
 }
 
 }  // namespace labelassemble::serve

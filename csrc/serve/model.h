@@ -20,7 +20,6 @@
 #include "network.h"
 #include "options.h"
 #include "protocol.h"
-#include "statistics.h"
 
 namespace labelassemble::serve {
 
@@ -61,7 +60,8 @@ class Model {
   const ModelConfig& config() const { return config_; }
   const std::string& version() const { return version_; }
   const Description& describe() const { return network_.describe(); }
-  const Statistics& statistics() const { return statistics_; }
+  ModelMetrics& metrics() { return metrics_; }
+  const ModelMetrics& metrics() const { return metrics_; }
 
   using Done = std::function<void(InferOutcome)>;
   // Checks and decodes on this thread, then queues; `done` is called exactly once, on another
@@ -70,10 +70,6 @@ class Model {
 
   // Finishes what is queued and takes no more.
   void close() { batcher_.close(); }
-
-  // Counts a request whose answer was written, or that failed before it reached the queue.
-  void count_success(Clock::duration whole, Clock::duration output);
-  void count_failure(int status);
 
  private:
   class InferJob;
@@ -90,7 +86,6 @@ class Model {
   const Shared shared_;
   const Network network_;
   ModelMetrics metrics_;
-  Statistics statistics_;
   Batcher batcher_;  // last: its thread uses all of the above
 };
 

@@ -76,7 +76,7 @@ json config_json(const Model& model) {
 }
 
 json statistics_json(const Model& model) {
-  json statistics = model.statistics().to_json();
+  json statistics = model.metrics().statistics();
   statistics["name"] = model.config().name;
   statistics["version"] = model.version();
   return statistics;

@@ -119,6 +119,4 @@ void set_threads(int threads) {
   at::set_num_threads(threads > 0 ? threads : static_cast<int>(cores));
 }
 
-int threads() { return at::get_num_threads(); }
-
 }  // namespace labelassemble::serve

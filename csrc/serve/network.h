@@ -36,6 +36,5 @@ class Network {
 
 // Threads within an operation, for every thread that computes; 0: one a core.
 void set_threads(int threads);
-int threads();
 
 }  // namespace labelassemble::serve

@@ -1,99 +1,6 @@
 #include "options.h"
 
-#include <charconv>
-#include <cmath>
-#include <functional>
-#include <map>
-
-#include "labelassemble/error.h"
-
 namespace labelassemble::serve {
-namespace {
-
-std::uint64_t whole_number(const std::string& option, const std::string& text, std::uint64_t least,
-                           std::uint64_t most) {
-  std::uint64_t value = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error != std::errc() || end != text.data() + text.size() || value < least || value > most) {
-    throw Error(option + " must be a whole number from " + std::to_string(least) + " to " +
-                std::to_string(most) + ", got '" + text + "'");
-  }
-  return value;
-}
-
-// 65536, 64K, 64M or 1G.
-std::size_t size(const std::string& option, const std::string& text) {
-  std::string digits = text;
-  int shift = 0;
-  if (!text.empty()) {
-    shift = text.back() == 'K' ? 10 : text.back() == 'M' ? 20 : text.back() == 'G' ? 30 : 0;
-    if (shift != 0) digits.pop_back();
-  }
-  std::uint64_t value = 0;
-  const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), value);
-  constexpr std::uint64_t kMost = std::uint64_t{1} << 40;
-  if (error != std::errc() || end != digits.data() + digits.size() || value < 1 ||
-      value > (kMost >> shift)) {
-    throw Error(option + " must be a size such as 65536, 64K, 64M or 1G, got '" + text + "'");
-  }
-  return value << shift;
-}
-
-milliseconds seconds(const std::string& option, const std::string& text) {
-  double value = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error != std::errc() || end != text.data() + text.size() || !(value >= 0.001) ||
-      value > 86'400) {
-    throw Error(option + " must be seconds from 0.001 to 86400, got '" + text + "'");
-  }
-  return milliseconds(std::llround(value * 1000));
-}
-
-bool explicit_mode(const std::string& option, const std::string& text) {
-  if (text == "none") return false;
-  if (text == "explicit") return true;
-  throw Error(option + " must be none or explicit, got '" + text + "'");
-}
-
-using Setter = std::function<void(Options&, const std::string& option, const std::string& value)>;
-
-const std::map<std::string, Setter>& setters() {
-  constexpr std::uint64_t kMany = 1'000'000;
-  static const std::map<std::string, Setter> all{
-      {"--model-repository", [](auto& o, auto&, auto& v) { o.repository = v; }},
-      {"--host", [](auto& o, auto&, auto& v) { o.host = v; }},
-      {"--port",
-       [](auto& o, auto& n, auto& v) {
-         o.port = static_cast<std::uint16_t>(whole_number(n, v, 0, 65535));
-       }},
-      {"--device", [](auto& o, auto&, auto& v) { o.device = v; }},
-      {"--model-control-mode",
-       [](auto& o, auto& n, auto& v) { o.explicit_control = explicit_mode(n, v); }},
-      {"--load-model", [](auto& o, auto&, auto& v) { o.load_models.push_back(v); }},
-      {"--threads", [](auto& o, auto& n,
-                       auto& v) { o.threads = static_cast<int>(whole_number(n, v, 1, 1024)); }},
-      {"--parallel-batches",
-       [](auto& o, auto& n, auto& v) {
-         o.parallel_batches = static_cast<int>(whole_number(n, v, 1, 256));
-       }},
-      {"--max-body", [](auto& o, auto& n, auto& v) { o.max_body = size(n, v); }},
-      {"--max-header", [](auto& o, auto& n, auto& v) { o.max_header = size(n, v); }},
-      {"--max-memory", [](auto& o, auto& n, auto& v) { o.max_memory = size(n, v); }},
-      {"--max-connections",
-       [](auto& o, auto& n, auto& v) { o.max_connections = whole_number(n, v, 1, kMany); }},
-      {"--max-queue",
-       [](auto& o, auto& n, auto& v) { o.max_queue = whole_number(n, v, 1, kMany); }},
-      {"--idle-timeout", [](auto& o, auto& n, auto& v) { o.idle_timeout = seconds(n, v); }},
-      {"--read-timeout", [](auto& o, auto& n, auto& v) { o.read_timeout = seconds(n, v); }},
-      {"--write-timeout", [](auto& o, auto& n, auto& v) { o.write_timeout = seconds(n, v); }},
-      {"--request-timeout", [](auto& o, auto& n, auto& v) { o.request_timeout = seconds(n, v); }},
-      {"--drain-timeout", [](auto& o, auto& n, auto& v) { o.drain_timeout = seconds(n, v); }},
-      {"--access-log", [](auto& o, auto&, auto& v) { o.access_log = v; }},
-  };
-  return all;
-}
-
-}  // namespace
 
 const char* const kHelp =
     R"(Usage: labelassemble-serve --model-repository DIR [OPTION]...
@@ -153,41 +60,43 @@ could be loaded, or requests were cut off by the drain timeout; 2, with one sent
 error, for a mistake on the command line or an address that is taken.
 )";
 
-Options parse_options(const std::vector<std::string>& arguments) {
-  Options options;
-  for (std::size_t i = 0; i < arguments.size(); ++i) {
-    std::string option = arguments[i];
-    if (option == "--help" || option == "-h") {
-      options.help = true;
-      return options;
-    }
-    if (option == "--version") {
-      options.version = true;
-      return options;
-    }
-    // --option VALUE and --option=VALUE
-    std::string value;
-    const std::size_t equals = option.find('=');
-    const bool attached = equals != std::string::npos && option.starts_with("--");
-    if (attached) {
-      value = option.substr(equals + 1);
-      option.resize(equals);
-    }
-    const auto setter = setters().find(option);
-    if (setter == setters().end()) throw Error("unknown option '" + option + "' (see --help)");
-    if (!attached) {
-      if (i + 1 == arguments.size()) throw Error(option + " needs a value (see --help)");
-      value = arguments[++i];
-    }
-    if (value.empty()) throw Error(option + " needs a value that is not empty (see --help)");
-    setter->second(options, option, value);
+command_line::Arguments parse_options(const std::vector<std::string>& arguments, Options& options) {
+  namespace cl = command_line;
+  constexpr std::uint64_t kMany = 1'000'000;
+  const cl::Arguments parsed = cl::parse(
+      arguments,
+      {
+          {"--model-repository", cl::text(options.repository)},
+          {"--host", cl::text(options.host)},
+          {"--port", cl::whole_number(options.port, 0, 65535)},
+          {"--device", cl::text(options.device)},
+          {"--model-control-mode",
+           cl::one_of<bool>(options.explicit_control, {{"none", false}, {"explicit", true}})},
+          {"--load-model", cl::text_list(options.load_models)},
+          {"--threads", cl::whole_number(options.threads, 1, 1024)},
+          {"--parallel-batches", cl::whole_number(options.parallel_batches, 1, 256)},
+          {"--max-body", cl::size(options.max_body)},
+          {"--max-header", cl::size(options.max_header)},
+          {"--max-memory", cl::size(options.max_memory)},
+          {"--max-connections", cl::whole_number(options.max_connections, 1, kMany)},
+          {"--max-queue", cl::whole_number(options.max_queue, 1, kMany)},
+          {"--idle-timeout", cl::seconds(options.idle_timeout)},
+          {"--read-timeout", cl::seconds(options.read_timeout)},
+          {"--write-timeout", cl::seconds(options.write_timeout)},
+          {"--request-timeout", cl::seconds(options.request_timeout)},
+          {"--drain-timeout", cl::seconds(options.drain_timeout)},
+          {"--access-log", cl::text(options.access_log)},
+      });
+  if (parsed.help || parsed.version) return parsed;
+  if (!parsed.positional.empty()) {
+    throw Error("unknown option '" + parsed.positional.front() + "' (see --help)");
   }
   if (options.repository.empty()) throw Error("--model-repository DIR is needed (see --help)");
   if (!options.load_models.empty() && !options.explicit_control) {
     throw Error(
         "--load-model needs --model-control-mode explicit; without it every model is loaded");
   }
-  return options;
+  return parsed;
 }
 
 }  // namespace labelassemble::serve

@@ -8,6 +8,8 @@
 #include <string>
 #include <vector>
 
+#include "command_line.h"
+
 namespace labelassemble::serve {
 
 using std::chrono::milliseconds;
@@ -36,14 +38,11 @@ struct Options {
   milliseconds drain_timeout{30'000};
 
   std::string access_log = "-";  // a file, - for the standard output, or none
-
-  bool help = false;
-  bool version = false;
 };
 
 extern const char* const kHelp;
 
 // Throws Error, one sentence, for what cannot be understood.
-Options parse_options(const std::vector<std::string>& arguments);
+command_line::Arguments parse_options(const std::vector<std::string>& arguments, Options& options);
 
 }  // namespace labelassemble::serve

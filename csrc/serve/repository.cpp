@@ -86,7 +86,7 @@ std::vector<std::string> Repository::names() const {
   return names;
 }
 
-Repository::Entry Repository::load_entry(const std::string& name, bool aloud) {
+Repository::Entry Repository::load_entry(const std::string& name) {
   Entry entry;
   const std::filesystem::path folder = root_ / name;
   ModelConfig config;
@@ -101,7 +101,7 @@ Repository::Entry Repository::load_entry(const std::string& name, bool aloud) {
       throw Error("no folder of a version (1, 2, ...) that version_policy takes");
   } catch (const std::exception& failure) {
     entry.reason = failure.what();
-    if (aloud) say("model '" + name + "' is refused: " + entry.reason);
+    say("model '" + name + "' is refused: " + entry.reason);
     return entry;
   }
   for (const std::int64_t number : numbers) {
@@ -118,7 +118,7 @@ Repository::Entry Repository::load_entry(const std::string& name, bool aloud) {
       entry.versions[number] = {"READY", "", std::move(model)};
     } catch (const std::exception& failure) {
       entry.versions[number] = {"UNAVAILABLE", failure.what(), nullptr};
-      if (aloud) say("model '" + name + "' version " + version + " is refused: " + failure.what());
+      say("model '" + name + "' version " + version + " is refused: " + failure.what());
     }
   }
   return entry;
@@ -149,7 +149,7 @@ void Repository::load_at_start() {
       const std::lock_guard lock(mutex_);
       entries_[name].reason = "it is being loaded";
     }
-    set_state(name, load_entry(name, true));
+    set_state(name, load_entry(name));
   }
   const std::lock_guard lock(mutex_);
   started_ = true;
@@ -165,7 +165,7 @@ void Repository::load(const std::string& name) {
   if (std::find(all.begin(), all.end(), name) == all.end()) {
     throw HttpError(404, "the repository has no model '" + name + "'");
   }
-  Entry entry = load_entry(name, true);
+  Entry entry = load_entry(name);
   std::string reason = entry.reason;
   for (const auto& [number, version] : entry.versions) {
     if (version.model == nullptr && reason.empty()) reason = version.reason;

@@ -54,7 +54,7 @@ class Repository {
   };
 
   std::vector<std::string> names() const;
-  Entry load_entry(const std::string& name, bool say);
+  Entry load_entry(const std::string& name);
   void set_state(const std::string& name, Entry entry);
 
   const Shared shared_;

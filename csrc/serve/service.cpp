@@ -283,7 +283,7 @@ void Service::infer(HttpRequest request, const ModelPath& path, Reply reply) {
           response.body = compress(response.body, encoding);
           response.headers.emplace_back("Content-Encoding", encoding);
         }
-        owner.count_success(Clock::now() - arrived, Clock::now() - start);
+        owner.metrics().succeeded(Clock::now() - arrived, Clock::now() - start);
       } catch (...) {
         response = response_of(std::current_exception());
       }
@@ -301,7 +301,7 @@ void Service::infer(HttpRequest request, const ModelPath& path, Reply reply) {
     });
   } catch (...) {
     HttpResponse response = response_of(std::current_exception());
-    if (model) model->count_failure(response.status);
+    if (model) model->metrics().failed(response.status);
     const std::string error = response.log.error;
     response.log = log;
     response.log.error = error;

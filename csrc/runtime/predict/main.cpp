@@ -36,24 +36,15 @@ void run(const predict::Options& options) {
   if (!std::cout) throw labelassemble::Error("the answer cannot be written to the standard output");
 }
 
-void print_version() {
-  std::cout << "labelassemble-predict " LABELASSEMBLE_VERSION ", reads";
-  for (const std::string& format : labelassemble::readable_formats()) std::cout << " " << format;
-  std::cout << "\n";
-}
-
 }  // namespace
 
 int main(int argc, char** argv) {
   std::ios::sync_with_stdio(false);
   try {
-    const predict::Options options =
-        predict::parse(std::vector<std::string>(argv + 1, argv + argc));
-    if (options.help) {
-      std::cout << predict::kHelp;
-    } else if (options.version) {
-      print_version();
-    } else {
+    predict::Options options;
+    const auto arguments = predict::parse({argv + 1, argv + argc}, options);
+    if (!labelassemble::command_line::print_help_or_version(arguments, "labelassemble-predict",
+                                                            predict::kHelp)) {
       run(options);
     }
     return 0;

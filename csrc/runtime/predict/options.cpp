@@ -1,11 +1,7 @@
 #include "options.h"
 
-#include <charconv>
-#include <cstddef>
 #include <fstream>
 #include <iostream>
-
-#include "labelassemble/error.h"
 
 namespace labelassemble::predict {
 namespace {
@@ -23,22 +19,6 @@ void read_list(const std::string& name, std::vector<std::string>& images) {
     if (!line.empty()) images.push_back(line);
   }
   if (in.bad()) throw Error(name + ": the list of images cannot be read");
-}
-
-int positive_number(const std::string& option, const std::string& text) {
-  int value = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error != std::errc() || end != text.data() + text.size() || value < 1 || value > 65536) {
-    throw Error(option + " must be a whole number from 1 to 65536, got '" + text + "'");
-  }
-  return value;
-}
-
-Format parse_format(const std::string& text) {
-  if (text == "table") return Format::kTable;
-  if (text == "json") return Format::kJson;
-  if (text == "csv") return Format::kCsv;
-  throw Error("--format must be table, json or csv, got '" + text + "'");
 }
 
 }  // namespace
@@ -65,58 +45,28 @@ Exit status: 0, or 2 with one sentence on the standard error when something cann
 nothing is printed on the standard output.
 )";
 
-Options parse(const std::vector<std::string>& arguments) {
-  Options options;
-  std::vector<std::string> positional;
+command_line::Arguments parse(const std::vector<std::string>& arguments, Options& options) {
+  namespace cl = command_line;
   std::vector<std::string> lists;
-  bool only_positional = false;
-  for (std::size_t i = 0; i < arguments.size(); ++i) {
-    std::string option = arguments[i];
-    if (only_positional || option.size() < 2 || option[0] != '-') {
-      positional.push_back(option);
-      continue;
-    }
-    if (option == "--") {
-      only_positional = true;
-      continue;
-    }
-    if (option == "--help" || option == "-h") {
-      options.help = true;
-      return options;
-    }
-    if (option == "--version") {
-      options.version = true;
-      return options;
-    }
-    // --option VALUE and --option=VALUE
-    std::string value;
-    const std::size_t equals = option.find('=');
-    const bool attached = equals != std::string::npos;
-    if (attached) {
-      value = option.substr(equals + 1);
-      option.resize(equals);
-    }
-    if (option != "--format" && option != "--list" && option != "--batch" &&
-        option != "--threads" && option != "--device") {
-      throw Error("unknown option '" + option + "' (see --help)");
-    }
-    if (!attached) {
-      if (i + 1 == arguments.size()) throw Error(option + " needs a value (see --help)");
-      value = arguments[++i];
-    }
-    if (option == "--format") options.format = parse_format(value);
-    if (option == "--list") lists.push_back(value);
-    if (option == "--batch") options.batch = positive_number(option, value);
-    if (option == "--threads") options.threads = positive_number(option, value);
-    if (option == "--device") options.device = value;
-  }
-  if (positional.empty()) throw Error("a MODEL and at least one IMAGE are needed (see --help)");
-  options.model = positional.front();
-  options.images.assign(positional.begin() + 1, positional.end());
+  cl::Arguments parsed = cl::parse(
+      arguments, {
+                     {"--format", cl::one_of<Format>(options.format, {{"table", Format::kTable},
+                                                                      {"json", Format::kJson},
+                                                                      {"csv", Format::kCsv}})},
+                     {"--list", cl::text_list(lists)},
+                     {"--batch", cl::whole_number(options.batch, 1, 65536)},
+                     {"--threads", cl::whole_number(options.threads, 1, 65536)},
+                     {"--device", cl::text(options.device)},
+                 });
+  if (parsed.help || parsed.version) return parsed;
+  if (parsed.positional.empty())
+    throw Error("a MODEL and at least one IMAGE are needed (see --help)");
+  options.model = parsed.positional.front();
+  options.images.assign(parsed.positional.begin() + 1, parsed.positional.end());
   for (const std::string& list : lists) read_list(list, options.images);
   if (options.images.empty())
     throw Error("at least one IMAGE is needed, or --list FILE (see --help)");
-  return options;
+  return parsed;
 }
 
 }  // namespace labelassemble::predict

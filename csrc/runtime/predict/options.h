@@ -4,6 +4,8 @@
 #include <string>
 #include <vector>
 
+#include "command_line.h"
+
 namespace labelassemble::predict {
 
 enum class Format { kTable, kJson, kCsv };
@@ -16,12 +18,10 @@ struct Options {
   std::string device = "cpu";
   int batch = 16;
   int threads = 0;  // 0: as many as libtorch chooses
-  bool help = false;
-  bool version = false;
 };
 
 // Throws Error with one sentence for anything that does not fit.
-Options parse(const std::vector<std::string>& arguments);
+command_line::Arguments parse(const std::vector<std::string>& arguments, Options& options);
 
 extern const char* const kHelp;
 
