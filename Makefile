@@ -1,6 +1,6 @@
 # make demo    sets everything up in .venv and runs the main job
 # make test    sets everything up and runs the tests
-# make lint    ruff, mypy, clang-format
+# make lint    ruff, mypy, vulture (dead code), clang-format
 # make docs    builds the site of the documentation into docs/_build; a warning is an error
 # make wheel   builds dist/*.tar.gz and dist/*.whl
 # make check-wheel   installs that wheel into a fresh environment and uses it
@@ -23,13 +23,15 @@ NATIVE := CMakeLists.txt $(shell find cmake csrc -type f)
 demo: setup
 	$(BIN)/labelassemble demo --output runs/demo --overwrite
 
+# Two processes, a file of tests in one of them; threads that wait sleep, since the processes share the cores.
 test: setup
-	$(BIN)/python -m pytest
+	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n 2 --dist loadfile --durations 20
 
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/vulture
 	$(BIN)/clang-format --dry-run --Werror $(shell find csrc examples tests -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh')
 
 format: setup
