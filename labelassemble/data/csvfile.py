@@ -221,7 +221,7 @@ class CsvFile:
                     arrow_csv.ReadOptions(column_names=names, block_size=_BLOCK_BYTES),
                     arrow_csv.ParseOptions(quote_char=False),
                     arrow_csv.ConvertOptions(
-                        column_types=dict.fromkeys(names, pa.string()),
+                        column_types=dict.fromkeys(names, pa.large_string()),
                         include_columns=[names[index] for index in wanted],
                         strings_can_be_null=False,
                     ),
@@ -268,7 +268,7 @@ class CsvFile:
         first = 0
         while block := [row for _, row in itertools.islice(rows, _BLOCK_ROWS)]:
             by_column = list(zip(*block, strict=True))
-            arrays = {column: pa.array(by_column[index], pa.string()) for column, index in wanted}
+            arrays = {column: pa.array(by_column[index], pa.large_string()) for column, index in wanted}
             yield Chunk(self.path, arrays, self._place(first))
             first += len(block)
 
@@ -297,7 +297,7 @@ class TextColumns:
         """Append one block of rows to each column that `columns` names."""
         for column, values in columns.items():
             self._parts[column].append(
-                values if isinstance(values, pa.Array) else pa.array(values, pa.string())
+                values if isinstance(values, pa.Array) else pa.array(values, pa.large_string())
             )
 
     def take(self, column: str) -> TextArray:

@@ -80,7 +80,8 @@ class ParquetFile:
             place = partial(_row_place, row)
             chunk = Chunk(self.path, {}, place)
             arrays = {
-                name: pa.array(_cells(chunk, name, column), pa.string()) for name, column in values.items()
+                name: pa.array(_cells(chunk, name, column), pa.large_string())
+                for name, column in values.items()
             }
             yield Chunk(self.path, arrays, place)
             row += batch.num_rows

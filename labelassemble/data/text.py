@@ -52,7 +52,9 @@ def text_array(values: Iterable[str] | NDArray[Any] | TextArray) -> TextArray:
 
 
 def joined_text(parts: Sequence[pa.Array | TextArray]) -> TextArray:
-    """Return the columns one after the other."""
+    """Return the columns one after the other; one alone is not copied."""
+    if len(parts) == 1 and not isinstance(parts[0], pa.Array):
+        return parts[0]
     chunks: list[pa.Array] = []
     for part in parts:
         array = part if isinstance(part, pa.Array) else part.__arrow_array__()

@@ -23,7 +23,9 @@ def image_paths(root: Path, chunk: Chunk, column: str) -> pa.Array:
     cells = chunk.columns[column]
     odd = pc.or_(pc.match_substring_regex(cells, r"^(/|\s*$)"), pc.match_substring(cells, ".."))
     if not pc.any(odd).as_py():
-        return pc.binary_join_element_wise(prefix, cells, "")
+        return pc.binary_join_element_wise(
+            pa.scalar(prefix, pa.large_string()), cells, pa.scalar("", pa.large_string())
+        )
     paths = []
     for row, cell in enumerate(cells.to_pylist()):
         if not cell.strip():
@@ -38,4 +40,4 @@ def image_paths(root: Path, chunk: Chunk, column: str) -> pa.Array:
                     f"the path {shown(cell)} leaves the root {base} (set `root` to a folder above it)",
                 )
         paths.append(inside)
-    return pa.array(paths, pa.string())
+    return pa.array(paths, pa.large_string())
