@@ -58,4 +58,24 @@ assert labelassemble.__file__.startswith(sys.prefix), labelassemble.__file__
 python "$sources/examples/drop_in_head.py"
 labelassemble doctor
 labelassemble-predict --version
-python -c 'import labelassemble.export as export; print(export.cmake_path())'
+
+# A C++ program outside: built against the wheel, it answers as the wheel's own program does.
+pip install --quiet cmake
+cmake -S "$sources/csrc/example" -B build -DCMAKE_PREFIX_PATH="$(python -c 'import labelassemble.export as export; print(export.cmake_path())')" >/dev/null
+cmake --build build >/dev/null
+grep -q "labelassemble_DIR:PATH=$folder/venv/" build/CMakeCache.txt
+python -c '
+import numpy as np
+from PIL import Image
+from labelassemble import AssembleNet
+from labelassemble.export import export_torchscript
+from labelassemble.views.preprocess import Preprocess
+
+net = AssembleNet("cnn_small", classes=["Edema", "Mass"], in_channels=1).eval()
+image = np.full((20, 30), 128, np.uint8)
+Image.fromarray(image).save("image.pgm")
+preprocess = Preprocess(1, 32, (0.5,), (0.5,))
+export_torchscript(net, "model.pt", classes=net.classes, preprocess=preprocess, images=[image[None]])
+'
+build/classify model.pt image.pgm
+labelassemble-predict model.pt image.pgm --format json | grep probabilities
