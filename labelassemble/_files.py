@@ -1,4 +1,4 @@
-"""The only atomic write: a file is the old one or the new one, never a part of it."""
+"""The only atomic write: a file is the old one or the new one, never a part of it; and the folders of files."""
 
 import os
 import tempfile
@@ -49,6 +49,18 @@ def atomic_file(path: Path) -> Iterator[TextIO]:
     """Open a UTF-8 text file, its line ends as written, that takes the place of `path`; see `atomic_path`."""
     with atomic_path(path) as unfinished, unfinished.open("w", encoding="utf-8", newline="") as file:
         yield file
+
+
+def make_folder(path: Path) -> None:
+    """Make the folder and those above it, where they are not there yet.
+
+    Raises:
+        LabelAssembleError: it cannot be made, say because a file has its name or the folder above is read-only.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise LabelAssembleError(f"{path}: cannot be made ({error.strerror or error})") from None
 
 
 def write_text(path: Path, text: str) -> None:

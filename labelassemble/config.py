@@ -121,7 +121,11 @@ def read_mapping(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise LabelAssembleError(f"{path}: no such configuration file") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise LabelAssembleError(
+            f"{path}: cannot be read as a configuration ({error.strerror or error})"
+        ) from error
+    except UnicodeDecodeError as error:
         raise LabelAssembleError(f"{path}: cannot be read as a configuration ({error})") from error
     try:
         values = yaml.load(text, Loader=_Loader)

@@ -32,7 +32,7 @@ def demo(
 
     from labelassemble.experiments.demo import run_demo
 
-    if output.exists() and any(output.iterdir()):
+    if output.is_dir() and any(output.iterdir()):
         if not overwrite:
             raise LabelAssembleError(
                 f"{output} is not empty: add --overwrite, or choose another folder with --output"

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from labelassemble._files import atomic_path
+from labelassemble._files import atomic_path, make_folder
 from labelassemble.data import Source, Table, assemble
 from labelassemble.data.images import decode_image
 from labelassemble.data.states import NEGATIVE, UNKNOWN
@@ -188,7 +188,7 @@ def _resized(paths: Sequence[str], size: int, channels: int) -> NDArray[np.uint8
 
 def _save(file: Path, images: NDArray[np.uint8]) -> None:
     """Write the images, and the hash of their pixels beside them, whole or not at all."""
-    file.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(file.parent)
     file.with_suffix(".sha256").write_text(hashlib.sha256(np.ascontiguousarray(images).data).hexdigest())
     with atomic_path(file) as unfinished, unfinished.open("wb") as stream:
         np.savez(stream, images=images)

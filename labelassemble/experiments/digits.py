@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from labelassemble._files import make_folder
 from labelassemble.errors import LabelAssembleError
 
 NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
@@ -31,7 +32,7 @@ def write_images(folder: Path) -> None:
     Raises:
         LabelAssembleError: scikit-learn, which ships the images, is not installed.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     for index, image in enumerate(_digits().images):
         # 17 grey levels, 0..16, onto 0..255.
         Image.fromarray(np.round(image * (255 / 16)).astype(np.uint8)).save(folder / f"{index:04d}.png")
@@ -61,7 +62,7 @@ def write_tables(folder: Path, *, seed: int, clinic_images: int = CLINIC_IMAGES)
         del eights[:sought], others[: count - sought]
         return taken
 
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     table = partial(_write_csv, target=target)
     clinic = [(i, "train") for i in take(clinic_images)] + [(i, "val") for i in take(_CLINIC_VAL)]
     table(folder / "clinic.csv", clinic, ("eight",))

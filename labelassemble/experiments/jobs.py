@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel
 from rich.console import Console
 
-from labelassemble._files import write_text
+from labelassemble._files import make_folder, write_text
 from labelassemble.config import Config, make_config
 from labelassemble.data import Table
 from labelassemble.data.states import NEGATIVE, POSITIVE, UNKNOWN
@@ -236,7 +236,7 @@ class Task:
     def config(self) -> Config:
         """Write the tables of the job's sources into its folder and return its configuration."""
         folder, job = self.run / "sources", self.job
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         classes = self.training.table.classes
         sources = []
         for part in dict.fromkeys(self.training.parts.tolist()):
@@ -420,7 +420,7 @@ class Results:
         """
         path = self._folder / f"{job.name}.json"
         values = {"fingerprint": job.fingerprint, "settings": job.settings, "row": row}
-        self._folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self._folder)
         write_text(path, json.dumps(values, indent=1) + "\n")
 
     def left_aside(self, jobs: Sequence[Job]) -> int:

@@ -16,6 +16,7 @@ from typing import Generic, TypeVar
 
 import torch
 
+from labelassemble._files import make_folder
 from labelassemble.errors import LabelAssembleError
 from labelassemble.training.interrupt import StopRequest, TrainingInterrupted
 
@@ -92,7 +93,7 @@ def log_in(file: Path) -> Iterator[None]:
         logging.getLogger("labelassemble"),
         logging.FileHandler(file, delay=True, encoding="utf-8"),
     )
-    file.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(file.parent)
     before = logger.propagate
     logger.addHandler(handler)
     logger.propagate = False

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from labelassemble._files import atomic_path
+from labelassemble._files import atomic_path, make_folder
 from labelassemble.errors import LabelAssembleError, did_you_mean
 from labelassemble.explain.gradcam import heat_maps
 from labelassemble.explain.overlay import Shown, heat_figure, view_pixels
@@ -78,10 +78,7 @@ def write_heat_maps(
             raise LabelAssembleError(f"the model has no class '{name}'{did_you_mean(name, names)}")
     columns = [list(names).index(name) for name in chosen]
     targets = _targets(paths, output)
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise LabelAssembleError(f"{output}: cannot be made ({error.strerror or error})") from None
+    make_folder(output)
     with torch.no_grad():
         for path, target in zip(paths, targets, strict=True):
             [(pixels, shown)] = explained(net, [path], views, names, columns)

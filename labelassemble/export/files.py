@@ -18,11 +18,14 @@ def written_whole(path: Path) -> Iterator[Path]:
     `path`, in a folder of its own.
 
     Raises:
-        LabelAssembleError: the folder of `path` does not exist.
+        LabelAssembleError: the folder of `path` does not exist or cannot be written.
     """
     if not path.parent.is_dir():
         raise LabelAssembleError(f"{path}: the folder {path.parent} does not exist")
-    folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
+    try:
+        folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
+    except OSError as error:
+        raise LabelAssembleError(f"{path}: cannot be written ({error.strerror or error})") from None
     try:
         temporary = folder / path.name
         yield temporary

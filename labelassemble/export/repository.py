@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from labelassemble._files import make_folder
 from labelassemble.errors import LabelAssembleError
 from labelassemble.export.decoder import as_png, check_dali, decode, write_decoder
 from labelassemble.export.metadata import ModelMetadata
@@ -77,7 +78,7 @@ def write_repository(
     if dali:
         check_dali()
     labels = labels_text(parts.metadata.classes)
-    repository.mkdir(parents=True, exist_ok=True)
+    make_folder(repository)
     ensemble_name, decoder_name = f"{name}_images", f"{name}_decoder"
     names = (name, ensemble_name, decoder_name) if dali else (name,)
     difference = None

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
-from labelassemble._files import write_text
+from labelassemble._files import make_folder, write_text
 from labelassemble.config import Config, load_config
 from labelassemble.data import Table, missing_files
 from labelassemble.data.predictions import Predictions
@@ -119,7 +119,7 @@ def evaluate_on(
     )
     assert record.table is not None
     external = _external(config, record.table, trained, name=name, part=part, folder=folder, console=console)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     write_text(folder / "data.yaml", config.to_yaml())
     external.table.to_csv(folder / "table.csv")
     with image_progress(console, "predicting") as advance:

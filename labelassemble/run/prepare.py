@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from labelassemble._files import write_text
+from labelassemble._files import make_folder, write_text
 from labelassemble.config import Config, load_config
 from labelassemble.data import Assembly, Table, missing_files
 from labelassemble.errors import LabelAssembleError
@@ -67,7 +67,7 @@ class Start:
 
     def write(self, config: Config, run: Path) -> None:
         """Write what a run's folder holds before training."""
-        run.mkdir(parents=True, exist_ok=True)
+        make_folder(run)
         self.table.to_csv(run / "table.csv")
         if self.hidden is not None:
             self.hidden.to_csv(run / "hidden.csv")

@@ -15,7 +15,7 @@ from typing import Any, BinaryIO, cast
 import torch
 from torch import Tensor, nn
 
-from labelassemble._files import atomic_path
+from labelassemble._files import atomic_path, make_folder
 from labelassemble.errors import LabelAssembleError
 from labelassemble.training.distributed import Processes
 
@@ -37,10 +37,7 @@ def save_checkpoint(path: Path, state: dict[str, Any], *, keep_previous: bool = 
     Raises:
         LabelAssembleError: the file cannot be written (a full disk, say); the old one is untouched.
     """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise LabelAssembleError(f"{path}: cannot be written ({_reason(error)})") from error
+    make_folder(path.parent)
     with atomic_path(path, unfinished=path.with_name(f".{path.name}.new")) as unfinished:
         try:
             with unfinished.open("wb") as file:

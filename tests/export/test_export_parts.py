@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from labelassemble.errors import LabelAssembleError
 from labelassemble.export.files import written_whole
 from labelassemble.export.resize import resize_by_products
 from labelassemble.views.preprocess import resize
@@ -34,3 +35,11 @@ def test_a_block_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
         fail()
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_folder_that_cannot_be_written_is_one_sentence() -> None:
+    with (
+        pytest.raises(LabelAssembleError, match=r"/proc/m\.pt: cannot be written \("),
+        written_whole(Path("/proc/m.pt")),
+    ):
+        pass

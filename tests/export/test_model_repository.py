@@ -110,6 +110,13 @@ def test_a_name_that_is_no_folder_is_refused(tmp_path: Path, parts: ExportParts,
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_repository_that_cannot_be_made_is_one_sentence(tmp_path: Path, parts: ExportParts) -> None:
+    taken = tmp_path / "taken"
+    taken.write_text("a file")
+    with pytest.raises(LabelAssembleError, match=r"taken: cannot be made \(File exists\)"):
+        write_repository(parts, taken, "chest")
+
+
 def test_a_class_of_two_lines_is_refused() -> None:
     with pytest.raises(LabelAssembleError, match=r"a class must be one line of text to stand in labels\.txt"):
         labels_text(["fine", "not\nfine"])
