@@ -63,7 +63,12 @@ def side_by_side(
             while True:
                 while free and (another := next(tasks, None)) is not None:
                     worker = free.pop()
-                    busy[worker.submit(another)] = worker, another
+                    try:
+                        future = worker.submit(another)
+                    except BrokenProcessPool:  # killed while it had nothing to do
+                        worker = _Worker(threads)
+                        future = worker.submit(another)
+                    busy[future] = worker, another
                 if not busy:
                     return
                 for future in wait(busy, timeout=_LOOK_EVERY, return_when=FIRST_COMPLETED).done:

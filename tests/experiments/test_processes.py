@@ -121,6 +121,19 @@ def test_a_worker_that_is_killed_is_named_and_the_rest_goes_on(tmp_path: Path) -
     ]
 
 
+def test_a_worker_that_is_killed_while_it_has_nothing_to_do_is_replaced() -> None:
+    found = side_by_side(iter([os.getpid, os.getpid]), workers=1, threads=1)
+    first = next(found)
+    assert isinstance(first, int)
+    os.kill(first, signal.SIGKILL)
+    while Path(f"/proc/{first}").exists():  # until the pool has noticed
+        time.sleep(0.01)
+    second = next(found)
+    assert isinstance(second, int)
+    assert second != first
+    assert list(found) == []
+
+
 def test_the_command_says_which_runs_were_killed(
     tiny: dict[str, Any], shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
