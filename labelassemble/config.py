@@ -263,6 +263,8 @@ def validation_sentence(error: ValidationError, *models: type[BaseModel]) -> str
             return f"the key '{shown}.reader' is missing, known readers: {', '.join(readers)}"
         return f"unknown reader '{tag}' in '{shown}'{did_you_mean(str(tag), readers)}"
     message = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "path_type":  # pydantic names the class
+        message = "input should be a path"
     message = message[0].lower() + message[1:]
     value = first.get("input")
     came = "" if isinstance(value, (dict, list, tuple)) else f", got {value!r}"

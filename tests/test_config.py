@@ -79,6 +79,7 @@ def test_overrides_win_over_the_file(tmp_path: Path) -> None:
         ),
         ("sources: [{name: a, path: a}]", r"the key 'sources\.0\.reader' is missing, known readers: .*csv"),
         (MINIMAL + "train: {lr: fast}", r"'train\.lr': input should be a valid number.*, got 'fast'"),
+        (MINIMAL + "model: {pretrained: false}", r"'model\.pretrained': input should be a path, got False"),
         (MINIMAL + "train: {lr: -1}", r"'train\.lr': input should be greater than 0, got -1"),
         (MINIMAL + "views: {size: 4}", r"'views\.size': input should be greater than or equal to 8, got 4"),
         (MINIMAL + "views: {mean: [1, 2]}", r"mean must have 1 or 1 values, got 2"),
