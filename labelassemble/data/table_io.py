@@ -232,7 +232,7 @@ def _checked_split(cell: str) -> str:
 
 def _origins(chunk: Chunk, labels: NDArray[np.int8], classes: tuple[str, ...]) -> NDArray[np.uint8]:
     patterns, codes = chunk.mapped("assumed", lambda cell: parse_assumed(cell, classes))
-    origins = np.array(patterns, dtype=np.uint8).reshape(-1, len(classes))[codes]
+    origins = np.array(patterns, dtype=np.uint8).reshape(len(patterns), len(classes))[codes]
     unlabelled = np.argwhere((labels < NEGATIVE) & (origins > 0))
     if len(unlabelled):
         row, column = unlabelled[0]

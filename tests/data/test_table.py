@@ -48,6 +48,13 @@ def test_csv_of_an_empty_table(tmp_path: Path) -> None:
     assert Table.from_csv(tmp_path / "table.csv") == table
 
 
+def test_a_table_without_classes_is_read_back(tmp_path: Path) -> None:
+    table = example().select_classes([])
+    for name in ("table.csv", "table.parquet"):
+        table.write(tmp_path / name)
+        assert Table.read(tmp_path / name) == table
+
+
 text = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=12)
 
 
