@@ -21,7 +21,8 @@ def image_paths(root: Path, chunk: Chunk, column: str) -> pa.Array:
     base = os.path.abspath(root)
     prefix = base if base.endswith("/") else base + "/"
     cells = chunk.columns[column]
-    odd = pc.or_(pc.match_substring_regex(cells, r"^(/|\s*$)"), pc.match_substring(cells, ".."))
+    # all that Python calls a space is a separator (Z) or a control character (C)
+    odd = pc.or_(pc.match_substring_regex(cells, r"^($|[/\pZ\pC])"), pc.match_substring(cells, ".."))
     if not pc.any(odd).as_py():
         return pc.binary_join_element_wise(
             pa.scalar(prefix, pa.large_string()), cells, pa.scalar("", pa.large_string())
