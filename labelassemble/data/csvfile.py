@@ -8,6 +8,7 @@ import itertools
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Final, Protocol, Self, TypeVar, cast
@@ -207,39 +208,51 @@ class CsvFile:
         Raises:
             LabelAssembleError: Damage of any kind, with file and line.
         """
-        if not self._is_plain():
-            yield from self._checked_chunks(columns)
-            return
+        done = 0
+        if self._is_plain():
+            try:
+                for chunk in self._plain_chunks(columns):
+                    yield chunk
+                    done += len(chunk)
+                return
+            except pa.ArrowInvalid:  # a row longer than a block, or what the csv module finds the line of
+                pass
+        yield from self._checked_chunks(columns, done)
+
+    def _plain_chunks(self, columns: Sequence[str]) -> Iterator[Chunk]:
         wanted = [self.header.index(column) for column in columns]
         names = [str(index) for index in range(len(self.header))]  # a header may leave names blank
         first = -1  # the header is Arrow's first row
-        try:
-            with (
-                _opened(self.path) as file,
-                arrow_csv.open_csv(
-                    file,
-                    arrow_csv.ReadOptions(column_names=names, block_size=_BLOCK_BYTES),
-                    arrow_csv.ParseOptions(quote_char=False),
-                    arrow_csv.ConvertOptions(
-                        column_types=dict.fromkeys(names, pa.large_string()),
-                        include_columns=[names[index] for index in wanted],
-                        strings_can_be_null=False,
-                    ),
-                ) as reader,
-            ):
-                for batch in reader:
-                    rows = batch.slice(1) if first < 0 else batch
-                    if len(rows):
-                        arrays = dict(zip(columns, rows.columns, strict=True))
-                        yield Chunk(self.path, arrays, self._place(max(first, 0)))
-                    first += len(batch)
-        except pa.ArrowInvalid as error:
-            for _ in self._checked_chunks(columns):  # raises, and says in which line
-                pass
-            raise LabelAssembleError(f"{self.path}: cannot be read ({error})") from None
+        with (
+            _opened(self.path) as file,
+            arrow_csv.open_csv(
+                file,
+                arrow_csv.ReadOptions(column_names=names, block_size=_BLOCK_BYTES),
+                arrow_csv.ParseOptions(quote_char=False),
+                arrow_csv.ConvertOptions(
+                    column_types=dict.fromkeys(names, pa.large_string()),
+                    include_columns=[names[index] for index in wanted],
+                    strings_can_be_null=False,
+                ),
+            ) as reader,
+        ):
+            for batch in reader:
+                rows = batch.slice(1) if first < 0 else batch
+                if len(rows):
+                    arrays = dict(zip(columns, rows.columns, strict=True))
+                    yield Chunk(self.path, arrays, partial(self._plain_place, max(first, 0)))
+                first += len(batch)
+
+    def _plain_place(self, first: int, row: int) -> str:
+        """Return where a row of a file without quotes stands: each line that is not empty is one, the header too."""
+        with io.TextIOWrapper(_opened(self.path), encoding="utf-8-sig", newline="") as lines:
+            filled = (number for number, line in enumerate(lines, start=1) if line.strip("\r\n"))
+            return f"line {next(itertools.islice(filled, 1 + first + row, None))}"
 
     def _is_plain(self) -> bool:
-        """Return whether the file is readable and UTF-8, and has neither quotes nor NUL."""
+        """Return whether the file can be read again, is UTF-8, and has neither quotes nor NUL."""
+        if not self.path.is_file():  # a pipe
+            return False
         decoder = codecs.getincrementaldecoder("utf-8")()
         try:
             with _opened(self.path) as file:
@@ -262,25 +275,19 @@ class CsvFile:
                 )
             yield self._line, row
 
-    def _checked_chunks(self, columns: Sequence[str]) -> Iterator[Chunk]:
+    def _checked_chunks(self, columns: Sequence[str], done: int) -> Iterator[Chunk]:
+        """Yield the rows but for the first `done`."""
         wanted = [(column, self.header.index(column)) for column in columns]
-        rows = self._checked_rows()
-        first = 0
-        while block := [row for _, row in itertools.islice(rows, _BLOCK_ROWS)]:
-            by_column = list(zip(*block, strict=True))
+        rows = itertools.islice(self._checked_rows(), done, None)
+        while block := list(itertools.islice(rows, _BLOCK_ROWS)):
+            lines = [line for line, _ in block]
+            by_column = list(zip(*(row for _, row in block), strict=True))
             arrays = {column: pa.array(by_column[index], pa.large_string()) for column, index in wanted}
-            yield Chunk(self.path, arrays, self._place(first))
-            first += len(block)
+            yield Chunk(self.path, arrays, partial(_line_place, lines))
 
-    def _place(self, first: int) -> Callable[[int], str]:
-        """Return what says where a row stands whose chunk begins with the row number `first`."""
 
-        def place(row: int) -> str:
-            with CsvFile(self.path) as again:
-                line, _ = next(itertools.islice(again._checked_rows(), first + row, None))
-            return f"line {line}"
-
-        return place
+def _line_place(lines: Sequence[int], row: int) -> str:
+    return f"line {lines[row]}"
 
 
 def _opened(path: Path) -> IO[bytes]:

@@ -1,6 +1,9 @@
 """The reader for a user's own CSV: what it understands and how it names what it does not."""
 
+import codecs
+import os
 import string
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from labelassemble.data import CsvSource, Table
+from labelassemble.data import CsvSource, Table, csvfile
 from labelassemble.errors import LabelAssembleError
 
 
@@ -111,7 +114,15 @@ def test_mixed_line_endings(tmp_path: Path) -> None:
         (b"path,Mass\n1\x00.png,1\n", "line 2: a CSV must not contain NUL"),
         ("path,Mass\n1.png,1\nü.png,1\n".encode("latin-1"), r"a CSV must be UTF-8, got the byte 0xfc"),
         (b'path,Mass\n"' + b"x" * 200_000 + b'",1\n', "line 2: not a valid CSV"),
+        (b"path,Mass\n" + b"x" * 200_000 + b",1\n\r\ny,2\n", "line 4, column 'Mass': a label must be"),
         (b"path,Mass\n ,1\n", "line 2, column 'path': the path of an image must not be blank"),
+        *(
+            (
+                f"path,Mass\na,0\n{space},1\n".encode(),
+                "line 3, column 'path': the path of an image must not be",
+            )
+            for space in "\u00a0\u3000\u2028\u0085\x0b\x1c"
+        ),
         (b"path,Mass\n../x.png,1\n", r"line 2, column 'path': the path '../x.png' leaves the root"),
         (b"path,Mass\na/../../x.png,1\n", "leaves the root"),
         (b"path,Mass\n/etc/x.png,1\n", "leaves the root"),
@@ -135,6 +146,62 @@ def test_lines_are_counted_through_blank_lines_and_line_breaks_in_cells(tmp_path
     with pytest.raises(LabelAssembleError, match="line 2002, column 'Mass'"):
         read(tmp_path, many.replace("\n2000.png,1", "\n2000.png,y"))
     assert len(read(tmp_path, many)) == 3000
+
+
+@settings(deadline=None)
+@given(
+    cells=st.lists(st.text(st.sampled_from("aé😀 \t\u00a0\ufeff0."), max_size=5), min_size=2, max_size=60),
+    width=st.integers(1, 3),
+    ends=st.lists(st.sampled_from(["\n", "\r\n", "\r", "\n\n", "\r\r\n", "\n\r"]), min_size=60, max_size=60),
+    block=st.integers(
+        2, 80
+    ),  # of one byte each Arrow would take a line feed behind a carriage return for the end
+    mark=st.sampled_from([b"", codecs.BOM_UTF8]),
+)
+def test_arrow_reads_what_the_csv_module_reads_whatever_the_blocks_are(
+    tmp_path_factory: pytest.TempPathFactory,
+    cells: list[str],
+    width: int,
+    ends: list[str],
+    block: int,
+    mark: bytes,
+) -> None:
+    rows = [",".join(cells[first : first + width]) for first in range(0, len(cells), width)]
+    path = tmp_path_factory.mktemp("blocks") / "x.csv"
+    header = ",".join("abc"[:width]) + ends[-1]
+    text = header + "".join(row + end for row, end in zip(rows, ends, strict=False))
+    path.write_bytes(mark + text.encode())
+
+    def read_all() -> list[tuple[str, ...]] | str:
+        try:
+            with csvfile.CsvFile(path) as file:
+                return [
+                    (chunk.place(row), *values)
+                    for chunk in file.chunks(file.header)
+                    for row, values in enumerate(zip(*map(chunk.cells, file.header), strict=True))
+                ]
+        except LabelAssembleError as error:
+            return str(error)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(csvfile, "_BLOCK_BYTES", block)
+        by_arrow = read_all()
+        patch.setattr(csvfile.CsvFile, "_is_plain", lambda _self: False)
+        assert by_arrow == read_all()
+
+
+def test_a_pipe_is_read_once(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for label in "17":
+        writer = threading.Thread(target=pipe.write_text, args=(f"path,Mass\n\na,{label}\n",), daemon=True)
+        writer.start()
+        if label == "1":
+            assert list(CsvSource(name="s", path=pipe).read().names) == ["a"]
+        else:
+            with pytest.raises(LabelAssembleError, match="line 3, column 'Mass': a label must be"):
+                CsvSource(name="s", path=pipe).read()
+        writer.join()
 
 
 def test_paths_that_stay_below_the_root_are_kept(tmp_path: Path) -> None:
