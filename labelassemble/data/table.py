@@ -8,6 +8,7 @@ from typing import Any, Final, Self, cast, get_args
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
 
 from labelassemble.data.states import (
@@ -19,7 +20,7 @@ from labelassemble.data.states import (
     LabelOrigin,
     UncertainPolicy,
 )
-from labelassemble.data.text import TextArray, constant_text, text_array, text_codes
+from labelassemble.data.text import TextArray, constant_text, contains, text_array, text_codes
 from labelassemble.errors import LabelAssembleError, did_you_mean
 
 SPLITS: Final = ("train", "val", "test")
@@ -342,12 +343,15 @@ TEXT_FIELDS: Final = ("paths", "names", "groups", "splits", "sources")
 
 def _text(values: object, name: str) -> TextArray:
     try:
-        return text_array(cast(Sequence[str], values))
+        array = text_array(cast(Sequence[str], values))
+        if contains(array, "\0"):
+            raise LabelAssembleError(f"Table: {name} must not contain NUL characters")
+        return array
     except UnicodeError:
         raise LabelAssembleError(
             f"Table: {name} must be text that can be written as UTF-8, got {_first_unwritable(values)!r}"
         ) from None
-    except (TypeError, ValueError):
+    except (TypeError, pa.ArrowInvalid):
         found = np.asarray(values)
         raise LabelAssembleError(
             f"Table: {name} must be text [N], got {found.dtype} {list(found.shape)}"

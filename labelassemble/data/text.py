@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
@@ -70,6 +71,11 @@ def _of_arrow(array: pa.Array | pa.ChunkedArray) -> TextArray:
 def constant_text(value: str, rows: int) -> TextArray:
     """Return `value` repeated `rows` times."""
     return _of_arrow(pa.repeat(pa.scalar(value, pa.large_string()), rows))
+
+
+def contains(values: TextArray, character: str) -> bool:
+    """Return whether `character` stands in any of the texts."""
+    return bool(pc.any(pc.match_substring(values.__arrow_array__(), character)).as_py())
 
 
 def text_codes(values: TextArray) -> tuple[TextArray, NDArray[np.int64]]:

@@ -186,7 +186,7 @@ def _remarks(found: RunsCompared) -> tuple[str, ...]:
         )
     if any(pair.test is not None for pair in found.pairs):
         told.append(
-            "DeLong's test asks whether these two models differ on these images; another seed may differ by more."
+            "DeLong's test asks whether two models differ on these images; another seed may differ by more."
         )
     if found.group_tests and min(len(group.runs) for group in found.groups) < 5:
         told.append("A t-test over a handful of seeds sees only large differences.")
