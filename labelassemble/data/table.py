@@ -20,7 +20,7 @@ from labelassemble.data.states import (
     LabelOrigin,
     UncertainPolicy,
 )
-from labelassemble.data.text import TextArray, constant_text, contains, text_array, text_codes
+from labelassemble.data.text import TextArray, TextWithNul, constant_text, text_array, text_codes
 from labelassemble.errors import LabelAssembleError, did_you_mean
 
 SPLITS: Final = ("train", "val", "test")
@@ -343,10 +343,9 @@ TEXT_FIELDS: Final = ("paths", "names", "groups", "splits", "sources")
 
 def _text(values: object, name: str) -> TextArray:
     try:
-        array = text_array(cast(Sequence[str], values))
-        if contains(array, "\0"):
-            raise LabelAssembleError(f"Table: {name} must not contain NUL characters")
-        return array
+        return text_array(cast(Sequence[str], values))
+    except TextWithNul:
+        raise LabelAssembleError(f"Table: {name} must not contain NUL characters") from None
     except UnicodeError:
         raise LabelAssembleError(
             f"Table: {name} must be text that can be written as UTF-8, got {_first_unwritable(values)!r}"

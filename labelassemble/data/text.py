@@ -37,11 +37,16 @@ _FNV_PRIME = np.uint64(0x100000001B3)
 _FNV_OFFSET = np.uint64(0xCBF29CE484222325)
 
 
+class TextWithNul(ValueError):
+    """A text holds a NUL character."""
+
+
 def text_array(values: Iterable[str] | NDArray[Any] | TextArray) -> TextArray:
     """Return `values` as text [N].
 
     Raises:
         TypeError, ValueError: They are no text [N].
+        TextWithNul: A NUL character, which no CSV holds.
         UnicodeError: One of them has no UTF-8 form, such as the name of a file in another encoding.
     """
     if isinstance(values, pd.arrays.ArrowStringArray) and values.dtype == _TEXT:
@@ -49,6 +54,8 @@ def text_array(values: Iterable[str] | NDArray[Any] | TextArray) -> TextArray:
     array = pa.array(values, pa.large_string())
     if array.null_count:
         raise TypeError(f"{array.null_count} texts are missing")
+    if pc.any(pc.match_substring(array, "\0")).as_py():
+        raise TextWithNul
     return _of_arrow(array)
 
 
@@ -71,11 +78,6 @@ def _of_arrow(array: pa.Array | pa.ChunkedArray) -> TextArray:
 def constant_text(value: str, rows: int) -> TextArray:
     """Return `value` repeated `rows` times."""
     return _of_arrow(pa.repeat(pa.scalar(value, pa.large_string()), rows))
-
-
-def contains(values: TextArray, character: str) -> bool:
-    """Return whether `character` stands in any of the texts."""
-    return bool(pc.any(pc.match_substring(values.__arrow_array__(), character)).as_py())
 
 
 def text_codes(values: TextArray) -> tuple[TextArray, NDArray[np.int64]]:
