@@ -44,10 +44,11 @@ def program(folder: Path, name: str) -> Path | None:
     """Return a program that runs the server with the allocator; None for its own."""
     if name == "labelassemble":
         return None
-    source, stub = folder / "stub.cpp", folder / "stub.so"
+    # Preloaded first, this empty function takes the place of the one by which the server turns its own allocator on.
+    source, without_own = folder / "without_own.cpp", folder / "without_own.so"
     source.write_text("namespace labelassemble { void keep_freed_memory() {} }\n")
-    subprocess.run(["c++", "-shared", "-fPIC", source, "-o", stub], check=True)
-    preload = [str(path) for path in (stub, PRELOADED[name]) if path is not None]
+    subprocess.run(["c++", "-shared", "-fPIC", source, "-o", without_own], check=True)
+    preload = [str(path) for path in (without_own, PRELOADED[name]) if path is not None]
     script = folder / f"serve_{name}"
     script.write_text(f'#!/bin/sh\nLD_PRELOAD={":".join(preload)} exec {find_program(SERVER)} "$@"\n')
     script.chmod(0o755)

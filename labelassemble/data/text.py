@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
 
     class TextArray(Sequence[str]):
-        """What the stubs of pandas do not say of its string arrays: comparing them gives a mask."""
+        """The type of pandas' string arrays, whose own annotations do not say that comparing them gives a mask."""
 
         def __eq__(self, other: object) -> NDArray[np.bool_]: ...  # type: ignore[override]
         def __ne__(self, other: object) -> NDArray[np.bool_]: ...  # type: ignore[override]
