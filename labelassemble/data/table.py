@@ -4,23 +4,22 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Final, Self, cast, get_args
+from typing import Final, Self
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
 
+from labelassemble.data.policies import policy_targets
 from labelassemble.data.states import (
     NEGATIVE,
     POSITIVE,
-    SMOOTH_TARGET,
     UNCERTAIN,
     UNKNOWN,
     LabelOrigin,
     UncertainPolicy,
 )
-from labelassemble.data.text import TextArray, TextWithNul, constant_text, text_array, text_codes
+from labelassemble.data.text import TextArray, checked_text, constant_text, text_array, text_codes
 from labelassemble.errors import LabelAssembleError, did_you_mean
 
 SPLITS: Final = ("train", "val", "test")
@@ -31,13 +30,6 @@ LABEL_COUNTS: Final = ("positive", "negative", "uncertain", "unknown", "assumed"
 """The states of a label as `Table.coverage` counts them."""
 RESERVED_COLUMNS: Final = ("path", "name", "source", "group", "split", "assumed")
 """The columns of a table's CSV that are not classes."""
-
-_TARGETS: Final[Mapping[UncertainPolicy, float]] = {
-    "ignore": np.nan,
-    "zeros": 0.0,
-    "ones": 1.0,
-    "smooth": SMOOTH_TARGET,
-}
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +66,7 @@ class Table:
         object.__setattr__(self, "classes", tuple(self.classes))
         check_class_names(self.classes)
         for name in TEXT_FIELDS:
-            object.__setattr__(self, name, _text(getattr(self, name), name))
+            object.__setattr__(self, name, checked_text(getattr(self, name), f"Table: {name}"))
         rows = len(self.paths)
         for name in TEXT_FIELDS:
             if len(getattr(self, name)) != rows:
@@ -341,26 +333,6 @@ class Table:
 TEXT_FIELDS: Final = ("paths", "names", "groups", "splits", "sources")
 
 
-def _text(values: object, name: str) -> TextArray:
-    try:
-        return text_array(cast(Sequence[str], values))
-    except TextWithNul:
-        raise LabelAssembleError(f"Table: {name} must not contain NUL characters") from None
-    except UnicodeError:
-        raise LabelAssembleError(
-            f"Table: {name} must be text that can be written as UTF-8, got {_first_unwritable(values)!r}"
-        ) from None
-    except (TypeError, pa.ArrowInvalid):
-        found = np.asarray(values)
-        raise LabelAssembleError(
-            f"Table: {name} must be text [N], got {found.dtype} {list(found.shape)}"
-        ) from None
-
-
-def _first_unwritable(values: Any) -> str:
-    return next(str(value) for value in values if str(value).encode(errors="ignore").decode() != value)
-
-
 def check_class_names(classes: Sequence[str]) -> None:
     """Raise LabelAssembleError unless the names can head the columns of a table: distinct, not blank, not reserved."""
     for index, name in enumerate(classes):
@@ -374,21 +346,6 @@ def check_class_names(classes: Sequence[str]) -> None:
             raise LabelAssembleError(f"a class name must not contain ';' or a line break, got {name!r}")
         if name in classes[:index]:
             raise LabelAssembleError(f"each class must be named once, got '{name}' twice")
-
-
-def policy_targets(policies: Mapping[str, UncertainPolicy], classes: Sequence[str]) -> NDArray[np.float32]:
-    """Return the target that an UNCERTAIN label of each class becomes, float32 [C], NaN = ignored."""
-    for name, policy in policies.items():
-        if name != "default" and name not in classes:
-            raise LabelAssembleError(
-                f"uncertain: no class '{name}'{did_you_mean(name, [*classes, 'default'])}"
-            )
-        if policy not in get_args(UncertainPolicy):
-            raise LabelAssembleError(
-                f"uncertain: the policy for '{name}' must be ignore, zeros, ones or smooth, got '{policy}'"
-            )
-    default = policies.get("default", "ignore")
-    return np.array([_TARGETS[policies.get(name, default)] for name in classes], dtype=np.float32)
 
 
 def new_table(

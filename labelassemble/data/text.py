@@ -9,6 +9,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from labelassemble.errors import LabelAssembleError
+
 if TYPE_CHECKING:
 
     class TextArray(Sequence[str]):
@@ -37,16 +39,12 @@ _FNV_PRIME = np.uint64(0x100000001B3)
 _FNV_OFFSET = np.uint64(0xCBF29CE484222325)
 
 
-class TextWithNul(ValueError):
-    """A text holds a NUL character."""
-
-
 def text_array(values: Iterable[str] | NDArray[Any] | TextArray) -> TextArray:
     """Return `values` as text [N].
 
     Raises:
         TypeError, ValueError: They are no text [N].
-        TextWithNul: A NUL character, which no CSV holds.
+        LabelAssembleError: A NUL character, which no CSV holds.
         UnicodeError: One of them has no UTF-8 form, such as the name of a file in another encoding.
     """
     if isinstance(values, pd.arrays.ArrowStringArray) and values.dtype == _TEXT:
@@ -55,8 +53,26 @@ def text_array(values: Iterable[str] | NDArray[Any] | TextArray) -> TextArray:
     if array.null_count:
         raise TypeError(f"{array.null_count} texts are missing")
     if pc.any(pc.match_substring(array, "\0")).as_py():
-        raise TextWithNul
+        raise LabelAssembleError("a text must not contain NUL characters")
     return _of_arrow(array)
+
+
+def checked_text(values: Any, what: str) -> TextArray:
+    """Return `values` as text [N]; `what` they are begins an error.
+
+    Raises:
+        LabelAssembleError: They are no text [N], or hold what a UTF-8 file cannot.
+    """
+    try:
+        return text_array(values)
+    except LabelAssembleError as error:
+        raise LabelAssembleError(f"{what}: {error}") from None
+    except UnicodeError:
+        odd = next(str(value) for value in values if str(value).encode(errors="ignore").decode() != value)
+        raise LabelAssembleError(f"{what} must be text that can be written as UTF-8, got {odd!r}") from None
+    except (TypeError, ValueError):
+        found = np.asarray(values)
+        raise LabelAssembleError(f"{what} must be text [N], got {found.dtype} {list(found.shape)}") from None
 
 
 def joined_text(parts: Sequence[pa.Array | TextArray]) -> TextArray:

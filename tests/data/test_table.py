@@ -215,7 +215,7 @@ def test_a_table_cannot_be_changed_in_place() -> None:
             {"names": np.array(["a", "b", "\ud800"])},
             "must be text that can be written as UTF-8, got '.ud800'",
         ),
-        ({"names": ["a", "b\0c", "d"]}, "names must not contain NUL characters"),
+        ({"names": ["a", "b\0c", "d"]}, "names: a text must not contain NUL characters"),
         ({"paths": ["a", "b", "x\udcff.png"]}, "paths must be text that can be written as UTF-8"),
         ({"splits": np.array(["train", "tset", "val"])}, "got 'tset', did you mean 'test'"),
         ({"classes": ("a", "a", "b")}, "each class must be named once, got 'a' twice"),
