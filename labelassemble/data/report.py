@@ -89,7 +89,7 @@ def _matrix(coverage: pd.DataFrame) -> str:
         .reset_index()
         .to_string(index=False)
     )
-    return f"labels of each source ({legend}; blank: nobody looked)\n{body}"
+    return f"labels of each source ({legend}; blank: not annotated)\n{body}"
 
 
 _REASONS = {

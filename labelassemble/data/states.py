@@ -7,7 +7,7 @@ from typing import Final, Literal, TypeAlias
 class LabelState(IntEnum):
     """What is known about one class of one image. The codes are those of CheXpert turned the safe way round:
 
-    an unlabelled class is UNKNOWN (nobody looked), not negative; UNCERTAIN (somebody looked and could not say) stays
+    an unlabelled class is UNKNOWN (not annotated), not negative; UNCERTAIN (somebody looked and could not say) stays
     apart from it, because only a policy chosen by the user may turn it into a target.
     """
 

@@ -55,7 +55,7 @@ class CsvSource(SourceOptions):
         source_column: A column that tells sources apart within the file; they are called `name/cell`. By default
             `source` where there is one.
         name_column: The column with the image's name; by default `name` where there is one, else the path's cell.
-        blank: What a blank cell means: "unknown" (nobody looked) or "negative".
+        blank: What a blank cell means: "unknown" (not annotated) or "negative".
 
     An empty text for one of the four optional columns ("") leaves that use out, whatever the file's header holds.
     """
