@@ -6,9 +6,9 @@ from typing import Final, Literal, Self
 
 import numpy as np
 
+from labelassemble.data.readers.findings import single_label_states
 from labelassemble.data.readers.options import FilePath, SourceOptions
 from labelassemble.data.stacks import load_cifar_batch
-from labelassemble.data.states import NEGATIVE, POSITIVE
 from labelassemble.data.table import Table, new_table
 from labelassemble.errors import LabelAssembleError
 
@@ -65,8 +65,7 @@ class Cifar10Source(SourceOptions):
             base = os.path.abspath(path)
             paths.extend(f"{base}::{index}" for index in range(count))
             names.extend(f"{file}/{name}" for name in batch.names)
-            chosen = batch.labels[:, None] == np.arange(len(CIFAR10_CLASSES))
-            labels.append(np.where(chosen, np.int8(POSITIVE), np.int8(NEGATIVE)))
+            labels.append(single_label_states(batch.labels, len(CIFAR10_CLASSES)))
             splits.extend(["test" if file.startswith("test") else "trainval"] * count)
         return new_table(
             CIFAR10_CLASSES,

@@ -1,11 +1,18 @@
-"""Labels that a publisher writes as words in one cell, turned into rows of states once a distinct cell."""
+"""Labels as publishers write them, a word or a number for each image, turned into rows of states."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from labelassemble.data.csvfile import Chunk
+from labelassemble.data.states import NEGATIVE, POSITIVE
+
+
+def single_label_states(codes: NDArray[np.integer[Any]], classes: int) -> NDArray[np.int8]:
+    """Return int8 [N, C]: the one class that `codes` [N] names is POSITIVE in each row, all others are NEGATIVE."""
+    return np.where(codes[:, None] == np.arange(classes), np.int8(POSITIVE), np.int8(NEGATIVE))
 
 
 class FindingCells:

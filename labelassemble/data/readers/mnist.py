@@ -6,9 +6,9 @@ from typing import Final, Literal, Self
 
 import numpy as np
 
+from labelassemble.data.readers.findings import single_label_states
 from labelassemble.data.readers.options import FilePath, SourceOptions
 from labelassemble.data.stacks import load_idx
-from labelassemble.data.states import NEGATIVE, POSITIVE
 from labelassemble.data.table import Table, new_table
 from labelassemble.errors import LabelAssembleError
 
@@ -59,8 +59,7 @@ class MnistSource(SourceOptions):
             base = os.path.abspath(images)
             paths.extend(f"{base}::{index}" for index in range(count))
             names.extend(f"{part}::{index}" for index in range(count))
-            chosen = codes[:, None] == np.arange(len(self.labels))
-            labels.append(np.where(chosen, np.int8(POSITIVE), np.int8(NEGATIVE)))
+            labels.append(single_label_states(codes, len(self.labels)))
             splits.extend([split] * count)
         return new_table(
             self.labels,

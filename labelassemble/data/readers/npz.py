@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from labelassemble.data.readers.findings import single_label_states
 from labelassemble.data.readers.options import FilePath, SourceOptions
 from labelassemble.data.stacks import load_joined_files, load_npz_array, npz_header, npz_names
-from labelassemble.data.states import NEGATIVE, POSITIVE
 from labelassemble.data.table import Table, new_table
 from labelassemble.data.text import text_array
 from labelassemble.errors import LabelAssembleError
@@ -55,9 +55,7 @@ class NpzSource(SourceOptions):
             base = os.path.abspath(file)
             paths.extend(f"{base}::{array}::{index}" for index in range(count))
             names.extend(f"{split}::{index}" for index in range(count))
-            labels.append(
-                np.where(codes[:, None] == np.arange(len(classes)), np.int8(POSITIVE), np.int8(NEGATIVE))
-            )
+            labels.append(single_label_states(codes, len(classes)))
             splits.extend(["trainval" if split == "train" and "val" not in files else split] * count)
             own = load_npz_array(file, "groups") if "groups" in npz_names(file) else np.full(count, "")
             groups.append(own.astype(np.str_))
