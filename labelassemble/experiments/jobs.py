@@ -303,11 +303,12 @@ class Task:
             row |= _counts("test", truth)
         row |= self._unknown(net, config, columns[measured])
         if isinstance(net.head, ClassQueryHead) and job.other is not None:
-            weight = net.head.to_linear().weight.detach()
+            weight = net.head.to_linear().weight.detach().double().numpy()
             row["cosine"] = float(net.head.similarity()[0, 1])
-            row["cosine_of_classifiers"] = float(
-                weight[0] @ weight[1] / (weight[0].norm() * weight[1].norm())
-            )
+            row["cosine_of_classifiers"] = _cosine(weight[0], weight[1])
+            if answers.features is not None:
+                labels = self.held_out.labels[:, columns]
+                row["cosine_of_features"] = _cosine_of_features(answers.features, labels)
         return row
 
     def _unknown(self, net: Any, config: Config, columns: Sequence[int]) -> Row:
@@ -343,6 +344,24 @@ def _write_source(
 
 def _targets(labels: NDArray[np.int8]) -> NDArray[np.float32]:
     return np.where(labels < NEGATIVE, np.float32(np.nan), labels.astype(np.float32))
+
+
+def _cosine(a: NDArray[np.floating[Any]], b: NDArray[np.floating[Any]]) -> float:
+    return float(a @ b / (np.linalg.norm(a) * np.linalg.norm(b)))
+
+
+def _cosine_of_features(features: NDArray[np.float32], labels: NDArray[np.int8]) -> float | None:
+    """Return the cosine of two classes' mean features, each mean taken from the mean of all images.
+
+    Args:
+        features: [N, D].
+        labels: states [N, 2], of which the positive ones count; None comes where a class has none.
+    """
+    centred = features.astype(np.float64) - features.mean(axis=0, dtype=np.float64)
+    positive = labels == POSITIVE
+    if not positive.any(axis=0).all():
+        return None
+    return _cosine(centred[positive[:, 0]].mean(axis=0), centred[positive[:, 1]].mean(axis=0))
 
 
 def _aucs(

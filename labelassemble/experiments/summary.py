@@ -12,10 +12,13 @@ from scipy import stats
 
 from labelassemble.experiments.experiment import Comparison, Test
 
+COSINES: Final = ("cosine", "cosine_of_classifiers", "cosine_of_features")
+"""How alike two assembled classes are: their queries, the classifiers these become, their mean features."""
+
 COLUMNS: Final = (
     *("setting", "data", "interest", "arm", "other", "size", "seed"),
     *("auc", "auc_low", "auc_high", "test_positives", "test_negatives", "train_images", "train_positives"),
-    *("best_epoch", "epochs", "steps", "seconds", "cosine", "cosine_of_classifiers"),
+    *("best_epoch", "epochs", "steps", "seconds", *COSINES),
     *("unknown", "unknown_above", "unknown_positive", "unknown_auc", "auc_best", "threshold"),
     *(f"{rate}{end}" for rate in ("sensitivity", "specificity", "accuracy") for end in ("", "_low", "_high")),
     *("leakage", "leakage_within", "fingerprint"),
@@ -187,14 +190,14 @@ def gains(runs: pd.DataFrame, comparisons: Sequence[Comparison]) -> pd.DataFrame
                 if not {first, second} <= set(aucs.columns):
                     continue
                 mine = group[(group["arm"] == first) & (group["other"] == other)].set_index("seed")
-                pair = aucs[[first, second]].join(mine[["cosine", "cosine_of_classifiers"]])
+                pair = aucs[[first, second]].join(mine[list(COSINES)])
                 pair = pair.dropna(subset=[first, second, "cosine"])
                 if len(pair):
-                    cosines = pair[["cosine", "cosine_of_classifiers"]].mean().to_dict()
+                    cosines = pair[list(COSINES)].mean().to_dict()
                     gain = mean_interval((pair[first] - pair[second]).tolist())
                     about = {"setting": setting, "size": size, "arm": first, "other": other}
                     rows.append(about | cosines | gain._asdict())
-    columns = ["setting", "size", "arm", "other", "cosine", "cosine_of_classifiers", *Mean._fields]
+    columns = ["setting", "size", "arm", "other", *COSINES, *Mean._fields]
     return pd.DataFrame(rows, columns=columns)
 
 

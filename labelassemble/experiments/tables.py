@@ -13,6 +13,7 @@ from labelassemble.evaluation import wilson
 from labelassemble.experiments.experiment import Experiment, Test
 from labelassemble.experiments.plots import draw
 from labelassemble.experiments.summary import (
+    COSINES,
     by_class,
     by_source,
     correlation,
@@ -124,7 +125,7 @@ def _gain_table(gained: pd.DataFrame) -> list[str]:
         return []
     rows = []
     for key, points in gained.groupby(["setting", "size", "arm"], sort=False):
-        for column, of in (("cosine", "queries"), ("cosine_of_classifiers", "classifiers")):
+        for column, of in zip(COSINES, ("queries", "classifiers", "features"), strict=True):
             known = points.dropna(subset=[column])
             fit = correlation(known[column].tolist(), known["mean"].tolist())
             said = ("not defined", "", "")

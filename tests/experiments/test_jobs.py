@@ -254,3 +254,12 @@ def test_archives_as_plain_negatives_have_one_output(tiny: dict[str, Any], shape
     # The archive does not say which of its images is a square: what it calls a stripe or a dot is none.
     assert set(train.labels[:, 0].tolist()) == {0, UNKNOWN}
     assert train.assumed[train.labels == 0].all()
+
+
+def test_cosine_of_features_is_that_of_class_means_from_the_mean_of_all() -> None:
+    features = np.array([[2, 0], [0, 2], [4, 0], [-6, -2]], np.float32)
+    labels = np.array([[1, 0], [1, 0], [0, 1], [0, UNKNOWN]], np.int8)
+    # The mean of all is 0; the first class's mean is (1, 1), the second's (4, 0).
+    assert jobs._cosine_of_features(features, labels) == pytest.approx(0.5**0.5)
+    assert jobs._cosine_of_features(features + 5, labels) == pytest.approx(0.5**0.5)
+    assert jobs._cosine_of_features(features, labels * np.array([1, 0], np.int8)) is None

@@ -14,6 +14,7 @@ from labelassemble.errors import LabelAssembleError
 from labelassemble.experiments import runner
 from labelassemble.experiments.jobs import Task
 from labelassemble.experiments.runner import Clock, missing_text
+from labelassemble.experiments.summary import COSINES
 
 
 class _Stopped(Exception):
@@ -191,8 +192,9 @@ def test_pairs_pseudo_labels_and_the_last_epoch(
     assert alone["unknown"] == 0
     assert pd.isna([alone["other"], alone["cosine"], alone["unknown_above"]]).all()
     assert pair["unknown"] == 20
-    for name in ("cosine", "cosine_of_classifiers", "unknown_above", "auc_best"):
+    for name in (*COSINES, "unknown_above", "auc_best"):
         assert pd.notna(pair[name]), name
+    assert all(abs(pair[name]) <= 1 + 1e-6 for name in COSINES)
     gains = pd.read_csv(tmp_path / "out" / "gains.csv")
     assert gains["other"].tolist() == ["stripe", "dot"]
     assert (tmp_path / "out" / "figure.svg").exists()
