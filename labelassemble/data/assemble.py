@@ -108,6 +108,7 @@ def assemble(
     every = ExclusionRules.of([*chosen, *(name for name in union if name not in chosen)], options, taxonomy)
     wide = every.with_rivals(len(chosen))
     rules = ExclusionRules.of(wide, options, taxonomy)
+    told = tuple(f"source '{source.options.name}': {note}" for source in named for note in source.table.notes)
     parts = []
     while named:
         # each reader's table goes as soon as it is used: at millions of rows they would fill the memory
@@ -115,7 +116,7 @@ def assemble(
     table, hidden = _joined(parts, wide, chosen)
     del parts
     found = find_duplicates(table.paths, duplicates, workers=workers, progress=progress)
-    return _finished(table, hidden, found, policies, quotas, rules, chosen, split)
+    return _finished(table, hidden, found, policies, quotas, rules, chosen, split, told)
 
 
 @dataclass
@@ -229,10 +230,12 @@ def _finished(
     rules: ExclusionRules,
     chosen: Sequence[str],
     options: SplitOptions,
+    told: tuple[str, ...],
 ) -> Assembly:
     """Return the assembly of a table whose splits are still the published ones and whose duplicates are still rows.
 
-    Its classes are the `chosen` ones and those that exclude one of them; the latter are left out in the end.
+    Its classes are the `chosen` ones and those that exclude one of them; the latter are left out in the end. What the
+    readers `told` stands first among the report's notes.
     """
     groups = joined_groups(table.groups, found.image, found.alike)
     divided = split_by_group(table.splits, groups, options)
@@ -275,7 +278,7 @@ def _finished(
         alike=alike,
         conflicts=conflicts,
         moved=moves,
-        notes=(*_notes(table, unread), *rules.notes(table.origins, held)),
+        notes=(*told, *_notes(table, unread), *rules.notes(table.origins, held)),
     )
     return Assembly(table, report, exclusions, policies, _hidden_table(table, hidden))
 

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Final, Self
+from typing import Any, Final, Self
 
 import numpy as np
 import pandas as pd
@@ -48,6 +48,7 @@ class Table:
         sources: The dataset that each row comes from, text [N].
         labels: `LabelState` codes, int8 [N, C].
         origins: `LabelOrigin` codes: who says what the label says, uint8 [N, C].
+        notes: What a reader has to tell whoever assembles its table, a sentence each.
 
     Raises:
         LabelAssembleError: A shape, dtype, code, split or class name breaks these rules.
@@ -61,6 +62,7 @@ class Table:
     sources: TextArray
     labels: NDArray[np.int8]
     origins: NDArray[np.uint8] = field(repr=False)
+    notes: tuple[str, ...] = field(default=(), repr=False, kw_only=True)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "classes", tuple(self.classes))
@@ -112,11 +114,16 @@ class Table:
         """Return whether all classes, texts, labels and marks are the same."""
         if not isinstance(other, Table) or type(self) is not type(other):
             return NotImplemented
+        ours, theirs = self._by_row(), other._by_row()
         return self.classes == other.classes and all(
-            np.array_equal(getattr(self, item.name), getattr(other, item.name)) for item in fields(self)[1:]
+            np.array_equal(ours[name], theirs[name]) for name in ours
         )
 
     __hash__ = None  # type: ignore[assignment]
+
+    def _by_row(self) -> dict[str, Any]:
+        """Return the attributes that have an entry per row."""
+        return {item.name: getattr(self, item.name) for item in fields(self) if item.name not in _NOT_BY_ROW}
 
     @property
     def known(self) -> NDArray[np.bool_]:
@@ -153,7 +160,7 @@ class Table:
         index = np.asarray(rows)
         if index.dtype != np.bool_:
             index = index.astype(np.intp)
-        return replace(self, **{item.name: getattr(self, item.name)[index] for item in fields(self)[1:]})
+        return replace(self, **{name: values[index] for name, values in self._by_row().items()})
 
     def select_classes(self, classes: Sequence[str]) -> Self:
         """Return the table with only `classes`, in their order.
@@ -162,8 +169,7 @@ class Table:
             LabelAssembleError: The table lacks one of them.
         """
         columns = [self.column(name) for name in classes]
-        arrays = {item.name: getattr(self, item.name) for item in fields(self)[1:]}
-        chosen = {name: array[:, columns] for name, array in arrays.items() if array.ndim == 2}
+        chosen = {name: array[:, columns] for name, array in self._by_row().items() if array.ndim == 2}
         return replace(self, classes=tuple(classes), **chosen)
 
     def subset_by_split(self, split: str) -> Self:
@@ -331,6 +337,7 @@ class Table:
 
 
 TEXT_FIELDS: Final = ("paths", "names", "groups", "splits", "sources")
+_NOT_BY_ROW: Final = ("classes", "notes")
 
 
 def check_class_names(classes: Sequence[str]) -> None:
@@ -357,6 +364,7 @@ def new_table(
     sources: str | TextArray,
     groups: Sequence[str] | TextArray | None = None,
     splits: Sequence[str] | TextArray | None = None,
+    notes: Sequence[str] = (),
 ) -> Table:
     """Return a reader's table: nothing assumed, groups and splits left open ("") unless given.
 
@@ -368,6 +376,7 @@ def new_table(
         sources: The source of all rows, or of each, [N].
         groups: The patient of each image, [N].
         splits: The published split of each image, [N]; see `OPEN_SPLITS`.
+        notes: What whoever assembles the table is to be told, a sentence each.
     """
     blank = constant_text("", len(paths))
     return Table(
@@ -379,4 +388,5 @@ def new_table(
         sources=constant_text(sources, len(paths)) if isinstance(sources, str) else sources,
         labels=labels,
         origins=np.zeros(labels.shape, dtype=np.uint8),
+        notes=tuple(notes),
     )

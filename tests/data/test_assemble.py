@@ -1,5 +1,6 @@
 """Assembling: alignment by name, assumed and hidden labels, policies, splits, and the mistakes one can make."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -211,6 +212,22 @@ def test_the_report_counts_what_was_assembled(two: list[CsvSource]) -> None:
     (line,) = [line for line in text.splitlines() if line.split()[:1] == ["COVID-19"]]
     assert line.split() == ["COVID-19", "1+", "1-"]  # one source alone labels it
     assert "no image is in the split" in text
+
+
+def test_what_a_reader_has_to_tell_stands_in_the_report(
+    two: list[CsvSource], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = CsvSource.read
+
+    def telling(self: CsvSource) -> Table:
+        table = read(self)
+        return replace(table, notes=("3 cells could not be read",)) if self.name == "covid" else table
+
+    monkeypatch.setattr(CsvSource, "read", telling)
+    assembly = assemble(two)
+    assert "source 'covid': 3 cells could not be read" in assembly.report.notes
+    assert "source 'covid': 3 cells could not be read" in assembly.report.to_text()
+    assert assembly.table.notes == ()
 
 
 def test_classes_that_differ_in_spelling_only_are_pointed_out(tmp_path: Path) -> None:

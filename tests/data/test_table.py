@@ -192,6 +192,14 @@ def test_rows_and_classes_are_selected() -> None:
         table.select_classes(["Covid-19"])
 
 
+def test_notes_are_no_column() -> None:
+    table = example()
+    told = replace(table, notes=("a sentence",))
+    assert told == table
+    assert told.select([0]).notes == ("a sentence",)
+    assert told.select_classes(table.classes[:1]).notes == ("a sentence",)
+
+
 def test_a_table_cannot_be_changed_in_place() -> None:
     labels = np.zeros((3, 3), dtype=np.int8)
     table = replace(example(), labels=labels)
