@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -203,7 +204,9 @@ def _joined(
     Raises:
         LabelAssembleError: One of the `chosen` classes is labelled by no source.
     """
-    texts = {name: joined_text([part.texts.pop(name) for part in parts]) for name in TEXT_FIELDS}
+    texts: dict[str, Any] = {
+        name: joined_text([part.texts.pop(name) for part in parts]) for name in TEXT_FIELDS
+    }
     hidden = None
     if any(part.hidden is not None for part in parts):
         hidden = np.concatenate(
