@@ -1,11 +1,13 @@
 """The only atomic write: a file is the old one or the new one, never a part of it; and the folders of files."""
 
+import gzip
+import io
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TextIO
+from typing import IO, TextIO, cast
 
 from labelassemble.errors import LabelAssembleError
 
@@ -46,9 +48,15 @@ def atomic_path(path: Path, unfinished: Path | None = None) -> Iterator[Path]:
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[TextIO]:
-    """Open a UTF-8 text file, its line ends as written, that takes the place of `path`; see `atomic_path`."""
-    with atomic_path(path) as unfinished, unfinished.open("w", encoding="utf-8", newline="") as file:
-        yield file
+    """Open a UTF-8 text file, its line ends as written, that takes the place of `path`; see `atomic_path`.
+
+    A `path` that ends in .gz is compressed; the same text gives the same bytes.
+    """
+    with atomic_path(path) as unfinished, unfinished.open("wb") as raw, ExitStack() as opened:
+        binary: IO[bytes] = raw
+        if path.suffix.lower() == ".gz":
+            binary = cast(IO[bytes], opened.enter_context(gzip.GzipFile("", "wb", fileobj=raw, mtime=0)))
+        yield opened.enter_context(io.TextIOWrapper(binary, encoding="utf-8", newline=""))
 
 
 def make_folder(path: Path) -> None:

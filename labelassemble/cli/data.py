@@ -15,7 +15,8 @@ def assemble(
     config: Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML configuration.")],
     overrides: Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE")] = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Write the table here, as .csv or .parquet.")
+        Path | None,
+        typer.Option("--output", "-o", help="Write the table here, as .csv, .csv.gz or .parquet."),
     ] = None,
     picture: Annotated[
         Path | None, typer.Option("--picture", help="Draw who labels what, as .svg or .png.", dir_okay=False)

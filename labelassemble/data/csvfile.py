@@ -24,6 +24,7 @@ from labelassemble.errors import LabelAssembleError, did_you_mean
 T = TypeVar("T")
 _BLOCK_BYTES: Final = 1 << 23
 _BLOCK_ROWS: Final = 1 << 14
+_GZIP: Final = b"\x1f\x8b"
 
 
 @dataclass(frozen=True)
@@ -117,10 +118,10 @@ def missing_column(place: str, header: Sequence[str], column: str, purpose: str)
 class CsvFile:
     """A CSV file opened for one pass over its rows; a context manager.
 
-    Plain or gzip (by the ending .gz); UTF-8 with or without a byte-order mark; any mixture of line endings; quotes as
-    RFC 4180 has them. Lines without a cell are skipped; a row with more or fewer cells than the header is an error, as
-    is a header that names a column twice. A file without quotes is parsed by Arrow, several times as fast as by the
-    csv module, which reads all others and finds the line of whatever is wrong.
+    Plain or gzip (by the ending .gz or by its first bytes); UTF-8 with or without a byte-order mark; any mixture of
+    line endings; quotes as RFC 4180 has them. Lines without a cell are skipped; a row with more or fewer cells than the
+    header is an error, as is a header that names a column twice. A file without quotes is parsed by Arrow, several
+    times as fast as by the csv module, which reads all others and finds the line of whatever is wrong.
 
     Attributes:
         path: The file.
@@ -291,7 +292,23 @@ def _line_place(lines: Sequence[int], row: int) -> str:
 
 
 def _opened(path: Path) -> IO[bytes]:
-    return cast(IO[bytes], gzip.open(path)) if path.suffix == ".gz" else path.open("rb")
+    """Open a file, or what a gzip file holds; a browser may have taken the ending .gz away."""
+    if path.suffix.lower() == ".gz":
+        return cast(IO[bytes], gzip.open(path))
+    file = path.open("rb")
+    if path.is_file() and file.peek(2)[:2] == _GZIP:  # a pipe cannot be opened twice
+        file.close()
+        return cast(IO[bytes], gzip.open(path))
+    return file
+
+
+def ends_with_a_line(path: Path) -> bool:
+    """Return whether the last line of a CSV, plain or gzip, has its end: what was cut off while writing has not."""
+    last = b""
+    with _opened(path) as file:
+        while block := file.read(_BLOCK_BYTES):
+            last = block[-1:]
+    return last in (b"\r", b"\n")
 
 
 class TextColumns:

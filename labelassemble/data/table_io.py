@@ -4,7 +4,6 @@ A table has a column per class, predictions have two: ``label:CLASS`` and ``prob
 """
 
 import csv
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -15,7 +14,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from labelassemble._files import atomic_file, atomic_path
-from labelassemble.data.csvfile import Chunk, CsvFile, RowFile, TextColumns, shown
+from labelassemble.data.csvfile import Chunk, CsvFile, RowFile, TextColumns, ends_with_a_line, shown
 from labelassemble.data.parquet import ParquetFile
 from labelassemble.data.predictions import Predictions
 from labelassemble.data.states import NEGATIVE, POSITIVE, UNCERTAIN, UNKNOWN, LabelOrigin
@@ -139,10 +138,8 @@ def read_predictions(path: Path) -> Predictions:
         classes = _predicted_classes(file, f"{path}, line 1")
         probabilities = [np.empty((0, len(classes)))]
         table = _read(file, f"{path}, line 1", classes, probabilities)
-    with path.open("rb") as whole:
-        whole.seek(-1, os.SEEK_END)
-        if whole.read(1) not in b"\r\n":  # the last number may have lost digits
-            raise LabelAssembleError(f"{path}: the last line has no end, so the file may have been cut off")
+    if not ends_with_a_line(path):  # the last number may have lost digits
+        raise LabelAssembleError(f"{path}: the last line has no end, so the file may have been cut off")
     return Predictions.of(table, np.concatenate(probabilities))
 
 

@@ -1,5 +1,7 @@
 """predictions.csv: read back as written, and every kind of damage named in one sentence."""
 
+import gzip
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -200,3 +202,23 @@ def test_a_file_cut_anywhere_is_never_read_as_whole(tmp_path_factory, data):
     # Only a cut between two lines leaves a sound, shorter file.
     assert cut.read_bytes().endswith(b"\n")
     assert same(read, predictions().select(np.arange(len(read))))
+
+
+def test_compressed_predictions_are_read_and_written(tmp_path):
+    written = predictions()
+    write_predictions(written, tmp_path / "predictions.csv")
+    write_predictions(written, tmp_path / "predictions.csv.gz")
+    packed = (tmp_path / "predictions.csv.gz").read_bytes()
+    assert gzip.decompress(packed) == (tmp_path / "predictions.csv").read_bytes()
+    assert read_predictions(tmp_path / "predictions.csv.gz") == read_predictions(tmp_path / "predictions.csv")
+    (tmp_path / "unnamed.csv").write_bytes(packed)  # as a browser saves it
+    assert same(read_predictions(tmp_path / "unnamed.csv"), written)
+    write_predictions(written, tmp_path / "predictions.csv.gz")
+    assert (tmp_path / "predictions.csv.gz").read_bytes() == packed
+    text = gzip.decompress(packed)
+    (tmp_path / "cut.csv.gz").write_bytes(gzip.compress(text[:-1]))
+    with pytest.raises(LabelAssembleError, match=r"cut\.csv\.gz: the last line has no end"):
+        read_predictions(tmp_path / "cut.csv.gz")
+    (tmp_path / "torn.csv.gz").write_bytes(packed[:-12])
+    with pytest.raises(LabelAssembleError, match=r"torn\.csv\.gz, after line \d+: cannot be read"):
+        read_predictions(tmp_path / "torn.csv.gz")
