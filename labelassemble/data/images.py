@@ -6,15 +6,25 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError
 
 from labelassemble.data.containers import is_reference, read_member
+from labelassemble.data.decoding import (
+    AS_THE_FILE_SAYS,
+    Decoding,
+    as_stored,
+    eight_bits,
+    exif_orientation,
+    stands_unscaled,
+    upright,
+)
 from labelassemble.data.dicom import decode_dicom, is_dicom
 from labelassemble.data.errors import ImageError
+from labelassemble.data.png import PngChunks, read_chunks
 from labelassemble.errors import LabelAssembleError
 
 _COLOUR: Final = frozenset({"RGB", "CMYK", "YCbCr", "LAB", "HSV", "RGBX"})
@@ -24,9 +34,12 @@ _SIXTEEN_BIT: Final = frozenset({"I;16", "I;16L", "I;16B", "I;16N"})
 def decode_image(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
     """Return an image as uint8 [channels, H, W]: 1 channel for grey, 3 (RGB) for colour.
 
-    Alpha and transparent palette colours are composed on black. 16-bit grey becomes 8 bits by v / 257 rounded, so that
-    65535 is 255, whatever the image holds: two images of one scanner stay comparable (16-bit colour keeps its high
-    byte, as Pillow reads it). The first frame of a file with several is taken. EXIF orientation is not applied.
+    Alpha and transparent palette colours are composed on black. Grey of b bits becomes 8 bits by v * 255 / (2^b - 1)
+    rounded, whatever the image holds: two images of one scanner stay comparable. b is 16, or what a TIFF calls
+    BitsPerSample, or what the chunk sBIT of a 16-bit PNG says if its values are stored unscaled (`stands_unscaled`).
+    16-bit colour keeps its high byte, as Pillow reads it. The image is turned as its EXIF orientation says
+    (`exif_orientation`: JPEG, PNG, WebP; tag 274 of a TIFF), the orientation in XMP is not looked at. The first frame
+    of a file with several is taken.
 
     Args:
         path: A file that Pillow can read, a DICOM file (see `labelassemble.data.dicom`), or `container::member` (see
@@ -77,18 +90,23 @@ def _opened_file(name: str) -> Iterator[BinaryIO]:
         yield file
 
 
-def decode_bytes(data: bytes, name: str) -> NDArray[np.uint8]:
+def decode_bytes(data: bytes, name: str, how: Decoding = AS_THE_FILE_SAYS) -> NDArray[np.uint8]:
     """Return the image encoded in `data`, as `decode_image` does; `name` is what errors call it."""
-    return decode_stream(BytesIO(data), name)
+    return decode_stream(BytesIO(data), name, how)
 
 
-def decode_stream(file: BinaryIO, name: str) -> NDArray[np.uint8]:
+def decode_stream(file: BinaryIO, name: str, how: Decoding = AS_THE_FILE_SAYS) -> NDArray[np.uint8]:
     """Return the image encoded in an open file, as `decode_image` does; `name` is what errors call it."""
     try:
         if is_dicom(file):
             return decode_dicom(file, name)
+        start = file.tell()
         with Image.open(file) as image:
-            pixels = _pixels(image, name)
+            chunks = PngChunks(None, b"")
+            if image.format == "PNG":
+                file.seek(start)
+                chunks = read_chunks(file)
+            pixels = _upright_pixels(image, name, chunks, how)
     except (LabelAssembleError, MemoryError):
         raise
     except (
@@ -107,11 +125,57 @@ def decode_stream(file: BinaryIO, name: str) -> NDArray[np.uint8]:
     return pixels
 
 
-def _pixels(image: Image.Image, name: str) -> NDArray[np.uint8]:
+def _upright_pixels(image: Image.Image, name: str, chunks: PngChunks, how: Decoding) -> NDArray[np.uint8]:
+    """Return the pixels turned as the file's orientation says, or as they are stored."""
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        return _tiff_pixels(image, name, how)
+    pixels = _pixels(image, name, _Depth(significant=chunks.significant_bits, told=how.bits))
+    if how.orientation == "ignore":
+        return pixels
+    exif = chunks.exif if image.format == "PNG" else image.info.get("exif", b"").removeprefix(b"Exif\0\0")
+    orientation = exif_orientation(exif)
+    return pixels if orientation == 1 else upright(pixels, orientation)
+
+
+def _tiff_pixels(image: TiffImagePlugin.TiffImageFile, name: str, how: Decoding) -> NDArray[np.uint8]:
+    """Return the pixels of a TIFF, which Pillow turns by itself while it loads."""
+    orientation = image.tag_v2.get(ExifTags.Base.Orientation, 1)
+    bits = image.tag_v2.get(TiffImagePlugin.BITSPERSAMPLE, (16,))[0]
+    white_is_zero = image.tag_v2.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == 0
+    exif = image.getexif()
+    if ExifTags.Base.Orientation not in image.tag_v2:
+        exif.pop(ExifTags.Base.Orientation, None)  # that of XMP
+    deep = image.mode in _SIXTEEN_BIT
+    pixels = _pixels(image, name, _Depth(stored=bits if deep else 16, told=how.bits))
+    if deep and white_is_zero:  # which Pillow heeds with 8 bits only
+        pixels = 255 - pixels
+    return (
+        as_stored(pixels, orientation)
+        if how.orientation == "ignore" and orientation in range(2, 9)
+        else pixels
+    )
+
+
+class _Depth(NamedTuple):
+    """How many bits the grey values of an image with more than 8 have.
+
+    Attributes:
+        stored: that the file keeps.
+        significant: of those 16, that its maker says count.
+        told: by the source's option.
+    """
+
+    stored: int = 16
+    significant: int | None = None
+    told: int | None = None
+
+
+def _pixels(image: Image.Image, name: str, depth: _Depth) -> NDArray[np.uint8]:
+    """Return the pixels as Pillow loads them."""
     image.load()
     mode = image.mode
     if mode in _SIXTEEN_BIT or mode == "I":
-        return _from_sixteen_bit(image, name)
+        return _from_sixteen_bit(image, name, depth)
     if mode == "F":
         raise ImageError(name, "an image must have whole numbers of 8 or 16 bits, got floating point")
     if mode == "P" or mode == "PA" or "transparency" in image.info:
@@ -134,13 +198,21 @@ def _pixels(image: Image.Image, name: str) -> NDArray[np.uint8]:
     return np.ascontiguousarray(np.moveaxis(array, -1, 0))
 
 
-def _from_sixteen_bit(image: Image.Image, name: str) -> NDArray[np.uint8]:
+def _from_sixteen_bit(image: Image.Image, name: str, depth: _Depth) -> NDArray[np.uint8]:
     values = np.asarray(image).astype(np.int64)
     if values.size and (values.min() < 0 or values.max() > 65535):
         raise ImageError(
             name, f"grey values must fit 16 bits, got {int(values.min())} to {int(values.max())}"
         )
-    return ((values + 128) // 257).astype(np.uint8)[None]
+    bits = depth.stored
+    if depth.told is not None:
+        bits = depth.told
+        if values.size and values.max() >= 2**bits:
+            reason = f"grey values must fit the {bits} bits that its source's option `bits` says, got {values.max()}"
+            raise ImageError(name, reason)
+    elif depth.significant is not None and stands_unscaled(values, depth.significant):
+        bits = depth.significant
+    return eight_bits(values, bits)[None]
 
 
 def _on_black(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -39,8 +39,8 @@ class DaliViews:
     """Batches of weak and strong views with their targets, made by DALI; the same batches for the same seed.
 
     Images, batches and random numbers are those of `TorchViews`. Plain PNG and JPEG files are decoded by DALI; what it
-    would read in its own way (16 bits, transparency, palettes, CMYK, TIFF, pixels in archives) is decoded as everywhere
-    else and handed over as pixels.
+    would read in its own way (16 bits, turned by EXIF, transparency, palettes, CMYK, TIFF, pixels in archives) is
+    decoded as everywhere else and handed over as pixels.
 
     Args:
         paths: the files, N of them.

@@ -8,9 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from labelassemble.data.decoding import AS_THE_FILE_SAYS, Decoding
 from labelassemble.data.errors import ImageError
 from labelassemble.data.images import decode_bytes, read_image
-from labelassemble.views.encoding import PNG_SIGNATURE, plain_encoding, png_is_sound
+from labelassemble.data.png import PNG_SIGNATURE
+from labelassemble.views.encoding import plain_encoding, png_is_sound
 
 
 def decode(path: str) -> NDArray[np.uint8]:
@@ -23,14 +25,14 @@ def decode(path: str) -> NDArray[np.uint8]:
     return decode_encoded(data, path) if isinstance(data, bytes) else data
 
 
-def decode_encoded(data: bytes, name: str) -> NDArray[np.uint8]:
+def decode_encoded(data: bytes, name: str, how: Decoding = AS_THE_FILE_SAYS) -> NDArray[np.uint8]:
     """Return the encoded image as uint8 [1 or 3, H, W]; plain PNG by kornia_rs where it is installed.
 
     Raises:
         ImageError: it cannot be decoded, or is a PNG whose check sums do not match, which Pillow would read.
     """
     if not data.startswith(PNG_SIGNATURE):
-        return decode_bytes(data, name)
+        return decode_bytes(data, name, how)
     read_png = _png_reader()
     plain = plain_encoding(data)
     if (
@@ -43,7 +45,7 @@ def decode_encoded(data: bytes, name: str) -> NDArray[np.uint8]:
             return np.ascontiguousarray(np.moveaxis(pixels, -1, 0))
     if not png_is_sound(data):
         raise ImageError(name, "damaged (a check sum of the PNG does not match)")
-    return decode_bytes(data, name)
+    return decode_bytes(data, name, how)
 
 
 @functools.cache

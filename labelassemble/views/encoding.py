@@ -7,7 +7,9 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+from labelassemble.data.decoding import exif_orientation
+from labelassemble.data.png import PNG_SIGNATURE
+
 _PNG_END = b"\x00\x00\x00\x00IEND\xaeB`\x82"
 _JPEG = b"\xff\xd8\xff"
 _JPEG_END = b"\xff\xd9"
@@ -15,7 +17,7 @@ _PADDING = b"\x00\r\n "
 
 
 class Plain(NamedTuple):
-    """An image that every decoder reads alike: 8 bits, grey or RGB, nothing transparent, not cut off.
+    """An image that every decoder reads alike: 8 bits, grey or RGB, upright, nothing transparent, not cut off.
 
     Attributes:
         kind: "png" or "jpeg".
@@ -60,7 +62,7 @@ def _png(data: bytes) -> Plain | None:
     if len(data) < 45 or data[12:16] != b"IHDR" or not data.endswith(_PNG_END):
         return None
     width, height, depth, colour, _, _, interlaced = struct.unpack(">IIBBBBB", data[16:29])
-    if depth != 8 or colour not in (0, 2) or interlaced:
+    if depth != 8 or colour not in (0, 2) or interlaced or b"eXIf" in data:
         return None
     offset = len(PNG_SIGNATURE)
     while offset + 12 <= len(data):
@@ -77,17 +79,25 @@ def _jpeg(data: bytes) -> Plain | None:
     if not data[-64:].rstrip(_PADDING).endswith(_JPEG_END):
         return None
     offset = 2
-    while offset + 10 <= len(data) and data[offset] == 0xFF:
+    exif, plain = b"", None
+    while offset + 4 <= len(data) and data[offset] == 0xFF:
         marker = data[offset + 1]
         if marker == 0xFF:  # a fill byte
             offset += 1
-        elif 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):  # a frame's header
+            continue
+        if marker == 0xDA:  # the pixels
+            return plain if exif_orientation(exif) == 1 else None
+        end = offset + 2 + struct.unpack_from(">H", data, offset + 2)[0]
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):  # a frame's header
+            if offset + 10 > len(data):
+                return None
             depth, height, width, channels = struct.unpack_from(">BHHB", data, offset + 4)
             if depth != 8 or channels not in (1, 3) or marker not in (0xC0, 0xC1, 0xC2):
                 return None
-            return Plain("jpeg", channels, height, width)
-        else:
-            offset += 2 + struct.unpack_from(">H", data, offset + 2)[0]
+            plain = Plain("jpeg", channels, height, width)
+        elif marker == 0xE1 and data.startswith(b"Exif\0\0", offset + 4):
+            exif += data[offset + 10 : end]  # several segments are one text
+        offset = end
     return None
 
 

@@ -10,6 +10,8 @@ statistics; the statistics are compared as well. Tolerances, in units of the val
 - colour images as grey: 2/255 after a PNG, as DALI rounds the grey value.
 """
 
+import struct
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -177,3 +179,23 @@ def test_angles_are_distributed_alike(tmp_path: Path) -> None:
     for found in (one, other):
         assert float(found.abs().max()) <= 10.2
         assert float(found.std()) == pytest.approx(10 / 3**0.5, abs=0.6)  # uniform
+
+
+def test_turned_and_deep_images_are_the_same_pixels_for_both(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    [upright] = _files(tmp_path, 1, (SIZE, SIZE))
+    pixels = np.asarray(Image.open(upright))
+    deep = np.rot90(pixels).astype(np.uint16) * 16
+    files = [str(tmp_path / name) for name in ("a.jpg", "b.png", "c.png")]
+    Image.fromarray(np.rot90(pixels)).save(files[0], exif=exif, quality=100)
+    Image.fromarray(np.rot90(pixels)).save(files[1], exif=exif)
+    Image.fromarray(deep).save(files[2], exif=exif)
+    data = Path(files[2]).read_bytes()
+    bits = b"\0\0\0\1sBIT\x0c"
+    end = 8 + 12 + 13  # of the header
+    Path(files[2]).write_bytes(data[:end] + bits + struct.pack(">I", zlib.crc32(bits[4:])) + data[end:])
+    torch_views, dali_views = _both([upright, *files])
+    for views in (torch_views[0], dali_views[0]):
+        for turned in views[1:]:
+            assert (turned - views[0]).abs().max() <= 2 / 255
