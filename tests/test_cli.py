@@ -150,6 +150,34 @@ def test_assemble_draws_coverage_and_names_each_bad_image(cli: Cli, small_source
     assert "--picture must end in .svg or .png" in err
 
 
+@pytest.mark.parametrize(
+    ("arguments", "written"),
+    [
+        (["assemble", "run.yaml", "-o", "out.csv", "--picture", "out.svg"], ["out.csv", "out.svg"]),
+        (["train", "run.yaml", "-o", "out"], ["out/report.html", "out/predictions.csv"]),
+        (["views", "run.yaml", "--image", "images/north-0.png", "-o", "out.png"], ["out.png"]),
+    ],
+)
+def test_a_reader_that_goes_away_loses_no_file(
+    small_sources: Path, arguments: list[str], written: list[str]
+) -> None:
+    read, write = os.pipe()
+    os.close(read)  # as `head` does when it has what it wants
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "labelassemble", *arguments],
+            cwd=small_sources,
+            stdout=write,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    finally:
+        os.close(write)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert all((small_sources / name).stat().st_size for name in written)
+
+
 def test_views_draws_the_policy(cli: Cli, small_sources: Path) -> None:
     image, picture = small_sources / "images" / "north-1.png", small_sources / "grid.png"
     status, out, _ = cli("views", small_sources / "run.yaml", "--image", image, "-o", picture, "--count", 2)

@@ -1,7 +1,9 @@
 """The command line; a module a subject, in the order in which --help shows their commands."""
 
 import errno
+import io
 import sys
+from typing import Any, TextIO
 
 from labelassemble._extension import check_processor
 from labelassemble.cli.app import app
@@ -17,8 +19,33 @@ __all__ = ["app", "main"]
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 
 
+class _Output(io.FileIO):
+    """An output whose reader may go away, as `head` does: what is printed after that is lost, the work is not."""
+
+    def write(self, block: Any) -> int:
+        try:
+            return super().write(block) or 0
+        except BrokenPipeError:
+            return memoryview(block).nbytes
+
+
+def _unbreakable(stream: TextIO) -> TextIO:
+    """Return a stream to the same file that takes no notice of a reader that has gone."""
+    buffer = getattr(stream, "buffer", None)
+    if not isinstance(getattr(buffer, "raw", buffer), io.FileIO):  # where Python is embedded, perhaps no file
+        return stream
+    return io.TextIOWrapper(
+        io.BufferedWriter(_Output(stream.fileno(), "wb", closefd=False)),
+        encoding=stream.encoding,
+        errors=stream.errors,
+        line_buffering=stream.isatty() or stream is sys.stderr,
+        write_through=getattr(stream, "write_through", False),
+    )
+
+
 def main() -> None:
     """Run the command line; a user's mistake is one sentence on stderr and exit status 2."""
+    sys.stdout, sys.stderr = _unbreakable(sys.stdout), _unbreakable(sys.stderr)
     try:
         check_processor()
         app()
@@ -28,9 +55,6 @@ def main() -> None:
     except KeyboardInterrupt:
         print("\nlabelassemble: stopped", file=sys.stderr)
         sys.exit(130)
-    except BrokenPipeError:  # the reader of our output has gone, as `head` does
-        sys.stderr.close()
-        sys.exit(141)
     except OSError as error:
         if error.errno not in _DISK:
             raise

@@ -37,19 +37,21 @@ def assemble(
     settings = load_config(config, overrides or [])
     console = Console()
     assembly = assemble_config(settings, console)
-    print(assembly.report.to_text())
-    missing = missing_files(assembly.table.paths)
-    if missing:
-        print(f"{len(missing)} files do not exist, the first: {missing[0]}\n")
-    if output is not None:
+    if output is not None:  # before anything is printed: whoever reads the summary may have read enough
         assembly.table.write(output)
-        print(f"Table: {output}")
     if picture is not None:
         data = coverage_figure(assembly.report.coverage, format="svg" if picture.suffix == ".svg" else "png")
         try:
             picture.write_bytes(data)
         except OSError as error:
             raise LabelAssembleError(f"{picture}: cannot be written ({error.strerror})") from error
+    print(assembly.report.to_text())
+    missing = missing_files(assembly.table.paths)
+    if missing:
+        print(f"{len(missing)} files do not exist, the first: {missing[0]}\n")
+    if output is not None:
+        print(f"Table: {output}")
+    if picture is not None:
         print(f"Picture: {picture}")
     if check_images:
         with image_progress(console, "reading images") as advance:

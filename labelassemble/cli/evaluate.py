@@ -96,9 +96,10 @@ def compare(
         [read_tested_run(run) for run in alone],
         {name: [read_tested_run(run) for run in members] for name, members in groups.items()},
     )
-    print(compare_text(found), end="")
     if output is not None:
         write_comparison(found, output)
+    print(compare_text(found), end="")
+    if output is not None:
         print(f"\nWritten: {output}")
 
 
