@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from labelassemble.data import DuplicateSearch, Source, SplitOptions, Taxonomy
 from labelassemble.errors import LabelAssembleError, did_you_mean
+from labelassemble.evaluation.subgroups import AGE_BANDS, AgeBands, SubgroupNames
 from labelassemble.loss import LossOptions
 from labelassemble.models import HEADS_BY_SOURCE, ModelOptions
 from labelassemble.training.options import TrainOptions
@@ -40,6 +41,9 @@ class Config(BaseModel):
         interest: classes by which the best checkpoint is chosen and which the report puts first; default: all.
         taxonomy: synonyms, hierarchy and exclusion of classes: "thorax", "skin", or a YAML file; None takes names as
             they stand.
+        subgroups: columns of the sources by which the evaluation is broken down: "sex", "age" (in bands), "view", or
+            any other by its name, such as "scanner".
+        age_bands: ages in years, rising, at which a band begins; the first begins at birth.
         duplicates: how the same image in two places is recognised: by its "path", by the "content" of its file too, or
             by its "looks" too.
         split: how rows without a split of their publisher are divided.
@@ -56,6 +60,8 @@ class Config(BaseModel):
     classes: tuple[str, ...] | None = None
     interest: tuple[str, ...] = ()
     taxonomy: str | None = None
+    subgroups: SubgroupNames = ()
+    age_bands: AgeBands = AGE_BANDS
     duplicates: DuplicateSearch = "content"
     split: SplitOptions = SplitOptions()
     views: ViewOptions = ViewOptions()

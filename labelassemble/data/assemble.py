@@ -31,6 +31,7 @@ from labelassemble.data.readers import Source
 from labelassemble.data.report import AssemblyReport, row_frame
 from labelassemble.data.splits import SplitOptions, split_by_group
 from labelassemble.data.states import NEGATIVE, POSITIVE, UNKNOWN, LabelOrigin, UncertainPolicy
+from labelassemble.data.subgroup_report import merged_subgroups, read_with_subgroups, subgroup_counts
 from labelassemble.data.table import SPLITS, TEXT_FIELDS, Table, check_class_names
 from labelassemble.data.taxonomy import Taxonomy, spelling_key
 from labelassemble.data.text import TextArray, constant_text, first_rows, joined_text, text_codes
@@ -66,6 +67,7 @@ def assemble(
     classes: Sequence[str] | None = None,
     split: SplitOptions | None = None,
     taxonomy: Taxonomy | None = None,
+    subgroups: Sequence[str] = (),
     duplicates: DuplicateSearch = "path",
     workers: int = 1,
     progress: Progress | None = None,
@@ -83,6 +85,7 @@ def assemble(
         classes: The classes of the table; by default those of the sources, in order of first appearance.
         split: How rows without a published split are divided; default 70 / 10 / 20 %.
         taxonomy: Synonyms, implications and exclusions; without one, names must be the same to be the same class.
+        subgroups: Columns that the table carries beside the labels: "sex", "age", "view", or others of the sources'.
         duplicates: How the same image is recognised: by "path", also by the "content" of its file, or also by "looks".
         workers: Threads that read images, where `duplicates` asks for that.
         progress: Called with (images done, images in all) meanwhile.
@@ -93,7 +96,7 @@ def assemble(
     """
     split = split or SplitOptions()
     _check_sources(sources)
-    named = [name_source(source, source.read(), taxonomy) for source in sources]
+    named = [name_source(source, read_with_subgroups(source, subgroups), taxonomy) for source in sources]
     union = list(dict.fromkeys(name for source in named for name in source.table.classes))
     chosen = union if classes is None else _chosen(classes, union, taxonomy)
     for source in named:
@@ -125,6 +128,7 @@ class _Part:
     """One source's share of the table, taken apart column by column while the table is joined."""
 
     texts: dict[str, TextArray]
+    subgroups: dict[str, TextArray]
     labels: NDArray[np.int8]
     origins: NDArray[np.uint8]
     hidden: NDArray[np.int8] | None
@@ -193,7 +197,7 @@ def _part(source: NamedSource, classes: Sequence[str], seed: int, taxonomy: Taxo
     texts = {name: getattr(table, name) for name in TEXT_FIELDS}
     if options.split is not None:
         texts["splits"] = constant_text(options.split, len(table))
-    return _Part(texts, labels, origins, hidden)
+    return _Part(texts, dict(table.subgroups), labels, origins, hidden)
 
 
 def _joined(
@@ -221,6 +225,9 @@ def _joined(
             raise LabelAssembleError(
                 f"class '{name}' is labelled by no source: each of its cells is blank, hidden or only assumed"
             )
+    texts["subgroups"] = {
+        name: joined_text([part.subgroups.pop(name) for part in parts]) for name in list(parts[0].subgroups)
+    }
     return Table(tuple(classes), **texts, labels=labels, origins=origins), hidden
 
 
@@ -261,7 +268,8 @@ def _finished(
         texts = {name: array[kept] for name, array in texts.items()}
         if hidden is not None:
             hidden = merge_labels(found.image, hidden, np.zeros(hidden.shape, dtype=np.uint8)).labels
-    table = Table(table.classes, **texts, labels=merged.labels, origins=merged.origins)
+    subgroups, said_twice = merged_subgroups(table, found.image, kept)
+    table = Table(table.classes, **texts, labels=merged.labels, origins=merged.origins, subgroups=subgroups)
     for names, labelled in quotas:
         table, taken = unlabel(table, names, labelled, options.seed)
         hidden = taken if hidden is None else np.where(taken == UNKNOWN, hidden, taken)
@@ -281,7 +289,8 @@ def _finished(
         alike=alike,
         conflicts=conflicts,
         moved=moves,
-        notes=(*told, *_notes(table, unread), *rules.notes(table.origins, held)),
+        subgroups=subgroup_counts(table),
+        notes=(*told, *said_twice, *_notes(table, unread), *rules.notes(table.origins, held)),
     )
     return Assembly(table, report, exclusions, policies, _hidden_table(table, hidden))
 

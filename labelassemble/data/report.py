@@ -1,6 +1,6 @@
 """What assembling did, as data and as text."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
@@ -27,6 +27,7 @@ class AssemblyReport:
             other: class, positive, positive_source, negative, negative_source (the two images by name), result.
         moved: Rows by name whose published split was overruled because their group has a stricter one: name, source,
             published, split.
+        subgroups: What the images' subgroups are: source, subgroup, images, missing, values.
         notes: Further sentences that a user should read.
     """
 
@@ -37,6 +38,7 @@ class AssemblyReport:
     alike: pd.DataFrame
     conflicts: pd.DataFrame
     moved: pd.DataFrame
+    subgroups: pd.DataFrame = field(default_factory=pd.DataFrame)
     notes: tuple[str, ...] = ()
 
     def to_text(self) -> str:
@@ -44,6 +46,8 @@ class AssemblyReport:
         parts = [_text(self.splits), _matrix(self.coverage)]
         if len(self.assumed):
             parts.append(_assumed(self.assumed))
+        if len(self.subgroups):
+            parts.append(f"subgroups of each source\n{self.subgroups.to_string(index=False)}")
         for title, frame in (
             ("duplicates merged", self.duplicates),
             ("pairs that look alike", self.alike),

@@ -19,6 +19,7 @@ from labelassemble.data.states import (
     LabelOrigin,
     UncertainPolicy,
 )
+from labelassemble.data.subgroups import PREFIX, checked_subgroups
 from labelassemble.data.text import TextArray, checked_text, constant_text, text_array, text_codes
 from labelassemble.errors import LabelAssembleError, did_you_mean
 
@@ -36,8 +37,8 @@ RESERVED_COLUMNS: Final = ("path", "name", "source", "group", "split", "assumed"
 class Table:
     """Images, their labels and where they come from; a row an image, a column of labels a class.
 
-    The arrays of labels are seen through read-only views; the table never copies what it is given in the right dtype.
-    Texts may be given as any sequence of str.
+    Labels are seen through read-only views; what is given in the right dtype is never copied. Texts may be any sequence
+    of str.
 
     Attributes:
         classes: Names of the C classes, in the order of the columns of `labels`.
@@ -48,6 +49,8 @@ class Table:
         sources: The dataset that each row comes from, text [N].
         labels: `LabelState` codes, int8 [N, C].
         origins: `LabelOrigin` codes: who says what the label says, uint8 [N, C].
+        subgroups: Whom the images show and how they were taken, by name: sex, age in years, view, ...; text [N] each,
+            "" = missing.
         notes: What a reader has to tell whoever assembles its table, a sentence each.
 
     Raises:
@@ -62,19 +65,18 @@ class Table:
     sources: TextArray
     labels: NDArray[np.int8]
     origins: NDArray[np.uint8] = field(repr=False)
+    subgroups: Mapping[str, TextArray] = field(default_factory=dict, kw_only=True)
     notes: tuple[str, ...] = field(default=(), repr=False, kw_only=True)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "classes", tuple(self.classes))
         check_class_names(self.classes)
-        for name in TEXT_FIELDS:
-            object.__setattr__(self, name, checked_text(getattr(self, name), f"Table: {name}"))
         rows = len(self.paths)
         for name in TEXT_FIELDS:
-            if len(getattr(self, name)) != rows:
-                raise LabelAssembleError(
-                    f"Table: {name} must have one entry per path ({rows}), got {len(getattr(self, name))}"
-                )
+            object.__setattr__(self, name, checked_text(getattr(self, name), f"Table: {name}"))
+            if (found := len(getattr(self, name))) != rows:
+                raise LabelAssembleError(f"Table: {name} must have one entry per path ({rows}), got {found}")
+        object.__setattr__(self, "subgroups", checked_subgroups(self.subgroups, rows))
         for name, dtype in (("labels", np.int8), ("origins", np.uint8)):
             array = np.asarray(getattr(self, name))
             if array.shape != (rows, len(self.classes)) or array.dtype != dtype:
@@ -94,10 +96,8 @@ class Table:
         if self.labels.size and (self.labels.min() < UNCERTAIN or self.labels.max() > POSITIVE):
             bad = self.labels[(self.labels < UNCERTAIN) | (self.labels > POSITIVE)][0]
             raise LabelAssembleError(f"Table: labels must be 1, 0, -1 or -2, got {bad}")
-        if self.origins.size and self.origins.max() > max(LabelOrigin):
-            raise LabelAssembleError(
-                f"Table: origins must be 0 to {max(LabelOrigin)}, got {self.origins.max()}"
-            )
+        if self.origins.size and (most := self.origins.max()) > max(LabelOrigin):
+            raise LabelAssembleError(f"Table: origins must be 0 to {max(LabelOrigin)}, got {most}")
         if bool((self.assumed & (self.labels < NEGATIVE)).any()):
             raise LabelAssembleError("Table: only a known label (1 or 0) can be assumed")
         found, _ = text_codes(self.splits)
@@ -114,15 +114,15 @@ class Table:
         """Return whether all classes, texts, labels and marks are the same."""
         if not isinstance(other, Table) or type(self) is not type(other):
             return NotImplemented
-        ours, theirs = self._by_row(), other._by_row()
         return self.classes == other.classes and all(
-            np.array_equal(ours[name], theirs[name]) for name in ours
+            [*ours] == [*theirs] and all(np.array_equal(ours[name], theirs[name]) for name in ours)
+            for ours, theirs in ((self._by_row(), other._by_row()), (self.subgroups, other.subgroups))
         )
 
     __hash__ = None  # type: ignore[assignment]
 
     def _by_row(self) -> dict[str, Any]:
-        """Return the attributes that have an entry per row."""
+        """Return the arrays that have an entry per row, but for the subgroups."""
         return {item.name: getattr(self, item.name) for item in fields(self) if item.name not in _NOT_BY_ROW}
 
     @property
@@ -160,7 +160,9 @@ class Table:
         index = np.asarray(rows)
         if index.dtype != np.bool_:
             index = index.astype(np.intp)
-        return replace(self, **{name: values[index] for name, values in self._by_row().items()})
+        subgroups = {name: values[index] for name, values in self.subgroups.items()}
+        chosen = {name: values[index] for name, values in self._by_row().items()}
+        return replace(self, subgroups=subgroups, **chosen)
 
     def select_classes(self, classes: Sequence[str]) -> Self:
         """Return the table with only `classes`, in their order.
@@ -328,8 +330,7 @@ class Table:
         """Return the table that `to_parquet` wrote.
 
         Raises:
-            LabelAssembleError: The file cannot be read or is not such a table; with file,
-                row and column.
+            LabelAssembleError: The file cannot be read or is not such a table; with file, row and column.
         """
         from labelassemble.data.table_io import read_table_parquet
 
@@ -337,7 +338,7 @@ class Table:
 
 
 TEXT_FIELDS: Final = ("paths", "names", "groups", "splits", "sources")
-_NOT_BY_ROW: Final = ("classes", "notes")
+_NOT_BY_ROW: Final = ("classes", "subgroups", "notes")
 
 
 def check_class_names(classes: Sequence[str]) -> None:
@@ -349,6 +350,8 @@ def check_class_names(classes: Sequence[str]) -> None:
             raise LabelAssembleError(
                 f"a class must not be named '{name}': the word is taken by the table itself"
             )
+        if name.startswith(PREFIX):
+            raise LabelAssembleError(f"a class name must not begin with '{PREFIX}', got '{name}'")
         if any(mark in name for mark in ";\n\r\0"):
             raise LabelAssembleError(f"a class name must not contain ';' or a line break, got {name!r}")
         if name in classes[:index]:
@@ -364,6 +367,7 @@ def new_table(
     sources: str | TextArray,
     groups: Sequence[str] | TextArray | None = None,
     splits: Sequence[str] | TextArray | None = None,
+    subgroups: Mapping[str, TextArray] | None = None,
     notes: Sequence[str] = (),
 ) -> Table:
     """Return a reader's table: nothing assumed, groups and splits left open ("") unless given.
@@ -376,6 +380,7 @@ def new_table(
         sources: The source of all rows, or of each, [N].
         groups: The patient of each image, [N].
         splits: The published split of each image, [N]; see `OPEN_SPLITS`.
+        subgroups: Columns of sex, age, view and the like, text [N] each.
         notes: What whoever assembles the table is to be told, a sentence each.
     """
     blank = constant_text("", len(paths))
@@ -388,5 +393,6 @@ def new_table(
         sources=constant_text(sources, len(paths)) if isinstance(sources, str) else sources,
         labels=labels,
         origins=np.zeros(labels.shape, dtype=np.uint8),
+        subgroups=subgroups or {},
         notes=tuple(notes),
     )

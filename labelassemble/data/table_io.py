@@ -1,6 +1,7 @@
 """A table, or predictions, as CSV or Parquet: written whole or not at all, read back the same.
 
-A table has a column per class, predictions have two: ``label:CLASS`` and ``probability:CLASS``.
+A table has a column per class, predictions have two: ``label:CLASS`` and ``probability:CLASS``. Before them stand those
+of the subgroups, if there are any: ``subgroup:sex``.
 """
 
 import csv
@@ -18,6 +19,7 @@ from labelassemble.data.csvfile import Chunk, CsvFile, RowFile, TextColumns, end
 from labelassemble.data.parquet import ParquetFile
 from labelassemble.data.predictions import Predictions
 from labelassemble.data.states import NEGATIVE, POSITIVE, UNCERTAIN, UNKNOWN, LabelOrigin
+from labelassemble.data.subgroups import PREFIX, checked_subgroups
 from labelassemble.data.table import RESERVED_COLUMNS, SPLITS, Table, check_class_names
 from labelassemble.data.text import TextArray
 from labelassemble.errors import LabelAssembleError, did_you_mean
@@ -50,13 +52,16 @@ def _write(table: Table, path: Path, probabilities: NDArray[np.float64] | None) 
     with atomic_file(path) as file:
         plain = csv.writer(file, lineterminator="\n")
         quoted = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
-        plain.writerow([*RESERVED_COLUMNS, *classes])
+        plain.writerow([*RESERVED_COLUMNS, *_subgroup_columns(table), *classes])
         for first in range(0, len(table), _ROWS_AT_ONCE):
             rows = slice(first, first + _ROWS_AT_ONCE)
             columns = [text[rows].tolist() for text in _texts(table)]
+            subgroups = [text[rows].tolist() for text in table.subgroups.values()]
             # the csv module quotes a line feed but not a carriage return, which would end the row for a reader
-            writer = quoted if any("\r" in cell for column in columns for cell in column) else plain
-            columns.append(assumed_cells(table.origins[rows], table.classes))
+            writer = (
+                quoted if any("\r" in cell for column in columns + subgroups for cell in column) else plain
+            )
+            columns += [assumed_cells(table.origins[rows], table.classes), *subgroups]
             for column, states in enumerate(table.labels[rows].T):
                 columns.append(_CELL_OF_STATE[states + 2].tolist())
                 if probabilities is not None:
@@ -69,12 +74,17 @@ def _texts(table: Table) -> tuple[TextArray, ...]:
     return table.paths, table.names, table.sources, table.groups, table.splits
 
 
+def _subgroup_columns(table: Table) -> list[str]:
+    return [PREFIX + name for name in table.subgroups]
+
+
 def write_table_parquet(table: Table, path: Path) -> None:
     """Write `table` to `path`; see `Table.to_parquet`."""
     words = pa.dictionary(pa.int32(), pa.string())
     few = {"source", "group", "split", "assumed"}
     schema = pa.schema(
         [(name, words if name in few else pa.string()) for name in RESERVED_COLUMNS]
+        + [(name, words) for name in _subgroup_columns(table)]
         + [(name, pa.int8()) for name in table.classes]
     )
     with (
@@ -85,6 +95,7 @@ def write_table_parquet(table: Table, path: Path) -> None:
             rows = slice(first, first + _ROWS_AT_ONCE)
             cells = [text[rows].tolist() for text in _texts(table)]
             cells.append(assumed_cells(table.origins[rows], table.classes))
+            cells += [text[rows].tolist() for text in table.subgroups.values()]
             columns = [pa.array(column, schema.types[index]) for index, column in enumerate(cells)]
             columns += [pa.array(labels, mask=labels == UNKNOWN) for labels in table.labels[rows].T]
             writer.write_table(pa.Table.from_arrays(columns, schema=schema))
@@ -125,7 +136,12 @@ def read_table_rows(file: RowFile, place: str) -> Table:
             f"{place}: a table's columns must start with {','.join(RESERVED_COLUMNS)}, "
             f"got {shown(','.join(file.header))}"
         )
-    return _read(file, place, file.header[len(RESERVED_COLUMNS) :])
+    return _read(file, place, _other_columns(file))
+
+
+def _other_columns(file: RowFile) -> tuple[str, ...]:
+    """Return the columns behind the reserved ones that are no subgroups."""
+    return tuple(name for name in file.header[len(RESERVED_COLUMNS) :] if not name.startswith(PREFIX))
 
 
 def read_predictions(path: Path) -> Predictions:
@@ -145,7 +161,7 @@ def read_predictions(path: Path) -> Predictions:
 
 def _predicted_classes(file: CsvFile, place: str) -> tuple[str, ...]:
     """Return the classes that the header names; each must have a label and a probability, in any order."""
-    fixed, rest = file.header[: len(RESERVED_COLUMNS)], file.header[len(RESERVED_COLUMNS) :]
+    fixed, rest = file.header[: len(RESERVED_COLUMNS)], _other_columns(file)
     if fixed != RESERVED_COLUMNS:
         raise LabelAssembleError(
             f"{place}: the columns of predictions must start with {','.join(RESERVED_COLUMNS)}, "
@@ -178,14 +194,17 @@ def _read(
     prefix = "" if probabilities is None else _LABEL
     try:
         check_class_names(classes)
+        subgroups = [name for name in file.header if name.startswith(PREFIX)]
+        checked_subgroups({name.removeprefix(PREFIX): [] for name in subgroups}, 0)
     except LabelAssembleError as error:
         raise LabelAssembleError(f"{place}: {error}") from None
-    texts = TextColumns("path", "name", "source", "group", "split")
+    plain = ("path", "name", "source", "group", "split", *subgroups)
+    texts = TextColumns(*plain)
     labels = [np.empty((0, len(classes)), dtype=np.int8)]
     origins = [np.empty((0, len(classes)), dtype=np.uint8)]
     for chunk in file.chunks(file.header):
         chunk.mapped("split", _checked_split)
-        texts.add({name: chunk.columns[name] for name in ("path", "name", "source", "group", "split")})
+        texts.add({name: chunk.columns[name] for name in plain})
         block = np.empty((len(chunk), len(classes)), dtype=np.int8)
         for column, name in enumerate(classes):
             block[:, column] = chunk.states(prefix + name, _CELLS, "1, 0, -2 (uncertain) or blank (unknown)")
@@ -202,6 +221,7 @@ def _read(
         sources=texts.take("source"),
         labels=np.concatenate(labels),
         origins=np.concatenate(origins),
+        subgroups={name.removeprefix(PREFIX): texts.take(name) for name in subgroups},
     )
 
 

@@ -89,6 +89,7 @@ def assemble_config(config: Config, console: Console) -> Assembly:
             classes=config.classes,
             split=config.split,
             taxonomy=config.load_taxonomy(),
+            subgroups=config.subgroups,
             duplicates=config.duplicates,
             workers=config.views.decoders(),
             progress=advance,

@@ -1,5 +1,6 @@
 """The reader for a user's own CSV: a column for the path, one a class, optional patient, split, source and name."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, Literal, Self
 
@@ -8,7 +9,7 @@ from numpy.typing import NDArray
 
 from labelassemble.data.csvfile import Chunk, CsvFile, RowFile, TextColumns, shown
 from labelassemble.data.parquet import ParquetFile
-from labelassemble.data.readers.options import FilePath, SourceOptions
+from labelassemble.data.readers.options import FilePath, TabularOptions
 from labelassemble.data.readers.paths import image_paths
 from labelassemble.data.states import NEGATIVE, POSITIVE, UNCERTAIN, UNKNOWN
 from labelassemble.data.table import Table, check_class_names, new_table
@@ -41,7 +42,7 @@ SPLIT_CELLS: Final = {
 """What may stand in a split column; blank and trainval are divided by `assemble`."""
 
 
-class CsvSource(SourceOptions):
+class CsvSource(TabularOptions):
     """A CSV with a header, or a Parquet file; cells 1, 0, -1 = unknown, -2 = uncertain, blank as `blank` says.
 
     Attributes:
@@ -49,7 +50,7 @@ class CsvSource(SourceOptions):
         path: The file.
         root: The folder that image paths start at; by default the file's own.
         path_column: The column with the path of the image.
-        classes: The columns that are classes; by default all that have no other use.
+        classes: The columns that are classes; by default all that have no other use, as a subgroup for one.
         patient_column: The column with the patient's id; by default `patient` where there is one.
         split_column: The column with train, val, test, trainval or nothing; by default `split` where there is one.
         source_column: A column that tells sources apart within the file; they are called `name/cell`. By default
@@ -76,8 +77,8 @@ class CsvSource(SourceOptions):
         root = self.path.parent if self.root is None else self.root
         return self.model_copy(update={"path": base / self.path, "root": base / root})
 
-    def read(self) -> Table:
-        """Return the table of the file.
+    def read(self, subgroups: Sequence[str] = ()) -> Table:
+        """Return the table of the file, with those `subgroups` that it has.
 
         Raises:
             LabelAssembleError: Anything in it breaks the rules above; with file, line and column.
@@ -86,11 +87,15 @@ class CsvSource(SourceOptions):
         opened: RowFile = ParquetFile(self.path) if self.reader == "parquet" else CsvFile(self.path)
         with opened as file:
             uses = self._uses(file)
-            classes = self._classes(file, set(uses.values()))
+            subgroup_cells = self.subgroup_cells(subgroups)
+            columns = subgroup_cells.columns(file.header, self._place())
+            used = {*uses.values(), *(item.column for item in columns.values())}
+            classes = self._classes(file, used)
             texts = TextColumns("path", *uses)
             labels: list[NDArray[np.int8]] = []
             cells = _CELLS | {"": int(UNKNOWN if self.blank == "unknown" else NEGATIVE)}
-            for chunk in file.chunks(tuple({self.path_column, *uses.values(), *classes})):
+            for chunk in file.chunks(tuple({self.path_column, *used, *classes})):
+                subgroup_cells.add(chunk, columns)
                 texts.add({"path": image_paths(root, chunk, self.path_column)})
                 texts.add({use: chunk.columns[column] for use, column in uses.items() if use != "split"})
                 if "split" in uses:
@@ -112,7 +117,13 @@ class CsvSource(SourceOptions):
             sources=sources,
             groups=texts.take("patient") if "patient" in uses else None,
             splits=texts.take("split") if "split" in uses else None,
+            subgroups=subgroup_cells.take(),
+            notes=subgroup_cells.notes(),
         )
+
+    def _place(self) -> str:
+        """Return where the columns are named."""
+        return f"{self.path}, line 1" if self.reader == "csv" else str(self.path)
 
     def _uses(self, file: RowFile) -> dict[str, str]:
         """Return which column serves as name, patient, split and source, where one does."""
@@ -133,7 +144,7 @@ class CsvSource(SourceOptions):
         return uses
 
     def _classes(self, file: RowFile, used: set[str]) -> tuple[str, ...]:
-        place = f"{self.path}, line 1" if self.reader == "csv" else str(self.path)
+        place = self._place()
         if self.classes is not None:
             for name in self.classes:
                 file.require(name, "classes")

@@ -1,5 +1,6 @@
 """What every source can be told, whatever its reader."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
 
@@ -7,6 +8,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from labelassemble.data.class_groups import class_groups
 from labelassemble.data.states import UncertainPolicy
+from labelassemble.data.subgroups import SubgroupCells, SubgroupColumn
 
 AssumedLabel: TypeAlias = Literal["negative", "positive"]
 SplitName: TypeAlias = Literal["train", "val", "test"]
@@ -66,3 +68,25 @@ class SourceOptions(BaseModel):
     labelled: dict[str, Annotated[int, Field(ge=0)]] = {}
     split: SplitName | None = None
     patients: Annotated[str, Field(pattern=r"^[^\x00-\x1f]+$")] | None = None
+
+
+def _columns(value: object) -> object:
+    if not isinstance(value, dict):
+        return value
+    return {name: {"column": item} if isinstance(item, str) else item for name, item in value.items()}
+
+
+class TabularOptions(SourceOptions):
+    """The options that the readers of tables share.
+
+    Attributes:
+        subgroup_columns: Where the table has the `subgroups` of the configuration, by name: the column, or a mapping
+            of `column`, `values` (what its cells mean where they are codes) and `unit` (of ages: years, months, weeks
+            or days). By default the publisher's column, or one of the subgroup's own name.
+    """
+
+    subgroup_columns: Annotated[dict[str, SubgroupColumn], BeforeValidator(_columns)] = {}
+
+    def subgroup_cells(self, wanted: Sequence[str]) -> SubgroupCells:
+        """Return what collects the `wanted` subgroups while the table is read."""
+        return SubgroupCells(wanted, self.subgroup_columns)
