@@ -113,6 +113,7 @@ def assemble(
     wide = every.with_rivals(len(chosen))
     rules = ExclusionRules.of(wide, options, taxonomy)
     told = tuple(f"source '{source.options.name}': {note}" for source in named for note in source.table.notes)
+    files = tuple((source.options.name, file) for source in named for file in source.table.files)
     parts = []
     while named:
         # each reader's table goes as soon as it is used: at millions of rows they would fill the memory
@@ -120,7 +121,8 @@ def assemble(
     table, hidden = _joined(parts, wide, chosen)
     del parts
     found = find_duplicates(table.paths, duplicates, workers=workers, progress=progress)
-    return _finished(table, hidden, found, policies, quotas, rules, chosen, split, told)
+    assembly = _finished(table, hidden, found, policies, quotas, rules, chosen, split, told)
+    return replace(assembly, report=replace(assembly.report, files=files))
 
 
 @dataclass

@@ -311,6 +311,28 @@ def ends_with_a_line(path: Path) -> bool:
     return last in (b"\r", b"\n")
 
 
+def same_text(one: Path, other: Path) -> bool:
+    """Return whether two CSV files, plain or gzip each, hold the same bytes.
+
+    Raises:
+        LabelAssembleError: One of them cannot be read.
+    """
+    path = one
+    try:
+        with _opened(one) as left, _opened(other) as right:
+            while True:
+                path = one
+                block = left.read(_BLOCK_BYTES)
+                path = other
+                if block != right.read(_BLOCK_BYTES):
+                    return False
+                if not block:
+                    return True
+    except (OSError, EOFError, zlib.error) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise LabelAssembleError(f"{path}: cannot be read ({reason})") from None
+
+
 class TextColumns:
     """Collects columns of text chunk by chunk; a chunk becomes an Arrow array at once, which frees its strings."""
 

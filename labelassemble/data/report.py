@@ -29,6 +29,7 @@ class AssemblyReport:
             published, split.
         subgroups: What the images' subgroups are: source, subgroup, images, missing, values.
         notes: Further sentences that a user should read.
+        files: The tables and lists that were read: source and path of each.
     """
 
     coverage: pd.DataFrame
@@ -40,10 +41,14 @@ class AssemblyReport:
     moved: pd.DataFrame
     subgroups: pd.DataFrame = field(default_factory=pd.DataFrame)
     notes: tuple[str, ...] = ()
+    files: tuple[tuple[str, str], ...] = ()
 
     def to_text(self) -> str:
         """Return the report as plain text: who labels what is a line a class and a column a source."""
-        parts = [_text(self.splits), _matrix(self.coverage)]
+        parts = [_text(self.splits)]
+        if self.files:
+            parts.append(_files(self.files))
+        parts.append(_matrix(self.coverage))
         if len(self.assumed):
             parts.append(_assumed(self.assumed))
         if len(self.subgroups):
@@ -94,6 +99,17 @@ def _matrix(coverage: pd.DataFrame) -> str:
         .to_string(index=False)
     )
     return f"labels of each source ({legend}; blank: not annotated)\n{body}"
+
+
+def _files(files: tuple[tuple[str, str], ...]) -> str:
+    """Return the tables that were read, a line each, paths whole."""
+    lines = ["read"]
+    for source in dict.fromkeys(name for name, _ in files):
+        paths = [path for name, path in files if name == source]
+        lines += [f"  {_short(source)}: {path}" for path in paths[:_ROWS_SHOWN]]
+        if len(paths) > _ROWS_SHOWN:
+            lines.append(f"  {_short(source)}: ... and {len(paths) - _ROWS_SHOWN} more")
+    return "\n".join(lines)
 
 
 _REASONS = {

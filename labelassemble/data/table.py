@@ -1,6 +1,7 @@
 """The table: what a reader returns, what assembling returns, what training and evaluation take."""
 
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -52,6 +53,7 @@ class Table:
         subgroups: Whom the images show and how they were taken, by name: sex, age in years, view, ...; text [N] each,
             "" = missing.
         notes: What a reader has to tell whoever assembles its table, a sentence each.
+        files: The tables and lists that a reader took the labels from, full paths.
 
     Raises:
         LabelAssembleError: A shape, dtype, code, split or class name breaks these rules.
@@ -67,6 +69,7 @@ class Table:
     origins: NDArray[np.uint8] = field(repr=False)
     subgroups: Mapping[str, TextArray] = field(default_factory=dict, kw_only=True)
     notes: tuple[str, ...] = field(default=(), repr=False, kw_only=True)
+    files: tuple[str, ...] = field(default=(), repr=False, kw_only=True)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "classes", tuple(self.classes))
@@ -338,7 +341,7 @@ class Table:
 
 
 TEXT_FIELDS: Final = ("paths", "names", "groups", "splits", "sources")
-_NOT_BY_ROW: Final = ("classes", "subgroups", "notes")
+_NOT_BY_ROW: Final = ("classes", "subgroups", "notes", "files")
 
 
 def check_class_names(classes: Sequence[str]) -> None:
@@ -369,6 +372,7 @@ def new_table(
     splits: Sequence[str] | TextArray | None = None,
     subgroups: Mapping[str, TextArray] | None = None,
     notes: Sequence[str] = (),
+    files: Sequence[str | Path] = (),
 ) -> Table:
     """Return a reader's table: nothing assumed, groups and splits left open ("") unless given.
 
@@ -382,6 +386,7 @@ def new_table(
         splits: The published split of each image, [N]; see `OPEN_SPLITS`.
         subgroups: Columns of sex, age, view and the like, text [N] each.
         notes: What whoever assembles the table is to be told, a sentence each.
+        files: The tables and lists that were read.
     """
     blank = constant_text("", len(paths))
     return Table(
@@ -395,4 +400,5 @@ def new_table(
         origins=np.zeros(labels.shape, dtype=np.uint8),
         subgroups=subgroups or {},
         notes=tuple(notes),
+        files=tuple(os.path.abspath(file) for file in files),
     )

@@ -197,6 +197,8 @@ def covidx(tmp_path: Path) -> Path:
 
 
 def test_covidx_lists(covidx: Path) -> None:
+    (covidx / "train").mkdir()
+    (covidx / "train" / "MIDRC RICORD-46647-0.png").write_bytes(b"")
     table = CovidxSource(name="covid", root=covidx).read()
     assert table.classes == ("COVID-19",)
     assert table.labels[:, 0].tolist() == [0, 1, 1]
@@ -225,7 +227,8 @@ def test_covidx_with_three_classes(covidx: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("1 a.png positive", "train.txt, line 1: must be 'patient file class origin'"),
+        ("a.png positive", "train.txt, line 1: must be 'patient file class origin'"),
+        ("a.png positive rsna", "train.txt, line 1: a class must be .*got 'rsna'"),
         (
             "1 a.png positiv rsna",
             "train.txt, line 1: a class must be covid-19 or pneumonia or normal, got 'positiv'",

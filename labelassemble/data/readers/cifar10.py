@@ -54,7 +54,8 @@ class Cifar10Source(SourceOptions):
         names: list[str] = []
         labels, splits = [], []
         end = ".bin" if (self.root / "test_batch.bin").exists() else ""
-        for file in (*(f"data_batch_{number}{end}" for number in range(1, 6)), f"test_batch{end}"):
+        batches = (*(f"data_batch_{number}{end}" for number in range(1, 6)), f"test_batch{end}")
+        for file in batches:
             path = self.root / file
             batch = load_cifar_batch(path)
             count = len(batch.labels)
@@ -74,4 +75,5 @@ class Cifar10Source(SourceOptions):
             labels=np.concatenate(labels),
             sources=self.name,
             splits=splits,
+            files=[self.root / file for file in batches],
         )

@@ -119,6 +119,7 @@ class CsvSource(TabularOptions):
             splits=texts.take("split") if "split" in uses else None,
             subgroups=subgroup_cells.take(),
             notes=subgroup_cells.notes(),
+            files=[self.path],
         )
 
     def _place(self) -> str:

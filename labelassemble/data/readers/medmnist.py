@@ -79,6 +79,7 @@ class MedMnistSource(SourceOptions):
             labels=np.concatenate(labels),
             sources=self.name,
             splits=splits,
+            files=[self.path],
         )
 
     def _info(self) -> MedMnistInfo:

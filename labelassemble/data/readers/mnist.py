@@ -68,6 +68,7 @@ class MnistSource(SourceOptions):
             labels=np.concatenate(labels),
             sources=self.name,
             splits=splits,
+            files=[self._file(f"{part}-labels-idx1-ubyte") for part in _PARTS],
         )
 
     def _file(self, name: str) -> Path:

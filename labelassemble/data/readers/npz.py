@@ -67,6 +67,7 @@ class NpzSource(SourceOptions):
             sources=self.name,
             groups=text_array(np.concatenate(groups)),
             splits=splits,
+            files=list(files.values()),
         )
 
     def _file(self, split: str) -> Path | None:

@@ -55,7 +55,8 @@ class WebDatasetSource(SourceOptions):
             raise LabelAssembleError(f"source '{self.name}': labels in .cls need the names of the `classes`")
         paths: list[str] = []
         samples: list[_Sample] = []
-        for shard in self._shards():
+        shards = self._shards()
+        for shard in shards:
             index = TarIndex(shard)
             base = os.path.abspath(shard)
             for key, members in _samples(index).items():
@@ -82,6 +83,7 @@ class WebDatasetSource(SourceOptions):
             sources=self.name,
             groups=[sample.patient for sample in samples],
             splits=[sample.split for sample in samples],
+            files=shards,
         )
 
     def _shards(self) -> list[Path]:
