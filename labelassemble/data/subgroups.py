@@ -96,6 +96,14 @@ def no_column(name: str) -> str:
     return f"it has no column for the subgroup '{name}', so that is missing for each of its images"
 
 
+def published(**columns: str) -> dict[str, tuple[SubgroupColumn, ...]]:
+    """Return what `SubgroupCells.columns` takes: the publisher's columns of each subgroup, "|" between releases."""
+    return {
+        name: tuple(SubgroupColumn(column=column) for column in names.split("|"))
+        for name, names in columns.items()
+    }
+
+
 def sex_of(cell: str) -> str | None:
     """Return "male", "female" or "other", "" where the cell says nothing; None for any other word or a code."""
     word = cell.strip().casefold()
@@ -159,14 +167,14 @@ class SubgroupCells:
         self,
         header: Sequence[str],
         place: str,
-        published: Mapping[str, Sequence[SubgroupColumn]] | None = None,
+        known: Mapping[str, Sequence[SubgroupColumn]] | None = None,
     ) -> dict[str, SubgroupColumn]:
         """Return where a file has the subgroups: in the chosen column, in the publisher's, or in one of the same name.
 
         Args:
             header: The file's columns.
             place: Where they stand, for errors.
-            published: What the publisher calls the columns, in one release or another.
+            known: What the publisher calls the columns, in one release or another.
 
         Raises:
             LabelAssembleError: The file lacks a chosen column.
@@ -178,7 +186,7 @@ class SubgroupCells:
                 raise LabelAssembleError(
                     f"{place}: no column '{column}' (subgroup_columns: {name}){did_you_mean(column, header)}"
                 )
-            likely = [self._chosen[name]] if name in self._chosen else [*(published or {}).get(name, ())]
+            likely = [self._chosen[name]] if name in self._chosen else [*(known or {}).get(name, ())]
             likely += [
                 SubgroupColumn(column=column) for column in header if column.casefold() == name.casefold()
             ]

@@ -1,6 +1,7 @@
 """NIH ChestX-ray14 (Wang et al., CVPR 2017) as its publisher ships it."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, Literal, Self
 
@@ -9,8 +10,9 @@ from numpy.typing import NDArray
 
 from labelassemble.data.csvfile import CsvFile, TextColumns, shown
 from labelassemble.data.readers.findings import FindingCells
-from labelassemble.data.readers.options import FilePath, SourceOptions
+from labelassemble.data.readers.options import FilePath, TabularOptions
 from labelassemble.data.states import NEGATIVE, POSITIVE
+from labelassemble.data.subgroups import published
 from labelassemble.data.table import Table, new_table
 from labelassemble.errors import LabelAssembleError, did_you_mean
 
@@ -31,10 +33,11 @@ CHESTXRAY14_CLASSES: Final = (
     "Hernia",
 )
 _NO_FINDING: Final = "No Finding"
+_SUBGROUPS: Final = published(sex="Patient Gender|Patient Sex", age="Patient Age", view="View Position")
 _LISTS: Final = {"train_val_list.txt": "trainval", "test_list.txt": "test"}
 
 
-class ChestXray14Source(SourceOptions):
+class ChestXray14Source(TabularOptions):
     """The folder with `Data_Entry_2017*.csv`, `images*/` and the official `train_val_list.txt` and `test_list.txt`.
 
     A finding that the cell names is positive, each other of the 14 negative. Images are sought in `images*/` and
@@ -54,8 +57,8 @@ class ChestXray14Source(SourceOptions):
         """Return the source with its paths made absolute, starting at the folder `base`."""
         return self.model_copy(update={"root": base / self.root})
 
-    def read(self) -> Table:
-        """Return the table of the folder.
+    def read(self, subgroups: Sequence[str] = ()) -> Table:
+        """Return the table of the folder, with those `subgroups` that it has.
 
         Raises:
             LabelAssembleError: A file is missing or breaks the format; with file, line and column.
@@ -68,10 +71,19 @@ class ChestXray14Source(SourceOptions):
         default = f"{os.path.abspath(self.root)}/images/"
         texts = TextColumns("path", "name", "patient", "split")
         labels: list[NDArray[np.int8]] = []
+        subgroup_cells = self.subgroup_cells(subgroups)
         with CsvFile(path) as file:
             for column in ("Image Index", "Finding Labels", "Patient ID"):
                 file.require(column, "a column of ChestX-ray14's table")
-            for chunk in file.chunks(("Image Index", "Finding Labels", "Patient ID")):
+            columns = subgroup_cells.columns(file.header, f"{path}, line 1", _SUBGROUPS)
+            wanted = {
+                "Image Index",
+                "Finding Labels",
+                "Patient ID",
+                *(item.column for item in columns.values()),
+            }
+            for chunk in file.chunks(tuple(wanted)):
+                subgroup_cells.add(chunk, columns)
                 names = chunk.cells("Image Index")
                 splits = []
                 for row, name in enumerate(names):
@@ -105,6 +117,8 @@ class ChestXray14Source(SourceOptions):
             sources=self.name,
             groups=texts.take("patient"),
             splits=texts.take("split"),
+            subgroups=subgroup_cells.take(),
+            notes=subgroup_cells.notes(),
         )
 
     def _table_path(self) -> Path:

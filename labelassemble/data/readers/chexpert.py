@@ -2,15 +2,19 @@
 
 import os
 import re
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final, Literal, Self
 
 import numpy as np
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from labelassemble.data.csvfile import Chunk, CsvFile, TextColumns, shown
-from labelassemble.data.readers.options import FilePath, SourceOptions
+from labelassemble.data.readers.options import FilePath, TabularOptions
 from labelassemble.data.states import NEGATIVE, POSITIVE, UNCERTAIN, UNKNOWN
+from labelassemble.data.subgroups import SubgroupColumn, published
 from labelassemble.data.table import Table, new_table
 from labelassemble.data.text import constant_text
 from labelassemble.errors import LabelAssembleError
@@ -31,10 +35,15 @@ CHEXPERT_CLASSES: Final = (
     "Fracture",
     "Support Devices",
 )
+_VIEW: Final = "(view)"  # made of the two columns that say it
+# the patients are adults: where the age is 0 nobody knows it
+_SUBGROUPS: Final = published(sex="Sex", view=_VIEW) | {
+    "age": (SubgroupColumn(column="Age", values={"0": ""}),)
+}
 _PATH: Final = re.compile(r"[^/]+/((?:train|valid|test)/(patient\d+)/study\d+/[^/]+)")
 
 
-class CheXpertSource(SourceOptions):
+class CheXpertSource(TabularOptions):
     """The folder with `train.csv` and `valid.csv`, beside them `train/patient.../study.../view1_frontal.jpg`.
 
     Cells: 1.0, 0.0, -1.0 (uncertain), blank (not mentioned in the report).
@@ -57,14 +66,15 @@ class CheXpertSource(SourceOptions):
         """Return the source with its paths made absolute, starting at the folder `base`."""
         return self.model_copy(update={"root": base / self.root})
 
-    def read(self) -> Table:
-        """Return the table of the folder.
+    def read(self, subgroups: Sequence[str] = ()) -> Table:
+        """Return the table of the folder, with those `subgroups` that it has.
 
         Raises:
             LabelAssembleError: A file is missing or breaks the format; with file, line and column.
         """
         texts = TextColumns("path", "name", "patient", "split")
         labels: list[NDArray[np.int8]] = []
+        subgroup_cells = self.subgroup_cells(subgroups)
         for name, split in (
             ("train.csv", "trainval" if self.valid == "test" else "train"),
             ("valid.csv", self.valid),
@@ -72,8 +82,15 @@ class CheXpertSource(SourceOptions):
             with CsvFile(self.root / name) as file:
                 for column in ("Path", "Frontal/Lateral", *CHEXPERT_CLASSES):
                     file.require(column, "a column of CheXpert's table")
-                for chunk in file.chunks(("Path", "Frontal/Lateral", *CHEXPERT_CLASSES)):
+                place = f"{self.root / name}, line 1"
+                columns = subgroup_cells.columns((*file.header, _VIEW), place, _SUBGROUPS)
+                wanted = {"Path", "Frontal/Lateral", *CHEXPERT_CLASSES}
+                wanted |= {item.column for item in columns.values()}
+                viewed = _VIEW in wanted
+                wanted |= {"AP/PA"} & {*file.header} if viewed else set()
+                for chunk in file.chunks(tuple(wanted - {_VIEW})):
                     keep = self._kept(chunk)
+                    subgroup_cells.add(_with_view(chunk) if viewed else chunk, columns, keep)
                     names, patients = self._names(chunk)
                     base = f"{os.path.abspath(self.root)}/"
                     chosen = [item for item, kept in zip(names, keep, strict=True) if kept]
@@ -99,6 +116,8 @@ class CheXpertSource(SourceOptions):
             sources=self.name,
             groups=texts.take("patient"),
             splits=texts.take("split"),
+            subgroups=subgroup_cells.take(),
+            notes=subgroup_cells.notes(),
         )
 
     def _kept(self, chunk: Chunk) -> NDArray[np.bool_]:
@@ -127,6 +146,14 @@ class CheXpertSource(SourceOptions):
             names.append(match[1])
             patients.append(match[2])
         return names, patients
+
+
+def _with_view(chunk: Chunk) -> Chunk:
+    """Return the chunk with a column of the view: AP or PA of a frontal image, as far as the table says which."""
+    side = chunk.columns["Frontal/Lateral"]
+    direction = chunk.columns.get("AP/PA", side)
+    said = pc.if_else(pc.equal(direction, ""), side, direction)
+    return replace(chunk, columns={**chunk.columns, _VIEW: pc.if_else(pc.equal(side, "Lateral"), side, said)})
 
 
 def chexpert_states(chunk: Chunk, classes: tuple[str, ...], blank: str) -> NDArray[np.int8]:

@@ -2,27 +2,36 @@
 
 import ast
 import os
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final, Literal, Self
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
-from labelassemble.data.csvfile import CsvFile, TextColumns, shown
+from labelassemble.data.csvfile import Chunk, CsvFile, TextColumns, shown
 from labelassemble.data.readers.findings import FindingCells
-from labelassemble.data.readers.options import FilePath, SourceOptions
+from labelassemble.data.readers.options import FilePath, TabularOptions
 from labelassemble.data.states import NEGATIVE, POSITIVE, UNKNOWN
+from labelassemble.data.subgroups import published
 from labelassemble.data.table import Table, new_table
 from labelassemble.errors import LabelAssembleError, did_you_mean
 
 _COLUMNS: Final = ("ImageID", "ImageDir", "PatientID", "Projection", "Labels")
 _FRONTAL: Final = frozenset({"PA", "AP", "AP_horizontal"})
 _LATERAL: Final = frozenset({"L"})
+_AGE: Final = "(age)"  # made of the dates of the image and of birth
+_DATES: Final = ("StudyDate_DICOM", "PatientBirth")
+_SUBGROUPS: Final = published(
+    sex="PatientSex_DICOM", age=_AGE, view="Projection|ViewPosition_DICOM", scanner="Manufacturer_DICOM"
+)
 # a report that says of itself that nothing can be said
 _UNREADABLE: Final = frozenset({"exclude"})
 
 
-class PadChestSource(SourceOptions):
+class PadChestSource(TabularOptions):
     """The folder with `PADCHEST_chest_x_ray_images_labels_160K_*.csv` (perhaps `.gz`) and the images in `0/` to `54/`.
 
     A label that the report's list names is positive, each other negative; a row whose list is blank or says "exclude"
@@ -45,8 +54,8 @@ class PadChestSource(SourceOptions):
         """Return the source with its paths made absolute, starting at the folder `base`."""
         return self.model_copy(update={"root": base / self.root})
 
-    def read(self) -> Table:
-        """Return the table of the folder.
+    def read(self, subgroups: Sequence[str] = ()) -> Table:
+        """Return the table of the folder, with those `subgroups` that it has; ages are years of the calendar.
 
         Raises:
             LabelAssembleError: A file is missing or breaks the format, or a class occurs nowhere in it.
@@ -57,11 +66,19 @@ class PadChestSource(SourceOptions):
         base = os.path.abspath(self.root)
         texts = TextColumns("path", "name", "patient")
         labels: list[NDArray[np.int8]] = [np.empty((0, len(self.classes)), dtype=np.int8)]
-        with CsvFile(self._table_path()) as file:
+        path = self._table_path()
+        subgroup_cells = self.subgroup_cells(subgroups)
+        with CsvFile(path) as file:
             for column in _COLUMNS:
                 file.require(column, "a column of PadChest's table")
-            for chunk in file.chunks(_COLUMNS):
+            dated = {*_DATES} <= {*file.header}
+            header = (*file.header, _AGE) if dated else file.header
+            columns = subgroup_cells.columns(header, f"{path}, line 1", _SUBGROUPS)
+            wanted = {*_COLUMNS, *(item.column for item in columns.values())}
+            wanted |= {*_DATES} if _AGE in wanted else set()
+            for chunk in file.chunks(tuple(wanted - {_AGE})):
                 keep = np.array([views is None or view in views for view in chunk.cells("Projection")])
+                subgroup_cells.add(_with_age(chunk) if _AGE in wanted else chunk, columns, keep)
                 names = []
                 for row, (image, folder) in enumerate(
                     zip(chunk.cells("ImageID"), chunk.cells("ImageDir"), strict=True)
@@ -91,6 +108,8 @@ class PadChestSource(SourceOptions):
             labels=np.concatenate(labels),
             sources=self.name,
             groups=texts.take("patient"),
+            subgroups=subgroup_cells.take(),
+            notes=subgroup_cells.notes(),
         )
 
     def _states(self, cell: str, seen: set[str]) -> list[int]:
@@ -117,3 +136,18 @@ class PadChestSource(SourceOptions):
                 f"source '{self.name}': {self.root} has no PADCHEST_chest_x_ray_images_labels_160K*.csv or .csv.gz"
             )
         return found[-1]
+
+
+def _with_age(chunk: Chunk) -> Chunk:
+    """Return the chunk with a column of ages: the year of the image less that of birth; blank where one is missing."""
+    years = []
+    for column in _DATES:
+        cells, codes = chunk.distinct(column)
+        values = np.array(
+            [float(cell[:4]) if cell[:4].isdecimal() and len(cell) >= 4 else np.nan for cell in cells]
+        )
+        years.append(values[codes])
+    ages = years[0] - years[1]
+    distinct, place = np.unique(ages, return_inverse=True)
+    words = pa.array(["" if np.isnan(age) else f"{age:g}" for age in distinct], pa.large_string())
+    return replace(chunk, columns={**chunk.columns, _AGE: words.take(pa.array(place))})
