@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from labelassemble.data import ChestXray14Source, CheXpertSource, PadChestSource, Source, assemble
+from labelassemble.data import ChestXray14Source, CheXpertSource, PadChestSource, Source
 from labelassemble.data.readers.chexpert import CHEXPERT_CLASSES
+from labelassemble.data.subgroup_report import read_with_subgroups
 
 
 def subgroups(source: Source, wanted: Sequence[str]) -> dict[str, list[str]]:
-    table = assemble([source], subgroups=wanted).table
+    table = read_with_subgroups(source, wanted)
     assert list(table.subgroups) == list(wanted)
     return {name: values.tolist() for name, values in table.subgroups.items()}
 
