@@ -29,6 +29,22 @@ class Decoding(NamedTuple):
     orientation: Orientation = "exif"
 
 
+class Decoded(NamedTuple):
+    """A decoded image and what its file said.
+
+    Attributes:
+        pixels: uint8 [1 or 3, H, W].
+        bits: of the stored grey values, as the file or its source says.
+        greatest: the greatest stored value, where it is the bits that say what is white; None elsewhere.
+        orientation: by EXIF, 1 to 8; 1 also where it is not looked at.
+    """
+
+    pixels: NDArray[np.uint8]
+    bits: int = 8
+    greatest: int | None = None
+    orientation: int = 1
+
+
 AS_THE_FILE_SAYS: Final = Decoding()
 
 

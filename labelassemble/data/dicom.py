@@ -6,6 +6,8 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from labelassemble.data.decoding import AS_THE_FILE_SAYS, Decoded, Decoding, eight_bits
+from labelassemble.data.dicom_grey import grey_image, lut_entries
 from labelassemble.data.errors import ImageError
 
 _PREAMBLE = 128
@@ -20,21 +22,22 @@ def is_dicom(file: BinaryIO) -> bool:
     return mark == b"DICM"
 
 
-def decode_dicom(file: BinaryIO, name: str) -> NDArray[np.uint8]:
+def decode_dicom(file: BinaryIO, name: str, how: Decoding = AS_THE_FILE_SAYS) -> Decoded:
     """Return a DICOM image as uint8 [1 or 3, H, W], as a viewer shows it (DICOM PS3.3, C.7.6.3, C.11.1, C.11.2).
 
-    Grey: rescaled (modality LUT), then the first window or VOI LUT, whose output range becomes 0 to 255; without one,
-    the range of the stored bits does. MONOCHROME1 is inverted, so that air is dark in every image. Colour: RGB, 8 bits.
+    Grey: see `labelassemble.data.dicom_grey`. Colour: RGB of 8 bits, YBR converted to it, or PALETTE COLOR looked up in
+    its palette. Overlays are left out.
 
     Args:
         file: The open file.
         name: What errors call it.
+        how: `bits` stands for BitsStored.
 
     Raises:
         ImageError: pydicom is not installed, the file has several frames or no pixels, or is otherwise not decodable.
     """
     try:
-        pydicom, processing = import_module("pydicom"), import_module("pydicom.pixels")
+        pydicom, pixels = import_module("pydicom"), import_module("pydicom.pixels")
     except ImportError:
         raise ImageError(name, "a DICOM file needs pydicom: pip install 'labelassemble[dicom]'") from None
     data = pydicom.dcmread(file)
@@ -42,34 +45,37 @@ def decode_dicom(file: BinaryIO, name: str) -> NDArray[np.uint8]:
         raise ImageError(name, "the DICOM file has no pixels")
     if int(data.get("NumberOfFrames", 1) or 1) > 1:
         raise ImageError(name, f"a DICOM image must have one frame, got {data.NumberOfFrames}")
-    pixels = data.pixel_array
-    if pixels.ndim == 3:
-        if pixels.dtype != np.uint8 or pixels.shape[2] != 3:
-            shape = list(pixels.shape)
-            raise ImageError(name, f"a DICOM image in colour must be 8-bit RGB, got {pixels.dtype} {shape}")
-        if str(data.PhotometricInterpretation).startswith("YBR"):
-            pixels = processing.convert_color_space(pixels, str(data.PhotometricInterpretation), "RGB")
-        return np.ascontiguousarray(np.moveaxis(pixels, 2, 0))
-    low, high = _output_range(data)
-    rescaled = processing.apply_modality_lut(pixels, data)
-    shown = processing.apply_voi_lut(rescaled, data, index=0).astype(np.float64)
-    grey = np.clip((shown - low) * (255 / (high - low)), 0, 255)
-    if data.PhotometricInterpretation == "MONOCHROME1":
-        grey = 255 - grey
-    decoded: NDArray[np.uint8] = grey.round().astype(np.uint8)[None]
-    return decoded
+    kind = str(data.get("PhotometricInterpretation", ""))
+    stored = pixels.pixel_array(data, index=0, correct_unused_bits=False)
+    if stored.ndim == 3:
+        return Decoded(_colour(stored, name))
+    if kind == "PALETTE COLOR":
+        return Decoded(_colour(_looked_up(data, stored, pixels, name), name))
+    if kind not in ("MONOCHROME1", "MONOCHROME2"):
+        raise ImageError(
+            name,
+            f"a DICOM image of one channel must be MONOCHROME1, MONOCHROME2 or PALETTE COLOR, got {kind!r}",
+        )
+    return grey_image(data, stored, name, how.bits)
 
 
-def _output_range(data: Any) -> tuple[float, float]:
-    """Return the least and the greatest value that rescaling and VOI LUT can give, as pydicom has it."""
-    if data.get("VOILUTSequence"):
-        return 0.0, 2.0 ** int(data.VOILUTSequence[0].LUTDescriptor[2]) - 1
-    if data.get("ModalityLUTSequence"):
-        return 0.0, 2.0 ** int(data.ModalityLUTSequence[0].LUTDescriptor[2]) - 1
-    bits = int(data.BitsStored)
-    stored = (
-        (-(2.0 ** (bits - 1)), 2.0 ** (bits - 1) - 1) if data.PixelRepresentation else (0.0, 2.0**bits - 1)
-    )
-    slope, intercept = float(data.get("RescaleSlope", 1)), float(data.get("RescaleIntercept", 0))
-    ends = sorted(value * slope + intercept for value in stored)
-    return ends[0], ends[1]
+def _looked_up(data: Any, stored: NDArray[Any], pixels: Any, name: str) -> NDArray[np.uint8]:
+    """Return the colours of a palette (C.7.9), uint8 [H, W, 3]; its entries may have 16 bits, or claim to."""
+    count, first = (int(value) for value in data.RedPaletteColorLookupTableDescriptor[:2])
+    count = count or 65536
+    if "RedPaletteColorLookupTableData" in data:
+        contents = (data[f"{colour}PaletteColorLookupTableData"].value for colour in ("Red", "Green", "Blue"))
+        table = np.stack([lut_entries(data, content, count, name) for content in contents], axis=1)
+    else:  # in segments; of 8 bits pydicom looks up 256 at most
+        table = pixels.apply_color_lut(np.arange(first, first + count), data)[:, :3].astype(np.int64)
+        if count > 256 and table.max() < 256:
+            raise ImageError(name, f"a palette in segments must have 256 entries at most, got {count}")
+    colours = eight_bits(table, 16) if table.max() > 255 else table.astype(np.uint8)
+    return colours[np.clip(stored.astype(np.int64) - first, 0, count - 1)]
+
+
+def _colour(pixels: NDArray[Any], name: str) -> NDArray[np.uint8]:
+    if pixels.dtype != np.uint8 or pixels.shape[2] != 3:
+        shape = list(pixels.shape)
+        raise ImageError(name, f"a DICOM image in colour must be 8-bit RGB, got {pixels.dtype} {shape}")
+    return np.ascontiguousarray(np.moveaxis(pixels, 2, 0))

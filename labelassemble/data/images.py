@@ -99,7 +99,7 @@ def decode_stream(file: BinaryIO, name: str, how: Decoding = AS_THE_FILE_SAYS) -
     """Return the image encoded in an open file, as `decode_image` does; `name` is what errors call it."""
     try:
         if is_dicom(file):
-            return decode_dicom(file, name)
+            return decode_dicom(file, name, how).pixels
         start = file.tell()
         with Image.open(file) as image:
             chunks = PngChunks(None, b"")

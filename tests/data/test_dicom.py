@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from labelassemble.data import ImageError, decode_bytes, decode_image
+from labelassemble.data.decoding import Decoding
 
 STORED = np.array([[0, 1000, 2000], [3000, 4000, 4095]], dtype=np.uint16)
 
@@ -115,3 +116,215 @@ def test_what_cannot_be_shown_is_named(dicom: Callable[..., bytes]) -> None:
         for length in range(132, len(whole) - 1, 5):
             with pytest.raises(ImageError, match=r"^a\.dcm: "):
                 decode_bytes(whole[:length], "a.dcm")
+
+
+def lut(*entries: int, first: int = 0, bits: int = 16, count: int | None = None) -> Any:
+    """Return an item of a LUT sequence."""
+    import pydicom
+
+    item = pydicom.Dataset()
+    item.add_new("LUTDescriptor", "US", [len(entries) if count is None else count, first, bits])
+    item.add_new("LUTData", "US", [int(entry) for entry in entries])
+    return item
+
+
+def palette(table: np.ndarray, bits: int, first: int = 0) -> dict[str, Any]:
+    """Return the elements of a palette, [entries, 3]."""
+    elements: dict[str, Any] = {"PhotometricInterpretation": "PALETTE COLOR"}
+    for colour, column in zip(("Red", "Green", "Blue"), table.T, strict=True):
+        elements[f"{colour}PaletteColorLookupTableDescriptor"] = [len(table) % 65536, first, bits]
+        elements[f"{colour}PaletteColorLookupTableData"] = np.ascontiguousarray(column).tobytes()
+    return elements
+
+
+@pytest.mark.parametrize(
+    "window", [{"WindowCenter": 100, "WindowWidth": 0}, {"WindowCenter": 5}, {"WindowWidth": 3}]
+)
+def test_a_window_that_is_none_is_ignored(dicom: Callable[..., bytes], window: dict[str, Any]) -> None:
+    np.testing.assert_array_equal(
+        decode_bytes(dicom(STORED, **window), "a"), decode_bytes(dicom(STORED), "a")
+    )
+
+
+def test_the_first_window_with_a_width_counts(dicom: Callable[..., bytes]) -> None:
+    several = dicom(STORED, WindowCenter=[7, 2000, 1], WindowWidth=[0, 2000, 5])
+    one = dicom(STORED, WindowCenter=2000, WindowWidth=2000)
+    np.testing.assert_array_equal(decode_bytes(several, "a"), decode_bytes(one, "a"))
+
+
+@pytest.mark.parametrize(
+    ("function", "expected"),
+    [
+        ("LINEAR", [0, 128, 255]),
+        ("LINEAR_EXACT", [0, 128, 255]),
+        ("SIGMOID", [30, 128, 225]),
+        ("", [0, 128, 255]),
+    ],
+)
+def test_the_function_of_a_window(dicom: Callable[..., bytes], function: str, expected: list[int]) -> None:
+    stored = np.array([[1000, 2000, 3000]], dtype=np.uint16)  # the middle and the ends of the window
+    decoded = decode_bytes(dicom(stored, WindowCenter=2000, WindowWidth=2000, VOILUTFunction=function), "a")
+    assert decoded[0, 0].tolist() == expected
+
+
+def test_a_window_of_another_function_is_named(dicom: Callable[..., bytes]) -> None:
+    data = dicom(STORED, WindowCenter=2000, WindowWidth=2000, VOILUTFunction="CUBIC")
+    with pytest.raises(
+        ImageError, match="a: VOILUTFunction must be LINEAR, LINEAR_EXACT or SIGMOID, got CUBIC"
+    ):
+        decode_bytes(data, "a")
+
+
+def test_narrow_windows(dicom: Callable[..., bytes]) -> None:
+    stored = np.array([[99, 100, 101]], dtype=np.uint16)
+    one = decode_bytes(dicom(stored, WindowCenter=100, WindowWidth=1), "a")
+    assert one[0, 0].tolist() == [0, 255, 255]
+    share = dicom(stored, RescaleSlope=0.01, RescaleIntercept=0, WindowCenter=1, WindowWidth=0.02)
+    assert decode_bytes(share, "a")[0, 0].tolist() == [0, 128, 255]
+
+
+def test_a_voi_lut_has_the_bits_that_its_entries_have(dicom: Callable[..., bytes]) -> None:
+    ramp = np.arange(4096)
+    expected = np.round(STORED / 4095 * 255).astype(np.uint8)[None]
+    for bits in (12, 16):  # the second claims more than it has
+        decoded = decode_bytes(dicom(STORED, VOILUTSequence=[lut(*ramp, bits=bits)]), "a")
+        np.testing.assert_array_equal(decoded, expected)
+    eight = decode_bytes(dicom(STORED, VOILUTSequence=[lut(*(ramp // 16), bits=8)]), "a")
+    np.testing.assert_array_equal(eight[0], STORED // 16)
+    packed = lut(*(ramp // 16).astype(np.uint8).view("<u2"), bits=8, count=4096)
+    np.testing.assert_array_equal(decode_bytes(dicom(STORED, VOILUTSequence=[packed]), "a"), eight)
+
+
+def test_a_voi_lut_meets_rescaled_values(dicom: Callable[..., bytes]) -> None:
+    item = lut(10, 30, 200, 255, first=65526, bits=8)  # -10, read as not signed
+    stored = np.array([[0, 1, 2, 3, 4]], dtype=np.uint16)
+    decoded = decode_bytes(dicom(stored, RescaleSlope=1, RescaleIntercept=-10, VOILUTSequence=[item]), "a")
+    assert decoded[0, 0].tolist() == [10, 30, 200, 255, 255]
+
+
+def test_a_lut_that_is_cut_off_is_named(dicom: Callable[..., bytes]) -> None:
+    with pytest.raises(ImageError, match="a LUT must hold the 4096 entries that it names, got 8"):
+        decode_bytes(dicom(STORED, VOILUTSequence=[lut(1, 2, 3, 4, count=4096)]), "a")
+
+
+def test_a_modality_lut_gives_the_range(dicom: Callable[..., bytes]) -> None:
+    stored = np.array([[0, 1, 2, 3]], dtype=np.uint16)
+    decoded = decode_bytes(dicom(stored, ModalityLUTSequence=[lut(0, 1023, 511, 255, bits=10)]), "a")
+    assert decoded[0, 0].tolist() == [0, 255, 127, 64]
+
+
+@pytest.mark.parametrize(("slope", "intercept"), [("nan", 0), ("inf", 0), (1, "-inf"), (0, 5)])
+def test_a_rescale_that_is_not_finite_is_named(
+    dicom: Callable[..., bytes], slope: Any, intercept: Any
+) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        data = dicom(STORED, RescaleSlope=slope, RescaleIntercept=intercept)
+    with pytest.raises(
+        ImageError, match=r"a: grey values must be rescaled by finite numbers, the slope not 0, got"
+    ):
+        decode_bytes(data, "a")
+
+
+def test_bits_stored_that_are_wrong(dicom: Callable[..., bytes]) -> None:
+    ten = dicom(STORED, BitsStored=10, HighBit=9)
+    with pytest.raises(ImageError, match="a: grey values must fit BitsStored = 10, got 4095"):
+        decode_bytes(ten, "a")
+    expected = decode_bytes(dicom(STORED), "a")
+    np.testing.assert_array_equal(decode_bytes(ten, "a", Decoding(bits=12)), expected)
+    sixteen = dicom(STORED, BitsStored=16, HighBit=15)
+    assert decode_bytes(sixteen, "a").max() == 16
+    np.testing.assert_array_equal(decode_bytes(sixteen, "a", Decoding(bits=12)), expected)
+    with pytest.raises(ImageError, match="must fit the option `bits` = 11 of its source, got 4095"):
+        decode_bytes(sixteen, "a", Decoding(bits=11))
+
+
+def test_an_overlay_in_the_pixels_is_left_out(dicom: Callable[..., bytes]) -> None:
+    import io
+
+    import pydicom
+
+    data = pydicom.dcmread(io.BytesIO(dicom(STORED | 0x8000)))
+    data.add_new((0x6000, 0x0100), "US", 16)
+    data.add_new((0x6000, 0x0102), "US", 15)
+    file = io.BytesIO()
+    pydicom.dcmwrite(file, data, enforce_file_format=True)
+    np.testing.assert_array_equal(decode_bytes(file.getvalue(), "a"), decode_bytes(dicom(STORED), "a"))
+    with pytest.raises(ImageError, match="must fit BitsStored = 12"):
+        decode_bytes(dicom(STORED | 0x8000), "a")
+
+
+def test_values_in_the_upper_bits(dicom: Callable[..., bytes]) -> None:
+    expected = decode_bytes(dicom(STORED), "a")
+    np.testing.assert_array_equal(decode_bytes(dicom(STORED << 4, HighBit=15), "a"), expected)
+    np.testing.assert_array_equal(decode_bytes(dicom(STORED, HighBit=15), "a"), expected)  # they lie below
+
+
+def test_signed_values(dicom: Callable[..., bytes]) -> None:
+    stored = np.array([[-2048, -1, 0, 2047]], dtype=np.int16)
+    decoded = decode_bytes(dicom(stored), "a")
+    assert decoded[0, 0].tolist() == [0, 127, 128, 255]
+    np.testing.assert_array_equal(decode_bytes(dicom(stored & 0xFFF), "a"), decoded)  # spare bits are 0
+    with pytest.raises(ImageError, match="must fit BitsStored = 12, got -3000 to 0"):
+        decode_bytes(dicom(np.array([[-3000, 0]], dtype=np.int16)), "a")
+
+
+@pytest.mark.parametrize("kind", ["MONOCHROME1", "MONOCHROME2"])
+def test_padding_is_black(dicom: Callable[..., bytes], kind: str) -> None:
+    plain = decode_bytes(dicom(STORED, PhotometricInterpretation=kind), "a")
+    one = decode_bytes(dicom(STORED, PhotometricInterpretation=kind, PixelPaddingValue=1000), "a")
+    np.testing.assert_array_equal(one, np.where(STORED == 1000, 0, plain))
+    several = dicom(STORED, PhotometricInterpretation=kind, PixelPaddingValue=0, PixelPaddingRangeLimit=1000)
+    np.testing.assert_array_equal(decode_bytes(several, "a"), np.where(STORED <= 1000, 0, plain))
+
+
+def test_the_shape_of_the_presentation_lut_says_nothing_new(dicom: Callable[..., bytes]) -> None:
+    for kind, shape in (("MONOCHROME1", "INVERSE"), ("MONOCHROME2", "IDENTITY")):
+        plain = decode_bytes(dicom(STORED, PhotometricInterpretation=kind), "a")
+        said = decode_bytes(dicom(STORED, PhotometricInterpretation=kind, PresentationLUTShape=shape), "a")
+        np.testing.assert_array_equal(said, plain)
+
+
+def test_a_palette_gives_its_colours(dicom: Callable[..., bytes]) -> None:
+    rng = np.random.default_rng(0)
+    table = rng.integers(0, 256, (256, 3), dtype=np.uint8)
+    indices = rng.integers(0, 256, (5, 6), dtype=np.uint8)
+    expected = table[indices].transpose(2, 0, 1)
+    np.testing.assert_array_equal(decode_bytes(dicom(indices, **palette(table, 8)), "a"), expected)
+    for deep in (table.astype(np.uint16) * 257, table.astype(np.uint16)):  # the second claims 16 bits
+        np.testing.assert_array_equal(decode_bytes(dicom(indices, **palette(deep, 16)), "a"), expected)
+    many = rng.integers(0, 256, (4096, 3), dtype=np.uint8)
+    np.testing.assert_array_equal(
+        decode_bytes(dicom(STORED, **palette(many, 8)), "a"), many[STORED].transpose(2, 0, 1)
+    )
+    some = decode_bytes(dicom(indices, **palette(table[:10], 8, first=100)), "a")
+    np.testing.assert_array_equal(some, table[np.clip(indices.astype(int) - 100, 0, 9)].transpose(2, 0, 1))
+
+
+def test_ybr_is_converted(dicom: Callable[..., bytes]) -> None:
+    from PIL import Image
+
+    colour = np.random.default_rng(0).integers(0, 256, (4, 6, 3), dtype=np.uint8)
+    ybr = np.asarray(Image.fromarray(colour).convert("YCbCr"))
+    full = decode_bytes(dicom(ybr, PhotometricInterpretation="YBR_FULL"), "a")
+    assert np.abs(full.astype(int) - colour.transpose(2, 0, 1)).max() <= 3
+    planes = decode_bytes(
+        dicom(
+            ybr,
+            PhotometricInterpretation="YBR_FULL",
+            PlanarConfiguration=1,
+            PixelData=ybr.transpose(2, 0, 1).tobytes(),
+        ),
+        "a",
+    )
+    np.testing.assert_array_equal(planes, full)
+
+
+def test_kinds_that_have_no_rule_are_named(dicom: Callable[..., bytes]) -> None:
+    with pytest.raises(
+        ImageError, match="of one channel must be MONOCHROME1, MONOCHROME2 or PALETTE COLOR, got 'RGB'"
+    ):
+        decode_bytes(dicom(STORED, PhotometricInterpretation="RGB"), "a")
+    deep = np.zeros((4, 5, 3), dtype=np.uint16)
+    with pytest.raises(ImageError, match="in colour must be 8-bit RGB, got uint16"):
+        decode_bytes(dicom(deep), "a")
