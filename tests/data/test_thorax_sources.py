@@ -64,9 +64,15 @@ def test_chestxray14_options(nih: Path, tmp_path: Path) -> None:
 
 def test_chestxray14_takes_the_newer_table(nih: Path) -> None:
     header = HEADER_2017.removesuffix(",\n") + "\n"
-    row = "00000003_000.png,Hernia,0,3,81,F,PA,2582,2991,0.143,0.14300000000000002\n"
+    row = "00000001_000.png,Hernia,0,3,81,F,PA,2582,2991,0.143,0.14300000000000002\n"
     (nih / "Data_Entry_2017_v2020.csv").write_text(header + row)
-    assert len(ChestXray14Source(name="nih", root=nih).read()) == 1
+    table = ChestXray14Source(name="nih", root=nih).read()
+    assert len(table) == 1
+    assert [Path(file).name for file in table.files] == [
+        "Data_Entry_2017_v2020.csv",
+        "train_val_list.txt",
+        "test_list.txt",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -104,7 +110,9 @@ def test_chestxray14_missing(nih: Path) -> None:
     ):
         ChestXray14Source(name="nih", root=nih).read()
     (nih / "Data_Entry_2017.csv").unlink()
-    with pytest.raises(LabelAssembleError, match=r"has no Data_Entry_2017\*\.csv"):
+    with pytest.raises(
+        LabelAssembleError, match=r"has no Data_Entry_2017_v2020\.csv or Data_Entry_2017\.csv"
+    ):
         ChestXray14Source(name="nih", root=nih).read()
     with pytest.raises(LabelAssembleError, match="nowhere does not exist"):
         ChestXray14Source(name="nih", root=nih / "nowhere").read()

@@ -1,7 +1,6 @@
 """NIH ChestX-ray14 (Wang et al., CVPR 2017) as its publisher ships it."""
 
-import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, Literal, Self
 
@@ -10,6 +9,7 @@ from numpy.typing import NDArray
 
 from labelassemble.data.csvfile import CsvFile, TextColumns, shown
 from labelassemble.data.readers.findings import FindingCells
+from labelassemble.data.readers.folders import DatasetFolder, FoundImages
 from labelassemble.data.readers.options import FilePath, TabularOptions
 from labelassemble.data.states import NEGATIVE, POSITIVE
 from labelassemble.data.subgroups import published
@@ -34,15 +34,22 @@ CHESTXRAY14_CLASSES: Final = (
 )
 _NO_FINDING: Final = "No Finding"
 _SUBGROUPS: Final = published(sex="Patient Gender|Patient Sex", age="Patient Age", view="View Position")
-_LISTS: Final = {"train_val_list.txt": "trainval", "test_list.txt": "test"}
+_TABLES: Final = ("Data_Entry_2017_v2020.csv", "Data_Entry_2017.csv", "sample_labels.csv")
+# the publisher's names, and those of a resized copy
+_LISTS: Final = (
+    {"train_val_list.txt": "trainval", "test_list.txt": "test"},
+    {"train_val_list_NIH.txt": "trainval", "test_list_NIH.txt": "test"},
+)
+_LAYOUTS: Final = "images/, images_001/images/ to images_012/images/ or any other folder below the root"
 
 
 class ChestXray14Source(TabularOptions):
     """The folder with `Data_Entry_2017*.csv`, `images*/` and the official `train_val_list.txt` and `test_list.txt`.
 
-    A finding that the cell names is positive, each other of the 14 negative. Images are sought in `images*/` and
-    `images*/images/`; one that lies nowhere keeps the path `images/NAME`. Without the two lists all rows are divided by
-    patient.
+    The table is `Data_Entry_2017_v2020.csv`, `Data_Entry_2017.csv` or Kaggle's `sample_labels.csv`, the first of them
+    that is there. A finding that the cell names is positive, each other of the 14 negative. Images are found in
+    whatever folders below the root they lie, such as `images_001/images/`; one that lies nowhere keeps the path
+    `images/NAME`. Without the two lists all rows are divided by patient.
 
     Attributes:
         root: The folder.
@@ -65,10 +72,10 @@ class ChestXray14Source(TabularOptions):
         """
         classes = (*CHESTXRAY14_CLASSES, _NO_FINDING) if self.no_finding else CHESTXRAY14_CLASSES
         findings = FindingCells(lambda cell: _states(cell, classes), len(classes))
-        path = self._table_path()
-        folders = _image_folders(self.root)
-        lists = _split_lists(self.root)
-        default = f"{os.path.abspath(self.root)}/images/"
+        folder = DatasetFolder(self.name, self.root)
+        path = folder.table("ChestX-ray14", _TABLES, like=r"Data_Entry_2017.*\.csv(\.gz)?")
+        images = FoundImages(folder)
+        lists, list_files = _split_lists(path.parent, folder)
         texts = TextColumns("path", "name", "patient", "split")
         labels: list[NDArray[np.int8]] = []
         subgroup_cells = self.subgroup_cells(subgroups)
@@ -94,20 +101,20 @@ class ChestXray14Source(TabularOptions):
                     split = lists.get(name)
                     if split is None:
                         if lists:
-                            raise chunk.error(
-                                row, "Image Index", f"{shown(name)} is in neither of {', '.join(_LISTS)}"
-                            )
+                            both = " and ".join(file.name for file in list_files)
+                            raise chunk.error(row, "Image Index", f"{shown(name)} is in neither of {both}")
                         split = ""
                     splits.append(split)
                 texts.add(
                     {
-                        "path": [folders.get(name, default) + name for name in names],
+                        "path": [f"{folder.root}/{images.find(name) or f'images/{name}'}" for name in names],
                         "name": names,
                         "patient": chunk.cells("Patient ID"),
                         "split": splits,
                     }
                 )
                 labels.append(findings.states(chunk, "Finding Labels"))
+        images.check(path.name, _LAYOUTS)
         paths = texts.take("path")
         return new_table(
             classes,
@@ -119,14 +126,8 @@ class ChestXray14Source(TabularOptions):
             splits=texts.take("split"),
             subgroups=subgroup_cells.take(),
             notes=subgroup_cells.notes(),
+            files=[path, *list_files],
         )
-
-    def _table_path(self) -> Path:
-        found = sorted(self.root.glob("Data_Entry_2017*.csv"))
-        if not found:
-            kind = "does not exist" if not self.root.exists() else "has no Data_Entry_2017*.csv"
-            raise LabelAssembleError(f"source '{self.name}': the root {self.root} {kind}")
-        return found[-1]  # the revision of 2020 sorts behind the first issue
 
 
 def _states(cell: str, classes: tuple[str, ...]) -> list[int]:
@@ -141,37 +142,36 @@ def _states(cell: str, classes: tuple[str, ...]) -> list[int]:
     return [int(POSITIVE if name in words else NEGATIVE) for name in classes]
 
 
-def _image_folders(root: Path) -> dict[str, str]:
-    """Return the folder of each image, "/" at its end: one listing a folder instead of a question a file."""
-    folders: dict[str, str] = {}
-    base = Path(os.path.abspath(root))
-    for outer in sorted(base.glob("images*")):
-        for folder in (outer, outer / "images"):
-            if folder.is_dir():
-                prefix = f"{folder}/"
-                with os.scandir(folder) as entries:
-                    folders.update((entry.name, prefix) for entry in entries)
-    return folders
+def _split_lists(beside: Path, folder: DatasetFolder) -> tuple[dict[str, str], list[Path]]:
+    """Return the official split of each image and the two lists; nothing where neither list is there.
+
+    Args:
+        beside: The folder of the table, where the lists are sought before the root.
+        folder: The root.
+    """
+    for place in dict.fromkeys((beside, folder.root)):
+        for names in _LISTS:
+            there = [place / name for name in names if (place / name).exists()]
+            if len(there) == 1:
+                other = next(name for name in names if name != there[0].name)
+                raise LabelAssembleError(
+                    f"{place}: {there[0].name} is there but {other} is not: one without the other is no split"
+                )
+            if there:
+                return _read_lists(dict(zip(there, names.values(), strict=True))), there
+    return {}, []
 
 
-def _split_lists(root: Path) -> dict[str, str]:
-    """Return the official split of each image, nothing where neither list is there."""
-    there = [name for name in _LISTS if (root / name).exists()]
-    if len(there) == 1:
-        other = next(name for name in _LISTS if name not in there)
-        raise LabelAssembleError(
-            f"{root}: {there[0]} is there but {other} is not: one without the other is no split"
-        )
+def _read_lists(lists: Mapping[Path, str]) -> dict[str, str]:
+    """Return the split of each image; `lists` has the split of each file."""
     splits: dict[str, str] = {}
-    for file in there:
+    for file, split in lists.items():
         try:
-            lines = (root / file).read_text(encoding="utf-8-sig").splitlines()
+            lines = file.read_text(encoding="utf-8-sig").splitlines()
         except (OSError, UnicodeDecodeError) as error:
-            raise LabelAssembleError(f"{root / file}: cannot be read ({error})") from None
+            raise LabelAssembleError(f"{file}: cannot be read ({error})") from None
         for line, text in enumerate(lines, start=1):
             name = text.strip()
-            if not name:
-                continue
-            if splits.setdefault(name, _LISTS[file]) != _LISTS[file]:
-                raise LabelAssembleError(f"{root / file}, line {line}: {shown(name)} is in both lists")
+            if name and splits.setdefault(name, split) != split:
+                raise LabelAssembleError(f"{file}, line {line}: {shown(name)} is in both lists")
     return splits

@@ -165,7 +165,7 @@ class DatasetFolder:
         tables = [file for file in files if not file.lower().endswith(IMAGE_ENDINGS)]
         shown_names = [file.rpartition("/")[2] for file in tables]
         near = next((hint for name in names if (hint := did_you_mean(name, shown_names))), "")
-        advice = f"{near} (rename it)" if near else ""
+        advice = f"{near} Then rename it" if near else ""
         return LabelAssembleError(
             f"source '{self.source}': {self.root} has no {' or '.join(names)} (each may end in .gz), the table of "
             f"{what}; found {self._seen(tables)}{advice}"
