@@ -27,13 +27,14 @@ from labelassemble.data.duplicates import (
 )
 from labelassemble.data.exclusion import ExclusionRules, Exclusions, SourceRule, apply_exclusions
 from labelassemble.data.fingerprints import Progress
+from labelassemble.data.notes import split_notes, table_notes
 from labelassemble.data.readers import Source
 from labelassemble.data.report import AssemblyReport, row_frame
 from labelassemble.data.splits import SplitOptions, split_by_group
 from labelassemble.data.states import NEGATIVE, POSITIVE, UNKNOWN, LabelOrigin, UncertainPolicy
 from labelassemble.data.subgroup_report import merged_subgroups, read_with_subgroups, subgroup_counts
 from labelassemble.data.table import SPLITS, TEXT_FIELDS, Table, check_class_names
-from labelassemble.data.taxonomy import Taxonomy, spelling_key
+from labelassemble.data.taxonomy import Taxonomy
 from labelassemble.data.text import TextArray, constant_text, first_rows, joined_text, text_codes
 from labelassemble.errors import LabelAssembleError, did_you_mean
 
@@ -91,8 +92,8 @@ def assemble(
         progress: Called with (images done, images in all) meanwhile.
 
     Raises:
-        LabelAssembleError: A source cannot be read or is empty, two share a name, a class name is known to nobody, or a
-            class is labelled by nobody.
+        LabelAssembleError: A source cannot be read or is empty, two share a name, a class name is known to nobody, or
+            nobody labels any class.
     """
     split = split or SplitOptions()
     _check_sources(sources)
@@ -208,7 +209,7 @@ def _joined(
     """Return the table, its splits as published, and the hidden labels; empties the parts as it goes.
 
     Raises:
-        LabelAssembleError: One of the `chosen` classes is labelled by no source.
+        LabelAssembleError: None of the `chosen` classes is labelled by any source.
     """
     texts: dict[str, Any] = {
         name: joined_text([part.texts.pop(name) for part in parts]) for name in TEXT_FIELDS
@@ -221,15 +222,15 @@ def _joined(
     one = len(parts) == 1
     labels = parts[0].labels if one else np.concatenate([part.labels for part in parts])
     origins = parts[0].origins if one else np.concatenate([part.origins for part in parts])
-    for column, name in enumerate(chosen):  # which come first
-        labelled = (labels[:, column] != UNKNOWN) & (origins[:, column] != LabelOrigin.ASSUME)
-        if not labelled.any():
-            raise LabelAssembleError(
-                f"class '{name}' is labelled by no source: each of its cells is blank, hidden or only assumed"
-            )
     texts["subgroups"] = {
         name: joined_text([part.subgroups.pop(name) for part in parts]) for name in list(parts[0].subgroups)
     }
+    count = len(chosen)  # the chosen classes come first
+    if not ((labels[:, :count] != UNKNOWN) & (origins[:, :count] != LabelOrigin.ASSUME)).any():
+        raise LabelAssembleError(
+            f"no source labels any of the classes ({', '.join(chosen)}): each of their cells is blank, hidden or only "
+            "assumed"
+        )
     return Table(tuple(classes), **texts, labels=labels, origins=origins), hidden
 
 
@@ -292,7 +293,8 @@ def _finished(
         conflicts=conflicts,
         moved=moves,
         subgroups=subgroup_counts(table),
-        notes=(*told, *said_twice, *_notes(table, unread), *rules.notes(table.origins, held)),
+        notes=(*told, *said_twice, *table_notes(table, hidden, unread), *rules.notes(table.origins, held)),
+        split_notes=split_notes(table),
     )
     return Assembly(table, report, exclusions, policies, _hidden_table(table, hidden))
 
@@ -333,28 +335,6 @@ def _hidden_table(table: Table, hidden: NDArray[np.int8] | None) -> Table | None
     texts = {name: getattr(table, name)[rows] for name in TEXT_FIELDS}
     labels = hidden[rows]
     return Table(table.classes, **texts, labels=labels, origins=np.zeros(labels.shape, dtype=np.uint8))
-
-
-def _notes(table: Table, unread: Sequence[str]) -> tuple[str, ...]:
-    notes = []
-    if unread:
-        notes.append(f"{len(unread)} images could not be read to look for duplicates, the first: {unread[0]}")
-    spellings: dict[str, str] = {}
-    for name in table.classes:
-        other = spellings.setdefault(spelling_key(name), name)
-        if other != name:
-            notes.append(
-                f"classes '{other}' and '{name}' differ in spelling only: a taxonomy would make them one"
-            )
-    empty = [name for name in SPLITS if not (table.splits == name).any()]
-    if empty:
-        notes.append(f"no image is in the split {' or '.join(empty)}")
-    for column, name in enumerate(table.classes):
-        labels = table.labels[table.splits == "train", column]
-        for state, word in ((1, "positive"), (NEGATIVE, "negative")):
-            if not (labels == state).any():
-                notes.append(f"class '{name}' has no {word} label in train")
-    return tuple(notes)
 
 
 def split_counts(table: Table) -> pd.DataFrame:

@@ -29,6 +29,7 @@ class AssemblyReport:
             published, split.
         subgroups: What the images' subgroups are: source, subgroup, images, missing, values.
         notes: Further sentences that a user should read.
+        split_notes: Those that matter to training alone: a split that is empty, a class without positives in train.
         files: The tables and lists that were read: source and path of each.
     """
 
@@ -41,6 +42,7 @@ class AssemblyReport:
     moved: pd.DataFrame
     subgroups: pd.DataFrame = field(default_factory=pd.DataFrame)
     notes: tuple[str, ...] = ()
+    split_notes: tuple[str, ...] = ()
     files: tuple[tuple[str, str], ...] = ()
 
     def to_text(self) -> str:
@@ -65,7 +67,7 @@ class AssemblyReport:
                 parts.append(
                     f"{title}: {len(frame)}\n{shown}" + (f"\n... and {more} more" if more > 0 else "")
                 )
-        parts.extend(self.notes)
+        parts.extend((*self.notes, *self.split_notes))
         return "\n\n".join(parts) + "\n"
 
 

@@ -61,7 +61,8 @@ class SourceHeads(nn.Module):
         for name in classes:
             if name not in labelled:
                 raise LabelAssembleError(
-                    f"a head for each source cannot answer '{name}': no source labels it for training"
+                    f"a head for each source cannot answer '{name}': no source labels it for training, so "
+                    "leave it out of `classes`, or choose model.head=class_query"
                 )
         order = list(sources)
         self.num_classes = len(classes)

@@ -1,6 +1,7 @@
 """A run evaluated: on its own held-out images, or on other data."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -149,7 +150,7 @@ def _external(
     if missing:
         raise LabelAssembleError(f"an image of the data does not exist: {missing[0]}")
     with image_progress(console, "looking for images that the run was trained on") as advance:
-        return prepare_external(
+        external = prepare_external(
             assembly.table,
             trained_on,
             classes=trained.net.classes,
@@ -159,6 +160,8 @@ def _external(
             workers=config.views.decoders(),
             progress=advance,
         )
+    notes = tuple(f"{note[0].upper()}{note[1:]}." for note in assembly.report.notes)
+    return replace(external, remarks=(*external.remarks, *notes))
 
 
 def _calibration_of(run: Path) -> Calibration:

@@ -214,6 +214,22 @@ def test_the_report_counts_what_was_assembled(two: list[CsvSource]) -> None:
     assert "no image is in the split" in text
 
 
+def test_a_class_that_nobody_labels_is_a_warning(tmp_path: Path) -> None:
+    text = "path,Edema,Mass,Hernia,COVID\n1.png,1,,1,\n2.png,0,,0,\n"
+    only = source(tmp_path, "x", text, hide=("Hernia",), assume={"COVID": "negative"})
+    assembly = assemble([only], split=SplitOptions(val=0, test=0))
+    assert assembly.table.classes == ("Edema", "Mass", "Hernia", "COVID")
+    np.testing.assert_array_equal(assembly.table.labels[0], [1, -1, -1, 0])
+    said = [note for note in assembly.report.notes if "is labelled by no source" in note]
+    assert [note.split(":")[0] for note in said] == [
+        "class 'Mass' is labelled by no source (each of its cells is blank)",
+        "class 'Hernia' is labelled by no source (each of its labels is hidden)",
+        "class 'COVID' is labelled by no source (each of its cells is blank but 2 that are assumed)",
+    ]
+    assert "list the other classes as `classes`" in said[0]
+    assert not [note for note in assembly.report.notes if "label in train" in note]
+
+
 def test_what_a_reader_has_to_tell_stands_in_the_report(
     two: list[CsvSource], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -269,7 +285,11 @@ def test_long_names_are_cut_in_the_text_only(tmp_path: Path) -> None:
             {},
             "source 'nih', labelled: it does not label 'Masss', did you mean 'Mass'",
         ),
-        ({"hide": ("Edema",)}, {}, "class 'Edema' is labelled by no source"),
+        (
+            {"hide": ("Edema",)},
+            {"classes": ["Edema"]},
+            r"no source labels any of the classes \(Edema\): each of",
+        ),
         ({"name": "covid"}, {}, "each must have a name of its own, got 'covid' twice"),
         ({}, {"classes": ["Covid-19"]}, "classes: no source has a class 'Covid-19', did you mean 'COVID-19'"),
         ({}, {"classes": []}, "classes: at least one is needed"),
@@ -290,7 +310,7 @@ def test_empty_sources_and_classes(tmp_path: Path) -> None:
         assemble([])
     with pytest.raises(LabelAssembleError, match="source 'x': has no images"):
         assemble([source(tmp_path, "x", "path,Mass\n")])
-    with pytest.raises(LabelAssembleError, match="class 'Mass' is labelled by no source"):
+    with pytest.raises(LabelAssembleError, match=r"no source labels any of the classes \(Mass\)"):
         assemble([source(tmp_path, "x", "path,Mass\n1.png,\n")])
     both = source(tmp_path, "x", "path,COVID,covid\n1.png,1,0\n")
     with pytest.raises(LabelAssembleError, match="its classes 'COVID' and 'covid' are the same, 'COVID-19'"):

@@ -1,0 +1,64 @@
+"""What a user is told of an assembled table: classes without labels, spellings, splits."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from labelassemble.data.states import NEGATIVE, POSITIVE, UNKNOWN
+from labelassemble.data.table import SPLITS, Table
+from labelassemble.data.taxonomy import spelling_key
+
+
+def table_notes(table: Table, hidden: NDArray[np.int8] | None, unread: Sequence[str]) -> tuple[str, ...]:
+    """Return what is to be said of the classes and the files of an assembled table.
+
+    Args:
+        table: N rows of C classes.
+        hidden: Labels that were taken away on purpose, int8 [N, C].
+        unread: Paths that could not be read to look for duplicates.
+    """
+    notes = []
+    if unread:
+        notes.append(f"{len(unread)} images could not be read to look for duplicates, the first: {unread[0]}")
+    spellings: dict[str, str] = {}
+    for name in table.classes:
+        other = spellings.setdefault(spelling_key(name), name)
+        if other != name:
+            notes.append(
+                f"classes '{other}' and '{name}' differ in spelling only: a taxonomy would make them one"
+            )
+    for column in np.flatnonzero(~_given(table)):
+        taken = hidden is not None and bool((hidden[:, column] != UNKNOWN).any())
+        notes.append(_unlabelled(table.classes[column], int(table.assumed[:, column].sum()), taken=taken))
+    return tuple(notes)
+
+
+def split_notes(table: Table) -> tuple[str, ...]:
+    """Return what is to be said of an assembled table's splits: the empty ones, classes that lack a state in train."""
+    notes = []
+    empty = [name for name in SPLITS if not (table.splits == name).any()]
+    if empty:
+        notes.append(f"no image is in the split {' or '.join(empty)}")
+    for column in np.flatnonzero(_given(table)):
+        labels = table.labels[table.splits == "train", column]
+        for state, word in ((POSITIVE, "positive"), (NEGATIVE, "negative")):
+            if not (labels == state).any():
+                notes.append(f"class '{table.classes[column]}' has no {word} label in train")
+    return tuple(notes)
+
+
+def _given(table: Table) -> NDArray[np.bool_]:
+    """Return which classes have a label that somebody gave, bool [C]."""
+    given: NDArray[np.bool_] = ((table.labels != UNKNOWN) & ~table.assumed).any(axis=0)
+    return given
+
+
+def _unlabelled(name: str, assumed: int, *, taken: bool) -> str:
+    """Return what is said of a class that nobody labels."""
+    blank = "each of its labels is hidden" if taken else "each of its cells is blank"
+    why = f"{blank} but {assumed} that are assumed" if assumed else blank
+    return (
+        f"class '{name}' is labelled by no source ({why}): its figures are not defined; to leave it out, list the "
+        "other classes as `classes`"
+    )
