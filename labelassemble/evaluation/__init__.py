@@ -25,7 +25,15 @@ from labelassemble.evaluation.metrics import (
     youden_threshold,
 )
 from labelassemble.evaluation.reliability import Reliability, ReliabilityPoint, reliability_of
-from labelassemble.evaluation.results import ClassResult, Evaluation, MeanResult, OverallResult
+from labelassemble.evaluation.results import (
+    ClassResult,
+    Evaluation,
+    MeanResult,
+    OverallResult,
+    SubgroupGap,
+    SubgroupResult,
+    SubgroupValue,
+)
 from labelassemble.evaluation.statistics import (
     DeLong,
     Interval,
@@ -52,6 +60,9 @@ __all__ = [
     "Reliability",
     "ReliabilityPoint",
     "RocCurve",
+    "SubgroupGap",
+    "SubgroupResult",
+    "SubgroupValue",
     "Temperature",
     "auroc",
     "auroc_per_class",

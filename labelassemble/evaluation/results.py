@@ -14,6 +14,9 @@ DECISION: Final = 0.5
 POOLED: Final = "all labels pooled"
 """What stands for the name of a class where every known label of every class is one case."""
 
+MISSING: Final = "missing"
+"""What stands for a value of a subgroup where an image has none."""
+
 
 @dataclass(frozen=True, slots=True)
 class ClassResult:
@@ -80,6 +83,44 @@ class OverallResult:
 
 
 @dataclass(frozen=True, slots=True)
+class SubgroupValue:
+    """What the model reaches on the images that have one value of a subgroup."""
+
+    value: str  # "female", "18 to 39", `MISSING`, "5 other values"
+    images: int
+    classes: tuple[ClassResult, ...]  # in the order of the predictions' classes
+    apart: bool  # one value or band; False for what is missing and for rare values taken together
+
+
+@dataclass(frozen=True, slots=True)
+class SubgroupGap:
+    """How far apart the best and the worst value of a subgroup are on one class.
+
+    They are picked by the same images that the difference is measured on, so the interval is widened (Bonferroni) to
+    hold for all pairs of values at once: one that lies above 0 says that some values differ.
+    """
+
+    name: str
+    best: str
+    worst: str
+    difference: float  # of the two AUROCs, 0 or more
+    interval: (
+        Interval | None
+    )  # 95% for all pairs together, by the bootstrap over patients; None: nothing to go by
+    values: int  # that have enough positives and negatives to be among the pairs
+
+
+@dataclass(frozen=True, slots=True)
+class SubgroupResult:
+    """The evaluation by one column of the table, such as sex."""
+
+    name: str
+    missing: int  # images
+    values: tuple[SubgroupValue, ...]  # last what is rare, then what is missing, where there is any
+    gaps: tuple[SubgroupGap, ...]  # of the classes that two values or more have enough cases of
+
+
+@dataclass(frozen=True, slots=True)
 class Evaluation:
     """The evaluation of one split."""
 
@@ -94,6 +135,7 @@ class Evaluation:
     overall: tuple[OverallResult, ...]  # all sources, then each
     replicates: int  # of the bootstrap; 0: none
     seed: int
+    subgroups: tuple[SubgroupResult, ...] = ()
 
     def of(self, name: str, source: str | None = None) -> ClassResult | None:
         """Return the result of a class, over all sources or one; None where there is none."""

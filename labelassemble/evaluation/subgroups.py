@@ -1,16 +1,24 @@
-"""Subgroups of the images: by sex, age band, view or any other column that the table carries."""
+"""The evaluation by subgroups of the images: by sex, age band, view or any other column that the table carries."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import Annotated, Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import AfterValidator, Field
+from scipy.special import ndtri
 
+from labelassemble.data.predictions import Predictions
 from labelassemble.data.subgroups import OLDEST, age_of
 from labelassemble.data.text import TextArray, text_codes
+from labelassemble.evaluation.bootstrap import auroc_replicates, percentile_interval
+from labelassemble.evaluation.calibration import LEAST, Calibration
+from labelassemble.evaluation.class_column import ClassColumn
+from labelassemble.evaluation.results import MISSING, ClassResult, SubgroupGap, SubgroupResult, SubgroupValue
+from labelassemble.evaluation.statistics import Interval
 
 AGE_BANDS: Final = (18.0, 40.0, 60.0, 80.0)
 """Ages in years at which a band begins."""
@@ -33,6 +41,8 @@ def _rising(ages: tuple[float, ...]) -> tuple[float, ...]:
             )
     return ages
 
+
+_Areas: TypeAlias = list[NDArray[np.float64] | None]  # of each class the AUROC in each resample
 
 SubgroupNames: TypeAlias = Annotated[
     tuple[Annotated[str, Field(pattern=r"^[^\x00-\x20]([^\x00-\x1f]*[^\x00-\x20])?$")], ...],
@@ -80,3 +90,111 @@ def age_band_names(bounds: Sequence[float]) -> tuple[str, ...]:
         whole = float(lower).is_integer() and float(upper).is_integer()
         middle.append(f"{lower:g} to {upper - 1:g}" if whole else f"{lower:g} to under {upper:g}")
     return f"under {bounds[0]:g}", *middle, f"{bounds[-1]:g} and over"
+
+
+def evaluate_subgroups(
+    rows: Predictions,
+    columns: Sequence[ClassColumn],
+    calibration: Calibration,
+    *,
+    age_bands: Sequence[float],
+    replicates: int,
+    seed: int,
+) -> tuple[SubgroupResult, ...]:
+    """Return the evaluation by each subgroup that the predictions carry.
+
+    Thresholds are those of the whole; so are the patients of the bootstrap, so that resamples of two values can be held
+    against each other.
+
+    Args:
+        rows: Of one split.
+        columns: The same images, class by class.
+        calibration: The thresholds.
+        age_bands: Ages in years, rising, at which a band begins.
+        replicates: Of the bootstrap; 0 leaves it out.
+        seed: Of the bootstrap.
+    """
+    found = []
+    for name, texts in rows.subgroups.items():
+        names, code = subgroup_values(name, texts, age_bands)
+        parts = [part for part in _parts(names, code, texts) if part[1].any()]
+        chosen = [[column.select(inside) for column in columns] for _, inside, _ in parts]
+        areas = _replicates(chosen, int(columns[0].patients.max()) + 1, replicates, seed)
+        values = tuple(
+            SubgroupValue(label, int(inside.sum()), _results(own, of_value, calibration), apart)
+            for (label, inside, apart), own, of_value in zip(parts, chosen, areas, strict=True)
+        )
+        gaps = [_gap(values, areas, index) for index in range(len(columns))]
+        missing = int(np.count_nonzero(code < 0))
+        found.append(SubgroupResult(name, missing, values, tuple(gap for gap in gaps if gap is not None)))
+    return tuple(found)
+
+
+def _parts(
+    names: Sequence[str], code: NDArray[np.int64], texts: TextArray
+) -> Iterator[tuple[str, NDArray[np.bool_], bool]]:
+    """Yield what is evaluated: what it is called, which images they are, and whether it is one value."""
+    yield from ((name, code == number, True) for number, name in enumerate(names))
+    rare = len(texts[code == len(names)].unique())
+    yield f"{rare} other value{'s' * (rare > 1)}", code == len(names), False
+    yield MISSING, code < 0, False
+
+
+def _replicates(
+    chosen: Sequence[Sequence[ClassColumn]], patients: int, replicates: int, seed: int
+) -> list[_Areas]:
+    """Return the AUROC of each class in each resample, for each part of the images; None without a bootstrap."""
+    if not replicates:
+        return [[None] * len(columns) for columns in chosen]
+    rankings = [column.ranking() for columns in chosen for column in columns]
+    areas = iter(auroc_replicates(rankings, patients, replicates=replicates, seed=seed))
+    return [[next(areas) for _ in columns] for columns in chosen]
+
+
+def _results(
+    columns: Sequence[ClassColumn], areas: _Areas, calibration: Calibration
+) -> tuple[ClassResult, ...]:
+    results = []
+    for column, resampled in zip(columns, areas, strict=True):
+        result = column.result(calibration.of(column.name))
+        if resampled is not None and result.auroc is not None:
+            result = replace(result, bootstrap=percentile_interval(resampled))
+        results.append(result)
+    return tuple(results)
+
+
+def _gap(values: Sequence[SubgroupValue], areas: Sequence[_Areas], index: int) -> SubgroupGap | None:
+    """Return the gap of class `index` among the values with `LEAST` positives and negatives; None for less than two."""
+    found = [
+        (result.auroc, value.value, own[index])
+        for value, own in zip(values, areas, strict=True)
+        if value.apart
+        and (result := value.classes[index]).auroc is not None
+        and min(result.positives, result.negatives) >= LEAST
+    ]
+    if len(found) < 2:
+        return None
+    best, worst = max(found, key=lambda item: item[0]), min(found, key=lambda item: item[0])
+    interval = None
+    if best[2] is not None and worst[2] is not None:
+        interval = _difference_interval(
+            best[0] - worst[0], best[2], worst[2], len(found) * (len(found) - 1) // 2
+        )
+    return SubgroupGap(
+        values[0].classes[index].name, best[1], worst[1], best[0] - worst[0], interval, len(found)
+    )
+
+
+def _difference_interval(
+    difference: float, first: NDArray[np.float64], second: NDArray[np.float64], pairs: int
+) -> Interval | None:
+    """Return the normal interval of the difference of two AUROCs that are resampled together, at 95% for all `pairs`.
+
+    Returns:
+        None where the resamples of either give no interval: its spread is not known.
+    """
+    if percentile_interval(first) is None or percentile_interval(second) is None:
+        return None
+    resampled = first - second
+    half = float(ndtri(1 - 0.025 / pairs) * np.std(resampled[~np.isnan(resampled)], ddof=1))
+    return Interval(max(-1.0, difference - half), min(1.0, difference + half))
