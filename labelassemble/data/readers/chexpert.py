@@ -1,17 +1,18 @@
 """CheXpert (Irvin et al., AAAI 2019) as its publisher ships it."""
 
-import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Final, Literal, Self
+from typing import Final, Literal, NamedTuple, Self
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from labelassemble.data.csvfile import Chunk, CsvFile, TextColumns, shown
+from labelassemble.data.readers.folders import DatasetFolder, FoundFolders, with_endings_there
 from labelassemble.data.readers.options import FilePath, TabularOptions
 from labelassemble.data.states import NEGATIVE, POSITIVE, UNCERTAIN, UNKNOWN
 from labelassemble.data.subgroups import SubgroupColumn, published
@@ -40,27 +41,46 @@ _VIEW: Final = "(view)"  # made of the two columns that say it
 _SUBGROUPS: Final = published(sex="Sex", view=_VIEW) | {
     "age": (SubgroupColumn(column="Age", values={"0": ""}),)
 }
-_PATH: Final = re.compile(r"[^/]+/((?:train|valid|test)/(patient\d+)/study\d+/[^/]+)")
+_PARTS: Final = ("train", "valid", "val", "test")
+_PATH: Final = re.compile(rf"(?:(?:.*/)?({'|'.join(_PARTS)})/|)(patient\d+)/(study\d+)/([^/]+)")
+_PLAIN: Final = frozenset({"", "Path", "Sex", "Age", "Frontal/Lateral", "AP/PA", "Unnamed: 0"})
+_OTHER_NAMES: Final = {"Airspace Opacity": "Lung Opacity"}
+_REFUSED: Final = {
+    r"df_chexpert_plus.*\.csv(\.gz)?": (
+        "CheXpert Plus, whose labels stand in JSON files by image, which this reader does not read (make a CSV of them "
+        "for the reader csv)"
+    ),
+    r"groundtruth\.csv": (
+        "the test labels by study, without images (test_labels.csv of CheXlocalize has them by image)"
+    ),
+}
+_LAYOUTS: Final = (
+    "train/patient00001/study1/, valid/... and test/..., or in the archives' own folders such as 'CheXpert-v1.0 batch "
+    "2 (train 1)/patient00001/study1/'"
+)
 
 
 class CheXpertSource(TabularOptions):
     """The folder with `train.csv` and `valid.csv`, beside them `train/patient.../study.../view1_frontal.jpg`.
 
-    Cells: 1.0, 0.0, -1.0 (uncertain), blank (not mentioned in the report).
+    Cells: 1.0, 0.0, -1.0 (uncertain), blank (not mentioned in the report). The folders of the patients are found
+    wherever below the root they lie, also in those of the four archives ("CheXpert-v1.0 batch 2 (train 1)"). The test
+    labels that came later (`test_labels.csv`, or `test.csv`) and CheXlocalize's `val_labels.csv` are read too, and
+    without `train.csv`; they may lack columns: a class without one is UNKNOWN, and the view is that of the file's name.
 
     Attributes:
-        root: The folder, `CheXpert-v1.0` or `CheXpert-v1.0-small`.
+        root: The folder, `CheXpert-v1.0` or `CheXpert-v1.0-small`, or one above it.
         blank: What "not mentioned" means: "unknown" (the default) or "negative".
         views: Which projections are taken.
-        valid: What `valid.csv`, the 234 images labelled by radiologists, serves as. With "test" (the default, since the
-            publisher's own test labels came later) `train.csv` is divided into train and val by patient.
+        valid: What `valid.csv`, the 234 images labelled by radiologists, serves as. By default "test" where there are
+            no test labels: `train.csv` is then divided into train and val by patient; else "val".
     """
 
     reader: Literal["chexpert"] = "chexpert"
     root: FilePath
     blank: Literal["unknown", "negative"] = "unknown"
     views: Literal["all", "frontal", "lateral"] = "all"
-    valid: Literal["val", "test"] = "test"
+    valid: Literal["val", "test"] | None = None
 
     def resolved(self, base: Path) -> Self:
         """Return the source with its paths made absolute, starting at the folder `base`."""
@@ -72,42 +92,49 @@ class CheXpertSource(TabularOptions):
         Raises:
             LabelAssembleError: A file is missing or breaks the format; with file, line and column.
         """
+        folder = DatasetFolder(self.name, self.root, closed=r"patient\d+")
+        tables = self._tables(folder)
+        patients = FoundFolders(folder, r"patient\d+", parts=_PARTS)
         texts = TextColumns("path", "name", "patient", "split")
         labels: list[NDArray[np.int8]] = []
+        lacking: list[str] = []
         subgroup_cells = self.subgroup_cells(subgroups)
-        for name, split in (
-            ("train.csv", "trainval" if self.valid == "test" else "train"),
-            ("valid.csv", self.valid),
-        ):
-            with CsvFile(self.root / name) as file:
-                for column in ("Path", "Frontal/Lateral", *CHEXPERT_CLASSES):
-                    file.require(column, "a column of CheXpert's table")
-                place = f"{self.root / name}, line 1"
-                columns = subgroup_cells.columns((*file.header, _VIEW), place, _SUBGROUPS)
-                wanted = {"Path", "Frontal/Lateral", *CHEXPERT_CLASSES}
+        for part, (path, split) in tables.items():
+            with CsvFile(path) as file:
+                classes = _class_columns(file, part)
+                if missing := [name for name in CHEXPERT_CLASSES if name not in classes]:
+                    lacking.append(
+                        f"{path.name} has no column {', '.join(missing)}: unknown for its {part} images"
+                    )
+                sided = "Frontal/Lateral" in file.header
+                columns = subgroup_cells.columns((*file.header, _VIEW), f"{path}, line 1", _SUBGROUPS)
+                wanted = {"Path", *classes.values()} | ({"Frontal/Lateral"} if sided else set())
                 wanted |= {item.column for item in columns.values()}
                 viewed = _VIEW in wanted
                 wanted |= {"AP/PA"} & {*file.header} if viewed else set()
                 for chunk in file.chunks(tuple(wanted - {_VIEW})):
+                    places = _places(chunk, part)
+                    chunk = chunk if sided else _with_side(chunk, places)
                     keep = self._kept(chunk)
                     subgroup_cells.add(_with_view(chunk) if viewed else chunk, columns, keep)
-                    names, patients = self._names(chunk)
-                    base = f"{os.path.abspath(self.root)}/"
-                    chosen = [item for item, kept in zip(names, keep, strict=True) if kept]
+                    chosen = [place for place, kept in zip(places, keep, strict=True) if kept]
+                    names = [place.name for place in chosen]
                     texts.add(
                         {
-                            "path": [base + item for item in chosen],
-                            "name": chosen,
-                            "patient": [item for item, kept in zip(patients, keep, strict=True) if kept],
+                            "path": [f"{folder.root}/{_found(place, patients)}" for place in chosen],
+                            "name": names,
+                            "patient": [place.patient for place in chosen],
                             "split": constant_text(split, len(chosen)),
                         }
                     )
-                    labels.append(chexpert_states(chunk, CHEXPERT_CLASSES, self.blank)[keep])
+                    labels.append(self._states(chunk, classes)[keep])
+        first, _ = next(iter(tables.values()))
+        patients.check(first.name, _LAYOUTS)
         if not any(len(block) for block in labels):
             raise LabelAssembleError(
                 f"source '{self.name}': {self.root} has no image with views: {self.views}"
             )
-        paths = texts.take("path")
+        paths = with_endings_there(texts.take("path"))
         return new_table(
             CHEXPERT_CLASSES,
             paths=paths,
@@ -117,8 +144,42 @@ class CheXpertSource(TabularOptions):
             groups=texts.take("patient"),
             splits=texts.take("split"),
             subgroups=subgroup_cells.take(),
-            notes=subgroup_cells.notes(),
+            notes=(*lacking, *subgroup_cells.notes()),
+            files=[path for path, _ in tables.values()],
         )
+
+    def _tables(self, folder: DatasetFolder) -> dict[str, tuple[Path, str]]:
+        """Return the tables that are there, by part, and the split that each of them is."""
+        train = folder.find_table(("train.csv",))
+        valid = folder.find_table(("valid.csv", "val_labels.csv"))
+        test = folder.find_table(("test_labels.csv", "test.csv"))
+        others = [
+            f"{place.path}{file}"
+            for place in folder.folders
+            for file in place.files
+            if re.fullmatch(r"train.*\.csv(\.gz)?", file)
+        ]
+        if train is None and others:
+            raise LabelAssembleError(
+                f"source '{self.name}': {folder.root} has no train.csv but {', '.join(others)}: call the one that is "
+                "meant train.csv"
+            )
+        if (train or valid or test) is None or (train is not None and (valid or test) is None):
+            raise folder.no_table("CheXpert", ("train.csv",) if train is None else ("valid.csv",), _REFUSED)
+        valid_split = self.valid or ("test" if test is None else "val")
+        parts = {
+            "train": (train, "trainval" if valid is None or valid_split == "test" else "train"),
+            "valid": (valid, valid_split),
+            "test": (test, "test"),
+        }
+        return {part: (path, split) for part, (path, split) in parts.items() if path is not None}
+
+    def _states(self, chunk: Chunk, classes: Mapping[str, str]) -> NDArray[np.int8]:
+        """Return the states of all classes, int8 [rows, C]; `classes` has the column of each that has one."""
+        states = np.full((len(chunk), len(CHEXPERT_CLASSES)), UNKNOWN, dtype=np.int8)
+        there = [index for index, name in enumerate(CHEXPERT_CLASSES) if name in classes]
+        states[:, there] = chexpert_states(chunk, tuple(classes.values()), self.blank)
+        return states
 
     def _kept(self, chunk: Chunk) -> NDArray[np.bool_]:
         views = chunk.cells("Frontal/Lateral")
@@ -131,21 +192,68 @@ class CheXpertSource(TabularOptions):
             return np.ones(len(views), dtype=np.bool_)
         return np.array([view.lower() == self.views for view in views], dtype=np.bool_)
 
-    def _names(self, chunk: Chunk) -> tuple[list[str], list[str]]:
-        """Return the path below the root and the patient of each row."""
-        names, patients = [], []
-        for row, cell in enumerate(chunk.cells("Path")):
-            match = _PATH.fullmatch(cell)
-            if match is None:
-                raise chunk.error(
-                    row,
-                    "Path",
-                    f"a path must be like CheXpert-v1.0/train/patient00001/study1/view1_frontal.jpg, "
-                    f"got {shown(cell)}",
-                )
-            names.append(match[1])
-            patients.append(match[2])
-        return names, patients
+
+class _Place(NamedTuple):
+    """Where an image lies by its table."""
+
+    name: str
+    part: str
+    patient: str
+    rest: str
+
+
+def _places(chunk: Chunk, part: str) -> list[_Place]:
+    """Return where each image lies; `part` is that of the table, for paths that do not say one."""
+    places = []
+    for row, cell in enumerate(chunk.cells("Path")):
+        match = _PATH.fullmatch(cell)
+        if match is None or match[4] in (".", ".."):
+            raise chunk.error(
+                row,
+                "Path",
+                f"a path must be like CheXpert-v1.0/train/patient00001/study1/view1_frontal.jpg, "
+                f"got {shown(cell)}",
+            )
+        folder, rest = match[1] or part, f"{match[3]}/{match[4]}"
+        places.append(_Place(f"{folder}/{match[2]}/{rest}", folder, match[2], rest))
+    return places
+
+
+def _found(place: _Place, patients: FoundFolders) -> str:
+    """Return the path below the root: where the patient's folder is, else where the table says."""
+    folder = patients.find(place.patient, place.name, place.part)
+    return place.name if folder is None else f"{folder}{place.rest}"
+
+
+def _class_columns(file: CsvFile, part: str) -> dict[str, str]:
+    """Return the column of each class; the tables of valid and test may lack some.
+
+    Raises:
+        LabelAssembleError: A column is missing.
+    """
+    file.require("Path", "a column of CheXpert's table")
+    columns = {_OTHER_NAMES.get(name, name): name for name in file.header}
+    odd = [name for name in columns if name not in (*CHEXPERT_CLASSES, *_PLAIN)]
+    if part == "train" or odd or not set(columns).intersection(CHEXPERT_CLASSES):
+        for name in CHEXPERT_CLASSES:
+            if name not in columns:
+                file.require(name, "a column of CheXpert's table")
+    return {name: columns[name] for name in CHEXPERT_CLASSES if name in columns}
+
+
+def _with_side(chunk: Chunk, places: Sequence[_Place]) -> Chunk:
+    """Return the chunk with the column Frontal/Lateral, made of the files' names."""
+    sides = []
+    for row, place in enumerate(places):
+        side = next((side for side in ("Frontal", "Lateral") if side.lower() in place.rest.lower()), None)
+        if side is None:
+            raise chunk.error(
+                row,
+                "Path",
+                f"neither a column Frontal/Lateral nor the file says the view of {shown(place.name)}",
+            )
+        sides.append(side)
+    return replace(chunk, columns={**chunk.columns, "Frontal/Lateral": pa.array(sides, pa.large_string())})
 
 
 def _with_view(chunk: Chunk) -> Chunk:

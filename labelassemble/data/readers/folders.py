@@ -6,7 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from labelassemble.data.csvfile import same_text, shown
+from labelassemble.data.text import TextArray, joined_text
 from labelassemble.errors import LabelAssembleError, did_you_mean
 
 IMAGE_ENDINGS: Final = (".png", ".jpg", ".jpeg", ".dicom", ".dcm", ".tif", ".tiff", ".bmp", ".webp", ".pgm")
@@ -15,6 +19,7 @@ _DEEPEST: Final = 5  # physionet.org/files/vindr-cxr/1.0.0/annotations
 _WIDEST: Final = 100  # a folder with more folders in it holds patients or studies, which are not looked into
 _MOST: Final = 2000  # folders that are listed in all
 _SHOWN: Final = 12
+_TRIED: Final = 20  # images, until one is found that is there
 
 
 class Folder(NamedTuple):
@@ -175,13 +180,14 @@ class DatasetFolder:
         folders = [f"{name}/" for name in self.folders[0].folders]
         return _few([*files, *folders]) if files or folders else "nothing"
 
-    def nothing_fits(self, table: str, missing: str, layouts: str) -> None:
+    def nothing_fits(self, table: str, missing: str, layouts: str, places: Sequence[str] = ()) -> None:
         """Raise where the root holds images or archives, but none of those that the table names.
 
         Args:
             table: The name of the table.
             missing: The first image that was sought.
             layouts: Where the reader looks.
+            places: Folders of patients that are there.
         """
         images = [
             f"{folder.path}{file}"
@@ -195,17 +201,18 @@ class DatasetFolder:
             for file in folder.files
             if file.lower().endswith(_ARCHIVES)
         ]
-        if archives and not images:
+        if archives and not images and not places:
             raise LabelAssembleError(
                 f"source '{self.source}': none of the images of {table} is there yet: unpack {_few(archives, 3)} in "
                 f"{self.root}, so that they lie in {layouts}"
             )
-        wide = [folder.path for folder in self.folders[1:] if len(folder.folders) > _WIDEST]
-        if images or wide:
+        wide = [folder.path for folder in self.folders[1:] if len(folder.folders) > _WIDEST and not places]
+        if images or wide or places:
+            found = _few([*images, *places, *wide], 3)
             raise LabelAssembleError(
                 f"source '{self.source}': none of the images of {table} was found below {self.root}, such as "
-                f"{shown(missing)}: the reader looks in {layouts}; found {_few([*images, *wide], 3)} (rename or move "
-                "the folders so that they fit, or set `root` to the folder above them)"
+                f"{shown(missing)}: the reader looks in {layouts}; found {found} (rename or move the folders so that "
+                "they fit, or set `root` to the folder above them)"
             )
 
 
@@ -217,6 +224,18 @@ def _few(names: Iterable[str], most: int = _SHOWN) -> str:
     listed = list(names)
     more = f" and {len(listed) - most} more" if len(listed) > most else ""
     return ", ".join(listed[:most]) + more
+
+
+def _nearest(paths: Sequence[str], part: str, parts: Iterable[str]) -> str | None:
+    """Return the one of `paths` in a folder called `part`, or else the nearest to the root; None for a tie."""
+    others = frozenset(parts)
+
+    def rank(path: str) -> tuple[int, int]:
+        folders = path.split("/")[:-1]
+        return (0 if part in folders else 2 if others.intersection(folders) else 1), len(folders)
+
+    ranked = sorted(paths, key=rank)
+    return None if rank(ranked[0]) == rank(ranked[1]) else ranked[0]
 
 
 class FoundImages:
@@ -274,20 +293,94 @@ class FoundImages:
         return name in self._paths
 
     def _chosen(self, paths: Sequence[str], part: str) -> str:
-        def rank(path: str) -> tuple[int, int]:
-            folders = path.split("/")[:-1]
-            foreign = any(name in self._parts for name in folders)
-            return (0 if part in folders else 2 if foreign else 1), len(folders)
-
-        ranked = sorted(paths, key=rank)
-        if rank(ranked[0]) == rank(ranked[1]):
+        path = _nearest(paths, part, self._parts)
+        if path is None:
             raise LabelAssembleError(
-                f"source '{self._folder.source}': {ranked[0]} and {ranked[1]} in {self._folder.root} are two images of "
+                f"source '{self._folder.source}': {paths[0]} and {paths[1]} in {self._folder.root} are two images of "
                 "one name: move the folder that is not meant out of the root"
             )
-        return ranked[0]
+        return path
 
     def check(self, table: str, layouts: str) -> None:
         """Raise where nothing that was sought was found although there are images; see `DatasetFolder.nothing_fits`."""
         if self._missing is not None and not self._found:
             self._folder.nothing_fits(table, self._missing, layouts)
+
+
+class FoundFolders:
+    """Finds the folders of patients, wherever below the root they were unpacked to; what is in them is not listed."""
+
+    def __init__(self, folder: DatasetFolder, pattern: str, *, parts: Sequence[str] = ()) -> None:
+        """Index the folders whose names match.
+
+        Args:
+            folder: The root; made with `closed`, so that the folders themselves are not looked into.
+            pattern: Of the names.
+            parts: The names of the dataset's parts, of which a folder on the way may have one.
+        """
+        self._folder = folder
+        self._parts = tuple(parts)
+        self._places: dict[str, list[str]] = {}
+        matched = re.compile(pattern)
+        for place in folder.folders:
+            for name in place.folders:
+                if matched.fullmatch(name):
+                    self._places.setdefault(name, []).append(f"{place.path}{name}/")
+        self._found = False
+        self._missing: str | None = None
+
+    def find(self, name: str, image: str, part: str = "") -> str | None:
+        """Return the folder below the root, "/" at its end, None where there is none.
+
+        Args:
+            name: Of the folder.
+            image: What is sought in it, for errors.
+            part: The part of the dataset that it belongs to.
+
+        Raises:
+            LabelAssembleError: There are several with nothing to choose by.
+        """
+        places = self._places.get(name)
+        if places is None:
+            self._missing = self._missing or image
+            return None
+        self._found = True
+        place = places[0] if len(places) == 1 else _nearest(places, part, self._parts)
+        if place is None:
+            raise LabelAssembleError(
+                f"source '{self._folder.source}': {places[0]} and {places[1]} in {self._folder.root} are two folders "
+                "of one name: move the one that is not meant out of the root"
+            )
+        return place
+
+    def check(self, table: str, layouts: str) -> None:
+        """Raise where no folder was found although there are images or folders; see `DatasetFolder.nothing_fits`."""
+        if self._missing is not None and not self._found:
+            places = [place for places in self._places.values() for place in places]
+            self._folder.nothing_fits(table, self._missing, layouts, places)
+
+
+def with_endings_there(paths: TextArray) -> TextArray:
+    """Return the paths of images with the ending that they have on the disk, text [N]: a copy may be converted.
+
+    The first image that is found says which ending that is; a few folders are listed for it.
+    """
+    for path in paths[:_TRIED].tolist():
+        folder, _, name = path.rpartition("/")
+        stem, _, ending = name.rpartition(".")
+        try:
+            there = sorted(os.listdir(folder))
+        except OSError:
+            continue
+        copies = [
+            file for file in there if file.rpartition(".")[0] == stem and file.lower().endswith(IMAGE_ENDINGS)
+        ]
+        if name in copies:
+            break
+        if copies:
+            converted = copies[0].rpartition(".")[2]
+            arrow = pc.replace_substring_regex(
+                pa.array(paths, pa.large_string()), rf"\.{re.escape(ending)}$", f".{converted}"
+            )
+            return joined_text([arrow])
+    return paths
