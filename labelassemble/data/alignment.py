@@ -18,7 +18,7 @@ from labelassemble.data.states import (
 )
 from labelassemble.data.table import Table, check_class_names
 from labelassemble.data.taxonomy import Taxonomy
-from labelassemble.data.text import text_array, text_codes, text_hash
+from labelassemble.data.text import text_codes, text_hash
 from labelassemble.errors import LabelAssembleError, did_you_mean
 
 
@@ -28,7 +28,7 @@ class NamedSource:
 
     Attributes:
         options: What the source was told, its class names as the user wrote them.
-        table: What its reader returned, groups still the publisher's patient ids.
+        table: What its reader returned, its groups made by `grouped`.
         assume: State by class to fill UNKNOWN with.
         exclusive: Classes that exclude each other in its images; None without the option.
         uncertain: Policy by class, "default" for the others.
@@ -96,6 +96,16 @@ def name_source(options: SourceOptions, table: Table, taxonomy: Taxonomy | None)
     return NamedSource(options, named, assume, exclusive, uncertain, hide, labelled)
 
 
+def told_by(sources: Sequence[NamedSource]) -> list[str]:
+    """Return what the sources' tables have to tell, each sentence with its source, a warning first said to be one."""
+    told = []
+    for source in sources:
+        for note in source.table.notes:
+            kind = "warning: " if note.startswith("warning: ") else ""
+            told.append(f"{kind}source '{source.options.name}': {note.removeprefix(kind)}")
+    return told
+
+
 def unlabel(
     table: Table, sources: Sequence[str], labelled: dict[str, int], seed: int
 ) -> tuple[Table, NDArray[np.int8]]:
@@ -142,18 +152,6 @@ def limited(table: Table, limit: int | None, seed: int) -> Table:
         return table
     order = np.argsort(text_hash(table.names, seed), kind="stable")
     return table.select(np.sort(order[:limit]))
-
-
-def with_groups(table: Table, register: str) -> Table:
-    """Return the table with groups that mean something beside other sources.
-
-    `register:patient` where the patient is known; otherwise the image is its own group, `register/name`.
-    """
-    patient = f"{register}:" + table.groups
-    known = table.groups != ""
-    if known.all():
-        return replace(table, groups=patient)
-    return replace(table, groups=text_array(np.where(known, patient, table.sources + "/" + table.names)))
 
 
 def aligned(

@@ -14,8 +14,8 @@ from labelassemble.data.alignment import (
     check_names,
     limited,
     name_source,
+    told_by,
     unlabel,
-    with_groups,
 )
 from labelassemble.data.duplicates import (
     Duplicates,
@@ -27,13 +27,14 @@ from labelassemble.data.duplicates import (
 )
 from labelassemble.data.exclusion import ExclusionRules, Exclusions, SourceRule, apply_exclusions
 from labelassemble.data.fingerprints import Progress
+from labelassemble.data.groups import check_registers, group_notes, grouped, register_notes
 from labelassemble.data.notes import split_notes, table_notes
 from labelassemble.data.readers import Source
-from labelassemble.data.report import AssemblyReport, row_frame
+from labelassemble.data.report import AssemblyReport, row_frame, split_counts
 from labelassemble.data.splits import SplitOptions, split_by_group
 from labelassemble.data.states import NEGATIVE, POSITIVE, UNKNOWN, LabelOrigin, UncertainPolicy
 from labelassemble.data.subgroup_report import merged_subgroups, read_with_subgroups, subgroup_counts
-from labelassemble.data.table import SPLITS, TEXT_FIELDS, Table, check_class_names
+from labelassemble.data.table import TEXT_FIELDS, Table, check_class_names
 from labelassemble.data.taxonomy import Taxonomy
 from labelassemble.data.text import TextArray, constant_text, first_rows, joined_text, text_codes
 from labelassemble.errors import LabelAssembleError, did_you_mean
@@ -97,7 +98,10 @@ def assemble(
     """
     split = split or SplitOptions()
     _check_sources(sources)
-    named = [name_source(source, read_with_subgroups(source, subgroups), taxonomy) for source in sources]
+    named = [
+        name_source(source, grouped(source, read_with_subgroups(source, subgroups)), taxonomy)
+        for source in sources
+    ]
     union = list(dict.fromkeys(name for source in named for name in source.table.classes))
     chosen = union if classes is None else _chosen(classes, union, taxonomy)
     for source in named:
@@ -113,7 +117,7 @@ def assemble(
     every = ExclusionRules.of([*chosen, *(name for name in union if name not in chosen)], options, taxonomy)
     wide = every.with_rivals(len(chosen))
     rules = ExclusionRules.of(wide, options, taxonomy)
-    told = tuple(f"source '{source.options.name}': {note}" for source in named for note in source.table.notes)
+    told = (*told_by(named), *register_notes([(source.options, source.table) for source in named]))
     files = tuple((source.options.name, file) for source in named for file in source.table.files)
     parts = []
     while named:
@@ -144,6 +148,7 @@ def _check_sources(sources: Sequence[Source]) -> None:
     for index, name in enumerate(names):
         if name in names[:index]:
             raise LabelAssembleError(f"sources: each must have a name of its own, got '{name}' twice")
+    check_registers(sources)
 
 
 def _chosen(classes: Sequence[str], union: Sequence[str], taxonomy: Taxonomy | None) -> list[str]:
@@ -179,7 +184,7 @@ def _source_names(source: NamedSource) -> tuple[str, ...]:
 
 def _part(source: NamedSource, classes: Sequence[str], seed: int, taxonomy: Taxonomy | None) -> _Part:
     options = source.options
-    table = with_groups(limited(source.table, options.limit, seed), options.patients or options.name)
+    table = limited(source.table, options.limit, seed)
     labels, origins = aligned(table, classes, taxonomy)
     hidden = None
     for name in source.hide:
@@ -257,6 +262,8 @@ def _finished(
     exclusions = rules.of_images(held)
     kept = merged.keep
     moved = kept[divided.moved[kept]]
+    once = slice(None) if len(kept) == len(table) else kept
+    odd = group_notes(table.sources[once], groups[once], table.splits[once], divided.select(kept))
     moves = row_frame(table, name=moved).rename(columns={"name_source": "source"})
     moves["published"] = table.splits[moved].astype(object)
     moves["split"] = divided.splits[moved].astype(object)
@@ -293,7 +300,13 @@ def _finished(
         conflicts=conflicts,
         moved=moves,
         subgroups=subgroup_counts(table),
-        notes=(*told, *said_twice, *table_notes(table, hidden, unread), *rules.notes(table.origins, held)),
+        notes=(
+            *told,
+            *odd,
+            *said_twice,
+            *table_notes(table, hidden, unread),
+            *rules.notes(table.origins, held),
+        ),
         split_notes=split_notes(table),
     )
     return Assembly(table, report, exclusions, policies, _hidden_table(table, hidden))
@@ -335,16 +348,3 @@ def _hidden_table(table: Table, hidden: NDArray[np.int8] | None) -> Table | None
     texts = {name: getattr(table, name)[rows] for name in TEXT_FIELDS}
     labels = hidden[rows]
     return Table(table.classes, **texts, labels=labels, origins=np.zeros(labels.shape, dtype=np.uint8))
-
-
-def split_counts(table: Table) -> pd.DataFrame:
-    """Return how many images and groups each source has, and how its images are split."""
-    sources, code = text_codes(table.sources)
-    _, group = text_codes(table.groups)
-    pairs = np.unique(code * (int(group.max(initial=0)) + 1) + group) // (int(group.max(initial=0)) + 1)
-    frame = pd.DataFrame({"source": sources.astype(object)})
-    frame["images"] = np.bincount(code, minlength=len(sources))
-    frame["groups"] = np.bincount(pairs, minlength=len(sources))
-    for name in SPLITS:
-        frame[name] = np.bincount(code[table.splits == name], minlength=len(sources))
-    return frame

@@ -7,7 +7,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from pandas.api.types import is_numeric_dtype
 
-from labelassemble.data.table import Table
+from labelassemble.data.table import SPLITS, Table
+from labelassemble.data.text import text_codes
 
 _ROWS_SHOWN = 10
 _WIDTH = 40  # of a name in the text
@@ -153,3 +154,16 @@ def row_frame(table: Table, **columns: NDArray[np.int64]) -> pd.DataFrame:
         frame[column] = table.names[rows].astype(object)
         frame[f"{column}_source"] = table.sources[rows].astype(object)
     return pd.DataFrame(frame)
+
+
+def split_counts(table: Table) -> pd.DataFrame:
+    """Return how many images and groups each source has, and how its images are split."""
+    sources, code = text_codes(table.sources)
+    _, group = text_codes(table.groups)
+    pairs = np.unique(code * (int(group.max(initial=0)) + 1) + group) // (int(group.max(initial=0)) + 1)
+    frame = pd.DataFrame({"source": sources.astype(object)})
+    frame["images"] = np.bincount(code, minlength=len(sources))
+    frame["groups"] = np.bincount(pairs, minlength=len(sources))
+    for name in SPLITS:
+        frame[name] = np.bincount(code[table.splits == name], minlength=len(sources))
+    return frame

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from labelassemble.data.text import TextArray, text_array, text_codes, uniform_hash
+from labelassemble.data.text import TextArray, text_array, text_codes, uniform_numbers
 
 _RANK: Final = {"": 0, "trainval": 1, "train": 2, "val": 3, "test": 4}
 _NAMES: Final = text_array(["train", "val", "test"])  # in the order of their ranks
@@ -42,10 +42,18 @@ class Splits:
     Attributes:
         splits: "train", "val" or "test" of each row, text [N].
         moved: True where a row's published split was overruled, because its group has a stricter one, bool [N].
+        group: The number of each row's group, int64 [N].
     """
 
     splits: TextArray
     moved: NDArray[np.bool_]
+    group: NDArray[np.int64]
+
+    def select(self, rows: NDArray[np.int64]) -> "Splits":
+        """Return what was decided for some rows, [M], in that order."""
+        if len(rows) == len(self.group):
+            return self
+        return Splits(self.splits[rows], self.moved[rows], self.group[rows])
 
 
 def split_by_group(published: TextArray, groups: TextArray, options: SplitOptions) -> Splits:
@@ -63,8 +71,8 @@ def split_by_group(published: TextArray, groups: TextArray, options: SplitOption
     values, code = text_codes(published)
     rank = np.array([_RANK[str(value)] for value in values], dtype=np.int8)[code]
     strictest = rank
+    names, group = text_codes(groups)
     if len(values) > 1:
-        _, group = text_codes(groups)
         by_group = np.zeros(int(group.max()) + 1, dtype=np.int8)
         for level in np.unique(rank):  # the last write, the strictest, stays
             by_group[group[rank == level]] = level
@@ -72,7 +80,11 @@ def split_by_group(published: TextArray, groups: TextArray, options: SplitOption
     final = strictest.copy()
     open_rows = strictest < _RANK["train"]
     if open_rows.any():
-        draw = uniform_hash(groups[open_rows], options.seed)
+        is_open = np.zeros(len(names), dtype=np.bool_)
+        is_open[group[open_rows]] = True
+        numbers = np.zeros(len(names))
+        numbers[is_open] = uniform_numbers(names[is_open], options.seed)
+        draw = numbers[group[open_rows]]
         closed = strictest[open_rows] == _RANK["trainval"]
         # within a published train + val part, val keeps the share that it has of what is not test
         test = np.where(closed, 0.0, options.test)
@@ -83,4 +95,4 @@ def split_by_group(published: TextArray, groups: TextArray, options: SplitOption
     moved = (rank >= _RANK["train"]) & (rank != final) | (rank == _RANK["trainval"]) & (
         final == _RANK["test"]
     )
-    return Splits(_NAMES[final - _RANK["train"]], moved)
+    return Splits(_NAMES[final - _RANK["train"]], moved, group)

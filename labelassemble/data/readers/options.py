@@ -7,6 +7,7 @@ from typing import Annotated, Literal, TypeAlias
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from labelassemble.data.class_groups import class_groups
+from labelassemble.data.identifiers import IdRule
 from labelassemble.data.states import UncertainPolicy
 from labelassemble.data.subgroups import SubgroupCells, SubgroupColumn
 
@@ -55,6 +56,11 @@ class SourceOptions(BaseModel):
         split: Puts all rows into one split.
         patients: The register that the patient ids belong to; two sources that name the same one share their patients.
             Without it a patient id means nothing outside its source.
+        ids: When two patient ids are the same. A word for a missing one ("unknown", "nan", "N/A", "-") is always blank:
+            such an image is a group of its own. "auto": spaces around an id do not count, and 13, 0013, 13.0 and
+            1.3E+01 are one number; it is an error if the source itself writes a number in two of these ways. "numbers":
+            they are one then too. "text": zeros and ".0" count, spaces do not. "exact": everything counts, and no word
+            is blank. Sources that share `patients` must have the same.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -68,6 +74,12 @@ class SourceOptions(BaseModel):
     labelled: dict[str, Annotated[int, Field(ge=0)]] = {}
     split: SplitName | None = None
     patients: Annotated[str, Field(pattern=r"^[^\x00-\x1f]+$")] | None = None
+    ids: IdRule = "auto"
+
+    @property
+    def register(self) -> str:
+        """The register that the patient ids belong to: `patients`, or else the source's own."""
+        return self.patients or self.name
 
 
 def _columns(value: object) -> object:
