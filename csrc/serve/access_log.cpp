@@ -12,7 +12,8 @@
 namespace labelassemble::serve {
 namespace {
 
-constexpr std::size_t kMaxLines = 10'000;
+constexpr std::size_t kMaxWaiting = std::size_t{4} << 20;  // bytes of lines
+constexpr std::size_t kMaxText = 1024;                     // bytes of a target or an error
 
 // ISO 8601 with milliseconds, in UTC.
 std::string timestamp() {
@@ -29,13 +30,17 @@ std::string timestamp() {
   return whole;
 }
 
+std::string shortened(const std::string& text) {
+  return text.size() <= kMaxText ? text : text.substr(0, kMaxText) + "...";
+}
+
 double rounded(double value) { return std::round(value * 1000) / 1000; }
 
 std::string line_of(const AccessEntry& entry) {
   nlohmann::ordered_json line{{"time", timestamp()},
                               {"peer", entry.peer},
                               {"method", entry.method},
-                              {"target", entry.target},
+                              {"target", shortened(entry.target)},
                               {"status", entry.status},
                               {"request_bytes", entry.request_bytes},
                               {"response_bytes", entry.response_bytes},
@@ -51,13 +56,13 @@ std::string line_of(const AccessEntry& entry) {
     line["queue_ms"] = rounded(entry.queue_ms);
     line["infer_ms"] = rounded(entry.infer_ms);
   }
-  if (!entry.error.empty()) line["error"] = entry.error;
+  if (!entry.error.empty()) line["error"] = shortened(entry.error);
   return line.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n";
 }
 
 }  // namespace
 
-AccessLog::AccessLog(const std::string& where) {
+AccessLog::AccessLog(const std::string& where, prometheus::Counter& lost) : lost_(lost) {
   if (where == "none") return;
   file_.reset(where == "-" ? stdout : std::fopen(where.c_str(), "ae"));
   if (!file_)
@@ -80,27 +85,44 @@ void AccessLog::write(const AccessEntry& entry) {
   std::string line = line_of(entry);
   {
     const std::lock_guard lock(mutex_);
-    if (lines_.size() >= kMaxLines) {
+    if (bytes_ + line.size() > kMaxWaiting) {
       ++dropped_;
+      lost_.Increment();
       return;
     }
+    bytes_ += line.size();
     lines_.push_back(std::move(line));
   }
   changed_.notify_one();
 }
 
 void AccessLog::work() {
+  bool said = false;
   std::unique_lock lock(mutex_);
   for (;;) {
     changed_.wait(lock, [&] { return closing_ || !lines_.empty(); });
     if (lines_.empty()) return;
     std::vector<std::string> lines;
     lines.swap(lines_);
+    bytes_ = 0;
     if (dropped_ > 0) lines.push_back("{\"dropped_lines\":" + std::to_string(dropped_) + "}\n");
     dropped_ = 0;
     lock.unlock();
-    for (const std::string& line : lines) std::fwrite(line.data(), 1, line.size(), file_.get());
-    std::fflush(file_.get());
+    for (const std::string& line : lines) {
+      errno = 0;
+      const bool written = std::fwrite(line.data(), 1, line.size(), file_.get()) == line.size() &&
+                           std::fflush(file_.get()) == 0;
+      if (written) continue;
+      const int reason = errno;
+      std::clearerr(file_.get());
+      lost_.Increment();
+      if (said) continue;
+      said = true;
+      std::fprintf(stderr,
+                   "labelassemble-serve: the access log cannot be written (%s): requests are "
+                   "answered, and labelassemble_access_log_lost_lines_total counts their lines\n",
+                   std::strerror(reason));
+    }
     lock.lock();
   }
 }

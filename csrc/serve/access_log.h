@@ -2,6 +2,8 @@
 // holds up nobody.
 #pragma once
 
+#include <prometheus/counter.h>
+
 #include <condition_variable>
 #include <cstdint>
 #include <cstdio>
@@ -34,13 +36,15 @@ struct AccessEntry {
 
 class AccessLog {
  public:
-  // A path, "-" for the standard output, or "none". Throws Error when the file cannot be opened.
-  explicit AccessLog(const std::string& where);
+  // A path, "-" for the standard output, or "none". `lost` counts the lines that could not be
+  // written. Throws Error when the file cannot be opened.
+  AccessLog(const std::string& where, prometheus::Counter& lost);
   ~AccessLog();  // writes what is left
   AccessLog(const AccessLog&) = delete;
   AccessLog& operator=(const AccessLog&) = delete;
 
-  // When lines come faster than they can be written, some are dropped, and a line says how many.
+  // When lines come faster than they can be written, some are lost, and a line says how many. That
+  // the file takes no more, as on a full disk, is said once on the standard error.
   void write(const AccessEntry& entry);
 
  private:
@@ -56,7 +60,9 @@ class AccessLog {
   std::mutex mutex_;
   std::condition_variable changed_;
   std::vector<std::string> lines_;
+  std::size_t bytes_ = 0;  // of `lines_`
   std::uint64_t dropped_ = 0;
+  prometheus::Counter& lost_;
   bool closing_ = false;
   std::thread thread_;
 };

@@ -17,7 +17,8 @@ constexpr int kZlib = MAX_WBITS;
 }  // namespace
 
 std::vector<std::uint8_t> decompress(const std::vector<std::uint8_t>& body,
-                                     const std::string& encoding, std::size_t limit) {
+                                     const std::string& encoding, std::size_t limit,
+                                     MemoryBudget::Charge& charge) {
   if (encoding != "gzip" && encoding != "deflate") {
     throw HttpError(415, "Content-Encoding must be gzip or deflate, got '" + encoding + "'");
   }
@@ -43,6 +44,11 @@ std::vector<std::uint8_t> decompress(const std::vector<std::uint8_t>& body,
       throw HttpError(
           413, "the body has more than " + std::to_string(limit) + " bytes when decompressed");
     }
+    if (out.size() + count > kAnyRatio && (out.size() + count) / kMaxRatio > body.size()) {
+      throw HttpError(413, "the body grows to more than " + std::to_string(kMaxRatio) +
+                               " times its size when decompressed");
+    }
+    make_room(out, count, charge);
     out.insert(out.end(), part.begin(), part.begin() + static_cast<std::ptrdiff_t>(count));
     if (status == Z_STREAM_END) break;
   }

@@ -17,6 +17,8 @@
 namespace labelassemble::serve {
 
 struct HttpRequest {
+  explicit HttpRequest(MemoryBudget::Charge taken) : charge(std::move(taken)) {}
+
   std::string method;
   std::string target;
   std::string content_encoding;

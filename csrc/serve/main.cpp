@@ -1,7 +1,11 @@
 // labelassemble-serve: exported models over HTTP. No Python.
+#include <poll.h>
+#include <unistd.h>
+
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/signal_set.hpp>
+#include <chrono>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
@@ -13,6 +17,7 @@
 #include <vector>
 
 #include "access_log.h"
+#include "cores.h"
 #include "labelassemble/error.h"
 #include "labelassemble/memory.h"
 #include "memory_budget.h"
@@ -29,9 +34,23 @@ namespace serve = labelassemble::serve;
 
 constexpr int kFailed = 1;
 constexpr int kMistake = 2;
+constexpr std::chrono::milliseconds kGrace{500};
 
 void say(const std::string& line) {
   std::fprintf(stderr, "labelassemble-serve: %s\n", line.c_str());
+}
+
+// Ends the process a moment after the drain timeout, whatever still runs: a batch, a decoder, a log
+// whose reader has stopped.
+void end_in_any_case(serve::milliseconds drain_timeout) {
+  std::thread([drain_timeout] {
+    std::this_thread::sleep_for(drain_timeout + kGrace);
+    pollfd standard_error{STDERR_FILENO, POLLOUT, 0};
+    if (poll(&standard_error, 1, 0) == 1 && (standard_error.revents & POLLOUT) != 0) {
+      say("stopped while work was under way: the drain timeout has passed");
+    }
+    std::_Exit(kFailed);
+  }).detach();
 }
 
 int run(const serve::Options& options) {
@@ -40,7 +59,7 @@ int run(const serve::Options& options) {
   serve::MemoryBudget memory(options.max_memory);
   std::counting_semaphore<> compute(options.parallel_batches);
   serve::Repository repository({options, metrics, memory, compute});
-  serve::AccessLog log(options.access_log);
+  serve::AccessLog log(options.access_log, metrics.lost_log_lines());
   boost::asio::io_context io(1);
   serve::Service service(options, repository, metrics, memory);
   serve::Server server(io, {options, service, metrics, memory, log});
@@ -52,6 +71,7 @@ int run(const serve::Options& options) {
     if (failed != 0) status = failed;
     if (stopping) return;
     stopping = true;
+    end_in_any_case(options.drain_timeout);
     service.drain();
     server.drain([&](std::size_t cut_off) {
       if (cut_off > 0) {
@@ -72,6 +92,8 @@ int run(const serve::Options& options) {
   };
   await_signal();
 
+  const int threads = options.threads > 0 ? options.threads : serve::available_cores();
+  say("computing with " + std::to_string(threads) + (threads == 1 ? " thread" : " threads"));
   say("listening on " + server.url());
   std::thread loader([&] {
     std::string failure;

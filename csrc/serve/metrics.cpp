@@ -130,7 +130,13 @@ Metrics::Metrics()
       connections_(
           &gauges(registry_, "labelassemble_http_connections", "Open connections").Add({})),
       request_memory_(&gauges(registry_, "labelassemble_request_memory_bytes",
-                              "Bytes of bodies and decoded images that requests hold")
+                              "Bytes that all requests hold together")
+                           .Add({})),
+      request_memory_limit_(&gauges(registry_, "labelassemble_request_memory_limit_bytes",
+                                    "Bytes that all requests together may hold (--max-memory)")
+                                 .Add({})),
+      lost_log_lines_(&counters(registry_, "labelassemble_access_log_lost_lines_total",
+                                "Lines of the access log that could not be written")
                            .Add({})),
       resident_(
           &gauges(registry_, "nv_cpu_memory_used_bytes", "Resident memory of this process in bytes")

@@ -84,6 +84,8 @@ class Metrics {
 
   prometheus::Gauge& connections() { return *connections_; }
   prometheus::Gauge& request_memory() { return *request_memory_; }
+  prometheus::Gauge& request_memory_limit() { return *request_memory_limit_; }
+  prometheus::Counter& lost_log_lines() { return *lost_log_lines_; }
 
   // In Prometheus' text format.
   std::string text() const;
@@ -106,6 +108,8 @@ class Metrics {
   Counters& responses_;
   prometheus::Gauge* connections_;
   prometheus::Gauge* request_memory_;
+  prometheus::Gauge* request_memory_limit_;
+  prometheus::Counter* lost_log_lines_;
   prometheus::Gauge* resident_;
 };
 

@@ -47,7 +47,7 @@ void check(const ModelConfig& config, const Description& model,
 
 class Model::InferJob final : public Job {
  public:
-  InferJob(Model& model, InferCall call, RequestImages images, Done done)
+  InferJob(Model& model, InferCall call, PreparedImages images, Done done)
       : call_(std::move(call)), images_(std::move(images)), model_(model), done_(std::move(done)) {
     size = images_.count;
     gone = call_.gone;
@@ -65,7 +65,7 @@ class Model::InferJob final : public Job {
     done_(std::move(outcome));
   }
 
-  const std::vector<Pixels>& pixels() const { return images_.pixels; }
+  const std::vector<float>& values() const { return images_.values; }
   const InferRequest& request() const { return call_.request; }
 
   std::int64_t batch = 0;
@@ -74,7 +74,7 @@ class Model::InferJob final : public Job {
 
  private:
   InferCall call_;
-  RequestImages images_;
+  PreparedImages images_;
   Model& model_;
   Done done_;
 };
@@ -99,11 +99,22 @@ Model::Model(ModelConfig config, std::string version, const std::filesystem::pat
           },
           [this](Batcher::Batch& batch, const auto& computed) { run(batch, computed); }) {
   check(config_, network_.describe(), read_labels(config_, folder));
-  network_.warm_up(1, config_.input.type);
-  if (config_.max_batch_size > 1) network_.warm_up(config_.max_batch_size, config_.input.type);
+  network_.warm_up(1);
+  if (config_.max_batch_size > 1) network_.warm_up(config_.max_batch_size);
 }
 
 Model::~Model() { batcher_.close(); }
+
+Clock::time_point Model::deadline_of(const InferCall& call) const {
+  std::chrono::microseconds allowed = shared_.options.request_timeout;
+  if (config_.dynamic_batching && config_.dynamic_batching->default_timeout.count() > 0) {
+    allowed = std::min(allowed, config_.dynamic_batching->default_timeout);
+  }
+  if (call.request.timeout_us) {
+    allowed = std::min(allowed, std::chrono::microseconds(*call.request.timeout_us));
+  }
+  return call.arrived + allowed;
+}
 
 void Model::infer(InferCall call, Done done) {
   const Clock::time_point start = Clock::now();
@@ -118,17 +129,21 @@ void Model::infer(InferCall call, Done done) {
                                std::to_string(output.class_count));
     }
   }
-  RequestImages images = read_images(config_, call.request, shared_.memory);
-  std::chrono::microseconds allowed = shared_.options.request_timeout;
-  if (config_.dynamic_batching && config_.dynamic_batching->default_timeout.count() > 0) {
-    allowed = std::min(allowed, config_.dynamic_batching->default_timeout);
-  }
-  if (call.request.timeout_us) {
-    allowed = std::min(allowed, std::chrono::microseconds(*call.request.timeout_us));
-  }
-  const Clock::time_point arrived = call.arrived;
+  const Clock::time_point deadline = deadline_of(call);
+  const auto interrupt = [&] {
+    if (call.gone && call.gone->load()) throw HttpError(499, "the client closed the connection");
+    if (Clock::now() >= deadline) {
+      throw HttpError(504, "reading the images took longer than the request's time allows");
+    }
+  };
+  PreparedImages images =
+      read_images(config_, network_.input(), call.request, call.charge, interrupt);
+  call.request.inputs.clear();
+  std::vector<std::uint8_t>().swap(call.body);
+  const std::size_t kept = 2 * sizeof(float) * images.values.size();  // here and in the batch
+  call.charge.subtract(call.charge.bytes() - kept);
   auto job = std::make_unique<InferJob>(*this, std::move(call), std::move(images), std::move(done));
-  job->deadline = arrived + allowed;
+  job->deadline = deadline;
   job->arrived = Clock::now();
   metrics_.prepared(job->arrived - start);
   metrics_.pending(1);
@@ -143,18 +158,20 @@ void Model::infer(InferCall call, Done done) {
 void Model::run(Batcher::Batch& batch, const std::function<void()>& computed) {
   shared_.compute.acquire();
   const Clock::time_point start = Clock::now();
-  std::vector<Pixels> pixels;
+  std::vector<float> together;
   std::int64_t images = 0;
   for (const auto& job : batch) {
     auto& own = static_cast<InferJob&>(*job);
     own.queue = start - own.arrived;
-    pixels.insert(pixels.end(), own.pixels().begin(), own.pixels().end());
     images += own.size;
+    if (batch.size() > 1) together.insert(together.end(), own.values().begin(), own.values().end());
   }
+  const std::span<const float> values =
+      batch.size() > 1 ? together : static_cast<InferJob&>(*batch.front()).values();
   std::vector<float> rows;
   std::string failure;
   try {
-    rows = network_.predict(pixels);
+    rows = network_.predict(values, images);
   } catch (const std::exception& error) {
     failure = error.what();
   }

@@ -31,10 +31,11 @@ struct Shared {
   std::counting_semaphore<>& compute;  // a batch runs only while it holds one
 };
 
-// A request on its way through a model. The body stays with it, since its tensors point into it.
+// A request on its way through a model. The body stays with it until its images are prepared, since
+// its tensors point into it.
 struct InferCall {
   std::vector<std::uint8_t> body;
-  MemoryBudget::Charge charge;  // for `body`
+  MemoryBudget::Charge charge;  // for all that the request holds
   InferRequest request;
   std::shared_ptr<const std::atomic<bool>> gone;  // the client has left
   Clock::time_point arrived = Clock::now();
@@ -64,8 +65,9 @@ class Model {
   const ModelMetrics& metrics() const { return metrics_; }
 
   using Done = std::function<void(InferOutcome)>;
-  // Checks and decodes on this thread, then queues; `done` is called exactly once, on another
-  // thread. Throws HttpError, and then `done` is not called.
+  // Checks, decodes and resizes on this thread, as long as the request has time and a client, then
+  // queues; `done` is called exactly once, on another thread. Throws HttpError, and then `done` is
+  // not called.
   void infer(InferCall call, Done done);
 
   // Finishes what is queued and takes no more.
@@ -74,6 +76,7 @@ class Model {
  private:
   class InferJob;
 
+  Clock::time_point deadline_of(const InferCall& call) const;
   void run(Batcher::Batch& batch, const std::function<void()>& computed);
   void answer(InferJob& job, std::span<const float> rows);
   std::vector<OutputTensor> outputs_of(const InferRequest& request, std::int64_t images,

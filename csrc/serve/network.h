@@ -1,4 +1,5 @@
-// A classifier that runs on batches of pixels: the one place of the server that knows libtorch.
+// A classifier that runs on batches of prepared images: the one place of the server that knows
+// libtorch.
 #pragma once
 
 #include <cstdint>
@@ -20,17 +21,16 @@ class Network {
 
   const Description& describe() const noexcept { return classifier_.describe(); }
 
-  // Probabilities, row by row: an image a row, a class a column. Images of any sizes and types run
-  // as one batch where they can: those of one size and type, and bytes of any sizes. Throws Error.
-  std::vector<float> predict(std::span<const Pixels> images) const;
+  NetworkInput input() const { return {describe().channels, describe().size}; }
 
-  // Runs a batch of black images of the network's own size, so that the first request is no slower.
-  void warm_up(std::int64_t batch, DataType type) const;
+  // Probabilities, row by row: an image a row, a class a column. `images` holds the values of
+  // `count` images as `prepare` makes them. Throws Error.
+  std::vector<float> predict(std::span<const float> images, std::int64_t count) const;
+
+  // Runs a batch of black images, so that the first request is no slower.
+  void warm_up(std::int64_t batch) const;
 
  private:
-  void predict_alike(std::span<const Pixels> images, std::vector<float>& rows) const;
-  void predict_bytes(std::span<const Pixels> images, std::vector<float>& rows) const;
-
   Classifier classifier_;
 };
 

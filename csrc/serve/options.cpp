@@ -27,25 +27,31 @@ Listening:
   --port N                    port (default 8000; 0 lets the system choose)
 
 Computing:
-  --threads N                 threads within an operation (default: one a core)
+  --threads N                 threads within an operation (default: one a core that affinity and the
+                              container's quota leave)
   --parallel-batches N        batches that compute at the same time, over all models (default 1,
                               since each already uses every core)
 
 Limits (sizes such as 65536, 64K, 64M, 1G; times in seconds):
   --max-body SIZE             largest body of a request (default 64M); beyond: 413
   --max-header SIZE           largest header of a request (default 16K); beyond: 431
-  --max-connections N         open connections (default 512); beyond: 503
+  --max-connections N         open connections (default 512); one more closes the connection that
+                              has been idle longest, or is answered 503 where all are at work
   --max-queue N               requests that wait, a model (default 256, or less where its
                               config.pbtxt says so); beyond: 503 with Retry-After
-  --max-memory SIZE           bodies and decoded images, all requests together (default 1G);
-                              beyond: 503 with Retry-After
+  --max-memory SIZE           everything that all requests hold together: bodies as they arrive,
+                              what they inflate to, numbers, decoded and resized images
+                              (default 1G); beyond: 503 with Retry-After, or 413 for a request
+                              that would not fit alone
   --idle-timeout S            a connection may be silent, or busy with one header (default 60)
   --read-timeout S            a body may take to arrive (default 30)
   --write-timeout S           a client may take to read its answer (default 30)
                               beyond these three the connection is closed
-  --request-timeout S         a request may wait for its turn (default 30); beyond: 504. A request's
-                              own parameter "timeout", in microseconds, may shorten it
-  --drain-timeout S           after SIGTERM, to finish what was begun (default 30)
+  --request-timeout S         from a request's arrival until a batch takes it: decoding, resizing
+                              and waiting (default 30); beyond: 504. A request's own parameter
+                              "timeout", in microseconds, may shorten it
+  --drain-timeout S           after SIGTERM, to finish what was begun (default 30); half a second
+                              later the process ends in any case
 
 Other:
   --access-log FILE           one line of JSON a request to FILE, - for the standard output

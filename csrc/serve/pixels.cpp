@@ -1,17 +1,15 @@
 #include "pixels.h"
 
-#include <cmath>
 #include <cstring>
-#include <limits>
-#include <numeric>
 
 #include "error.h"
+#include "labelassemble/image.h"
 
 namespace labelassemble::serve {
 namespace {
 
-// All decoded images of one request.
-constexpr std::size_t kMaxDecodedBytes = std::size_t{512} << 20;
+// No radiograph, and no JPEG, is longer.
+constexpr std::int64_t kMaxSide = 65'535;
 
 [[noreturn]] void fail(const std::string& what) { throw HttpError(400, what); }
 
@@ -23,23 +21,38 @@ void check_batch(const ModelConfig& config, const std::string& label, std::int64
   }
 }
 
+void check_sides(const std::string& label, std::int64_t width, std::int64_t height) {
+  const std::string came = std::to_string(width) + " x " + std::to_string(height);
+  if (width > kMaxSide || height > kMaxSide) {
+    fail(label + ": an image must have at most " + std::to_string(kMaxSide) +
+         " pixels a side, got " + came);
+  }
+  if (width > kMaxImagePixels / height) {
+    fail(label + ": an image must have at most " + std::to_string(kMaxImagePixels) +
+         " pixels, got " + came);
+  }
+}
+
+// True where every value is from 0 to 1; false for NaN too.
 template <typename T>
-bool all_finite(Bytes data) {
-  // Adding is quick and spreads what is not finite; a sum that overflows is looked at again.
-  T sum = 0;
+bool all_in_unit_range(Bytes data) {
+  bool good = true;
   for (std::size_t i = 0; i + sizeof(T) <= data.size(); i += sizeof(T)) {
     T value;
     std::memcpy(&value, data.data() + i, sizeof value);
-    sum += value - value;  // 0, or NaN for infinities and NaN
+    good &= value >= T{0} && value <= T{1};
   }
-  return std::isfinite(sum);
+  return good;
 }
 
-bool all_finite_half(Bytes data) {
+// Halves from 0 to 1 have the bits 0 to 0x3C00, or those of -0.
+bool all_halves_in_unit_range(Bytes data) {
+  bool good = true;
   for (std::size_t i = 0; i + 2 <= data.size(); i += 2) {
-    if ((data[i + 1] & 0x7C) == 0x7C) return false;  // all exponent bits set
+    const unsigned bits = data[i] | (unsigned{data[i + 1]} << 8);
+    good &= bits <= 0x3C00U || bits == 0x8000U;
   }
-  return true;
+  return good;
 }
 
 Pixels pixels_of(const ModelConfig& config, const InputTensor& tensor, const std::string& label) {
@@ -57,46 +70,41 @@ Pixels pixels_of(const ModelConfig& config, const InputTensor& tensor, const std
   if (channels != 1 && channels != 3) {
     fail(label + " must have 1 or 3 channels, got " + shape_text(tensor.shape));
   }
-  if (tensor.shape[2] > kMaxImagePixels / tensor.shape[3]) {
-    fail(label + ": an image must have at most " + std::to_string(kMaxImagePixels) +
-         " pixels, got " + shape_text(tensor.shape));
+  check_sides(label, tensor.shape[3], tensor.shape[2]);
+  bool good = true;
+  if (tensor.type == DataType::kFp16) good = all_halves_in_unit_range(tensor.data);
+  if (tensor.type == DataType::kFp32) good = all_in_unit_range<float>(tensor.data);
+  if (tensor.type == DataType::kFp64) good = all_in_unit_range<double>(tensor.data);
+  if (!good) {
+    fail(label + " of " + std::string(name_of(tensor.type)) +
+         " must hold finite values from 0 (black) to 1 (white)");
   }
-  bool finite = true;
-  if (tensor.type == DataType::kFp16) finite = all_finite_half(tensor.data);
-  if (tensor.type == DataType::kFp32) finite = all_finite<float>(tensor.data);
-  if (tensor.type == DataType::kFp64) finite = all_finite<double>(tensor.data);
-  if (!finite) fail(label + " must hold finite values, got NaN or infinity");
   return {tensor.type, tensor.shape[0], channels, tensor.shape[2], tensor.shape[3], tensor.data};
 }
 
-void decode(const InputTensor& tensor, const std::string& label, MemoryBudget& budget,
-            RequestImages& images) {
-  std::size_t bytes = 0;
-  for (std::size_t i = 0; i < tensor.elements.size(); ++i) {
-    const std::string name = label + ", image " + std::to_string(i);
-    try {
-      images.decoded.push_back(decode_image(tensor.elements[i], name));
-    } catch (const Error& error) {
-      fail(error.what());
-    }
-    bytes += images.decoded.back().pixels.size();
-    if (bytes > kMaxDecodedBytes) {
-      fail(label + ": the images of a request must have at most " +
-           std::to_string(kMaxDecodedBytes) + " bytes when decoded");
-    }
+// Decodes and resizes one image; its memory is free again when this returns.
+void decode(Bytes encoded, const std::string& name, const NetworkInput& network, float* out,
+            MemoryBudget::Charge& charge, const Interrupt& interrupt) {
+  Image image;
+  try {
+    image = decode_image(encoded, name);
+  } catch (const HttpError&) {
+    throw;
+  } catch (const Error& error) {
+    fail(error.what());
   }
-  images.charge = budget.take(bytes);
-  if (!images.charge) throw HttpError(503, "no memory is free for the images of this request", 1);
-  for (const Image& image : images.decoded) {
-    images.pixels.push_back(
-        {DataType::kUint8, 1, image.channels, image.height, image.width, image.pixels});
-  }
+  check_sides(name, image.width, image.height);
+  const TemporaryCharge pixels(
+      charge, image.pixels.size() + prepare_bytes(image.height, image.width, network.size));
+  prepare({DataType::kUint8, 1, image.channels, image.height, image.width, image.pixels},
+          network.channels, network.size, out, interrupt);
 }
 
 }  // namespace
 
-RequestImages read_images(const ModelConfig& config, const InferRequest& request,
-                          MemoryBudget& budget) {
+PreparedImages read_images(const ModelConfig& config, const NetworkInput& network,
+                           const InferRequest& request, MemoryBudget::Charge& charge,
+                           const Interrupt& interrupt) {
   const TensorConfig& wanted = config.input;
   for (const InputTensor& tensor : request.inputs) {
     if (tensor.name != wanted.name) {
@@ -111,20 +119,29 @@ RequestImages read_images(const ModelConfig& config, const InferRequest& request
          (wanted.type == DataType::kBytes ? "" : ", or BYTES with JPEG or PNG images") + ", got " +
          std::string(name_of(tensor.type)));
   }
-  RequestImages images;
-  if (tensor.type == DataType::kBytes) {
-    // [B], or [B, 1] as Triton's ensembles have it.
-    const bool fits =
-        tensor.shape.size() == 1 || (tensor.shape.size() == 2 && tensor.shape[1] == 1);
-    if (!fits)
-      fail(label + " of BYTES must have the shape [B] or [B, 1], got " + shape_text(tensor.shape));
-    if (config.max_batch_size > 0) check_batch(config, label, tensor.shape[0]);
-    images.count = tensor.shape[0];
-    decode(tensor, label, budget, images);
+  const bool encoded = tensor.type == DataType::kBytes;
+  // [B], or [B, 1] as Triton's ensembles have it.
+  if (encoded && tensor.shape.size() != 1 && (tensor.shape.size() != 2 || tensor.shape[1] != 1)) {
+    fail(label + " of BYTES must have the shape [B] or [B, 1], got " + shape_text(tensor.shape));
+  }
+  if (config.max_batch_size > 0) check_batch(config, label, tensor.shape[0]);
+  PreparedImages images;
+  images.count = tensor.shape[0];
+  const std::int64_t each = network.channels * network.size * network.size;
+  // Once here, once in the batch.
+  charge.add(2 * sizeof(float) * static_cast<std::size_t>(images.count * each));
+  if (encoded) {
+    images.values.resize(static_cast<std::size_t>(images.count * each));
+    for (std::size_t i = 0; i < tensor.elements.size(); ++i) {
+      interrupt();
+      decode(tensor.elements[i], label + ", image " + std::to_string(i), network,
+             images.values.data() + static_cast<std::int64_t>(i) * each, charge, interrupt);
+    }
   } else {
-    if (config.max_batch_size > 0) check_batch(config, label, tensor.shape[0]);
-    images.pixels.push_back(pixels_of(config, tensor, label));
-    images.count = tensor.shape[0];
+    const Pixels pixels = pixels_of(config, tensor, label);
+    const TemporaryCharge rows(charge, prepare_bytes(pixels.height, pixels.width, network.size));
+    images.values.resize(static_cast<std::size_t>(images.count * each));
+    prepare(pixels, network.channels, network.size, images.values.data(), interrupt);
   }
   return images;
 }

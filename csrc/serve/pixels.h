@@ -1,37 +1,37 @@
-// The images of a request, checked against the model's configuration and decoded.
+// The images of a request, checked against the model's configuration, decoded and made the
+// network's input.
 #pragma once
 
 #include <cstdint>
 #include <vector>
 
-#include "labelassemble/image.h"
 #include "memory_budget.h"
 #include "model_config.h"
 #include "protocol.h"
+#include "resize.h"
 
 namespace labelassemble::serve {
 
-// Images of one size and type, [count, channels, height, width].
-struct Pixels {
-  DataType type = DataType::kUint8;  // or FP16, FP32, FP64
-  std::int64_t count = 1;
-  std::int64_t channels = 0;
-  std::int64_t height = 0;
-  std::int64_t width = 0;
-  Bytes data;  // not aligned
+// What a network takes.
+struct NetworkInput {
+  std::int64_t channels = 1;
+  std::int64_t size = 0;  // height and width
 };
 
-struct RequestImages {
-  std::vector<Pixels> pixels;  // into the request, or into `decoded`
-  std::vector<Image> decoded;
-  MemoryBudget::Charge charge;  // for `decoded`
-  std::int64_t count = 0;       // images, all together
+struct PreparedImages {
+  std::vector<float> values;  // [count, channels, size, size], 0..1
+  std::int64_t count = 0;
 };
 
+// Takes memory for the images, for the answer and for its place in a batch before it allocates;
+// what it needed for a while is given back. Encoded images (BYTES) are taken by every model, in the
+// place of a tensor; one after another is decoded and resized, so that one is held at a time.
+//
 // Throws HttpError 400: another input than the model's, another type or shape, a value that is not
-// finite, an image that cannot be decoded, more images than a batch holds; 503: no memory for them.
-// Encoded images (BYTES) are taken by every model, in the place of a tensor.
-RequestImages read_images(const ModelConfig& config, const InferRequest& request,
-                          MemoryBudget& budget);
+// finite or not from 0 to 1, an image that cannot be decoded, more images than a batch holds; 413
+// or 503: no memory for them; and what `interrupt` throws.
+PreparedImages read_images(const ModelConfig& config, const NetworkInput& network,
+                           const InferRequest& request, MemoryBudget::Charge& charge,
+                           const Interrupt& interrupt);
 
 }  // namespace labelassemble::serve

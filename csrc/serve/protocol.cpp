@@ -39,7 +39,6 @@ void append(std::vector<std::uint8_t>& out, T value) {
 
 template <typename T>
 void append_integers(InputTensor& tensor, const std::string& label, const RawInput& raw) {
-  tensor.values.reserve(raw.numbers.size() * sizeof(T));
   // In double, the largest value of a 64-bit type rounds up to a power of two, which is too much.
   const double above = std::ldexp(1.0, std::numeric_limits<T>::digits);
   for (const double number : raw.numbers) {
@@ -52,7 +51,8 @@ void append_integers(InputTensor& tensor, const std::string& label, const RawInp
 }
 
 // Data that came as JSON, as bytes of the tensor's type.
-void convert(InputTensor& tensor, const std::string& label, RawInput& raw) {
+void convert(InputTensor& tensor, const std::string& label, RawInput& raw,
+             MemoryBudget::Charge& charge) {
   using Data = RawInput::Data;
   const DataType type = tensor.type;
   const Data wanted = type == DataType::kBytes  ? Data::kStrings
@@ -63,6 +63,10 @@ void convert(InputTensor& tensor, const std::string& label, RawInput& raw) {
          (wanted == Data::kStrings    ? "strings"
           : wanted == Data::kBooleans ? "true or false"
                                       : "numbers"));
+  }
+  if (type != DataType::kBytes) {
+    make_room(tensor.values, raw.numbers.size() * std::max<std::size_t>(1, element_size(type)),
+              charge);
   }
   switch (type) {
     case DataType::kBytes:
@@ -108,17 +112,19 @@ void convert(InputTensor& tensor, const std::string& label, RawInput& raw) {
     case DataType::kBf16:
       fail(label + ": data of " + std::string(name_of(type)) + " must be sent as binary data");
   }
+  free_room(raw.numbers, charge);
   tensor.data = tensor.values;
 }
 
 // The elements of a BYTES tensor: each is a length, 4 bytes little-endian, and as many bytes.
-std::vector<Bytes> split(const std::string& label, Bytes data, std::uint64_t count) {
+std::vector<Bytes> split(const std::string& label, Bytes data, std::uint64_t count,
+                         MemoryBudget::Charge& charge) {
   if (count > data.size() / 4) {
     fail(label + ": " + std::to_string(data.size()) + " bytes are too few for " +
          std::to_string(count) + " elements");
   }
   std::vector<Bytes> elements;
-  elements.reserve(count);
+  make_room(elements, count, charge);
   while (elements.size() < count) {
     const std::string element = "element " + std::to_string(elements.size());
     if (data.size() < 4) fail(label + ": the data ends before the length of " + element);
@@ -138,14 +144,15 @@ std::vector<Bytes> split(const std::string& label, Bytes data, std::uint64_t cou
   return elements;
 }
 
-InputTensor tensor_of(RawInput& raw, std::size_t index, Bytes& binary) {
+InputTensor tensor_of(RawInput& raw, std::size_t index, Bytes& binary,
+                      MemoryBudget::Charge& charge) {
   InputTensor tensor;
   if (!raw.name || raw.name->empty()) fail("input " + std::to_string(index) + " has no name");
   tensor.name = *raw.name;
   const std::string label = "input '" + tensor.name + "'";
   if (!raw.datatype) fail(label + " has no datatype");
   const auto type = parse_data_type(*raw.datatype);
-  if (!type) fail(label + ": unknown datatype '" + *raw.datatype + "'");
+  if (!type) fail(label + ": unknown datatype '" + raw.datatype->substr(0, 32) + "'");
   tensor.type = *type;
   if (!raw.shape || raw.shape->empty()) fail(label + " has no shape");
   tensor.shape = *raw.shape;
@@ -165,10 +172,10 @@ InputTensor tensor_of(RawInput& raw, std::size_t index, Bytes& binary) {
       fail(label + ": shape " + shape_text(tensor.shape) + " needs " + std::to_string(count) +
            " elements, got " + std::to_string(raw.count));
     }
-    convert(tensor, label, raw);
+    convert(tensor, label, raw, charge);
   }
   if (tensor.type == DataType::kBytes) {
-    tensor.elements = split(label, tensor.data, count);
+    tensor.elements = split(label, tensor.data, count, charge);
   } else if (tensor.data.size() != count * element_size(tensor.type)) {
     fail(label + ": " + std::string(name_of(tensor.type)) + " " + shape_text(tensor.shape) +
          " needs " + std::to_string(count * element_size(tensor.type)) + " bytes, got " +
@@ -179,20 +186,24 @@ InputTensor tensor_of(RawInput& raw, std::size_t index, Bytes& binary) {
 
 }  // namespace
 
-InferRequest parse_infer_request(Bytes body, std::optional<std::size_t> header_length) {
+InferRequest parse_infer_request(Bytes body, std::optional<std::size_t> header_length,
+                                 MemoryBudget::Charge& charge) {
   const std::size_t length = header_length.value_or(body.size());
   if (length > body.size()) {
     fail("Inference-Header-Content-Length is " + std::to_string(length) + ", but the body has " +
          std::to_string(body.size()) + " bytes");
   }
-  RequestReader reader;
+  // One text of the JSON may be nearly all of it: once as it is read, once as a key, and half as
+  // much again where its room grows.
+  const TemporaryCharge text(charge, 4 * length);
+  RequestReader reader(charge);
   reader.read(std::string_view(reinterpret_cast<const char*>(body.data()), length));
   if (reader.inputs.empty()) fail("the request has no inputs");
 
   InferRequest request = std::move(reader.request);
   Bytes binary = body.subspan(length);
   for (std::size_t i = 0; i < reader.inputs.size(); ++i) {
-    request.inputs.push_back(tensor_of(reader.inputs[i], i, binary));
+    request.inputs.push_back(tensor_of(reader.inputs[i], i, binary, charge));
     InputTensor& last = request.inputs.back();
     for (std::size_t j = 0; j < i; ++j) {
       if (request.inputs[j].name == last.name) fail("input '" + last.name + "' stands twice");

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "data_type.h"
+#include "memory_budget.h"
 
 namespace labelassemble::serve {
 
@@ -38,9 +39,11 @@ struct InferRequest {
   std::optional<std::int64_t> timeout_us;
 };
 
-// Throws HttpError 400, a sentence that says what is wrong. `header_length` is that of the JSON at
-// the start of the body; without one the whole body is JSON. The request points into `body`.
-InferRequest parse_infer_request(Bytes body, std::optional<std::size_t> header_length);
+// Throws HttpError 400, a sentence that says what is wrong; 413 or 503 where there is no memory for
+// the values. `header_length` is that of the JSON at the start of the body; without one the whole
+// body is JSON. The request points into `body`.
+InferRequest parse_infer_request(Bytes body, std::optional<std::size_t> header_length,
+                                 MemoryBudget::Charge& charge);
 
 struct OutputTensor {
   std::string name;

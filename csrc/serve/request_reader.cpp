@@ -11,6 +11,7 @@ namespace {
 constexpr std::size_t kMaxDepth = 32;
 constexpr std::size_t kMaxTensors = 64;
 constexpr std::size_t kMaxDimensions = 8;
+constexpr std::size_t kMaxName = 1024;  // bytes of a name or an id
 
 [[noreturn]] void fail(const std::string& what) { throw HttpError(400, what); }
 
@@ -38,6 +39,13 @@ struct RequestReader::Scalar {
   const std::string& string(const char* what) const {
     if (kind != Kind::kString) fail(std::string(what) + " must be a string");
     return *text;
+  }
+  const std::string& name(const char* what) const {
+    const std::string& text = string(what);
+    if (text.size() > kMaxName) {
+      fail(std::string(what) + " must have at most " + std::to_string(kMaxName) + " bytes");
+    }
+    return text;
   }
   bool truth(const char* what) const {
     if (kind != Kind::kBoolean) fail(std::string(what) + " must be true or false");
@@ -233,8 +241,7 @@ void RequestReader::scalar(const Scalar& value) {
 
 void RequestReader::top(const Scalar& value) {
   if (key_ == "id") {
-    request.id = value.string("id");
-    if (request.id.size() > 1024) fail("id must have at most 1024 bytes");
+    request.id = value.name("id");
   }
   if (key_ == "inputs" || key_ == "outputs") fail(key_ + " must be a list");
   if (key_ == "parameters") fail("parameters must be an object");
@@ -257,8 +264,8 @@ void RequestReader::parameter(const Scalar& value) {
 
 void RequestReader::input(const Scalar& value) {
   RawInput& input = inputs.back();
-  if (key_ == "name") input.name = value.string("an input's name");
-  if (key_ == "datatype") input.datatype = value.string("an input's datatype");
+  if (key_ == "name") input.name = value.name("an input's name");
+  if (key_ == "datatype") input.datatype = value.name("an input's datatype");
   if (key_ == "shape" || key_ == "data") fail(input_label() + ": " + key_ + " must be a list");
 }
 
@@ -302,18 +309,20 @@ void RequestReader::data(const Scalar& value) {
     if (text.size() > std::numeric_limits<std::uint32_t>::max()) {
       fail(input_label() + ": a string is too long");
     }
+    make_room(input.strings, sizeof(std::uint32_t) + text.size(), charge_);
     const auto length = static_cast<std::uint32_t>(text.size());
     for (int byte = 0; byte < 4; ++byte) {
       input.strings.push_back(static_cast<std::uint8_t>(length >> (8 * byte)));
     }
     input.strings.insert(input.strings.end(), text.begin(), text.end());
   } else {
+    make_room(input.numbers, 1, charge_);
     input.numbers.push_back(kind == RawInput::Data::kBooleans ? value.boolean : value.number);
   }
 }
 
 void RequestReader::output(const Scalar& value) {
-  if (key_ == "name") request.outputs.back().name = value.string("an output's name");
+  if (key_ == "name") request.outputs.back().name = value.name("an output's name");
 }
 
 void RequestReader::output_parameter(const Scalar& value) {

@@ -1,5 +1,5 @@
 // Reads the JSON of an inference request as it streams by: tensor data goes straight into arrays,
-// so that a body costs a small multiple of its size, however it is nested.
+// whose memory is taken before they grow.
 #pragma once
 
 #include <cstdint>
@@ -36,6 +36,9 @@ class RequestReader {
   using number_float_t = json::number_float_t;
   using string_t = json::string_t;
   using binary_t = json::binary_t;
+
+  // `charge` grows by the memory of the data.
+  explicit RequestReader(MemoryBudget::Charge& charge) : charge_(charge) {}
 
   // Parses the whole text.
   void read(std::string_view text);
@@ -88,6 +91,7 @@ class RequestReader {
   void enter(In where);
   std::string input_label() const;
 
+  MemoryBudget::Charge& charge_;
   std::vector<In> stack_{In::kStart};
   std::string key_;
 };

@@ -65,12 +65,26 @@ void Server::accept() {
     }
     // At once: a weak pointer keeps the memory of its session, which is 18 KiB.
     std::erase_if(sessions_, [](const auto& one) { return one.expired(); });
-    const bool refuse = sessions_.size() >= context_.options.max_connections;
+    bool refuse = sessions_.size() >= context_.options.max_connections;
+    if (refuse && close_oldest_idle()) refuse = false;
     const auto session = std::make_shared<Session>(std::move(socket), context_, refuse);
     sessions_.push_back(session);
     session->start();
     accept();
   });
+}
+
+// Connections that are kept open for a later request must not keep out one that has a request.
+bool Server::close_oldest_idle() {
+  std::shared_ptr<Session> oldest;
+  for (const auto& session : living()) {
+    const auto since = session->idle_since();
+    if (since && (!oldest || *since < *oldest->idle_since())) oldest = session;
+  }
+  if (!oldest) return false;
+  oldest->close_idle();
+  std::erase_if(sessions_, [&](const auto& one) { return one.lock() == oldest; });
+  return true;
 }
 
 void Server::drain(std::function<void(std::size_t)> done) {

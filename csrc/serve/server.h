@@ -27,6 +27,7 @@ class Server {
 
  private:
   void accept();
+  bool close_oldest_idle();
   std::vector<std::shared_ptr<Session>> living();
   void wait_for_sessions(std::chrono::steady_clock::time_point until,
                          std::function<void(std::size_t)> done);

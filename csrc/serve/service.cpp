@@ -6,10 +6,10 @@
 #include <cstdio>
 #include <exception>
 #include <nlohmann/json.hpp>
-#include <thread>
 #include <utility>
 
 #include "compression.h"
+#include "cores.h"
 #include "error.h"
 #include "model_json.h"
 
@@ -17,6 +17,9 @@ namespace labelassemble::serve {
 namespace {
 
 using nlohmann::json;
+
+// A request that is no inference says little.
+constexpr std::size_t kMaxControlBody = std::size_t{64} << 10;
 
 HttpResponse json_response(const json& value, int status = 200) {
   HttpResponse response;
@@ -77,6 +80,20 @@ HttpResponse response_of(std::exception_ptr failure) {
   }
 }
 
+template <typename Function>
+HttpResponse respond(Function function) {
+  try {
+    return function();
+  } catch (...) {
+    return response_of(std::current_exception());
+  }
+}
+
+bool is_health(const std::vector<std::string>& parts) {
+  return parts.size() == 3 && parts[0] == "v2" && parts[1] == "health" &&
+         (parts[2] == "live" || parts[2] == "ready");
+}
+
 }  // namespace
 
 HttpResponse error_response(int status, const std::string& message, int retry_after_s) {
@@ -94,11 +111,13 @@ Service::Service(const Options& options, Repository& repository, Metrics& metric
       repository_(repository),
       metrics_(metrics),
       memory_(memory),
-      workers_(std::max(1U, std::thread::hardware_concurrency())),
+      workers_(static_cast<std::size_t>(available_cores())),
+      light_(1),
       control_(1) {}
 
 Service::~Service() {
   workers_.join();
+  light_.join();
   control_.join();
 }
 
@@ -115,24 +134,23 @@ void Service::handle(HttpRequest request, Reply reply) {
     });
     return;
   }
+  if (is_health(*parts)) return reply(respond([&] { return health(request, parts->back()); }));
+  if (request.body.size() > kMaxControlBody) {
+    return reply(error_response(413, "only inference takes a body of more than " +
+                                         std::to_string(kMaxControlBody) + " bytes"));
+  }
   const bool slow = parts->size() == 5 && (parts->back() == "load" || parts->back() == "unload");
-  boost::asio::post(slow ? control_ : workers_,
-                    [this, request = std::make_shared<HttpRequest>(std::move(request)),
-                     parts = std::move(*parts), reply = std::move(reply)] {
-                      HttpResponse response;
-                      try {
-                        response = answer(*request, parts);
-                      } catch (...) {
-                        response = response_of(std::current_exception());
-                      }
-                      reply(std::move(response));
-                    });
+  boost::asio::post(
+      slow ? control_ : light_,
+      [this, request = std::make_shared<HttpRequest>(std::move(request)), parts = std::move(*parts),
+       reply = std::move(reply)] { reply(respond([&] { return answer(*request, parts); })); });
 }
 
 HttpResponse Service::answer(const HttpRequest& request, const std::vector<std::string>& parts) {
   if (parts == std::vector<std::string>{"metrics"}) {
     need_method(request, "GET");
     metrics_.request_memory().Set(static_cast<double>(memory_.used()));
+    metrics_.request_memory_limit().Set(static_cast<double>(memory_.limit()));
     HttpResponse response;
     response.content_type = "text/plain; version=0.0.4; charset=utf-8";
     response.body = metrics_.text();
@@ -142,10 +160,6 @@ HttpResponse Service::answer(const HttpRequest& request, const std::vector<std::
     if (parts.size() == 1) {
       need_method(request, "GET");
       return server_metadata();
-    }
-    if (parts.size() == 3 && parts[1] == "health" && (parts[2] == "live" || parts[2] == "ready")) {
-      need_method(request, "GET");
-      return health(parts[2]);
     }
     if (parts == std::vector<std::string>{"v2", "models", "stats"}) {
       need_method(request, "GET");
@@ -177,7 +191,8 @@ HttpResponse Service::server_metadata() const {
                         {"extensions", extensions}});
 }
 
-HttpResponse Service::health(const std::string& what) const {
+HttpResponse Service::health(const HttpRequest& request, const std::string& what) const {
+  need_method(request, "GET");
   return empty_response(what == "live" || (!draining_ && repository_.ready()));
 }
 
@@ -244,21 +259,23 @@ void Service::infer(HttpRequest request, const ModelPath& path, Reply reply) {
     log.model = path.name;
     log.version = model->version();
 
-    InferCall call;
-    call.arrived = request.arrived;
-    call.gone = std::move(request.gone);
-    call.body = std::move(request.body);
-    call.charge = std::move(request.charge);
+    if (Clock::now() - request.arrived >= options_.request_timeout) {
+      throw HttpError(504, "the request waited longer for its turn than its time allows");
+    }
+    InferCall call{.body = std::move(request.body),
+                   .charge = std::move(request.charge),
+                   .request = {},
+                   .gone = std::move(request.gone),
+                   .arrived = request.arrived};
     if (!request.content_encoding.empty() && request.content_encoding != "identity") {
-      call.body = decompress(call.body, request.content_encoding, options_.max_body);
-      call.charge.release();
-      call.charge = memory_.take(call.body.size());
-      if (!call.charge) throw HttpError(503, "no memory is free for this request", 1);
+      const std::size_t compressed = call.charge.bytes();
+      call.body = decompress(call.body, request.content_encoding, options_.max_body, call.charge);
+      call.charge.subtract(compressed);
     }
     const std::optional<std::size_t> length = header_length(request);
     const bool raw = length == std::size_t{0};
-    call.request =
-        raw ? raw_request(model->config(), call.body) : parse_infer_request(call.body, length);
+    call.request = raw ? raw_request(model->config(), call.body)
+                       : parse_infer_request(call.body, length, call.charge);
     log.id = call.request.id;
 
     const std::string encoding = choose_encoding(request.accept_encoding);

@@ -21,7 +21,8 @@ class Service {
   Service(const Options& options, Repository& repository, Metrics& metrics, MemoryBudget& memory);
   ~Service();
 
-  // Answers on another thread, exactly once. Never throws.
+  // Answers exactly once, on this thread (health, which must not wait for any other) or on another.
+  // Never throws.
   void handle(HttpRequest request, Reply reply);
 
   // Not ready from now on; what comes is still answered.
@@ -33,7 +34,7 @@ class Service {
   HttpResponse answer_repository(const HttpRequest& request, const std::vector<std::string>& parts);
   HttpResponse answer_model(const HttpRequest& request, const ModelPath& path);
   HttpResponse server_metadata() const;
-  HttpResponse health(const std::string& what) const;
+  HttpResponse health(const HttpRequest& request, const std::string& what) const;
   // Inference is answered when its batch has run.
   void infer(HttpRequest request, const ModelPath& path, Reply reply);
 
@@ -42,7 +43,8 @@ class Service {
   Metrics& metrics_;
   MemoryBudget& memory_;
   std::atomic<bool> draining_{false};
-  boost::asio::thread_pool workers_;  // parse and decode
+  boost::asio::thread_pool workers_;  // parse, decode and resize
+  boost::asio::thread_pool light_;    // metrics, metadata, statistics: never behind an image
   boost::asio::thread_pool control_;  // load and unload, which take long
 };
 

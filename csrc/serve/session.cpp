@@ -5,7 +5,10 @@
 #include <boost/asio/dispatch.hpp>
 #include <boost/asio/post.hpp>
 #include <cerrno>
+#include <string_view>
 #include <utility>
+
+#include "header_check.h"
 
 namespace labelassemble::serve {
 namespace {
@@ -16,6 +19,11 @@ namespace http = boost::beast::http;
 
 constexpr std::chrono::seconds kLinger{2};
 constexpr std::size_t kMaxDiscarded = std::size_t{16} << 20;
+constexpr std::size_t kReadSize = std::size_t{64} << 10;
+constexpr std::string_view kEndOfHeader = "\r\n\r\n";
+// A header takes a moment; one that takes longer may be closed like a connection that sends
+// nothing.
+constexpr std::chrono::seconds kHeaderGrace{2};
 
 std::string address_of(const asio::ip::tcp::socket& socket) {
   beast::error_code error;
@@ -30,7 +38,8 @@ Session::Session(asio::ip::tcp::socket socket, const SessionContext& context, bo
     : stream_(std::move(socket)),
       context_(context),
       refuse_(refuse),
-      peer_(address_of(stream_.socket())) {
+      peer_(address_of(stream_.socket())),
+      buffer_(context.options.max_header + kReadSize) {
   beast::error_code ignored;
   stream_.socket().set_option(asio::ip::tcp::no_delay(true), ignored);
   context_.metrics.connections().Increment();
@@ -49,9 +58,14 @@ void Session::start() {
 void Session::drain() {
   asio::post(stream_.get_executor(), [self = shared_from_this()] {
     self->draining_ = true;
-    const bool idle = self->waiting_ && self->buffer_.size() == 0 && !self->parser_->got_some();
-    if (idle) self->close();
+    if (self->waiting_ && self->buffer_.size() == 0) self->close();
   });
+}
+
+std::optional<Session::Clock::time_point> Session::idle_since() const {
+  if (!waiting_) return std::nullopt;
+  if (buffer_.size() > 0 && Clock::now() - waiting_since_ < kHeaderGrace) return std::nullopt;
+  return waiting_since_;
 }
 
 void Session::abort() {
@@ -62,25 +76,83 @@ void Session::read_header() {
   parser_.emplace();
   parser_->header_limit(static_cast<std::uint32_t>(context_.options.max_header));
   parser_->body_limit(context_.options.max_body);
+  parser_->get().body().charge.emplace(context_.memory);
   response_.reset();
-  charge_.release();
   log_ = {};
   waiting_ = true;
+  waiting_since_ = Clock::now();
+  scanned_ = 0;
   stream_.expires_after(context_.options.idle_timeout);
-  http::async_read_header(stream_, buffer_, *parser_,
-                          [self = shared_from_this()](beast::error_code error, std::size_t) {
-                            self->on_header(error);
+  read_more_of_header();
+}
+
+// The header is looked at as it came before Beast reads it, since Beast forgives what a proxy may
+// have read in another way.
+void Session::read_more_of_header() {
+  const auto data = buffer_.data();
+  std::string_view text(static_cast<const char*>(data.data()), data.size());
+  while (text.starts_with("\r\n")) {  // RFC 9112, 2.2: empty lines before a request are passed over
+    buffer_.consume(2);
+    text.remove_prefix(2);
+    scanned_ = 0;
+  }
+  const std::size_t end = text.find(kEndOfHeader, scanned_);
+  const std::size_t length =
+      end == std::string_view::npos ? text.size() : end + kEndOfHeader.size();
+  if (length > context_.options.max_header) return fail_reading(http::error::header_limit);
+  if (end != std::string_view::npos) {
+    if (parse_header(length)) on_header();
+    return;
+  }
+  // So that a line without a carriage return is refused, and not waited for.
+  if (text.size() > scanned_) {
+    const std::size_t from = scanned_ > 0 ? scanned_ - 1 : 0;
+    const std::string_view part =
+        text.substr(from, text.size() - from - (text.ends_with('\r') ? 1 : 0));
+    const auto error =
+        check_header_text(from > 0 && part.starts_with('\n') ? part.substr(1) : part);
+    if (error) return refuse(*error);
+  }
+  scanned_ = text.size() < 3 ? 0 : text.size() - 3;
+  stream_.async_read_some(buffer_.prepare(std::min(kReadSize, buffer_.max_size() - buffer_.size())),
+                          [self = shared_from_this()](beast::error_code error, std::size_t bytes) {
+                            if (error) return self->fail_reading(error);
+                            self->buffer_.commit(bytes);
+                            self->read_more_of_header();
                           });
 }
 
-void Session::on_header(beast::error_code error) {
+bool Session::parse_header(std::size_t length) {
+  const std::string_view text(static_cast<const char*>(buffer_.data().data()), length);
+  if (const auto error = check_header_text(text)) {
+    refuse(*error);
+    return false;
+  }
+  beast::error_code error;
+  const std::size_t used = parser_->put(asio::buffer(text.data(), text.size()), error);
+  if (!error && !parser_->is_header_done()) error = http::error::partial_message;
+  if (error) {
+    fail_reading(error);
+    return false;
+  }
+  buffer_.consume(used);
+  return true;
+}
+
+void Session::on_header() {
   waiting_ = false;
-  if (error) return fail_reading(error);
   const auto& request = parser_->get();
   log_.method = std::string(request.method_string());
   log_.target = std::string(request.target());
-  if (!admit_body()) return;
-  if (beast::iequals(request[http::field::expect], "100-continue")) {
+  if (const auto error = check_header(request)) return refuse(*error);
+  if (!path_of(log_.target)) {
+    return refuse(HttpError(400, "the target must be a path or an http URL"));
+  }
+  const auto length = parser_->content_length();
+  if (length && *length > context_.options.max_body) {
+    return fail_reading(http::error::body_limit);
+  }
+  if (!request[http::field::expect].empty()) {
     auto interim = std::make_shared<http::response<http::empty_body>>(http::status::continue_, 11);
     http::async_write(stream_, *interim,
                       [self = shared_from_this(), interim](beast::error_code failed, std::size_t) {
@@ -92,22 +164,11 @@ void Session::on_header(beast::error_code error) {
   read_body();
 }
 
-// Takes memory for the body before it is read.
-bool Session::admit_body() {
-  const auto length = parser_->content_length();
-  if (length && *length > context_.options.max_body) {
-    fail_reading(http::error::body_limit);
-    return false;
-  }
-  const std::size_t bytes = parser_->chunked() ? context_.options.max_body
-                            : length           ? static_cast<std::size_t>(*length)
-                                               : 0;
-  if (bytes == 0) return true;
-  charge_ = context_.memory.take(bytes);
-  if (charge_) return true;
+// Answers a request that is not read further, and closes: what follows could be anything.
+void Session::refuse(const HttpError& error) {
+  waiting_ = false;
   arrived_ = Clock::now();
-  write(error_response(503, "no memory is free for the body of this request", 1), false);
-  return false;
+  write(error_response(error.status(), error.what(), error.retry_after_s()), false);
 }
 
 void Session::read_body() {
@@ -124,8 +185,10 @@ void Session::on_body(beast::error_code error) {
 
 // The request cannot be read: says why where the client still listens, and closes.
 void Session::fail_reading(beast::error_code error) {
+  waiting_ = false;
   arrived_ = Clock::now();
   const bool begun = buffer_.size() > 0 || (parser_ && parser_->got_some());
+  if (parser_ && parser_->get().body().refused) return refuse(*parser_->get().body().refused);
   if (error == beast::error::timeout) {
     // Beast has closed the socket; a client that was silent all along needs no word either.
     return close();
@@ -141,8 +204,9 @@ void Session::fail_reading(beast::error_code error) {
                  false);
   }
   const bool malformed = error.category() == make_error_code(http::error::bad_method).category();
-  if (!malformed || error == http::error::end_of_stream || !begun) return close();
-  if (error == http::error::partial_message) {
+  const bool ended = error == asio::error::eof;  // of what the client sends; it may still listen
+  if ((!malformed && !ended) || error == http::error::end_of_stream || !begun) return close();
+  if (error == http::error::partial_message || error == asio::error::eof) {
     return write(error_response(400, "the request ends before it is whole"), false);
   }
   write(error_response(400, "the request is not valid HTTP: " + error.message()), false);
@@ -153,18 +217,18 @@ void Session::handle() {
   arrived_ = Clock::now();
   auto message = parser_->release();
   keep_alive_ = message.keep_alive();
-  HttpRequest request;
+  HttpRequest request(std::move(*message.body().charge));
   request.method = std::string(message.method_string());
-  request.target = std::string(message.target());
+  request.target =
+      path_of(std::string_view(message.target().data(), message.target().size())).value();
   request.content_encoding = std::string(message[http::field::content_encoding]);
   request.accept_encoding = std::string(message[http::field::accept_encoding]);
   if (const auto length = message.find("Inference-Header-Content-Length");
       length != message.end()) {
     request.inference_header_length = std::string(length->value());
   }
-  request.body = std::move(message.body());
+  request.body = std::move(message.body().bytes);
   log_.request_bytes = request.body.size();
-  request.charge = std::move(charge_);
   request.arrived = arrived_;
   gone_ = std::make_shared<std::atomic<bool>>(false);
   request.gone = gone_;

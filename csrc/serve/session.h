@@ -11,6 +11,7 @@
 #include <string>
 
 #include "access_log.h"
+#include "body.h"
 #include "http_message.h"
 #include "memory_budget.h"
 #include "metrics.h"
@@ -41,17 +42,25 @@ class Session : public std::enable_shared_from_this<Session> {
   // Closes now.
   void abort();
 
+  // Since when it has waited for a request: its first byte, or for a while the rest of its header.
+  // Nothing while a request is under way. Only on the thread of the server.
+  std::optional<std::chrono::steady_clock::time_point> idle_since() const;
+  // Closes an idle one at once.
+  void close_idle() { close(); }
+
  private:
-  using Parser = boost::beast::http::request_parser<boost::beast::http::vector_body<std::uint8_t>>;
+  using Parser = boost::beast::http::request_parser<ChargedBody>;
   using Response = boost::beast::http::response<boost::beast::http::string_body>;
   using Clock = std::chrono::steady_clock;
 
   void read_header();
-  void on_header(boost::beast::error_code error);
+  void read_more_of_header();
+  bool parse_header(std::size_t length);
+  void on_header();
   void read_body();
   void on_body(boost::beast::error_code error);
   void fail_reading(boost::beast::error_code error);
-  bool admit_body();
+  void refuse(const HttpError& error);
   void handle();
   void watch();
   void write(HttpResponse response, bool keep_alive);
@@ -67,10 +76,11 @@ class Session : public std::enable_shared_from_this<Session> {
   boost::beast::flat_buffer buffer_;
   std::optional<Parser> parser_;
   std::optional<Response> response_;
-  MemoryBudget::Charge charge_;
   AccessEntry log_;
   Clock::time_point arrived_{};
-  bool waiting_ = false;  // for the first byte of a request
+  bool waiting_ = false;  // for a request or the rest of its header
+  Clock::time_point waiting_since_{};
+  std::size_t scanned_ = 0;  // bytes of the buffer that do not hold the end of the header
   bool draining_ = false;
   bool keep_alive_ = false;
   std::shared_ptr<std::atomic<bool>> gone_;

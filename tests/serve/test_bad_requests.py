@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import time
 
 import numpy as np
 import pytest
@@ -151,15 +152,15 @@ def test_malformed_binary_data(server, request_, message):
         raise ValueError(answer.error)
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_values_that_are_not_finite(server, value):
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 255.0, 1.001, -0.001])
+def test_floats_are_finite_and_from_0_to_1(server, value):
     pixels = np.zeros((1, 1, 2, 2), np.float32)
     pixels[0, 0, 1, 0] = value
     body, headers = binary_request(pixels.tobytes(), 16, datatype="FP32")
     answer = server.request("/v2/models/colour%20floats/infer", body, headers)
     assert (answer.status, answer.error) == (
         400,
-        "input 'INPUT__0' must hold finite values, got NaN or infinity",
+        "input 'INPUT__0' of FP32 must hold finite values from 0 (black) to 1 (white)",
     )
 
 
@@ -201,13 +202,13 @@ def test_paths(server, path, method, status, message):
         b"GET\r\n\r\n",
         b"GET / HTTP/9.9\r\n\r\n",
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03 a client that speaks TLS\r\n\r\n",
-        b"POST / HTTP/1.1\r\nContent-Length: -1\r\n\r\n",
-        b"POST / HTTP/1.1\r\nContent-Length: 99999999999999999999999\r\n\r\n",
-        b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
-        b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabcdef\r\n0\r\n\r\n",
-        b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffffff\r\nabc\r\n",
-        b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n0\r\n\r\n",
-        b"GET / HTTP/1.1\r\nname without a colon\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999999999999999\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+        b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabcdef\r\n0\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffffff\r\nabc\r\n",
+        b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n0\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\nname without a colon\r\n\r\n",
     ],
 )
 def test_malformed_http(server, text):
@@ -217,14 +218,101 @@ def test_malformed_http(server, text):
     assert answer.headers["connection"] == "close"
 
 
+_POST = b"POST /v2/models/grey/infer HTTP/1.1\r\n"
+_NEXT = b"GET /v2/health/live HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "status", "message"),
+    [
+        (
+            b"Host: x\r\nTransfer-Encoding: xchunked\r\n\r\n",
+            501,
+            "Transfer-Encoding must be chunked, got 'xchunked'",
+        ),
+        (b"Host: x\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", 501, "got 'gzip, chunked'"),
+        (
+            b"Host: x\r\nTransfer-Encoding: chunked, identity\r\n\r\n",
+            501,
+            "Transfer-Encoding must be chunked",
+        ),
+        (b"Host: x\r\nTransfer-Encoding: identity\r\n\r\n", 501, "Transfer-Encoding must be chunked"),
+        (b"Host: x\r\nTransfer-Encoding:\r\n\r\n", 501, "Transfer-Encoding must be chunked, got ''"),
+        (
+            b"Host: x\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+            400,
+            "bad Transfer-Encoding",
+        ),
+        (b"Host: x\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n", 400, ""),
+        (b"Host: x\r\nContent-Length: 0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400, ""),
+        (b"Host: x\r\nContent-Length: 0\r\nContent-Length: 44\r\n\r\n", 400, ""),
+        (b"Host: x\r\nContent-Length: 0\r\nContent-Length: 0\r\n\r\n", 400, ""),
+        (b"Host: x\r\nContent-Length: 0, 0\r\n\r\n", 400, ""),
+        (b"Host: x\r\nContent-Length: +0\r\n\r\n", 400, ""),
+        (b"Host: x\r\nContent-Length: 0x0\r\n\r\n", 400, ""),
+        (b"Host: x\r\nContent-Length:\r\n\r\n", 400, ""),
+        (b"Host: x\r\nContent-Length : 0\r\n\r\n", 400, ""),
+        (b"Host: x\r\nX: a\r\n Content-Length: 44\r\n\r\n", 400, "a line of its header is folded"),
+        (b"Host: x\r\nX: a\r\n\tb\r\n\r\n", 400, "a line of its header is folded"),
+        (b"Host: x\nContent-Length: 0\r\n\r\n", 400, "ends without a carriage return"),
+        (b"Host: x\n\n", 400, "ends without a carriage return"),
+        (b"Host: x\r\nX: a\rContent-Length: 44\r\n\r\n", 400, "a carriage return stands alone"),
+        (b"Host: x\r\nX: a\0b\r\n\r\n", 400, "a NUL byte"),
+        (b"Content-Length: 0\r\n\r\n", 400, "it must name one Host, and names 0"),
+        (b"Host: x\r\nHost: y\r\n\r\n", 400, "it must name one Host, and names 2"),
+        (b"Host: x\r\nExpect: 200-ok\r\nContent-Length: 0\r\n\r\n", 417, "Expect must be 100-continue"),
+    ],
+)
+def test_what_could_be_read_in_two_ways_is_refused(server, read_answer, text, status, message):
+    with server.connect() as connection:
+        connection.sendall(_POST + text + _NEXT)
+        answer = read_answer(connection)
+        assert (answer.status, answer.headers["connection"]) == (status, "close")
+        assert message in answer.error
+        assert connection.recv(10) == b""  # what follows is not answered
+
+
+def test_bare_line_feeds_are_refused_at_once(server, read_answer):
+    with server.connect() as connection:
+        connection.sendall(b"GET /v2 HTTP/1.1\nHost: x\n\n")
+        assert read_answer(connection).status == 400
+    with server.connect() as connection:  # in pieces, between which the two bytes of a line's end part
+        for piece in (b"GET /v2 HTTP/1.1\r", b"\nHost: x\r", b"\n\r", b"\n"):
+            connection.sendall(piece)
+            time.sleep(0.02)
+        assert read_answer(connection).status == 200
+
+
+@pytest.mark.parametrize(
+    ("line", "status"),
+    [
+        (b"GET http://somewhere:8000/v2/health/live HTTP/1.1", 200),
+        (b"GET HTTP://somewhere?a=b HTTP/1.1", 404),
+        (b"GET http:///v2 HTTP/1.1", 400),
+        (b"GET v2 HTTP/1.1", 400),
+        (b"OPTIONS * HTTP/1.1", 400),
+        (b"CONNECT somewhere:443 HTTP/1.1", 400),
+        (b"\r\n\r\nGET /v2/health/live HTTP/1.1", 200),
+    ],
+)
+def test_forms_of_the_target(server, line, status):
+    assert server.send(line + b"\r\nHost: somewhere\r\nConnection: close\r\n\r\n").status == status
+
+
+def test_http_1_0_needs_no_host(server):
+    assert server.send(b"GET /v2/health/live HTTP/1.0\r\n\r\n").status == 200
+
+
 def test_request_that_ends_too_early(server):
-    answer = server.send(b"POST /v2/models/grey/infer HTTP/1.1\r\nContent-Length: 10\r\n\r\n{}", end=True)
+    answer = server.send(
+        b"POST /v2/models/grey/infer HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n{}", end=True
+    )
     assert (answer.status, answer.error) == (400, "the request ends before it is whole")
 
 
 def test_chunked_request_and_pipelining(server, read_answer, infer_body):
     body = infer_body([1, 1, 2, 2], [1, 2, 3, 4])
-    head = b"POST /v2/models/grey/infer HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
+    head = b"POST /v2/models/grey/infer HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
     chunks = b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in (body[:7], body[7:])) + b"0\r\n\r\n"
     with server.connect() as connection:
         connection.sendall((head + chunks) * 2)

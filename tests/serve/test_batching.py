@@ -97,7 +97,9 @@ def test_bad_request_spoils_only_itself(server, slow, infer_body):
 
 def test_slow_client_holds_nobody_up(server, infer_body):
     with server.connect() as connection:
-        connection.sendall(b"POST /v2/models/slow/infer HTTP/1.1\r\nContent-Length: 100000\r\n\r\n{")
+        connection.sendall(
+            b"POST /v2/models/slow/infer HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n{"
+        )
         answers = together([lambda i=i: ask(server, infer_body, i) for i in range(4)])
         assert [answer.status for answer in answers] == [200] * 4
 
@@ -105,7 +107,9 @@ def test_slow_client_holds_nobody_up(server, infer_body):
 def test_client_that_leaves_is_dropped_from_the_queue(slow, serving, infer_body):
     with serving(slow[0]) as server:
         body = infer_body([4, 1, 64, 64], np.zeros((4, 1, 64, 64), int).tolist())
-        head = f"POST /v2/models/slow/infer HTTP/1.1\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+        head = (
+            f"POST /v2/models/slow/infer HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+        )
         connections = [server.connect() for _ in range(12)]
         for connection in connections:
             connection.sendall(head + body)
@@ -144,7 +148,7 @@ def test_deadlines(slow, serving, infer_body):
             [lambda b=b: server.request("/v2/models/slow/infer", b) for b in [body] * 3 + [hasty] * 3]
         )
         assert [answer.status for answer in answers] == [200] * 3 + [504] * 3
-        assert answers[-1].error == "the request waited longer for its turn than its time allows"
+        assert answers[-1].error.endswith("time allows")
 
 
 def test_metrics_have_tritons_names(server, infer_body):

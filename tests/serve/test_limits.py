@@ -27,7 +27,7 @@ def server(repository, serving):
 def test_body(server):
     answer = server.request("/v2/models/grey/infer", b"x" * 65537)
     assert (answer.status, answer.error) == (413, "the body has more than 65536 bytes")
-    chunked = b"POST /v2/models/grey/infer HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
+    chunked = b"POST /v2/models/grey/infer HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
     answer = server.send(chunked + b"11000\r\n" + b"x" * 0x11000 + b"\r\n0\r\n\r\n")
     assert (answer.status, answer.error) == (413, "the body has more than 65536 bytes")
 
@@ -49,22 +49,58 @@ def test_header(server):
 
 
 def test_memory_of_all_requests(server):
+    head = b"POST /v2/models/grey/infer HTTP/1.1\r\nHost: x\r\nContent-Length: 60000\r\n\r\n"
     with server.connect() as connection:
-        connection.sendall(b"POST /v2/models/grey/infer HTTP/1.1\r\nContent-Length: 60000\r\n\r\n{")
+        connection.sendall(head + b" " * 59999)
         time.sleep(0.1)
         answer = server.request("/v2/models/grey/infer", b"x" * 60000)
-        assert (answer.status, answer.error) == (503, "no memory is free for the body of this request")
+        assert (answer.status, answer.error) == (503, "no memory is free for this request")
         assert answer.headers["retry-after"] == "1"
+    # Alone it has room, but its JSON could hold a text that takes more than there is.
+    body = b" " * 60000
+    server.wait_until(lambda: server.request("/v2/models/grey/infer", body).status == 413, "free memory")
+    answer = server.request("/v2/models/grey/infer", body)
+    assert answer.error.startswith("the request needs more memory than the 102400 bytes that all requests")
+
+
+def test_what_is_only_announced_takes_no_memory(repository, serving, infer_body):
+    with serving(repository, "--max-memory", "8M") as server:
+        head = b"POST /v2/models/grey/infer HTTP/1.1\r\nHost: x\r\n"
+        for announced in (b"Content-Length: 60000000\r\n\r\n", b"Transfer-Encoding: chunked\r\n\r\n"):
+            connections = [server.connect() for _ in range(16)]
+            for connection in connections:
+                connection.sendall(head + announced)
+            time.sleep(0.1)
+            assert server.request("/v2/models/grey/infer", infer_body([1, 1, 1, 1], [1])).status == 200
+            for connection in connections:
+                connection.close()
 
 
 def test_connections(server):
     time.sleep(0.6)  # those of other tests are idle, and closed
     connections = [server.connect() for _ in range(3)]
+    for connection in connections:
+        connection.sendall(b"POST /v2/models/grey/infer HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n{")
+    time.sleep(0.1)
     answer = server.send(b"")
     assert (answer.status, answer.error) == (503, "too many connections are open")
     for connection in connections:
         connection.close()
     server.wait_until(lambda: server.request("/v2").status == 200, "a free connection")
+
+
+def test_idle_connections_make_room_for_new_ones(repository, serving, read_answer):
+    with serving(repository, "--max-connections", "3") as server:
+        oldest, younger, youngest = (server.connect() for _ in range(3))
+        for connection in (oldest, younger, youngest):
+            connection.sendall(b"GET /v2 HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert read_answer(connection).status == 200
+        assert server.request("/v2").status == 200
+        assert oldest.recv(10) == b""  # closed
+        younger.sendall(b"GET /v2 HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert read_answer(younger).status == 200
+        for connection in (oldest, younger, youngest):
+            connection.close()
 
 
 def test_closed_connections_leave_no_memory(repository, serving):
@@ -82,7 +118,8 @@ def test_closed_connections_leave_no_memory(repository, serving):
 
 
 @pytest.mark.parametrize(
-    "sent", [b"", b"GET /v2 HT", b"POST /v2/models/grey/infer HTTP/1.1\r\nContent-Length: 10\r\n\r\n{"]
+    "sent",
+    [b"", b"GET /v2 HT", b"POST /v2/models/grey/infer HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n{"],
 )
 def test_silent_connections_are_closed(server, sent):
     with server.connect() as connection:
@@ -109,9 +146,8 @@ def test_header_that_drips_is_not_waited_for(server):
 
 def test_expect_continue(server, infer_body):
     body = infer_body([1, 1, 2, 2], [1, 2, 3, 4])
-    head = (
-        f"POST /v2/models/grey/infer HTTP/1.1\r\nContent-Length: {len(body)}\r\nExpect: 100-continue\r\n\r\n"
-    )
+    head = f"POST /v2/models/grey/infer HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n"
+    head += "Expect: 100-continue\r\n\r\n"
     with server.connect() as connection:
         connection.sendall(head.encode())
         assert connection.recv(100).startswith(b"HTTP/1.1 100 ")
@@ -122,9 +158,9 @@ def test_expect_continue(server, infer_body):
 def test_keep_alive_and_close(server, read_answer):
     with server.connect() as connection:
         for _ in range(2):
-            connection.sendall(b"GET /v2 HTTP/1.1\r\n\r\n")
+            connection.sendall(b"GET /v2 HTTP/1.1\r\nHost: x\r\n\r\n")
             assert read_answer(connection).status == 200
-        connection.sendall(b"GET /v2 HTTP/1.1\r\nConnection: close\r\n\r\n")
+        connection.sendall(b"GET /v2 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
         assert read_answer(connection).headers["connection"] == "close"
         assert connection.recv(10) == b""
 
@@ -170,7 +206,9 @@ def test_drains_at_sigterm(tmp_path, slow_model, serving, infer_body, read_answe
     slow_model(tmp_path)
     with serving(tmp_path) as server:
         body = infer_body([4, 1, 64, 64], np.zeros((4, 1, 64, 64), int).tolist())
-        head = f"POST /v2/models/slow/infer HTTP/1.1\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+        head = (
+            f"POST /v2/models/slow/infer HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+        )
         working, halfway, idle = (server.connect() for _ in range(3))
         working.sendall(head + body)
         halfway.sendall(head + body[:100])
@@ -199,7 +237,9 @@ def test_drains_at_sigterm(tmp_path, slow_model, serving, infer_body, read_answe
 def test_drain_timeout_cuts_off(repository, serving):
     with serving(repository, "--drain-timeout", "0.2") as server:
         with server.connect() as connection:
-            connection.sendall(b"POST /v2/models/grey/infer HTTP/1.1\r\nContent-Length: 10\r\n\r\n{")
+            connection.sendall(
+                b"POST /v2/models/grey/infer HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n{"
+            )
             time.sleep(0.1)
             assert server.stop() == 1
         server.wait_for("1 connections were cut off")

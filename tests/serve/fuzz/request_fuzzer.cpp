@@ -32,7 +32,9 @@ ModelConfig config_of(DataType type) {
 }
 
 void parse_and_read(Bytes body, std::optional<std::size_t> header_length) {
-  const InferRequest request = parse_infer_request(body, header_length);
+  MemoryBudget budget(std::size_t{1} << 20);
+  MemoryBudget::Charge charge(budget);
+  const InferRequest request = parse_infer_request(body, header_length, charge);
   require(!request.inputs.empty());
   for (const InputTensor& tensor : request.inputs) {
     std::uint64_t count = 1;
@@ -46,14 +48,18 @@ void parse_and_read(Bytes body, std::optional<std::size_t> header_length) {
       require(tensor.data.size() == count * element_size(tensor.type));
     }
   }
-  MemoryBudget budget(std::size_t{1} << 20);
-  const RequestImages images = read_images(config_of(request.inputs[0].type), request, budget);
+  const NetworkInput network{3, 8};
+  const PreparedImages images =
+      read_images(config_of(request.inputs[0].type), network, request, charge, [] {});
   require(images.count > 0 && images.count <= 4);
-  for (const Pixels& pixels : images.pixels) {
-    require(pixels.data.size() == static_cast<std::size_t>(pixels.count * pixels.channels *
-                                                           pixels.height * pixels.width) *
-                                      element_size(pixels.type));
-  }
+  require(images.values.size() == static_cast<std::size_t>(images.count) * 3 * 8 * 8);
+  for (const float value : images.values) require(value >= 0.0F && value <= 1.0F);
+}
+
+std::vector<std::uint8_t> unpack(Bytes packed, const std::string& encoding, std::size_t limit) {
+  MemoryBudget budget(std::size_t{1} << 24);
+  MemoryBudget::Charge charge(budget);
+  return decompress({packed.begin(), packed.end()}, encoding, limit, charge);
 }
 
 void run(std::uint8_t which, Bytes rest) {
@@ -73,13 +79,15 @@ void run(std::uint8_t which, Bytes rest) {
       if (const auto parts = split_path(text)) static_cast<void>(model_path(*parts));
       return;
     case 4:
-      static_cast<void>(decompress({rest.begin(), rest.end()}, "gzip", 65536));
+      static_cast<void>(unpack(rest, "gzip", 65536));
       return;
     case 5: {
       const std::string encoding = choose_encoding(std::string(text));
       if (!encoding.empty()) {
         const std::string packed = compress(std::string(text), encoding);
-        const auto back = decompress({packed.begin(), packed.end()}, encoding, text.size());
+        const auto back =
+            unpack({reinterpret_cast<const std::uint8_t*>(packed.data()), packed.size()}, encoding,
+                   text.size());
         require(std::string_view(reinterpret_cast<const char*>(back.data()), back.size()) == text);
       }
       return;

@@ -1,0 +1,267 @@
+"""The server answers, keeps to its memory and ends, whatever it is asked to do meanwhile."""
+
+import contextlib
+import gzip
+import io
+import os
+import re
+import signal
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from labelassemble.export.program import program_environment
+
+RAW = {"Inference-Header-Content-Length": "0"}
+
+
+def encoded(side: int, format: str = "PNG", **options: object) -> bytes:
+    """A black image, small as a file and slow to decode."""
+    buffer = io.BytesIO()
+    Image.new("L", (side, side)).save(buffer, format, **options)
+    return buffer.getvalue()
+
+
+@contextlib.contextmanager
+def busy(server, model: str, body: bytes, clients: int):
+    """Clients that send the body again and again, each on its own connection; gives the statuses that they got."""
+    stop, statuses = threading.Event(), []
+
+    def send() -> None:
+        while not stop.is_set():
+            statuses.append(server.request(f"/v2/models/{model}/infer", body, RAW).status)
+
+    threads = [threading.Thread(target=send) for _ in range(clients)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield statuses
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+
+
+def resident(server) -> int:
+    """Resident bytes of the server's process."""
+    status = Path(f"/proc/{server.process.pid}/status").read_text()
+    return int(re.search(r"VmRSS:\s+(\d+)", status)[1]) * 1024
+
+
+def test_health_does_not_wait_for_images(repository, serving):
+    with serving(repository) as server:
+        body = encoded(4000)
+        with busy(server, "grey", body, clients=8) as statuses:
+            time.sleep(0.3)
+            for _ in range(20):
+                for path in ("/v2/health/live", "/v2/health/ready"):
+                    before = len(statuses)
+                    assert server.request(path).status == 200
+                    # Eight images wait in two queues: health has overtaken all of them but those at the front.
+                    assert len(statuses) - before <= 4
+            assert server.request("/metrics").status == 200
+            assert server.request("/v2/models/grey").status == 200
+        assert set(statuses) == {200}
+
+
+def test_tall_tensors_cost_their_own_size(repository, serving, models):
+    with serving(repository) as server:
+        column = np.linspace(0, 255, 60_000).astype(np.uint8)[None, None, :, None]
+        body, headers = _binary(column)
+        before = resident(server)
+        for _ in range(5):
+            answer = server.request("/v2/models/grey/infer", body, headers)
+            assert answer.status == 200
+        assert resident(server) - before < 16 << 20
+        expected = models["grey", 2].probabilities([column[0]])
+        np.testing.assert_allclose(answer.json["outputs"][0]["data"], expected[0], atol=1e-6)
+        for shape in ((1, 1, 65_536, 1), (1, 1, 1, 2_000_000)):
+            body, headers = _binary(np.zeros(shape, np.uint8))
+            answer = server.request("/v2/models/grey/infer", body, headers)
+            assert answer.status == 400
+            assert "an image must have at most 65535 pixels a side, got" in answer.error
+
+
+def _binary(
+    pixels: np.ndarray, datatype: str = "UINT8", **parameters: object
+) -> tuple[bytes, dict[str, str]]:
+    import json
+
+    tensor = {
+        "name": "INPUT__0",
+        "shape": pixels.shape,
+        "datatype": datatype,
+        "parameters": {"binary_data_size": pixels.nbytes},
+    }
+    head = json.dumps({"inputs": [tensor], "parameters": parameters}).encode()
+    return head + pixels.tobytes(), {"Inference-Header-Content-Length": str(len(head))}
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype"),
+    [
+        ((2, 1, 700, 3), np.uint8),
+        ((1, 3, 3, 900), np.uint8),
+        ((1, 3, 333, 517), np.uint8),
+        ((1, 1, 12, 13), np.uint8),
+        ((1, 3, 12, 12), np.uint8),
+        ((1, 1, 1, 1), np.uint8),
+        ((1, 1, 5, 4000), np.uint8),
+    ],
+)
+def test_resizing_gives_the_probabilities_of_python(server, models, shape, dtype):
+    pixels = np.random.default_rng(0).integers(0, 256, shape).astype(dtype)
+    body, headers = _binary(pixels)
+    answer = server.request("/v2/models/grey/infer", body, headers)
+    expected = models["grey", 2].probabilities(list(pixels))
+    np.testing.assert_allclose(answer.json["outputs"][0]["data"], expected.ravel(), atol=5e-7)
+
+
+@pytest.mark.parametrize(
+    ("datatype", "dtype"), [("FP32", np.float32), ("FP16", np.float16), ("FP64", np.float64)]
+)
+def test_floats_are_resized_as_in_python(
+    repository, serving, models, write_config, tmp_path, datatype, dtype
+):
+    write_config(tmp_path / "floats", type=f"TYPE_{datatype}")
+    (tmp_path / "floats" / "1").symlink_to(repository / "colour floats" / "1")
+    with serving(tmp_path) as server:
+        for shape in ((1, 3, 40, 23), (1, 1, 16, 16), (2, 3, 7, 100)):
+            pixels = np.random.default_rng(1).random(shape).astype(dtype)
+            pixels.flat[0], pixels.flat[1], pixels.flat[2] = 0, 1, 1e-6  # a half that is subnormal
+            body, headers = _binary(pixels, datatype)
+            answer = server.request("/v2/models/floats/infer", body, headers)
+            expected = models["colour floats", 1].probabilities(list(pixels))
+            np.testing.assert_allclose(answer.json["outputs"][0]["data"], expected.ravel(), atol=5e-7)
+
+
+def test_memory_that_zeros_would_take_is_refused(server):
+    body = gzip.compress(bytes(8 << 20))
+    answer = server.request("/v2/models/grey/infer", body, {"Content-Encoding": "gzip"})
+    assert (answer.status, answer.error) == (
+        413,
+        "the body grows to more than 250 times its size when decompressed",
+    )
+
+
+def test_memory_of_json_and_of_images_is_bounded(repository, serving, infer_body):
+    with serving(repository, "--max-memory", "4M") as server:
+        before = resident(server)
+        numbers = infer_body([1, 1, 1000, 600], [0] * 600_000)  # 1.2 MB, whose numbers take 4.8 MB
+        strings = b'{"inputs": [{"name": "' + b"x" * 2_000_000 + b'"}]}'
+        for body in (numbers, strings):
+            answer = server.request("/v2/models/grey/infer", body)
+            assert answer.status == 413, answer.body
+            assert "the request needs more memory than the 4194304 bytes" in answer.error
+        answer = server.request("/v2/models/grey/infer", encoded(3000), RAW)
+        assert answer.status == 413, answer.body
+        assert resident(server) - before < 16 << 20
+        assert server.request("/v2/models/grey/infer", infer_body([1, 1, 1, 1], [1])).status == 200
+
+
+def test_names_have_a_limit(server, infer_body):
+    answer = server.request("/v2/models/grey/infer", infer_body([1, 1, 1, 1], [1], id="x" * 1025))
+    assert (answer.status, answer.error) == (400, "id must have at most 1024 bytes")
+
+
+def test_only_inference_takes_large_bodies(server):
+    answer = server.request("/v2/repository/index", b" " * 70_000)
+    assert (answer.status, answer.error) == (413, "only inference takes a body of more than 65536 bytes")
+
+
+def test_a_deadline_reaches_into_decoding(server):
+    pixels = np.zeros((1, 1, 3000, 3000), np.uint8)
+    body, headers = _binary(pixels, timeout=1000)  # 1 ms, which resizing alone takes
+    answer = server.request("/v2/models/grey/infer", body, headers)
+    assert (answer.status, answer.error) == (
+        504,
+        "reading the images took longer than the request's time allows",
+    )
+
+
+def test_metrics_say_what_is_held_and_what_may_be(server):
+    text = server.request("/metrics").body.decode()
+    assert "labelassemble_request_memory_limit_bytes 1073741824" in text
+    assert re.search(r"^labelassemble_request_memory_bytes 0$", text, re.M)
+
+
+def test_a_full_disk_under_the_log_is_said_once(repository, serving):
+    with serving(repository, "--access-log", "/dev/full") as server:
+        for _ in range(5):
+            assert server.request("/v2/health/live").status == 200
+        lost = r"labelassemble_access_log_lost_lines_total (\d+)"
+        server.wait_until(
+            lambda: int(re.search(lost, server.request("/metrics").body.decode())[1]) >= 5, "lost lines"
+        )
+        said = [
+            line for line in server.said if "access log cannot be written (No space left on device)" in line
+        ]
+        assert len(said) == 1
+
+
+@pytest.mark.parametrize("seconds", ["0.2", "1"])
+def test_ends_in_time_though_nobody_reads_its_log(repository, program, seconds):
+    command = [program, "--model-repository", repository, "--port", "0", "--drain-timeout", seconds]
+    process = subprocess.Popen(
+        command, env=program_environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    try:
+        port = None
+        for line in process.stderr:
+            if found := re.search(rb"listening on http://127\.0\.0\.1:(\d+)$", line.rstrip()):
+                port = int(found[1])
+            if b"ready" in line.split():
+                break
+        import http.client
+
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+        for _ in range(300):  # more than a pipe holds
+            connection.request("GET", "/v2/" + "x" * 900)
+            connection.getresponse().read()
+        connection.close()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=float(seconds) + 10) == 1
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_ends_in_time_whatever_it_computes(tmp_path, slow_model, serving):
+    slow_model(tmp_path, depth=60)
+    with serving(tmp_path, "--drain-timeout", "0.2") as server:
+        body, headers = _binary(np.zeros((4, 1, 128, 128), np.uint8))
+        thread = threading.Thread(target=_ignore, args=(server, body, headers))
+        thread.start()
+        time.sleep(0.3)
+        assert server.stop() == 1
+        thread.join()
+
+
+def _ignore(server, body, headers) -> None:
+    with contextlib.suppress(AssertionError, OSError):  # cut off, as it should be
+        server.request("/v2/models/slow/infer", body, headers)
+
+
+def test_threads_are_those_that_it_may_use(repository, program):
+    cores = sorted(os.sched_getaffinity(0))
+    if len(cores) < 2:
+        pytest.skip("this machine has one core")
+    for allowed in (cores[:1], cores[:2]):
+        command = [program, "--model-repository", repository, "--port", "0", "--access-log", "none"]
+        process = subprocess.Popen(
+            command,
+            env=program_environment(),
+            stderr=subprocess.PIPE,
+            text=True,
+            preexec_fn=lambda allowed=allowed: os.sched_setaffinity(0, allowed),
+        )
+        said = [next(process.stderr) for _ in range(2)]
+        process.kill()
+        process.communicate()
+        plural = "s" if len(allowed) > 1 else ""
+        assert f"labelassemble-serve: computing with {len(allowed)} thread{plural}\n" in said
