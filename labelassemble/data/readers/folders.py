@@ -356,8 +356,11 @@ class FoundFolders:
     def check(self, table: str, layouts: str) -> None:
         """Raise where no folder was found although there are images or folders; see `DatasetFolder.nothing_fits`."""
         if self._missing is not None and not self._found:
-            places = [place for places in self._places.values() for place in places]
-            self._folder.nothing_fits(table, self._missing, layouts, places)
+            self._folder.nothing_fits(table, self._missing, layouts, self.places())
+
+    def places(self) -> list[str]:
+        """Return all folders that match."""
+        return [place for places in self._places.values() for place in places]
 
 
 def with_endings_there(paths: TextArray) -> TextArray:

@@ -1,6 +1,5 @@
 """MIMIC-CXR-JPG (Johnson et al. 2019) as PhysioNet ships it."""
 
-import os
 from pathlib import Path
 from typing import Final, Literal, Self
 
@@ -9,10 +8,10 @@ from numpy.typing import NDArray
 
 from labelassemble.data.csvfile import CsvFile, TextColumns, shown
 from labelassemble.data.readers.chexpert import chexpert_states
+from labelassemble.data.readers.folders import DatasetFolder, FoundFolders, FoundImages, with_endings_there
 from labelassemble.data.readers.options import FilePath, SourceOptions
 from labelassemble.data.states import UNKNOWN
 from labelassemble.data.table import Table, new_table
-from labelassemble.errors import LabelAssembleError
 
 MIMIC_CLASSES: Final = (
     "Atelectasis",
@@ -30,16 +29,31 @@ MIMIC_CLASSES: Final = (
     "Pneumothorax",
     "Support Devices",
 )
+_REFUSED: Final = {
+    r"mimic_cxr_aug_.*\.csv": "a table of reports without labels; the labels are in mimic-cxr-2.0.0-chexpert.csv.gz",
+    r"cxr-(record|study)-list\.csv(\.gz)?": (
+        "of MIMIC-CXR, which has no labels; the tables of MIMIC-CXR-JPG (mimic-cxr-2.0.0-split.csv.gz and others) "
+        "belong beside it"
+    ),
+    r"mimic-cxr-2\.1\.0-test-set-labeled\.csv(\.gz)?": (
+        "the test labels of release 2.1.0 alone; the tables mimic-cxr-2.0.0-split.csv.gz and others belong beside it"
+    ),
+}
+_LAYOUTS: Final = (
+    "files/p10/p10000032/s50414267/, p10/... or one folder with all images, at any depth below the root"
+)
 _SPLITS: Final = {"train": "train", "validate": "val", "test": "test"}
 _FRONTAL: Final = frozenset({"AP", "PA", "AP AXIAL", "PA LLD", "PA RLD", "AP LLD", "AP RLD"})
 _LATERAL: Final = frozenset({"LATERAL", "LL", "XTABLE LATERAL", "LAO", "RAO", "LPO", "RPO", "SWIMMERS"})
 
 
 class MimicCxrSource(SourceOptions):
-    """The folder with `mimic-cxr-2.*-split.csv`, `-chexpert.csv` or `-negbio.csv`, `-metadata.csv`, each perhaps `.gz`.
+    """The folder with `mimic-cxr-2.0.0-split.csv`, `-chexpert.csv` or `-negbio.csv`, `-metadata.csv`, perhaps `.gz`.
 
-    The images lie in `files/p10/p10000032/s50414267/IMAGE.jpg`. Labels are those of the study's report; a study that
-    the label table lacks is UNKNOWN throughout. The published split is kept.
+    Release 2.1.0 has the same tables under the same names. The images lie in
+    `files/p10/p10000032/s50414267/IMAGE.jpg`, wherever below the root that is, in `p10/...` without `files`, or all in
+    one folder. Labels are those of the study's report; a study that the label table lacks is UNKNOWN throughout. The
+    published split is kept.
 
     Attributes:
         root: The folder.
@@ -64,19 +78,22 @@ class MimicCxrSource(SourceOptions):
         Raises:
             LabelAssembleError: A file is missing or breaks the format; with file, line and column.
         """
-        study_row, study_labels = self._studies()
-        wanted = None if self.views == "all" else self._viewed()
-        base = os.path.abspath(self.root)
+        folder = DatasetFolder(self.name, self.root, closed=r"p\d+")
+        images = _Images(folder)
+        split_file, label_file = _file(folder, "split"), _file(folder, self.labeler)
+        view_file = None if self.views == "all" else _file(folder, "metadata")
+        study_row, study_labels = self._studies(label_file)
+        wanted = None if view_file is None else self._viewed(view_file)
         # a study that the label table lacks: one more row, which the index -1 points at
         nothing = np.full((1, len(MIMIC_CLASSES)), UNKNOWN, dtype=np.int8)
         study_labels = np.concatenate([study_labels, nothing])
         texts = TextColumns("path", "name", "patient", "split")
         rows: list[int] = []
-        with CsvFile(self._file("split")) as file:
+        with CsvFile(split_file) as file:
             for column in ("dicom_id", "study_id", "subject_id", "split"):
                 file.require(column, "a column of MIMIC-CXR-JPG's split table")
             for chunk in file.chunks(("dicom_id", "study_id", "subject_id", "split")):
-                names, patients, splits = [], [], []
+                names, paths, patients, splits = [], [], [], []
                 columns = [chunk.cells(name) for name in ("dicom_id", "study_id", "subject_id", "split")]
                 for row, (image, study, subject, split) in enumerate(zip(*columns, strict=True)):
                     if split not in _SPLITS:
@@ -89,26 +106,28 @@ class MimicCxrSource(SourceOptions):
                         )
                     if wanted is None or image in wanted:
                         names.append(f"files/p{subject[:2]}/p{subject}/s{study}/{image}.jpg")
+                        paths.append(f"{folder.root}/{images.find(subject, study, image) or names[-1]}")
                         patients.append(subject)
                         splits.append(_SPLITS[split])
                         rows.append(study_row.get(study, -1))
-                paths = [f"{base}/{name}" for name in names]
                 texts.add({"path": paths, "name": names, "patient": patients, "split": splits})
+        images.check(split_file.name)
         return new_table(
             MIMIC_CLASSES,
-            paths=texts.take("path"),
+            paths=with_endings_there(texts.take("path")),
             names=texts.take("name"),
             labels=study_labels[rows],
             sources=self.name,
             groups=texts.take("patient"),
             splits=texts.take("split"),
+            files=[file for file in (split_file, label_file, view_file) if file is not None],
         )
 
-    def _studies(self) -> tuple[dict[str, int], NDArray[np.int8]]:
+    def _studies(self, path: Path) -> tuple[dict[str, int], NDArray[np.int8]]:
         """Return the row of each study and the labels of all, int8 [S, 14]."""
         index: dict[str, int] = {}
         labels = [np.empty((0, len(MIMIC_CLASSES)), dtype=np.int8)]
-        with CsvFile(self._file(self.labeler)) as file:
+        with CsvFile(path) as file:
             for column in ("study_id", *MIMIC_CLASSES):
                 file.require(column, "a column of MIMIC-CXR-JPG's label table")
             for chunk in file.chunks(("study_id", *MIMIC_CLASSES)):
@@ -119,11 +138,11 @@ class MimicCxrSource(SourceOptions):
                 labels.append(chexpert_states(chunk, MIMIC_CLASSES, self.blank))
         return index, np.concatenate(labels)
 
-    def _viewed(self) -> set[str]:
+    def _viewed(self, path: Path) -> set[str]:
         """Return the images of the chosen projection."""
         positions = _FRONTAL if self.views == "frontal" else _LATERAL
         images: set[str] = set()
-        with CsvFile(self._file("metadata")) as file:
+        with CsvFile(path) as file:
             for column in ("dicom_id", "ViewPosition"):
                 file.require(column, "a column of MIMIC-CXR-JPG's metadata")
             for chunk in file.chunks(("dicom_id", "ViewPosition")):
@@ -131,11 +150,43 @@ class MimicCxrSource(SourceOptions):
                 images.update(image for image, view in pairs if view in positions)
         return images
 
-    def _file(self, part: str) -> Path:
-        found = sorted(self.root.glob(f"mimic-cxr-2.*-{part}.csv*"))
-        found = [path for path in found if path.name.endswith((".csv", ".csv.gz"))]
-        if not found:
-            raise LabelAssembleError(
-                f"source '{self.name}': {self.root} has no mimic-cxr-2.*-{part}.csv or .csv.gz"
+
+def _file(folder: DatasetFolder, part: str) -> Path:
+    return folder.table(
+        "MIMIC-CXR-JPG",
+        [f"mimic-cxr-2.0.0-{part}.csv"],
+        like=rf"mimic-cxr-\d.*-{part}\.csv(\.gz)?",
+        refused=_REFUSED,
+    )
+
+
+class _Images:
+    """Finds the images: by the folders of their patients, or by name where all lie in one folder."""
+
+    def __init__(self, folder: DatasetFolder) -> None:
+        self._folder = folder
+        self._tens = FoundFolders(folder, r"p\d\d")
+        self._patients = FoundFolders(folder, r"p\d{3,}")
+        self._flat = FoundImages(folder, any_ending=True)
+        self._found = False
+        self._missing = ""
+
+    def find(self, subject: str, study: str, image: str) -> str | None:
+        """Return where an image lies below the root, by the names of its folders; None where it lies nowhere."""
+        rest = f"s{study}/{image}.jpg"
+        place = self._tens.find(f"p{subject[:2]}", image, "files")
+        if place is not None:
+            path: str | None = f"{place}p{subject}/{rest}"
+        else:
+            place = self._patients.find(f"p{subject}", image, "files")
+            path = self._flat.find(image) if place is None else f"{place}{rest}"
+        self._found |= path is not None
+        self._missing = self._missing or f"p{subject[:2]}/p{subject}/{rest}"
+        return path
+
+    def check(self, table: str) -> None:
+        """Raise where no image was found although there are some; see `DatasetFolder.nothing_fits`."""
+        if self._missing and not self._found:
+            self._folder.nothing_fits(
+                table, self._missing, _LAYOUTS, [*self._tens.places(), *self._patients.places()]
             )
-        return found[-1]  # the newest version of the data

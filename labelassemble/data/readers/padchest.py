@@ -1,7 +1,6 @@
 """PadChest (Bustos et al., Medical Image Analysis 2020) as BIMCV ships it."""
 
 import ast
-import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 
 from labelassemble.data.csvfile import Chunk, CsvFile, TextColumns, shown
 from labelassemble.data.readers.findings import FindingCells
+from labelassemble.data.readers.folders import DatasetFolder, FoundImages
 from labelassemble.data.readers.options import FilePath, TabularOptions
 from labelassemble.data.states import NEGATIVE, POSITIVE, UNKNOWN
 from labelassemble.data.subgroups import published
@@ -27,12 +27,25 @@ _DATES: Final = ("StudyDate_DICOM", "PatientBirth")
 _SUBGROUPS: Final = published(
     sex="PatientSex_DICOM", age=_AGE, view="Projection|ViewPosition_DICOM", scanner="Manufacturer_DICOM"
 )
+_TABLES: Final = (
+    "PADCHEST_chest_x_ray_images_labels_160K_01.02.19.csv",
+    "chest_x_ray_images_labels_sample.csv",
+)
+_REFUSED: Final = {
+    r"master_table\.csv|grounded_reports_.*\.json": "PadChest-GR, grounded reports, which this reader does not read",
+    r"pneumo_dataset_balanced_\d\.tsv": "a part of PadChest in groups (BIMCV-COVID19), which this reader does not read",
+}
+_LIKE: Final = r"PADCHEST_chest_x_ray_images_labels_160K.*\.csv(\.gz)?"
+_LAYOUTS: Final = "0/ to 54/, in one folder, or anywhere else below the root"
 # a report that says of itself that nothing can be said
 _UNREADABLE: Final = frozenset({"exclude"})
 
 
 class PadChestSource(TabularOptions):
     """The folder with `PADCHEST_chest_x_ray_images_labels_160K_*.csv` (perhaps `.gz`) and the images in `0/` to `54/`.
+
+    The sample's table, `chest_x_ray_images_labels_sample.csv`, is read where the other is not there. Images are found
+    in whatever folders below the root they lie.
 
     A label that the report's list names is positive, each other negative; a row whose list is blank or says "exclude"
     is UNKNOWN throughout.
@@ -41,7 +54,8 @@ class PadChestSource(TabularOptions):
         root: The folder.
         classes: The labels that become classes, of the 200 or so that occur.
         views: Which projections are taken.
-        flat: Whether the images lie in the root itself instead of in the numbered folders.
+        flat: Whether an image is called by its file alone, and lies in the root unless it is found elsewhere, instead
+            of with its numbered folder ("0/IMAGE.png").
     """
 
     reader: Literal["padchest"] = "padchest"
@@ -63,10 +77,11 @@ class PadChestSource(TabularOptions):
         seen: set[str] = set()
         findings = FindingCells(lambda cell: self._states(cell, seen), len(self.classes))
         views = {"frontal": _FRONTAL, "lateral": _LATERAL}.get(self.views)
-        base = os.path.abspath(self.root)
+        below = DatasetFolder(self.name, self.root)
+        path = below.table("PadChest", _TABLES, like=_LIKE, refused=_REFUSED)
+        images = FoundImages(below, parts=[str(number) for number in range(55)])
         texts = TextColumns("path", "name", "patient")
         labels: list[NDArray[np.int8]] = [np.empty((0, len(self.classes)), dtype=np.int8)]
-        path = self._table_path()
         subgroup_cells = self.subgroup_cells(subgroups)
         with CsvFile(path) as file:
             for column in _COLUMNS:
@@ -79,7 +94,7 @@ class PadChestSource(TabularOptions):
             for chunk in file.chunks(tuple(wanted - {_AGE})):
                 keep = np.array([views is None or view in views for view in chunk.cells("Projection")])
                 subgroup_cells.add(_with_age(chunk) if _AGE in wanted else chunk, columns, keep)
-                names = []
+                names, places = [], []
                 for row, (image, folder) in enumerate(
                     zip(chunk.cells("ImageID"), chunk.cells("ImageDir"), strict=True)
                 ):
@@ -88,28 +103,29 @@ class PadChestSource(TabularOptions):
                             row, "ImageID", f"no path can be made of {shown(image)} and {shown(folder)}"
                         )
                     names.append(image if self.flat else f"{folder}/{image}")
+                    places.append(f"{below.root}/{images.find(image, folder) or names[-1]}")
+                paths = [place for place, kept in zip(places, keep, strict=True) if kept]
                 chosen = [name for name, kept in zip(names, keep, strict=True) if kept]
                 patients = [name for name, kept in zip(chunk.cells("PatientID"), keep, strict=True) if kept]
-                texts.add(
-                    {"path": [f"{base}/{name}" for name in chosen], "name": chosen, "patient": patients}
-                )
+                texts.add({"path": paths, "name": chosen, "patient": patients})
                 labels.append(findings.states(chunk, "Labels")[keep])
+        images.check(path.name, _LAYOUTS)
         for name in self.classes:
             if name not in seen:
                 near = did_you_mean(name, seen)
                 raise LabelAssembleError(
                     f"source '{self.name}', classes: no report has the label '{name}'{near}"
                 )
-        paths = texts.take("path")
         return new_table(
             self.classes,
-            paths=paths,
+            paths=texts.take("path"),
             names=texts.take("name"),
             labels=np.concatenate(labels),
             sources=self.name,
             groups=texts.take("patient"),
             subgroups=subgroup_cells.take(),
             notes=subgroup_cells.notes(),
+            files=[path],
         )
 
     def _states(self, cell: str, seen: set[str]) -> list[int]:
@@ -127,15 +143,6 @@ class PadChestSource(TabularOptions):
         if not found or found & _UNREADABLE:
             return [int(UNKNOWN)] * len(self.classes)
         return [int(POSITIVE if name in found else NEGATIVE) for name in self.classes]
-
-    def _table_path(self) -> Path:
-        found = sorted(self.root.glob("PADCHEST_chest_x_ray_images_labels_160K*.csv*"))
-        found = [path for path in found if path.name.endswith((".csv", ".csv.gz"))]
-        if not found:
-            raise LabelAssembleError(
-                f"source '{self.name}': {self.root} has no PADCHEST_chest_x_ray_images_labels_160K*.csv or .csv.gz"
-            )
-        return found[-1]
 
 
 def _with_age(chunk: Chunk) -> Chunk:

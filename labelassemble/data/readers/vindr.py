@@ -1,13 +1,14 @@
 """VinDr-CXR (Nguyen et al., Scientific Data 2022) as PhysioNet ships it."""
 
-import os
 from pathlib import Path
 from typing import Final, Literal, Self
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from labelassemble.data.csvfile import CsvFile, shown
+from labelassemble.data.readers.folders import DatasetFolder, FoundImages
 from labelassemble.data.readers.options import FilePath, SourceOptions
 from labelassemble.data.states import NEGATIVE, POSITIVE, UNCERTAIN
 from labelassemble.data.table import Table, check_class_names, new_table
@@ -15,24 +16,34 @@ from labelassemble.errors import LabelAssembleError
 
 _CELLS: Final = {"1": 1, "1.0": 1, "0": 0, "0.0": 0}
 _PARTS: Final = {"train": "trainval", "test": "test"}
+_REFUSED: Final = {
+    r"annotations_(train|test)\.csv": (
+        "the boxes of 22 findings; the labels of images stand in image_labels_train.csv and image_labels_test.csv, "
+        "which belong beside it"
+    ),
+}
+_KAGGLE: Final = ("image_id", "class_name", "class_id", "rad_id")
+_LAYOUTS: Final = "train/ and test/, at any depth below the root"
 
 
 class VinDrCxrSource(SourceOptions):
     """The folder with `annotations/image_labels_train.csv` and `image_labels_test.csv`, images in `train/` and `test/`.
 
-    Three radiologists read each training image and disagree at times; the test images have one consensus. The images
-    are DICOM, which needs the extra `dicom`; `suffix` is for those who have converted them. Patients are not published.
+    Three radiologists read each training image and disagree at times; the test images have one consensus. One of the
+    two tables may be missing. Kaggle's `train.csv` is read where neither is there: a reader saw the classes of his
+    boxes and no other; all its rows are divided by image. Images are found in whatever folders below the root they lie,
+    as DICOM, which needs the extra `dicom`, or converted. Patients are not published.
 
     Attributes:
         root: The folder.
         disagreement: What a class is that some of an image's readers saw and some did not: "majority", or "uncertain".
-        suffix: The ending of the image files.
+        suffix: The ending of the image files; by default that of the files that are there, else `.dicom`.
     """
 
     reader: Literal["vindr-cxr"] = "vindr-cxr"
     root: FilePath
     disagreement: Literal["majority", "uncertain"] = "majority"
-    suffix: str = ".dicom"
+    suffix: str | None = None
 
     def resolved(self, base: Path) -> Self:
         """Return the source with its paths made absolute, starting at the folder `base`."""
@@ -44,30 +55,51 @@ class VinDrCxrSource(SourceOptions):
         Raises:
             LabelAssembleError: A file is missing or breaks the format; with file, line and column.
         """
+        folder = DatasetFolder(self.name, self.root)
+        found = FoundImages(folder, parts=tuple(_PARTS), any_ending=self.suffix is None)
+        tables = self._tables(folder)
         classes: tuple[str, ...] | None = None
+        paths: list[str] = []
         names: list[str] = []
         labels: list[NDArray[np.int8]] = []
         splits: list[str] = []
-        for part, split in _PARTS.items():
-            path = self.root / "annotations" / f"image_labels_{part}.csv"
-            own, images, seen, readers = _votes(path)
+        for part, (path, split) in tables.items():
+            own, images, seen, readers = (
+                _votes(path) if path.name.startswith("image_labels") else _boxes(path)
+            )
             if classes is not None and set(own) != set(classes):
                 raise LabelAssembleError(f"{path}, line 1: its classes must be those of the other table")
             classes = classes or own
             order = [own.index(name) for name in classes]
             labels.append(self._states(seen, readers)[:, order])
-            names.extend(f"{part}/{image}{self.suffix}" for image in images)
+            for image in images:
+                name = f"{part}/{image}{self.suffix or '.dicom'}"
+                names.append(name)
+                paths.append(f"{folder.root}/{found.find(image + (self.suffix or ''), part) or name}")
             splits.extend([split] * len(images))
         assert classes is not None
-        base = os.path.abspath(self.root)
+        found.check(next(iter(tables.values()))[0].name, _LAYOUTS)
         return new_table(
             classes,
-            paths=[f"{base}/{name}" for name in names],
+            paths=paths,
             names=names,
             labels=np.concatenate(labels),
             sources=self.name,
             splits=splits,
+            files=[path for path, _ in tables.values()],
         )
+
+    def _tables(self, folder: DatasetFolder) -> dict[str, tuple[Path, str]]:
+        """Return the tables that are there, by part, and the split that each of them is."""
+        names = [f"image_labels_{part}.csv" for part in _PARTS]
+        found = {part: folder.find_table((name,)) for part, name in zip(_PARTS, names, strict=True)}
+        there = {part: (path, _PARTS[part]) for part, path in found.items() if path is not None}
+        kaggle = None if there else folder.find_table(("train.csv",))
+        if kaggle is not None:
+            return {"train": (kaggle, "")}
+        if not there:
+            raise folder.no_table("VinDr-CXR", (*names, "train.csv"), _REFUSED)
+        return there
 
     def _states(self, seen: NDArray[np.int64], readers: NDArray[np.int64]) -> NDArray[np.int8]:
         """Return the states of each image: `seen` of its `readers` saw the class, [N, C] and [N]."""
@@ -103,3 +135,29 @@ def _votes(path: Path) -> tuple[tuple[str, ...], list[str], NDArray[np.int64], N
     if votes:
         np.add.at(seen, rows, np.concatenate(votes))
     return classes, list(index), seen, np.bincount(np.array(rows, dtype=np.int64), minlength=len(index))
+
+
+def _boxes(path: Path) -> tuple[tuple[str, ...], list[str], NDArray[np.int64], NDArray[np.int64]]:
+    """Return what `_votes` does of Kaggle's table: a row a box of one reader, or "No finding"."""
+    columns = [np.empty(0, dtype=object)] * 3
+    with CsvFile(path) as file:
+        for column in _KAGGLE:
+            file.require(column, "a column of the table of Kaggle's VinBigData competition")
+        for chunk in file.chunks(_KAGGLE):
+            image, finding, _, reader = (chunk.cells(column) for column in _KAGGLE)
+            for row, cells in enumerate(zip(image, finding, reader, strict=True)):
+                if not all(cells) or "/" in cells[0]:
+                    raise chunk.error(
+                        row, "image_id", f"must have image, class and reader, got {shown(cells[0])}"
+                    )
+            columns = [
+                np.concatenate([old, np.array(new, dtype=object)])
+                for old, new in zip(columns, (image, finding, reader), strict=True)
+            ]
+    frame = pd.DataFrame(dict(zip(("image", "finding", "reader"), columns, strict=True))).drop_duplicates()
+    image_codes, images = pd.factorize(frame["image"])
+    class_codes, classes = pd.factorize(frame["finding"], sort=True)
+    seen: NDArray[np.int64] = np.zeros((len(images), len(classes)), dtype=np.int64)
+    np.add.at(seen, (image_codes, class_codes), 1)
+    readers = frame.groupby(image_codes)["reader"].nunique()
+    return tuple(classes), list(images), seen, np.asarray(readers, dtype=np.int64)
