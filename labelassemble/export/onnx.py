@@ -24,7 +24,8 @@ def write_onnx(parts: ExportParts, path: Path) -> ExportSummary:
     """Write the parts as an ONNX file, compared with eager in onnxruntime; return a summary.
 
     The file takes INPUT__0 float32 [B, channels, H, W] in 0..1, of any size, and gives OUTPUT__0, probabilities
-    float32 [B, C]. The metadata is its property `labelassemble.json`.
+    float32 [B, C]. ONNX has no operator that refuses an input: all probabilities of an image with a value outside 0..1
+    are NaN. The metadata is its property `labelassemble.json`.
 
     Raises:
         LabelAssembleError: a package is missing, bfloat16 is asked for, a network that torch.export cannot trace, or
@@ -42,7 +43,7 @@ def write_onnx(parts: ExportParts, path: Path) -> ExportSummary:
         )
     import onnxruntime
 
-    program = trace(parts, path)
+    program = trace(parts, path, outside="nan")
     with written_whole(path) as temporary:
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), _quiet_logs():
             warnings.simplefilter("ignore")

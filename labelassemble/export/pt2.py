@@ -25,8 +25,9 @@ _PREFIX: Final = "labelassemble."
 def write_pt2(parts: ExportParts, path: Path) -> ExportSummary:
     """Write the parts as an AOTInductor package, compared with eager; return a summary.
 
-    The package takes float32 [B, channels, H, W] in 0..1, of any size, and gives probabilities float32 [B, C]. It is
-    machine code for this kind of processor and this version of torch. Compiling takes about a minute.
+    The package takes float32 [B, channels, H, W] in 0..1, of any size, and gives probabilities float32 [B, C]; it
+    refuses a batch with a value outside 0..1. It is machine code for this kind of processor and this version of torch.
+    Compiling takes about a minute.
 
     Raises:
         LabelAssembleError: no C++ compiler, a network that torch.export cannot trace, or an export that differs.
@@ -34,7 +35,7 @@ def write_pt2(parts: ExportParts, path: Path) -> ExportSummary:
     from torch._inductor import aoti_compile_and_package, aoti_load_package
 
     _check_compiler(path)
-    program = trace(parts, path)
+    program = trace(parts, path, outside="refused")
     with written_whole(path) as temporary, _quiet():
         try:
             aoti_compile_and_package(

@@ -112,9 +112,10 @@ def export_torchscript(
     """Write a network with its preprocessing as TorchScript, compare it with eager, return a summary.
 
     The file takes images uint8 (0..255) or floating (0..1), grey or colour, of any size, [B, 1 or 3, H, W], and
-    gives probabilities float32 [B, C]. A linear head becomes one layer (queries and temperatures folded in), norms
-    are folded into the convolutions beside them, and names, input and thresholds travel inside (`load_metadata`).
-    The network itself is left as it is; the file appears whole or not at all.
+    gives probabilities float32 [B, C]; it refuses a batch with a floating value outside 0..1. A linear head becomes one
+    layer (queries and temperatures folded in), norms are folded into the convolutions beside them, and names, input
+    and thresholds travel inside (`load_metadata`). The network itself is left as it is; the file appears whole or not
+    at all.
 
     Args:
         network: as for `take_apart`, which has the other arguments too.

@@ -1,5 +1,7 @@
 """The export as one traced program, for the formats that torch.export leads to (.pt2 and ONNX)."""
 
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
@@ -7,29 +9,46 @@ from torch.export import Dim, ExportedProgram
 from labelassemble.errors import LabelAssembleError
 from labelassemble.export.parts import ExportParts
 from labelassemble.export.resize import resize_by_products
-from labelassemble.views.preprocess import to_unit_range
+from labelassemble.views.preprocess import SPARE, to_unit_range
 
 _LARGEST_SIDE = 65536
+
+
+Outside = Literal["refused", "nan"]
+"""What values outside 0..1 lead to: an error, or NaN for all probabilities of the image."""
 
 
 class TracedModel(nn.Module):
     """Images float32 in 0..1 with the network's own channels -> probabilities."""
 
-    def __init__(self, parts: ExportParts) -> None:
+    def __init__(self, parts: ExportParts, outside: Outside) -> None:
         super().__init__()
+        self.outside = outside
         self.preprocess = parts.preprocess
         self.backbone = parts.backbone
         self.head = parts.head
 
     def forward(self, images: Tensor) -> Tensor:
         """Return probabilities float32 [B, C] of images float32 [B, channels, H, W] in 0..1, of any size."""
+        lowest, highest = images.amin((1, 2, 3)), images.amax((1, 2, 3))
+        inside = (lowest >= -SPARE) & (highest <= 1.0 + SPARE)  # NaN is not
+        if self.outside == "refused":
+            torch.ops.aten._assert_async.msg(inside.all(), "images must be floating in 0..1")
         resized = resize_by_products(images, self.preprocess.size)
         prepared = self.preprocess.normalize(resized).contiguous(memory_format=torch.channels_last)
-        return torch.sigmoid(self.head(self.backbone(prepared)))
+        probabilities = torch.sigmoid(self.head(self.backbone(prepared)))
+        if self.outside == "nan":
+            return torch.where(inside[:, None], probabilities, torch.nan)
+        return probabilities
 
 
-def trace(parts: ExportParts, path: object) -> ExportedProgram:
+def trace(parts: ExportParts, path: object, *, outside: Outside) -> ExportedProgram:
     """Return the program, whose batch, height and width may be any.
+
+    Args:
+        parts: of the network.
+        path: what errors call the file.
+        outside: what becomes of images with values outside 0..1.
 
     Raises:
         LabelAssembleError: torch.export cannot trace the network, or its queries were to be kept.
@@ -38,7 +57,7 @@ def trace(parts: ExportParts, path: object) -> ExportedProgram:
         raise LabelAssembleError(
             f"{path}: not written: queries are kept in TorchScript only, where a request may name classes"
         )
-    model = TracedModel(parts).eval().requires_grad_(False)
+    model = TracedModel(parts, outside).eval().requires_grad_(False)
     size = parts.metadata.input.size
     example = torch.zeros(4, parts.metadata.input.channels, size + 3, size + 5)
     sides = {

@@ -1,10 +1,35 @@
 """The deterministic view: used in evaluation, and applied by the exported model to a served image."""
 
 from collections.abc import Sequence
+from typing import Final
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+SPARE: Final = 0.001
+"""How far values may lie outside 0..1: rounding of half precision, where an image was resized."""
+
+
+def check_unit_range(images: Tensor, spare: float = SPARE) -> None:
+    """Raise unless floating images lie in 0..1: those of 0..255, or normalised already, would be answered nonsense.
+
+    Scriptable, so that it travels inside an export. One pass over the values, and on a GPU a wait for it.
+
+    Args:
+        images: of any dtype and shape; those that are not floating pass.
+        spare: how far outside a value may lie.
+
+    Raises:
+        ValueError: a value below 0 or above 1 by more than that, or NaN.
+    """
+    if not images.is_floating_point() or images.numel() == 0:
+        return
+    low, high = torch.aminmax(images)
+    if not (float(low) >= -spare and float(high) <= 1.0 + spare):  # NaN is neither
+        raise ValueError(
+            f"images must be uint8 (0..255) or floating in 0..1, got values from {float(low)} to {float(high)}"
+        )
 
 
 def to_unit_range(images: Tensor, channels: int) -> Tensor:
@@ -74,7 +99,12 @@ class Preprocess(nn.Module):
         self.std: Tensor
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return float32 [B, channels, size, size] from uint8 or float images [B, 1 or 3, H, W]."""
+        """Return float32 [B, channels, size, size] from images [B, 1 or 3, H, W], uint8 or floating in 0..1.
+
+        Raises:
+            ValueError: another shape or dtype, or floating values outside 0..1.
+        """
+        check_unit_range(images)
         return self.normalize(resize(to_unit_range(images, self.channels), self.size))
 
     @torch.jit.export

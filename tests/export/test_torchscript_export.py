@@ -36,6 +36,17 @@ def test_exported_model_answers_as_eager_for_every_dtype_channel_count_and_size(
             np.testing.assert_allclose(answer.numpy()[0], row, atol=1e-6)
 
 
+def test_floating_images_outside_0_to_1_are_refused_by_the_file(model: Path) -> None:
+    script = torch.jit.load(str(model))
+    image = torch.randint(0, 256, (2, 1, 9, 11), dtype=torch.uint8)
+    torch.testing.assert_close(script(image / 255), script(image))
+    for wrong in (image.float(), (image / 255 - 0.5) / 0.25, image * torch.nan):
+        with pytest.raises(
+            torch.jit.Error, match=r"images must be uint8 \(0..255\) or floating in 0..1, got values"
+        ):
+            script(wrong)
+
+
 def test_batches_answer_as_single_images(model: Path) -> None:
     exported = torch.jit.load(model)
     batch = torch.randint(0, 256, (5, 3, 20, 9), dtype=torch.uint8)

@@ -60,6 +60,9 @@ def test_a_package_answers_in_python_and_in_the_program(
 
     answer = run_program(path, images, batch=3, threads=1)
     np.testing.assert_allclose(answer, parts.expected, atol=1e-6)
+    for wrong in (batch * 255, batch - 0.01, batch * float("nan")):
+        with pytest.raises(RuntimeError, match=r"images must be floating in 0\.\.1"):
+            package(wrong)
     metadata = package.get_metadata()
     assert metadata["labelassemble.thresholds"] == "0.25\ninf"
     assert metadata["labelassemble.classes"] == "one\ntwo, too"
@@ -81,6 +84,12 @@ def test_an_onnx_file_answers_and_names_itself(tmp_path: Path, parts: ExportPart
     alone = [session.run(None, {"INPUT__0": image[None].numpy()})[0] for image in batch]
     assert np.ptp(together, axis=0).max() > 1e-3
     np.testing.assert_allclose(together, np.concatenate(alone), atol=1e-6)
+    for value in (255.0, 1.01, -0.01, np.inf, np.nan):
+        wrong = batch.numpy().copy()
+        wrong[1, 0, 3, 4] = value
+        answer = session.run(None, {"INPUT__0": wrong})[0]
+        assert np.isnan(answer[1]).all()
+        np.testing.assert_allclose(answer[[0, 2, 3, 4]], together[[0, 2, 3, 4]], atol=1e-6)
 
 
 def test_an_onnx_file_that_differs_is_not_written(

@@ -56,6 +56,25 @@ def test_what_is_no_image_is_refused(images: torch.Tensor, message: str) -> None
         Preprocess(channels=1, size=8)(images)
 
 
+@pytest.mark.parametrize("scripted", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_floating_images_outside_0_to_1_are_refused(scripted: bool, dtype: torch.dtype) -> None:
+    preprocess = Preprocess(channels=1, size=8)
+    if scripted:
+        preprocess = torch.jit.script(preprocess)
+    image = torch.linspace(0, 1, 64, dtype=dtype).view(1, 1, 8, 8)
+    preprocess(image)
+    preprocess(image[:0])
+    preprocess(image * (1 + 2**-11))  # rounding
+    wrong = [image * 255, (image - 0.5) / 0.25, image - 0.01, image * 1.01]
+    wrong += [torch.where(image == 0, value, image) for value in (torch.nan, torch.inf)]
+    for one in wrong:
+        with pytest.raises(
+            (ValueError, torch.jit.Error), match=r"images must be uint8 \(0..255\) or floating in 0..1"
+        ):
+            preprocess(torch.cat([image, one]))
+
+
 def test_wrong_settings_are_refused() -> None:
     with pytest.raises(ValueError, match="channels must be 1 or 3, got 2"):
         Preprocess(channels=2)
