@@ -1,19 +1,20 @@
 """The evaluation by subgroups of the images: by sex, age band, view or any other column that the table carries."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
-from typing import Annotated, Final, TypeAlias
+from typing import Annotated, Any, Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 from scipy.special import ndtri
 
 from labelassemble.data.predictions import Predictions
 from labelassemble.data.subgroups import OLDEST, age_of
 from labelassemble.data.text import TextArray, text_codes
+from labelassemble.errors import LabelAssembleError
 from labelassemble.evaluation.bootstrap import auroc_replicates, percentile_interval
 from labelassemble.evaluation.calibration import LEAST, Calibration
 from labelassemble.evaluation.class_column import ClassColumn
@@ -51,6 +52,18 @@ SubgroupNames: TypeAlias = Annotated[
 """Names of subgroups in a configuration."""
 AgeBands: TypeAlias = Annotated[tuple[float, ...], Field(min_length=1), AfterValidator(_rising)]
 """Age bands in a configuration."""
+
+
+def age_bands_of(config: Mapping[str, Any]) -> tuple[float, ...]:
+    """Return the age bands of a run's configuration, which may be of a version that knew none.
+
+    Raises:
+        LabelAssembleError: They are no age bands.
+    """
+    try:
+        return TypeAdapter[tuple[float, ...]](AgeBands).validate_python(config.get("age_bands", AGE_BANDS))
+    except ValidationError as error:
+        raise LabelAssembleError(f"config.yaml, age_bands: {error.errors()[0]['msg']}") from None
 
 
 def subgroup_values(

@@ -6,6 +6,8 @@ from typing import Any, Final
 from labelassemble.evaluation.statistics import Interval
 
 NOT_DEFINED: Final = "not defined"
+FEW: Final = 30
+"""Fewer cases of a state than this are pointed out: one case more or less then moves the result."""
 
 
 def number(value: float | None) -> str:

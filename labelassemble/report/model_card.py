@@ -7,9 +7,11 @@ from typing import Any, Final
 
 from labelassemble.data.table import Table
 from labelassemble.evaluation.calibration import Calibration
+from labelassemble.evaluation.results import Evaluation
 from labelassemble.report.format import count_text, duration, flat, with_interval
 from labelassemble.report.record import Results, RunRecord
 from labelassemble.report.sections import coverage_of
+from labelassemble.report.subgroups import gap_note, gap_sentences
 from labelassemble.report.text import leakage_sentences
 
 INTENDED: Final = (
@@ -48,6 +50,7 @@ def model_card(run: RunRecord, results: Results) -> tuple[CardSection, ...]:
         CardSection("Data", _data(run.table), _data_sentences(run.table)),
         CardSection("Training", _training(run)),
         CardSection("Results", *_results(results)),
+        CardSection("Subgroups", *_subgroups(results.evaluation)),
         CardSection("Limits", sentences=LIMITS),
     )
 
@@ -165,6 +168,27 @@ def _results(results: Results) -> tuple[tuple[tuple[str, str], ...], tuple[str, 
         mean = with_interval(evaluation.mean.auroc, evaluation.mean.bootstrap)
         facts.append((f"mean of {len(evaluation.mean.classes)}", f"AUROC {mean}"))
     return tuple(facts), () if leakage is None else leakage_sentences(leakage)
+
+
+def _subgroups(evaluation: Evaluation | None) -> tuple[tuple[tuple[str, str], ...], tuple[str, ...]]:
+    if evaluation is None or not evaluation.subgroups:
+        said = "Not measured: the configuration names no `subgroups` (sex, age, view), or there are no test images."
+        return (), (said,)
+    facts = []
+    for subgroup in evaluation.subgroups:
+        for index, whole in enumerate(evaluation.classes):
+            own = [(value, value.classes[index]) for value in subgroup.values]
+            said = ", ".join(
+                f"{value.value} {with_interval(result.auroc, result.interval)} "
+                f"[{result.positives}+ {result.negatives}-]"
+                for value, result in own
+            )
+            facts.append((f"{whole.name} by {subgroup.name}", f"AUROC {said}"))
+    sentences = [
+        f"By {group.name}: {said}." for group in evaluation.subgroups for said in gap_sentences(group)
+    ]
+    note = gap_note(evaluation)
+    return tuple(facts), (*sentences, note) if note else tuple(sentences)
 
 
 def _part(config: Mapping[str, Any], key: str) -> Mapping[str, Any]:

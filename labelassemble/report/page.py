@@ -7,6 +7,7 @@ from pathlib import Path
 from labelassemble._files import write_text
 from labelassemble.evaluation.external import External
 from labelassemble.evaluation.leakage import LEAST
+from labelassemble.evaluation.results import ClassResult
 from labelassemble.explain.overlay import NO_PROOF
 from labelassemble.report.format import flat
 from labelassemble.report.model_card import card_markdown, model_card
@@ -21,6 +22,7 @@ from labelassemble.report.sections import (
     learning_plots,
     roc_plots,
 )
+from labelassemble.report.subgroups import gap_note
 
 CARDS = 4
 """With at most this many classes of interest each has a card of its own at the top."""
@@ -72,6 +74,7 @@ def report_page(
     found = () if evaluation is None else tuple(evaluation.of(name) for name in names)
     interest = tuple(result for result in found if result is not None)
     tested = () if evaluation is None else evaluation.classes
+    subgroups = () if evaluation is None else evaluation.subgroups
     compared = () if evaluation is None else compared_runs(names, run, results, others)
     table = run.table if external is None else external.table
     return page(
@@ -84,7 +87,9 @@ def report_page(
         evaluation=evaluation,
         interest=interest,
         cards=CARDS,
-        low=strip_low([result.interval for result in tested], [result.auroc for result in tested]),
+        low=_low_of(tested),
+        subgroup_low=_low_of([r for group in subgroups for value in group.values for r in value.classes]),
+        gap_note="" if evaluation is None else gap_note(evaluation),
         roc=roc_plots(compared),
         compared=compared if others else (),
         over_seeds=over_seeds,
@@ -100,3 +105,8 @@ def report_page(
         no_proof=NO_PROOF,
         model_card=model_card(run, results) if external is None else (),
     )
+
+
+def _low_of(results: Sequence[ClassResult]) -> float:
+    """Return where the strips of these results begin."""
+    return strip_low([result.interval for result in results], [result.auroc for result in results])

@@ -17,6 +17,7 @@ from labelassemble.report.format import (
     with_interval,
 )
 from labelassemble.report.plots import strip_ticks
+from labelassemble.report.subgroups import gap_sentences
 from labelassemble.report.text import cautions, leakage_sentences
 
 
@@ -45,6 +46,7 @@ def _environment() -> jinja2.Environment:
         cosine=cosine,
         cautions=cautions,
         sentences=leakage_sentences,
+        gaps=gap_sentences,
     )
     environment.globals.update(
         strip_ticks=strip_ticks,

@@ -5,10 +5,8 @@ from typing import Final
 from labelassemble.evaluation.calibration import SPECIFICITIES
 from labelassemble.evaluation.leakage import LEAST, Leakage
 from labelassemble.evaluation.results import ClassResult, Evaluation
-from labelassemble.report.format import interval_text, number, percent, plural, text_table, with_interval
-
-FEW: Final = 30
-"""Fewer cases of a state than this are pointed out: one case more or less then moves the result."""
+from labelassemble.report.format import FEW, interval_text, number, percent, plural, text_table, with_interval
+from labelassemble.report.subgroups import subgroup_lines
 
 LEAK: Final = 0.7
 """From which AUROC of the source alone on a class is pointed out as perhaps learnt from the source."""
@@ -56,6 +54,7 @@ def evaluation_text(evaluation: Evaluation) -> str:
         *_operating_lines(evaluation),
         "",
         *_calibration_lines(evaluation),
+        *subgroup_lines(evaluation),
     ]
     told = [(result.name, caution) for result in evaluation.classes for caution in cautions(result)]
     if told:

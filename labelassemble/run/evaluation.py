@@ -25,11 +25,13 @@ from labelassemble.evaluation import (
 from labelassemble.evaluation.calibration import CALIBRATION_FILE
 from labelassemble.evaluation.external import External, Part, prepare_external
 from labelassemble.evaluation.leakage import Leakage, leakage_of
+from labelassemble.evaluation.subgroups import age_bands_of
 from labelassemble.head import ClassQueryHead
 from labelassemble.models.features import predict_with_features
 from labelassemble.report.examples import Example, example_images
 from labelassemble.report.page import write_report
 from labelassemble.report.record import OtherRun, OverSeeds, Results
+from labelassemble.report.subgroups import write_subgroups
 from labelassemble.run.folder import TrainedModel, assemble_config, bad_files_of, image_progress, load_trained
 from labelassemble.run.record import read_run
 
@@ -46,7 +48,8 @@ def evaluate_run(
 ) -> Evaluation | None:
     """Predict the validation and test images with the best checkpoint, evaluate, and write the report anew.
 
-    Leaves predictions.csv, calibration.json, report.html and model_card.md in the run's folder.
+    Leaves predictions.csv, calibration.json, report.html, model_card.md and, with subgroups, subgroups.csv in the run's
+    folder.
 
     Args:
         run: the folder of a run that has a best checkpoint.
@@ -75,11 +78,15 @@ def evaluate_run(
         results = Results(
             predictions,
             calibration,
-            evaluate(predictions, calibration=calibration) if tested else None,
+            evaluate(predictions, calibration=calibration, age_bands=age_bands_of(record.config))
+            if tested
+            else None,
             leakage,
             results.similarity,
             _examples(trained, predictions) if tested else (),
         )
+        if results.evaluation is not None:
+            write_subgroups(results.evaluation, run)
     write_report(record, results, others=others, over_seeds=over_seeds)
     return results.evaluation
 
@@ -90,7 +97,8 @@ def evaluate_on(
     """Evaluate a run on another configuration's images; the run's own report stays as it is.
 
     Thresholds and temperatures are those of the run's validation images. Classes are aligned by name, through the
-    configuration's taxonomy or else the run's. Leaves data.yaml, table.csv, predictions.csv and report.html.
+    configuration's taxonomy or else the run's; subgroups are the configuration's or else the run's. Leaves data.yaml,
+    table.csv, predictions.csv, subgroups.csv (with subgroups) and report.html.
 
     Args:
         run: the folder of a run that has a best checkpoint.
@@ -113,8 +121,8 @@ def evaluate_on(
         raise LabelAssembleError(f"{folder} is the folder of a run: choose another one with --output")
     if folder.is_dir() and any(folder.iterdir()) and not (folder / "data.yaml").exists():
         raise LabelAssembleError(f"{folder} holds something else than an evaluation: choose another --output")
-    if config.taxonomy is None and (run / "config.yaml").exists():
-        config = config.model_copy(update={"taxonomy": load_config(run / "config.yaml").taxonomy})
+    if (run / "config.yaml").exists():
+        config = _with_defaults_of(load_config(run / "config.yaml"), config)
     record = read_run(
         run, classes=trained.net.classes, interest=trained.interest, table=Table.from_csv(run / "table.csv")
     )
@@ -127,11 +135,21 @@ def evaluate_on(
         predictions, leakage = _predict(trained, external.table, advance)
     write_predictions(predictions, folder / "predictions.csv")
     calibration = _calibration_of(run)
-    evaluation = evaluate(predictions, calibration=calibration)
+    evaluation = evaluate(predictions, calibration=calibration, age_bands=config.age_bands)
+    write_subgroups(evaluation, folder)
     examples = _examples(trained, predictions)
     results = Results(predictions, calibration, evaluation, leakage, _similarity(trained), examples)
     write_report(record, results, external=external)
     return evaluation, external
+
+
+def _with_defaults_of(run: Config, config: Config) -> Config:
+    """Return another configuration with the run's taxonomy, subgroups and age bands where it says nothing of them."""
+    update: dict[str, object] = {} if config.taxonomy is not None else {"taxonomy": run.taxonomy}
+    for key in ("subgroups", "age_bands"):
+        if key not in config.model_fields_set:
+            update[key] = getattr(run, key)
+    return config.model_copy(update=update)
 
 
 def _external(
