@@ -1,5 +1,6 @@
 """Assembling: alignment by name, assumed and hidden labels, policies, splits, and the mistakes one can make."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -235,8 +236,8 @@ def test_what_a_reader_has_to_tell_stands_in_the_report(
 ) -> None:
     read = CsvSource.read
 
-    def telling(self: CsvSource) -> Table:
-        table = read(self)
+    def telling(self: CsvSource, subgroups: Sequence[str] = ()) -> Table:
+        table = read(self, subgroups)
         return replace(table, notes=("3 cells could not be read",)) if self.name == "covid" else table
 
     monkeypatch.setattr(CsvSource, "read", telling)

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from labelassemble.data import CsvSource, Table
+from labelassemble.data import CsvSource, Table, assemble
 from labelassemble.errors import LabelAssembleError
 
 
@@ -57,6 +57,37 @@ def test_labels_are_read_as_from_a_csv(tmp_path: Path) -> None:
         CsvSource(name="x", reader="parquet", path=tmp_path / "labels.parquet").read()
     with pytest.raises(LabelAssembleError, match=r"labels\.parquet: no column 'file' \(path_column"):
         CsvSource(name="x", reader="parquet", path=tmp_path / "labels.parquet", path_column="file").read()
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "int64", "decimal", "dictionary"])
+def test_ids_are_whole_numbers_whatever_the_type_of_their_column(tmp_path: Path, dtype: str) -> None:
+    import pyarrow as arrow
+    from pyarrow import parquet
+
+    ids = arrow.array([13, 13, None, 14, 7])
+    if dtype == "decimal":
+        ids = ids.cast(arrow.decimal128(21, 2))
+    elif dtype == "dictionary":
+        ids = ids.cast("float64").dictionary_encode()
+    else:
+        ids = arrow.array(ids.to_numpy(zero_copy_only=False).astype(dtype)) if dtype != "int64" else ids
+    columns = {"path": list("abcde"), "patient": ids, "Edema": [1, 0, 1, 0, 1]}
+    parquet.write_table(arrow.table(columns), tmp_path / "labels.parquet")
+    source = CsvSource(name="x", reader="parquet", path=tmp_path / "labels.parquet")
+    assert source.read().groups.tolist() == ["13", "13", "", "14", "7"]
+    assert assemble([source]).table.groups.tolist() == ["x:13", "x:13", "x/c", "x:14", "x:7"]
+
+
+def test_ids_that_a_float_column_cannot_hold_are_told_of(tmp_path: Path) -> None:
+    import pyarrow as arrow
+    from pyarrow import parquet
+
+    for dtype, number in (("float32", 59000001), ("float64", 123456789012345678)):
+        ids = arrow.array(np.arange(number, number + 40, dtype=np.int64).astype(dtype))
+        columns = {"path": [f"{index}.png" for index in range(40)], "patient": ids, "Edema": [1, 0] * 20}
+        parquet.write_table(arrow.table(columns), tmp_path / "labels.parquet")
+        report = assemble([CsvSource(name="x", reader="parquet", path=tmp_path / "labels.parquet")]).report
+        assert any("which has lost its last digits" in note for note in report.notes), dtype
 
 
 def test_damage_is_named(tmp_path: Path) -> None:
