@@ -102,7 +102,7 @@ def _cells(chunk: Chunk, column: str, values: pa.Array) -> pa.Array:
     if pa.types.is_boolean(kind):
         cells = pc.if_else(values, "1", "0")
     elif pa.types.is_floating(kind):
-        cells = _float_cells(values)
+        cells = float_cells(values)
     elif pa.types.is_decimal(kind):
         cells = pc.replace_substring_regex(values.cast(pa.large_string()), r"\.0*$", "")
     elif pa.types.is_integer(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind):
@@ -118,7 +118,7 @@ def _cells(chunk: Chunk, column: str, values: pa.Array) -> pa.Array:
     return cells
 
 
-def _float_cells(values: pa.Array) -> pa.Array:
+def float_cells(values: pa.Array) -> pa.Array:
     """Return floating-point numbers as text; beyond what the type counts exactly, with as many digits as it holds."""
     numbers = values.to_numpy(zero_copy_only=False)
     exact, digits = _EXACT[numbers.dtype.itemsize]

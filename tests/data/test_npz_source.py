@@ -72,6 +72,15 @@ def test_damage(tmp_path: Path, arrays: dict[str, np.ndarray], message: str) -> 
         NpzSource(name="s", root=tmp_path, labels=("a", "b")).read()
 
 
+def test_groups_are_numbers_however_their_array_holds_them(tmp_path: Path) -> None:
+    names = {"classes": np.array(["a", "b"])}
+    _jpegs(tmp_path / "train_images.npz", [0, 1], groups=np.array([13.0, np.nan]), **names)
+    _jpegs(tmp_path / "val_images.npz", [1], groups=np.array([7]), **names)
+    _jpegs(tmp_path / "test_images.npz", [1, 0], groups=np.array([14, 7], np.float32), **names)
+    table = NpzSource(name="x", root=tmp_path).read()
+    assert table.groups.tolist() == ["13", "", "7", "14", "7"]
+
+
 def test_what_is_missing(tmp_path: Path) -> None:
     with pytest.raises(
         LabelAssembleError, match=r"must hold one archive \*train\*.npz with labels, got none"

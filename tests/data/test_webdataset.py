@@ -52,6 +52,15 @@ def test_labels_in_json(tmp_path: Path) -> None:
     assert not check_images(assembly.table).bad
 
 
+@pytest.mark.parametrize(
+    ("written", "patient"), [("7.0", "7"), ("7", "7"), ('"007"', "007"), ("NaN", ""), ("null", "")]
+)
+def test_a_patient_may_be_a_number(tmp_path: Path, written: str, patient: str) -> None:
+    content = f'{{"labels": {{"Edema": 1}}, "patient": {written}}}'
+    write(tmp_path / "s.tar", {"1.png": png(1), "1.json": content})
+    assert read(tmp_path / "s.tar").groups.tolist() == [patient]
+
+
 def test_labels_in_cls(tmp_path: Path) -> None:
     write(tmp_path / "s.tar", {"1.png": png(1), "1.cls": "1\n", "2.png": png(2), "2.cls": "0"})
     table = read(tmp_path / "s.tar", labels="cls", classes=["cat", "dog"])

@@ -5,9 +5,11 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 from pydantic import Field
 
+from labelassemble.data.parquet import float_cells
 from labelassemble.data.readers.findings import single_label_states
 from labelassemble.data.readers.options import FilePath, SourceOptions
 from labelassemble.data.stacks import load_joined_files, load_npz_array, npz_header, npz_names
@@ -58,6 +60,8 @@ class NpzSource(SourceOptions):
             labels.append(single_label_states(codes, len(classes)))
             splits.extend(["trainval" if split == "train" and "val" not in files else split] * count)
             own = load_npz_array(file, "groups") if "groups" in npz_names(file) else np.full(count, "")
+            if own.dtype.kind == "f":
+                own = np.array(float_cells(pa.array(own)).to_pylist())
             groups.append(own.astype(np.str_))
         return new_table(
             classes,

@@ -173,8 +173,10 @@ def _state(value: Any, name: str, place: str) -> int:
 
 def _text(values: Mapping[str, Any], key: str, place: str) -> str:
     value = values.get(key)
-    if value is None:
+    if value is None or value != value:  # null, or NaN as pandas writes a gap
         return ""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
     if isinstance(value, bool) or not isinstance(value, (str, int)) or "\0" in str(value):
         raise LabelAssembleError(f'{place}: "{key}" must be text, got {shown(str(value))}')
     return str(value)
