@@ -149,6 +149,14 @@ def plain_keys(values: TextArray) -> TextArray:
     return plain_ids(values, "numbers").values
 
 
+def trimmed(values: TextArray) -> TextArray:
+    """Return texts, [N], without the spaces around them."""
+    array = _arrow(values)
+    if not pc.any(pc.match_substring_regex(array, f"^{_SPACE}|{_SPACE}$")).as_py():
+        return values
+    return text_array(pc.replace_substring_regex(array, _AROUND, ""))
+
+
 def _arrow(values: TextArray) -> pa.Array:
     array = values.__arrow_array__()
     return array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array

@@ -194,3 +194,58 @@ def test_the_shipped_taxonomy_knows_these_classes() -> None:
     ]
     for classes in (vindr, list(MIMIC_CLASSES)):
         assert len({thorax.canonical(name, "") for name in classes}) == len(classes)
+
+
+def test_mimic_ids_are_numbers_however_they_are_written(mimic: Path) -> None:
+    plain = MimicCxrSource(name="mimic", root=mimic).read()
+    labels, split = mimic / "mimic-cxr-2.0.0-chexpert.csv.gz", mimic / "mimic-cxr-2.0.0-split.csv"
+    written, ids = gzip.decompress(labels.read_bytes()).decode(), split.read_text()
+    for study in ("50414267", "57375967", "50771383", "10000032", "10000764", "10000898"):
+        written = written.replace(study, f"{study}.0")  # as pandas writes a column with a gap
+        ids = ids.replace(study, f" {study}")
+    labels.write_bytes(gzip.compress(written.encode()))
+    split.write_text(ids)
+    assert MimicCxrSource(name="mimic", root=mimic).read() == plain
+
+
+def test_mimic_tables_that_do_not_meet(mimic: Path) -> None:
+    table = MimicCxrSource(name="mimic", root=mimic).read()
+    assert table.notes == (
+        "warning: 1 of 3 studies of mimic-cxr-2.0.0-split.csv have no row in mimic-cxr-2.0.0-chexpert.csv.gz, such as "
+        "'50771383'",
+    )
+    labels = mimic / "mimic-cxr-2.0.0-chexpert.csv.gz"
+    text = gzip.decompress(labels.read_bytes()).decode()
+    other = text.replace("50414267", "s50414267").replace("57375967", "s57375967")
+    labels.write_bytes(gzip.compress(other.encode()))
+    with pytest.raises(
+        LabelAssembleError,
+        match=r"source 'mimic': none of the 3 studies of mimic-cxr-2\.0\.0-split\.csv has a row in mimic-cxr-2\.0\.0-"
+        r"chexpert\.csv\.gz, such as '50414267' against 's50414267': at least 50% of the studies of the smaller table",
+    ):
+        MimicCxrSource(name="mimic", root=mimic).read()
+    row = "," * 14 + "\n"
+    few = text.replace("50414267", "59999999") + f"1,59999998,{row[1:]}" + f"1,59999997,{row[1:]}"
+    labels.write_bytes(gzip.compress(few.encode()))
+    with pytest.raises(
+        LabelAssembleError,
+        match=r"2 of 3 studies of .*-split\.csv have no row in .* '50414267' against '59999999'",
+    ):
+        MimicCxrSource(name="mimic", root=mimic).read()
+    labels.write_bytes(gzip.compress(text.encode()))
+    metadata = mimic / "mimic-cxr-2.0.0-metadata.csv"
+    metadata.write_text(metadata.read_text().replace("-", "_"))
+    assert MimicCxrSource(name="mimic", root=mimic).read() == table  # which needs no metadata
+    with pytest.raises(
+        LabelAssembleError, match=r"none of the 4 images of .* '02aa804e-bde0afdd' against '02aa804e_bd"
+    ):
+        MimicCxrSource(name="mimic", root=mimic, views="frontal").read()
+
+
+def test_vindr_image_in_both_tables(vindr: Path) -> None:
+    test = vindr / "annotations" / "image_labels_test.csv"
+    image = (vindr / "annotations" / "image_labels_train.csv").read_text().splitlines()[1].split(",")[0]
+    lines = test.read_text().splitlines()
+    test.write_text("\n".join([*lines, ",".join([f" {image}", *lines[1].split(",")[1:]])]) + "\n")
+    with pytest.raises(LabelAssembleError, match=f"1 of its images are in both tables, such as '{image}"):
+        VinDrCxrSource(name="v", root=vindr).read()

@@ -50,6 +50,22 @@ def test_chestxray14(nih: Path) -> None:
     ]
 
 
+def test_chestxray14_lists_meet_the_table(nih: Path) -> None:
+    table = ChestXray14Source(name="nih", root=nih).read()
+    both = "train_val_list.txt and test_list.txt"
+    assert table.notes == (f"all 4 images of Data_Entry_2017.csv are in {both}, which has 4",)
+    names = (nih / "train_val_list.txt").read_text().splitlines()
+    (nih / "train_val_list.txt").write_text("".join(f" images/{name} \n" for name in names))
+    assert ChestXray14Source(name="nih", root=nih).read() == table  # a list of paths, spaces around them
+    (nih / "train_val_list.txt").write_text("00000001_000\n00000001_001\n00000002_000\n")
+    with pytest.raises(
+        LabelAssembleError,
+        match=r"3 of 4 images of Data_Entry_2017\.csv have no row in train_val_list\.txt and test_list\.txt, such as "
+        r"'00000001_000\.png' against '00000001_000': at least 50%",
+    ):
+        ChestXray14Source(name="nih", root=nih).read()
+
+
 def test_chestxray14_options(nih: Path, tmp_path: Path) -> None:
     table = (
         ChestXray14Source(name="nih", root=Path("ChestX-ray14"), no_finding=True).resolved(tmp_path).read()

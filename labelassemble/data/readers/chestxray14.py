@@ -8,12 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labelassemble.data.csvfile import CsvFile, TextColumns, shown
+from labelassemble.data.identifiers import trimmed
+from labelassemble.data.joins import join_note
 from labelassemble.data.readers.findings import FindingCells
 from labelassemble.data.readers.folders import DatasetFolder, FoundImages
 from labelassemble.data.readers.options import FilePath, TabularOptions
 from labelassemble.data.states import NEGATIVE, POSITIVE
 from labelassemble.data.subgroups import published
 from labelassemble.data.table import Table, new_table
+from labelassemble.data.text import joined_text, text_array
 from labelassemble.errors import LabelAssembleError, did_you_mean
 
 CHESTXRAY14_CLASSES: Final = (
@@ -79,6 +82,8 @@ class ChestXray14Source(TabularOptions):
         texts = TextColumns("path", "name", "patient", "split")
         labels: list[NDArray[np.int8]] = []
         subgroup_cells = self.subgroup_cells(subgroups)
+        both = " and ".join(file.name for file in list_files)
+        stray: LabelAssembleError | None = None  # the first image that no list has
         with CsvFile(path) as file:
             for column in ("Image Index", "Finding Labels", "Patient ID"):
                 file.require(column, "a column of ChestX-ray14's table")
@@ -91,19 +96,16 @@ class ChestXray14Source(TabularOptions):
             }
             for chunk in file.chunks(tuple(wanted)):
                 subgroup_cells.add(chunk, columns)
-                names = chunk.cells("Image Index")
+                names = trimmed(joined_text([chunk.columns["Image Index"]])).tolist()
                 splits = []
                 for row, name in enumerate(names):
                     if not name or "/" in name:
                         raise chunk.error(
                             row, "Image Index", f"must be the name of an image, got {shown(name)}"
                         )
-                    split = lists.get(name)
-                    if split is None:
-                        if lists:
-                            both = " and ".join(file.name for file in list_files)
-                            raise chunk.error(row, "Image Index", f"{shown(name)} is in neither of {both}")
-                        split = ""
+                    split = lists.get(name, "")
+                    if lists and not split and stray is None:
+                        stray = chunk.error(row, "Image Index", f"{shown(name)} is in neither of {both}")
                     splits.append(split)
                 texts.add(
                     {
@@ -114,18 +116,24 @@ class ChestXray14Source(TabularOptions):
                     }
                 )
                 labels.append(findings.states(chunk, "Finding Labels"))
+        written = texts.take("name")
+        notes = list(subgroup_cells.notes())
+        if lists:
+            notes.append(join_note(self.name, "images", written, path.name, text_array(list(lists)), both))
+        if stray is not None:
+            raise stray
         images.check(path.name, _LAYOUTS)
         paths = texts.take("path")
         return new_table(
             classes,
             paths=paths,
-            names=texts.take("name"),
+            names=written,
             labels=np.concatenate(labels) if labels else np.empty((0, len(classes)), dtype=np.int8),
             sources=self.name,
             groups=texts.take("patient"),
             splits=texts.take("split"),
             subgroups=subgroup_cells.take(),
-            notes=subgroup_cells.notes(),
+            notes=notes,
             files=[path, *list_files],
         )
 
@@ -171,7 +179,7 @@ def _read_lists(lists: Mapping[Path, str]) -> dict[str, str]:
         except (OSError, UnicodeDecodeError) as error:
             raise LabelAssembleError(f"{file}: cannot be read ({error})") from None
         for line, text in enumerate(lines, start=1):
-            name = text.strip()
+            name = text.strip().rpartition("/")[2]  # a list of paths is one too
             if name and splits.setdefault(name, split) != split:
                 raise LabelAssembleError(f"{file}, line {line}: {shown(name)} is in both lists")
     return splits

@@ -7,11 +7,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labelassemble.data.csvfile import CsvFile, TextColumns, shown
+from labelassemble.data.joins import join_note, keys_of
 from labelassemble.data.readers.chexpert import chexpert_states
 from labelassemble.data.readers.folders import DatasetFolder, FoundFolders, FoundImages, with_endings_there
 from labelassemble.data.readers.options import FilePath, SourceOptions
 from labelassemble.data.states import UNKNOWN
 from labelassemble.data.table import Table, new_table
+from labelassemble.data.text import TextArray
 
 MIMIC_CLASSES: Final = (
     "Atelectasis",
@@ -82,19 +84,22 @@ class MimicCxrSource(SourceOptions):
         images = _Images(folder)
         split_file, label_file = _file(folder, "split"), _file(folder, self.labeler)
         view_file = None if self.views == "all" else _file(folder, "metadata")
-        study_row, study_labels = self._studies(label_file)
-        wanted = None if view_file is None else self._viewed(view_file)
+        study_row, study_labels, labelled = self._studies(label_file)
+        wanted, viewed = (None, None) if view_file is None else self._viewed(view_file)
         # a study that the label table lacks: one more row, which the index -1 points at
         nothing = np.full((1, len(MIMIC_CLASSES)), UNKNOWN, dtype=np.int8)
         study_labels = np.concatenate([study_labels, nothing])
-        texts = TextColumns("path", "name", "patient", "split")
+        texts = TextColumns("path", "name", "patient", "split", "study_id", "dicom_id")
         rows: list[int] = []
         with CsvFile(split_file) as file:
             for column in ("dicom_id", "study_id", "subject_id", "split"):
                 file.require(column, "a column of MIMIC-CXR-JPG's split table")
             for chunk in file.chunks(("dicom_id", "study_id", "subject_id", "split")):
                 names, paths, patients, splits = [], [], [], []
-                columns = [chunk.cells(name) for name in ("dicom_id", "study_id", "subject_id", "split")]
+                texts.add({name: chunk.columns[name] for name in ("study_id", "dicom_id")})
+                columns = [
+                    keys_of(chunk, name).tolist() for name in ("dicom_id", "study_id", "subject_id", "split")
+                ]
                 for row, (image, study, subject, split) in enumerate(zip(*columns, strict=True)):
                     if split not in _SPLITS:
                         raise chunk.error(
@@ -111,7 +116,11 @@ class MimicCxrSource(SourceOptions):
                         splits.append(_SPLITS[split])
                         rows.append(study_row.get(study, -1))
                 texts.add({"path": paths, "name": names, "patient": patients, "split": splits})
-        images.check(split_file.name)
+        written, name = texts.take("dicom_id"), split_file.name
+        notes = [join_note(self.name, "studies", texts.take("study_id"), name, labelled, label_file.name)]
+        if view_file is not None and viewed is not None:
+            notes.append(join_note(self.name, "images", written, name, viewed, view_file.name))
+        images.check(name)
         return new_table(
             MIMIC_CLASSES,
             paths=with_endings_there(texts.take("path")),
@@ -120,35 +129,40 @@ class MimicCxrSource(SourceOptions):
             sources=self.name,
             groups=texts.take("patient"),
             splits=texts.take("split"),
+            notes=notes,
             files=[file for file in (split_file, label_file, view_file) if file is not None],
         )
 
-    def _studies(self, path: Path) -> tuple[dict[str, int], NDArray[np.int8]]:
-        """Return the row of each study and the labels of all, int8 [S, 14]."""
+    def _studies(self, path: Path) -> tuple[dict[str, int], NDArray[np.int8], TextArray]:
+        """Return the row of each study, the labels of all, int8 [S, 14], and the studies as they are written, [S]."""
         index: dict[str, int] = {}
         labels = [np.empty((0, len(MIMIC_CLASSES)), dtype=np.int8)]
+        written = TextColumns("study_id")
         with CsvFile(path) as file:
             for column in ("study_id", *MIMIC_CLASSES):
                 file.require(column, "a column of MIMIC-CXR-JPG's label table")
             for chunk in file.chunks(("study_id", *MIMIC_CLASSES)):
-                for row, study in enumerate(chunk.cells("study_id")):
+                written.add({"study_id": chunk.columns["study_id"]})
+                for row, study in enumerate(keys_of(chunk, "study_id").tolist()):
                     if study in index:
                         raise chunk.error(row, "study_id", f"the study {shown(study)} stands twice")
                     index[study] = len(index)
                 labels.append(chexpert_states(chunk, MIMIC_CLASSES, self.blank))
-        return index, np.concatenate(labels)
+        return index, np.concatenate(labels), written.take("study_id")
 
-    def _viewed(self, path: Path) -> set[str]:
-        """Return the images of the chosen projection."""
+    def _viewed(self, path: Path) -> tuple[set[str], TextArray]:
+        """Return the images of the chosen projection, and all images as they are written, text [N]."""
         positions = _FRONTAL if self.views == "frontal" else _LATERAL
         images: set[str] = set()
+        written = TextColumns("dicom_id")
         with CsvFile(path) as file:
             for column in ("dicom_id", "ViewPosition"):
                 file.require(column, "a column of MIMIC-CXR-JPG's metadata")
             for chunk in file.chunks(("dicom_id", "ViewPosition")):
-                pairs = zip(chunk.cells("dicom_id"), chunk.cells("ViewPosition"), strict=True)
+                written.add({"dicom_id": chunk.columns["dicom_id"]})
+                pairs = zip(keys_of(chunk, "dicom_id"), chunk.cells("ViewPosition"), strict=True)
                 images.update(image for image, view in pairs if view in positions)
-        return images
+        return images, written.take("dicom_id")
 
 
 def _file(folder: DatasetFolder, part: str) -> Path:

@@ -8,10 +8,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from labelassemble.data.csvfile import CsvFile, shown
+from labelassemble.data.identifiers import trimmed
 from labelassemble.data.readers.folders import DatasetFolder, FoundImages
 from labelassemble.data.readers.options import FilePath, SourceOptions
 from labelassemble.data.states import NEGATIVE, POSITIVE, UNCERTAIN
 from labelassemble.data.table import Table, check_class_names, new_table
+from labelassemble.data.text import joined_text
 from labelassemble.errors import LabelAssembleError
 
 _CELLS: Final = {"1": 1, "1.0": 1, "0": 0, "0.0": 0}
@@ -78,6 +80,12 @@ class VinDrCxrSource(SourceOptions):
                 paths.append(f"{folder.root}/{found.find(image + (self.suffix or ''), part) or name}")
             splits.extend([split] * len(images))
         assert classes is not None
+        images_named = pd.Series(names, dtype=object).str.partition("/")[2]
+        twice = images_named[images_named.duplicated()]
+        if len(twice):
+            raise LabelAssembleError(
+                f"source '{self.name}': {len(twice)} of its images are in both tables, such as {shown(twice.iloc[0])}"
+            )
         found.check(next(iter(tables.values()))[0].name, _LAYOUTS)
         return new_table(
             classes,
@@ -126,7 +134,7 @@ def _votes(path: Path) -> tuple[tuple[str, ...], list[str], NDArray[np.int64], N
         except LabelAssembleError as error:
             raise LabelAssembleError(f"{path}, line 1: {error}") from None
         for chunk in file.chunks(("image_id", *columns)):
-            for row, image in enumerate(chunk.cells("image_id")):
+            for row, image in enumerate(trimmed(joined_text([chunk.columns["image_id"]])).tolist()):
                 if not image or "/" in image:
                     raise chunk.error(row, "image_id", f"must be the name of an image, got {shown(image)}")
                 rows.append(index.setdefault(image, len(index)))
@@ -144,7 +152,9 @@ def _boxes(path: Path) -> tuple[tuple[str, ...], list[str], NDArray[np.int64], N
         for column in _KAGGLE:
             file.require(column, "a column of the table of Kaggle's VinBigData competition")
         for chunk in file.chunks(_KAGGLE):
-            image, finding, _, reader = (chunk.cells(column) for column in _KAGGLE)
+            image, finding, _, reader = (
+                trimmed(joined_text([chunk.columns[column]])).tolist() for column in _KAGGLE
+            )
             for row, cells in enumerate(zip(image, finding, reader, strict=True)):
                 if not all(cells) or "/" in cells[0]:
                     raise chunk.error(
