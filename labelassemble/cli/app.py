@@ -1,7 +1,7 @@
 """What the commands share: the application they belong to, the argument RUN, and an end by Ctrl-C."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated
@@ -22,6 +22,29 @@ app = typer.Typer(
 Run = Annotated[
     Path, typer.Argument(metavar="RUN", help="Folder of a run, as `labelassemble train` leaves it.")
 ]
+Bits = Annotated[
+    int | None,
+    typer.Option(
+        "--bits",
+        min=8,
+        max=16,
+        help="Bits of grey values, as the option `bits` of a source: 12 for 0 to 4095.",
+    ),
+]
+StoredOrientation = Annotated[
+    bool,
+    typer.Option(
+        "--ignore-orientation", help="Leave images as they are stored, as `orientation: ignore` of a source."
+    ),
+]
+
+
+def image_references(images: Sequence[Path], bits: int | None, ignore_orientation: bool) -> list[str]:
+    """Return the images with how they are decoded behind them."""
+    from labelassemble.data.decoding import Decoding, reference
+
+    how = Decoding(bits, "ignore" if ignore_orientation else "exif")
+    return [reference(str(image), how) for image in images]
 
 
 def keep_freed_memory() -> None:

@@ -7,7 +7,7 @@ from typing import Annotated, cast, get_args
 import typer
 from rich.console import Console
 
-from labelassemble.cli.app import Run, app, keep_freed_memory
+from labelassemble.cli.app import Bits, Run, StoredOrientation, app, image_references, keep_freed_memory
 from labelassemble.errors import LabelAssembleError, did_you_mean
 
 
@@ -140,6 +140,8 @@ def predict(
             "Without this option: as the model gives them.",
         ),
     ] = False,
+    bits: Bits = None,
+    ignore_orientation: StoredOrientation = False,
 ) -> None:
     """Print the probability of every class for each image, as CSV."""
     from labelassemble.evaluation.calibration import CALIBRATION_FILE, read_calibration
@@ -150,7 +152,8 @@ def predict(
     trained = load_trained(run)
     calibration = read_calibration(run / CALIBRATION_FILE) if calibrated else None
     paths = [str(image) for image in images]
-    probabilities = predict_probabilities(trained.net, paths, trained.views)
+    references = image_references(images, bits, ignore_orientation)
+    probabilities = predict_probabilities(trained.net, references, trained.views)
     if calibration is not None:
         probabilities = calibration.apply(probabilities, trained.net.classes)
         for name in trained.net.classes:
@@ -173,6 +176,8 @@ def explain(
             "--classes", metavar="A,B", help="Classes to explain; default: the run's classes of interest."
         ),
     ] = None,
+    bits: Bits = None,
+    ignore_orientation: StoredOrientation = False,
 ) -> None:
     """Draw where in each image the model finds evidence for a class (Grad-CAM); no proof of reasoning."""
     from labelassemble.explain.images import write_heat_maps
@@ -183,7 +188,7 @@ def explain(
     chosen = trained.interest if classes is None else [name.strip() for name in classes.split(",")]
     write_heat_maps(
         trained.net,
-        [str(image) for image in images],
+        image_references(images, bits, ignore_orientation),
         trained.views,
         output,
         names=trained.net.classes,

@@ -17,6 +17,7 @@ from labelassemble.data.alignment import (
     told_by,
     unlabel,
 )
+from labelassemble.data.decoding import Decoding, reference
 from labelassemble.data.duplicates import (
     Duplicates,
     DuplicateSearch,
@@ -36,7 +37,7 @@ from labelassemble.data.states import NEGATIVE, POSITIVE, UNKNOWN, LabelOrigin, 
 from labelassemble.data.subgroup_report import merged_subgroups, read_with_subgroups, subgroup_counts
 from labelassemble.data.table import TEXT_FIELDS, Table, check_class_names
 from labelassemble.data.taxonomy import Taxonomy
-from labelassemble.data.text import TextArray, constant_text, first_rows, joined_text, text_codes
+from labelassemble.data.text import TextArray, constant_text, first_rows, joined_text, text_array, text_codes
 from labelassemble.errors import LabelAssembleError, did_you_mean
 
 
@@ -203,6 +204,9 @@ def _part(source: NamedSource, classes: Sequence[str], seed: int, taxonomy: Taxo
             labels[unknown, column] = state
             origins[unknown, column] = LabelOrigin.ASSUME
     texts = {name: getattr(table, name) for name in TEXT_FIELDS}
+    behind = reference("", Decoding(options.bits, options.orientation))
+    if behind:
+        texts["paths"] = text_array(texts["paths"] + behind)
     if options.split is not None:
         texts["splits"] = constant_text(options.split, len(table))
     return _Part(texts, dict(table.subgroups), labels, origins, hidden)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from labelassemble.data.containers import SEPARATOR, is_reference
+from labelassemble.data.decoding import split_reference
 from labelassemble.data.errors import ImageError
 from labelassemble.data.fingerprints import Progress, each_image
 from labelassemble.data.images import decode_image
@@ -66,7 +67,10 @@ def missing_files(paths: Sequence[str]) -> list[str]:
     listed: dict[str, frozenset[str]] = {}
     missing = []
     for path in dict.fromkeys(paths):
-        file = path.partition(SEPARATOR)[0] if SEPARATOR in path and is_reference(path) else path
+        file = path
+        if SEPARATOR in path:
+            file, _ = split_reference(path)
+            file = file.partition(SEPARATOR)[0] if is_reference(file) else file
         folder, _, name = file.rpartition("/")
         names = listed.get(folder)
         if names is None:

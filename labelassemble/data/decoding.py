@@ -1,13 +1,22 @@
-"""How the pixels of a file are to be read where the file's own word is missing or wrong: orientation, bits."""
+"""How the pixels of a file are to be read where the file's own word is missing or wrong: orientation, bits.
 
+The options of a source travel behind the path, so that whoever is given the path decodes alike: `a.png::bits=12`,
+`a.jpg::orientation=ignore`, `shard.tar::a.png::bits=12,orientation=ignore`.
+"""
+
+import re
 import struct
 from typing import Final, Literal, NamedTuple, TypeAlias
 
 import numpy as np
+import pyarrow.compute as pc
 from numpy.typing import NDArray
+
+from labelassemble.data.text import TextArray, text_array
 
 Orientation: TypeAlias = Literal["exif", "ignore"]
 
+_BEHIND_PATH: Final = re.compile(r"::(?:bits=(\d{1,2})(?:,orientation=(ignore))?|orientation=(ignore))$")
 _TAG: Final = 0x0112
 _SHORT: Final = 3
 _UPRIGHT: Final = 1
@@ -46,6 +55,31 @@ class Decoded(NamedTuple):
 
 
 AS_THE_FILE_SAYS: Final = Decoding()
+
+
+def reference(path: str, how: Decoding) -> str:
+    """Return `path` with what a decoder is to know behind it; see `split_reference`."""
+    told = [f"bits={how.bits}"] if how.bits is not None else []
+    told += ["orientation=ignore"] if how.orientation == "ignore" else []
+    return f"{path}::{','.join(told)}" if told else path
+
+
+def split_reference(path: str) -> tuple[str, Decoding]:
+    """Return the path of an image, or `container::member`, and how it is decoded: the last options count."""
+    found = _BEHIND_PATH.search(path) if path.rfind("::") >= 0 else None
+    if found is None:
+        return path, AS_THE_FILE_SAYS
+    bits, both, alone = found.groups()
+    how = Decoding(None if bits is None else int(bits), "ignore" if both or alone else "exif")
+    return split_reference(path[: found.start()])[0], how
+
+
+def plain_paths(paths: TextArray) -> TextArray:
+    """Return the paths without what a decoder is to know, text [N]."""
+    array = paths.__arrow_array__()
+    if not any(pc.any(pc.match_substring(array, f"::{key}=")).as_py() for key in ("bits", "orientation")):
+        return paths
+    return text_array([split_reference(path)[0] for path in paths.tolist()])
 
 
 def exif_orientation(tiff: bytes) -> int:

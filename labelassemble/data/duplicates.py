@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from labelassemble.data.decoding import plain_paths
 from labelassemble.data.fingerprints import Progress, content_fingerprints, near_pairs, picture_hashes
 from labelassemble.data.states import NEGATIVE, POSITIVE, UNCERTAIN, UNKNOWN
 from labelassemble.data.text import TextArray, first_rows, text_codes
@@ -47,7 +48,7 @@ def find_duplicates(
         workers: Threads that read.
         progress: Called with (images done, images in all).
     """
-    _, image = text_codes(paths)
+    _, image = text_codes(plain_paths(paths))
     nothing = np.empty(0, dtype=np.int64)
     pairs = nothing.reshape(0, 2)
     unread = nothing

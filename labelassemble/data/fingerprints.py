@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from labelassemble.data.containers import is_reference, read_member
+from labelassemble.data.decoding import plain_paths
 from labelassemble.data.errors import ImageError
 from labelassemble.data.images import decode_image
 from labelassemble.data.text import TextArray
@@ -49,6 +50,7 @@ def content_fingerprints(
 
     Only files of equal size are read; members of containers are always.
     """
+    paths = plain_paths(paths)
     sizes = np.full(len(paths), -1, dtype=np.int64)
     failed = np.zeros(len(paths), dtype=np.bool_)
     for row, path in enumerate(paths.tolist()):

@@ -19,6 +19,7 @@ from labelassemble.data.decoding import (
     as_stored,
     eight_bits,
     exif_orientation,
+    split_reference,
     stands_unscaled,
     upright,
 )
@@ -43,17 +44,18 @@ def decode_image(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
 
     Args:
         path: A file that Pillow can read, a DICOM file (see `labelassemble.data.dicom`), or `container::member` (see
-            `labelassemble.data.containers`).
+            `labelassemble.data.containers`); the options of its source may stand behind it, `a.png::bits=12` (see
+            `labelassemble.data.decoding`).
 
     Raises:
         ImageError: The file is missing, a folder, cut off, damaged, too large or of an unknown kind.
     """
-    name = os.fspath(path)
+    name, how = split_reference(os.fspath(path))
     if is_reference(name):
         member = read_member(name)
-        return member if isinstance(member, np.ndarray) else decode_bytes(member, name)
+        return member if isinstance(member, np.ndarray) else decode_bytes(member, name, how)
     with _opened_file(name) as file:
-        return decode_stream(file, name)
+        return decode_stream(file, name, how)
 
 
 def read_image(path: str | os.PathLike[str]) -> bytes | NDArray[np.uint8]:
@@ -65,7 +67,7 @@ def read_image(path: str | os.PathLike[str]) -> bytes | NDArray[np.uint8]:
     Raises:
         ImageError: The file or the member is missing or cannot be read.
     """
-    name = os.fspath(path)
+    name, _ = split_reference(os.fspath(path))
     if is_reference(name):
         return read_member(name)
     with _opened_file(name) as file:

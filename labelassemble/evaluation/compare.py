@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from labelassemble.data.decoding import plain_paths
 from labelassemble.data.predictions import Predictions
 from labelassemble.evaluation.bootstrap import patient_indices
 from labelassemble.evaluation.metrics import RocCurve, known_scores, roc_curve
@@ -54,16 +55,17 @@ def compare(this: Predictions, other: Predictions, name: str) -> ComparedClass:
     """
     measured = measure(other, name)
     ours, theirs = _counted(this, name), _counted(other, name)
+    our_paths, their_paths = plain_paths(ours.paths), plain_paths(theirs.paths)
     reason = ""
     if measured.auroc is None:
         reason = "not defined"
-    elif len(np.unique(ours.paths)) < len(ours) or len(np.unique(theirs.paths)) < len(theirs):
+    elif len(np.unique(our_paths)) < len(ours) or len(np.unique(their_paths)) < len(theirs):
         reason = "a test image is listed twice"
-    elif len(ours) != len(theirs) or not np.array_equal(np.sort(ours.paths), np.sort(theirs.paths)):
+    elif len(ours) != len(theirs) or not np.array_equal(np.sort(our_paths), np.sort(their_paths)):
         reason = "other test images"
     if reason:
         return replace(measured, reason=reason)
-    left, right = ours.select(np.argsort(ours.paths)), theirs.select(np.argsort(theirs.paths))
+    left, right = ours.select(np.argsort(our_paths)), theirs.select(np.argsort(their_paths))
     targets = left.given_targets()[:, left.column(name)]
     if not np.array_equal(targets, right.given_targets()[:, right.column(name)]):
         return replace(measured, reason="other labels")

@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from labelassemble.data.decoding import plain_paths
 from labelassemble.data.duplicates import find_duplicates
 from labelassemble.data.fingerprints import Progress
 from labelassemble.data.table import Table
@@ -108,7 +109,7 @@ def _leaks(rows: Table, run: Table, workers: int, progress: Progress | None) -> 
     learnt = run.select(run.splits != "test")
     ours, theirs = (
         text_array([str(Path(path).resolve()) if "::" not in path else path for path in paths])
-        for paths in (rows.paths, learnt.paths)
+        for paths in (plain_paths(rows.paths), plain_paths(learnt.paths))
     )
     by_path = ours.isin(theirs)
     image = find_duplicates(text_array([*ours, *theirs]), "content", workers=workers, progress=progress).image

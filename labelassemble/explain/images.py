@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from labelassemble._files import atomic_path, make_folder
+from labelassemble.data.decoding import split_reference
 from labelassemble.errors import LabelAssembleError, did_you_mean
 from labelassemble.explain.gradcam import heat_maps
 from labelassemble.explain.overlay import Shown, heat_figure, view_pixels
@@ -83,7 +84,7 @@ def write_heat_maps(
         for path, target in zip(paths, targets, strict=True):
             [(pixels, shown)] = explained(net, [path], views, names, columns)
             with atomic_path(target) as file:
-                file.write_bytes(heat_figure(Path(path).name, pixels, shown))
+                file.write_bytes(heat_figure(Path(split_reference(path)[0]).name, pixels, shown))
             if wrote is not None:
                 wrote(target)
     return targets
@@ -94,7 +95,7 @@ def _targets(paths: Sequence[str], output: Path) -> list[Path]:
     taken: set[str] = set()
     targets = []
     for path in paths:
-        stem = re.sub(r"[^\w.-]+", "_", Path(path).stem) or "image"
+        stem = re.sub(r"[^\w.-]+", "_", Path(split_reference(path)[0]).stem) or "image"
         name, number = stem, 2
         while name in taken:
             name, number = f"{stem}-{number}", number + 1

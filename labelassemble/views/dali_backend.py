@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from labelassemble.data.decoding import split_reference
 from labelassemble.data.errors import ImageError
 from labelassemble.data.images import read_image
 from labelassemble.views.bad_files import BadFiles
@@ -151,7 +152,8 @@ class DaliViews:
             if isinstance(data, bytes):
                 if row not in self._refused and plain_encoding(data) is not None:
                     return data
-                data = decode_encoded(data, path)
+                name, how = split_reference(path)
+                data = decode_encoded(data, name, how)
         except ImageError as error:
             self.bad_files.add(row, error)
             return None

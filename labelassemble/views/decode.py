@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from labelassemble.data.decoding import AS_THE_FILE_SAYS, Decoding
+from labelassemble.data.decoding import AS_THE_FILE_SAYS, Decoding, split_reference
 from labelassemble.data.errors import ImageError
 from labelassemble.data.images import decode_bytes, read_image
 from labelassemble.data.png import PNG_SIGNATURE
@@ -22,7 +22,8 @@ def decode(path: str) -> NDArray[np.uint8]:
         ImageError: a file that is missing or cannot be decoded, by name.
     """
     data = read_image(path)
-    return decode_encoded(data, path) if isinstance(data, bytes) else data
+    name, how = split_reference(path)
+    return decode_encoded(data, name, how) if isinstance(data, bytes) else data
 
 
 def decode_encoded(data: bytes, name: str, how: Decoding = AS_THE_FILE_SAYS) -> NDArray[np.uint8]:

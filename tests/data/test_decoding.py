@@ -9,10 +9,19 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from labelassemble.data import ImageError, decode_bytes, decode_image
-from labelassemble.data.decoding import Decoding, exif_orientation, upright
+from labelassemble.data import (
+    CsvSource,
+    ImageError,
+    assemble,
+    check_images,
+    decode_bytes,
+    decode_image,
+    missing_files,
+)
+from labelassemble.data.decoding import Decoding, exif_orientation, reference, split_reference, upright
 from labelassemble.data.png import read_chunks
-from labelassemble.views.decode import decode_encoded
+from labelassemble.data.table import Table
+from labelassemble.views.decode import decode, decode_encoded
 from labelassemble.views.encoding import plain_encoding
 
 PICTURE = (np.arange(3 * 5, dtype=np.uint8).reshape(3, 5) * 16)[:, :, None].repeat(8, 0).repeat(8, 1)[..., 0]
@@ -219,3 +228,51 @@ def test_a_tiff_whose_zero_is_white_is_inverted(tmp_path: Path) -> None:
     with Image.open(tmp_path / "a.tiff") as image:
         assert image.tag_v2[262] == 0
     assert decode_image(tmp_path / "a.tiff")[0].tolist() == [[255, 127, 0]]
+
+
+@pytest.mark.parametrize(
+    ("path", "how"),
+    [
+        ("a.png", Decoding()),
+        ("a.png::bits=12", Decoding(bits=12)),
+        ("a.tar::b/c.png::orientation=ignore", Decoding(orientation="ignore")),
+        ("a.png::bits=9,orientation=ignore", Decoding(9, "ignore")),
+    ],
+)
+def test_how_an_image_is_decoded_travels_behind_its_path(path: str, how: Decoding) -> None:
+    plain, found = split_reference(path)
+    assert found == how
+    assert reference(plain, how) == path
+    assert split_reference(f"{path}::bits=16") == (plain, Decoding(bits=16))
+
+
+def test_what_only_looks_like_options_is_a_path() -> None:
+    for path in ("a::bits=x", "a::bits=12.png", "::orientation=exif", "a.npz::bits::12", "a:bits=12", ""):
+        assert split_reference(path) == (path, Decoding())
+
+
+def test_the_options_of_a_source_reach_every_reader_of_its_table(tmp_path: Path) -> None:
+    values = np.arange(0, 4096, 273, dtype=np.uint16).reshape(4, 4)
+    (tmp_path / "a.png").write_bytes(png(values))
+    (tmp_path / "b.jpg").write_bytes(tagged(6, "JPEG"))
+    (tmp_path / "t.csv").write_text("path,Mass\na.png,1\nb.jpg,0\n")
+    told = CsvSource(name="told", path=tmp_path / "t.csv", bits=12, orientation="ignore")
+    plain = CsvSource(name="plain", path=tmp_path / "t.csv")
+    table = assemble([told]).table
+    assert [Path(path).name for path in table.paths.tolist()] == [
+        "a.png::bits=12,orientation=ignore",
+        "b.jpg::bits=12,orientation=ignore",
+    ]
+    for read in (decode_image, decode):
+        np.testing.assert_array_equal(read(table.paths[0])[0], np.round(values / 4095 * 255))
+        assert read(table.paths[1]).shape == (1, *PICTURE.shape)
+    assert missing_files(table.paths.tolist()) == []
+    assert check_images(table).bad == ()
+    table.to_csv(tmp_path / "table.csv")
+    assert Table.from_csv(tmp_path / "table.csv") == table
+    for search in ("path", "content", "looks"):  # the same files, however they are read
+        assert len(assemble([told, plain], duplicates=search).table) == 2
+    (tmp_path / "a.png").unlink()
+    assert missing_files(table.paths.tolist()) == [table.paths[0]]
+    with pytest.raises(ImageError, match=r"a\.png: cannot be opened"):
+        decode_image(table.paths[0])

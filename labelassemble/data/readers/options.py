@@ -7,6 +7,7 @@ from typing import Annotated, Literal, TypeAlias
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from labelassemble.data.class_groups import class_groups
+from labelassemble.data.decoding import Orientation
 from labelassemble.data.identifiers import IdRule
 from labelassemble.data.states import UncertainPolicy
 from labelassemble.data.subgroups import SubgroupCells, SubgroupColumn
@@ -53,6 +54,11 @@ class SourceOptions(BaseModel):
         hide: Classes whose labels are taken away on purpose; what they were is kept aside in `Assembly.hidden`.
         labelled: Number of training images, by class, that keep their label of that class; the others lose it as with
             `hide`. Chosen by a hash of the seed and the name: a greater number keeps all that a lesser one does.
+        bits: How many bits the grey values of images with more than 8 bits have, where their files do not say so: 12
+            for values of 0 to 4095 in 16-bit PNGs, or in DICOM files with a wrong BitsStored. A greater value is an
+            error. Travels behind the paths of the table (`a.png::bits=12`).
+        orientation: "exif" turns images as their EXIF orientation says; "ignore" leaves them as they are stored, where
+            the tag is wrong. Travels like `bits`.
         split: Puts all rows into one split.
         patients: The register that the patient ids belong to; two sources that name the same one share their patients.
             Without it a patient id means nothing outside its source.
@@ -72,6 +78,8 @@ class SourceOptions(BaseModel):
     limit: Annotated[int, Field(ge=1)] | None = None
     hide: tuple[str, ...] = ()
     labelled: dict[str, Annotated[int, Field(ge=0)]] = {}
+    bits: Annotated[int, Field(ge=8, le=16)] | None = None
+    orientation: Orientation = "exif"
     split: SplitName | None = None
     patients: Annotated[str, Field(pattern=r"^[^\x00-\x1f]+$")] | None = None
     ids: IdRule = "auto"
