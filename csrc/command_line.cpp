@@ -42,6 +42,11 @@ Arguments parse(const std::vector<std::string>& arguments, const Table& table) {
     }
     const auto setter = table.find(option);
     if (setter == table.end()) throw Error("unknown option '" + option + "' (see --help)");
+    if (option.starts_with("--no-")) {
+      if (attached) throw Error(option + " takes no value (see --help)");
+      setter->second(option, value);
+      continue;
+    }
     if (!attached) {
       if (i + 1 == arguments.size()) throw Error(option + " needs a value (see --help)");
       value = arguments[++i];
@@ -64,6 +69,10 @@ std::uint64_t whole_number(const std::string& name, const std::string& value, st
 
 Setter text_list(std::vector<std::string>& target) {
   return [&target](const std::string&, const std::string& value) { target.push_back(value); };
+}
+
+Setter turn_off(bool& target) {
+  return [&target](const std::string&, const std::string&) { target = false; };
 }
 
 Setter size(std::size_t& target) {

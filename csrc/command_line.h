@@ -1,5 +1,5 @@
-// The command lines of the C++ programs: --NAME VALUE or --NAME=VALUE, each program with a table of
-// its options.
+// The command lines of the C++ programs: --NAME VALUE or --NAME=VALUE, and --no-NAME without a
+// value; each program with a table of its options.
 #pragma once
 
 #include <chrono>
@@ -45,6 +45,7 @@ Setter whole_number(T& target, std::uint64_t least, std::uint64_t most) {
   };
 }
 
+Setter turn_off(bool& target);                      // of a --no-NAME
 Setter size(std::size_t& target);                   // 65536, 64K, 64M or 1G
 Setter seconds(std::chrono::milliseconds& target);  // from 0.001 to a day
 

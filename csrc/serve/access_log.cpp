@@ -50,6 +50,7 @@ std::string line_of(const AccessEntry& entry) {
     line["version"] = entry.version;
   }
   if (!entry.id.empty()) line["id"] = entry.id;
+  if (!entry.traceparent.empty()) line["traceparent"] = entry.traceparent;
   if (entry.images > 0) line["images"] = entry.images;
   if (entry.batch > 0) {
     line["batch"] = entry.batch;

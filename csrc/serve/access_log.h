@@ -27,6 +27,7 @@ struct AccessEntry {
   std::string model;
   std::string version;
   std::string id;
+  std::string traceparent;  // of W3C's trace context, as it came
   std::int64_t images = 0;
   std::int64_t batch = 0;  // images in the batch that they ran in
   double queue_ms = 0;

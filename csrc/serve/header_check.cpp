@@ -61,6 +61,16 @@ std::optional<HttpError> check_header(const http::header<true, http::fields>& he
   return std::nullopt;
 }
 
+std::string traceparent_of(const http::header<true, http::fields>& header) {
+  const auto field = header["traceparent"];
+  constexpr std::string_view kForm = "xx-xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx-xxxxxxxxxxxxxxxx-xx";
+  const std::string text(field.data(), field.size());
+  const auto fits = [](char c, char form) {
+    return form == '-' ? c == '-' : (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f');
+  };
+  return std::equal(text.begin(), text.end(), kForm.begin(), kForm.end(), fits) ? text : "";
+}
+
 std::optional<std::string> path_of(std::string_view target) {
   if (target.starts_with('/')) return std::string(target);
   const std::size_t scheme = target.find("://");

@@ -21,6 +21,10 @@ std::optional<HttpError> check_header_text(std::string_view text);
 std::optional<HttpError> check_header(
     const boost::beast::http::header<true, boost::beast::http::fields>& header);
 
+// The field traceparent where it is well-formed (www.w3.org/TR/trace-context, 3.2); else empty.
+std::string traceparent_of(
+    const boost::beast::http::header<true, boost::beast::http::fields>& header);
+
 // The path of a target in origin or absolute form (3.2.1, 3.2.2); nothing for another form.
 std::optional<std::string> path_of(std::string_view target);
 

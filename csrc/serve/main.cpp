@@ -99,7 +99,7 @@ int run(const serve::Options& options) {
     std::string failure;
     try {
       repository.load_at_start();
-      if (!repository.ready()) failure = "no model could be loaded";
+      if (!repository.serves()) failure = "no model could be loaded";
     } catch (const std::exception& error) {
       failure = error.what();
     }

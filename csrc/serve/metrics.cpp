@@ -11,6 +11,7 @@ namespace {
 
 using prometheus::BuildCounter;
 using prometheus::BuildGauge;
+using prometheus::BuildHistogram;
 using prometheus::Labels;
 
 auto& counters(prometheus::Registry& registry, const char* name, const char* help) {
@@ -19,6 +20,19 @@ auto& counters(prometheus::Registry& registry, const char* name, const char* hel
 
 auto& gauges(prometheus::Registry& registry, const char* name, const char* help) {
   return BuildGauge().Name(name).Help(help).Register(registry);
+}
+
+auto& histograms(prometheus::Registry& registry, const char* name, const char* help) {
+  return BuildHistogram().Name(name).Help(help).Register(registry);
+}
+
+// Upper ends of the buckets: seconds, and images.
+const prometheus::Histogram::BucketBoundaries kSeconds{0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1,
+                                                       0.25,  0.5,    1,     2.5,  5,     10,   30};
+const prometheus::Histogram::BucketBoundaries kImages{1, 2, 4, 8, 16, 32, 64, 128};
+
+double seconds_of(ModelMetrics::Duration duration) {
+  return std::chrono::duration<double>(duration).count();
 }
 
 double resident_bytes() {
@@ -48,13 +62,17 @@ void ModelMetrics::prepared(Duration input) {
   input_.add(input);
 }
 
-void ModelMetrics::executed(std::int64_t images, Duration infer) {
+void ModelMetrics::executed(std::int64_t images, Duration input, Duration infer, Duration output) {
   series_.executions->Increment();
+  series_.batch_images->Observe(static_cast<double>(images));
   series_.inferences->Increment(static_cast<double>(images));
   const std::lock_guard lock(mutex_);
   inferences_ += static_cast<std::uint64_t>(images);
-  infer_.add(infer);
-  batches_[images].add(infer);
+  ++executions_;
+  Batches& alike = batches_[images];
+  alike.input.add(input);
+  alike.infer.add(infer);
+  alike.output.add(output);
   last_ms_ = static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::milliseconds>(
                                             std::chrono::system_clock::now().time_since_epoch())
                                             .count());
@@ -63,13 +81,16 @@ void ModelMetrics::executed(std::int64_t images, Duration infer) {
 void ModelMetrics::computed(Duration queue, Duration infer) {
   series_.queue_us->Increment(microseconds_of(queue));
   series_.infer_us->Increment(microseconds_of(infer));
+  series_.queue_s->Observe(seconds_of(queue));
   const std::lock_guard lock(mutex_);
   queue_.add(queue);
+  infer_.add(infer);
 }
 
 void ModelMetrics::succeeded(Duration whole, Duration output) {
   series_.success->Increment();
   series_.request_us->Increment(microseconds_of(whole));
+  series_.request_s->Observe(seconds_of(whole));
   series_.output_us->Increment(microseconds_of(output));
   const std::lock_guard lock(mutex_);
   success_.add(whole);
@@ -90,11 +111,14 @@ nlohmann::json ModelMetrics::statistics() const {
   const std::lock_guard lock(mutex_);
   nlohmann::json batches = nlohmann::json::array();
   for (const auto& [size, total] : batches_) {
-    batches.push_back({{"batch_size", size}, {"compute_infer", total.to_json()}});
+    batches.push_back({{"batch_size", size},
+                       {"compute_input", total.input.to_json()},
+                       {"compute_infer", total.infer.to_json()},
+                       {"compute_output", total.output.to_json()}});
   }
   return {{"last_inference", last_ms_},
           {"inference_count", inferences_},
-          {"execution_count", infer_.count},
+          {"execution_count", executions_},
           {"inference_stats",
            {{"success", success_.to_json()},
             {"fail", fail_.to_json()},
@@ -125,6 +149,12 @@ Metrics::Metrics()
                           "Cumulative time of writing answers in microseconds")),
       pending_(gauges(registry_, "nv_inference_pending_request_count",
                       "Number of requests that wait for their turn")),
+      request_s_(histograms(registry_, "labelassemble_request_duration_seconds",
+                            "Time of successful inference requests, from whole to answered")),
+      queue_s_(histograms(registry_, "labelassemble_queue_duration_seconds",
+                          "Time that requests waited for their turn")),
+      batch_images_(histograms(registry_, "labelassemble_batch_images",
+                               "Images of the batches that the model ran")),
       responses_(counters(registry_, "labelassemble_http_responses_total",
                           "Number of HTTP responses, by status")),
       connections_(
@@ -140,7 +170,11 @@ Metrics::Metrics()
                            .Add({})),
       resident_(
           &gauges(registry_, "nv_cpu_memory_used_bytes", "Resident memory of this process in bytes")
-               .Add({})) {}
+               .Add({})) {
+  gauges(registry_, "labelassemble_build_info", "1; the labels say what this program is")
+      .Add({{"version", LABELASSEMBLE_VERSION}})
+      .Set(1);
+}
 
 ModelMetrics Metrics::for_model(const std::string& model, const std::string& version) {
   const Labels labels{{"model", model}, {"version", version}};
@@ -161,6 +195,9 @@ ModelMetrics Metrics::for_model(const std::string& model, const std::string& ver
       .infer_us = &infer_us_.Add(labels),
       .output_us = &output_us_.Add(labels),
       .pending = &pending_.Add(labels),
+      .request_s = &request_s_.Add(labels, kSeconds),
+      .queue_s = &queue_s_.Add(labels, kSeconds),
+      .batch_images = &batch_images_.Add(labels, kImages),
   });
 }
 

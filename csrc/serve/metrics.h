@@ -4,6 +4,7 @@
 #include <prometheus/counter.h>
 #include <prometheus/family.h>
 #include <prometheus/gauge.h>
+#include <prometheus/histogram.h>
 #include <prometheus/registry.h>
 
 #include <chrono>
@@ -36,14 +37,17 @@ class ModelMetrics {
     prometheus::Counter* infer_us;
     prometheus::Counter* output_us;
     prometheus::Gauge* pending;
+    prometheus::Histogram* request_s;
+    prometheus::Histogram* queue_s;
+    prometheus::Histogram* batch_images;
   };
   explicit ModelMetrics(const Series& series) : series_(series) {}
 
   // A request joins those that wait or run, or leaves them.
   void pending(int change) { series_.pending->Increment(change); }
   void prepared(Duration input);
-  // A batch ran.
-  void executed(std::int64_t images, Duration infer);
+  // A batch ran: how long it took to put together, to run, and to take apart.
+  void executed(std::int64_t images, Duration input, Duration infer, Duration output);
   // One of its requests: how long it waited for its turn, and how long the batch ran.
   void computed(Duration queue, Duration infer);
   // The answer was written.
@@ -72,7 +76,13 @@ class ModelMetrics {
   Total input_;
   Total infer_;
   Total output_;
-  std::map<std::int64_t, Total> batches_;  // by their number of images
+  struct Batches {
+    Total input;
+    Total infer;
+    Total output;
+  };
+  std::uint64_t executions_ = 0;
+  std::map<std::int64_t, Batches> batches_;  // by their number of images
 };
 
 class Metrics {
@@ -93,6 +103,7 @@ class Metrics {
  private:
   using Counters = prometheus::Family<prometheus::Counter>;
   using Gauges = prometheus::Family<prometheus::Gauge>;
+  using Histograms = prometheus::Family<prometheus::Histogram>;
 
   prometheus::Registry registry_;
   Counters& success_;
@@ -105,6 +116,9 @@ class Metrics {
   Counters& infer_us_;
   Counters& output_us_;
   Gauges& pending_;
+  Histograms& request_s_;
+  Histograms& queue_s_;
+  Histograms& batch_images_;
   Counters& responses_;
   prometheus::Gauge* connections_;
   prometheus::Gauge* request_memory_;

@@ -68,9 +68,7 @@ class Model::InferJob final : public Job {
   const std::vector<float>& values() const { return images_.values; }
   const InferRequest& request() const { return call_.request; }
 
-  std::int64_t batch = 0;
   Clock::duration queue{};
-  Clock::duration infer{};
 
  private:
   InferCall call_;
@@ -158,16 +156,23 @@ void Model::infer(InferCall call, Done done) {
 void Model::run(Batcher::Batch& batch, const std::function<void()>& computed) {
   shared_.compute.acquire();
   const Clock::time_point start = Clock::now();
-  std::vector<float> together;
   std::int64_t images = 0;
   for (const auto& job : batch) {
-    auto& own = static_cast<InferJob&>(*job);
-    own.queue = start - own.arrived;
-    images += own.size;
-    if (batch.size() > 1) together.insert(together.end(), own.values().begin(), own.values().end());
+    static_cast<InferJob&>(*job).queue = start - job->arrived;
+    images += job->size;
+  }
+  std::vector<float> together;
+  if (batch.size() > 1) {
+    const auto [channels, size] = network_.input();
+    together.reserve(static_cast<std::size_t>(images * channels * size * size));
+    for (const auto& job : batch) {
+      const std::vector<float>& own = static_cast<InferJob&>(*job).values();
+      together.insert(together.end(), own.begin(), own.end());
+    }
   }
   const std::span<const float> values =
       batch.size() > 1 ? together : static_cast<InferJob&>(*batch.front()).values();
+  const Clock::time_point ready = Clock::now();
   std::vector<float> rows;
   std::string failure;
   try {
@@ -175,7 +180,7 @@ void Model::run(Batcher::Batch& batch, const std::function<void()>& computed) {
   } catch (const std::exception& error) {
     failure = error.what();
   }
-  const Clock::duration infer = Clock::now() - start;
+  const Clock::time_point end = Clock::now();
   shared_.compute.release();
   computed();
 
@@ -193,28 +198,25 @@ void Model::run(Batcher::Batch& batch, const std::function<void()>& computed) {
     batch.front()->fail(500, failure);
     return;
   }
-  metrics_.executed(images, infer);
   const std::size_t classes = describe().classes.size();
   std::span<const float> rest = rows;
+  std::vector<InferOutcome> outcomes;
   for (const auto& job : batch) {
     auto& own = static_cast<InferJob&>(*job);
-    own.batch = images;
-    own.infer = infer;
-    const std::size_t values = static_cast<std::size_t>(own.size) * classes;
-    answer(own, rest.first(values));
-    rest = rest.subspan(values);
+    const std::size_t count = static_cast<std::size_t>(own.size) * classes;
+    InferOutcome& outcome = outcomes.emplace_back();
+    outcome.outputs = outputs_of(own.request(), own.size, rest.first(count));
+    outcome.images = own.size;
+    outcome.batch = images;
+    outcome.queue = own.queue;
+    outcome.infer = end - ready;
+    rest = rest.subspan(count);
+    metrics_.computed(outcome.queue, outcome.infer);
   }
-}
-
-void Model::answer(InferJob& job, std::span<const float> rows) {
-  metrics_.computed(job.queue, job.infer);
-  InferOutcome outcome;
-  outcome.outputs = outputs_of(job.request(), job.size, rows);
-  outcome.images = job.size;
-  outcome.batch = job.batch;
-  outcome.queue = job.queue;
-  outcome.infer = job.infer;
-  job.finish(std::move(outcome));
+  metrics_.executed(images, ready - start, end - ready, Clock::now() - end);
+  for (std::size_t i = 0; i < batch.size(); ++i) {
+    static_cast<InferJob&>(*batch[i]).finish(std::move(outcomes[i]));
+  }
 }
 
 std::vector<OutputTensor> Model::outputs_of(const InferRequest& request, std::int64_t images,

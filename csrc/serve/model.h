@@ -78,7 +78,6 @@ class Model {
 
   Clock::time_point deadline_of(const InferCall& call) const;
   void run(Batcher::Batch& batch, const std::function<void()>& computed);
-  void answer(InferJob& job, std::span<const float> rows);
   std::vector<OutputTensor> outputs_of(const InferRequest& request, std::int64_t images,
                                        std::span<const float> rows) const;
   OutputTensor classification(const RequestedOutput& wanted, std::int64_t images,

@@ -19,6 +19,8 @@ Models:
   --model-control-mode MODE   none (default): all models are loaded at start, and stay; explicit:
                               requests load and unload them
   --load-model NAME           with explicit: load this one at start; may be repeated
+  --no-strict-readiness       ready as soon as one model serves; without it a model that is refused
+                              makes the server not ready (it still serves the others)
   --device DEVICE             cpu (default), cuda or cuda:N
 
 Listening:
@@ -79,6 +81,7 @@ command_line::Arguments parse_options(const std::vector<std::string>& arguments,
           {"--model-control-mode",
            cl::one_of<bool>(options.explicit_control, {{"none", false}, {"explicit", true}})},
           {"--load-model", cl::text_list(options.load_models)},
+          {"--no-strict-readiness", cl::turn_off(options.strict_readiness)},
           {"--threads", cl::whole_number(options.threads, 1, 1024)},
           {"--parallel-batches", cl::whole_number(options.parallel_batches, 1, 256)},
           {"--max-body", cl::size(options.max_body)},

@@ -20,6 +20,7 @@ struct Options {
   std::uint16_t port = 8000;
   std::string device = "cpu";
   bool explicit_control = false;         // models are loaded and unloaded by request
+  bool strict_readiness = true;          // a model that is refused makes the server not ready
   std::vector<std::string> load_models;  // loaded at start under explicit control
 
   int threads = 0;           // within an operation; 0: one a core

@@ -12,6 +12,8 @@
 namespace labelassemble::serve {
 namespace {
 
+constexpr const char* kUnloaded = "unloaded";  // by a request
+
 constexpr std::uintmax_t kMaxConfigBytes = std::uintmax_t{1} << 20;
 
 std::optional<std::int64_t> version_number(const std::string& text) {
@@ -197,9 +199,9 @@ void Repository::unload(const std::string& name) {
     if (found == entries_.end()) throw HttpError(404, "no model '" + name + "' is loaded");
     gone = found->second;
     for (auto& [number, version] : found->second.versions) {
-      version = {"UNAVAILABLE", "unloaded", nullptr};
+      version = {"UNAVAILABLE", kUnloaded, nullptr};
     }
-    found->second.reason = "unloaded";
+    found->second.reason = kUnloaded;
   }
   for (auto& [number, version] : gone.versions) {
     if (version.model) version.model->close();
@@ -280,13 +282,26 @@ nlohmann::json Repository::index(bool only_ready) const {
   return index;
 }
 
-bool Repository::ready() const {
+bool Repository::serves() const {
   const std::lock_guard lock(mutex_);
   if (!started_) return false;
   if (shared_.options.explicit_control && shared_.options.load_models.empty()) return true;
   return std::any_of(entries_.begin(), entries_.end(), [](const auto& named) {
     const auto& versions = named.second.versions;
     return std::any_of(versions.begin(), versions.end(),
+                       [](const auto& one) { return one.second.model != nullptr; });
+  });
+}
+
+bool Repository::ready() const {
+  if (!serves()) return false;
+  if (!shared_.options.strict_readiness) return true;
+  const std::lock_guard lock(mutex_);
+  return std::all_of(entries_.begin(), entries_.end(), [](const auto& named) {
+    const Entry& entry = named.second;
+    if (entry.reason == kUnloaded) return true;
+    return !entry.versions.empty() &&
+           std::all_of(entry.versions.begin(), entry.versions.end(),
                        [](const auto& one) { return one.second.model != nullptr; });
   });
 }

@@ -36,8 +36,10 @@ class Repository {
   std::vector<std::string> versions(const std::string& name) const;  // those that are ready
   nlohmann::json index(bool only_ready) const;
 
-  // The models of the start are loaded and warm, and at least one is ready (or, under explicit
+  // The models of the start are loaded and warm, and at least one serves (or, under explicit
   // control, none was asked for).
+  bool serves() const;
+  // That, and no model was refused, unless readiness is not strict.
   bool ready() const;
 
   void close();  // finishes every model's queue

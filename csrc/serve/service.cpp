@@ -28,12 +28,6 @@ HttpResponse json_response(const json& value, int status = 200) {
   return response;
 }
 
-HttpResponse empty_response(bool good) {
-  HttpResponse response;
-  response.status = good ? 200 : 503;
-  return response;
-}
-
 void need_method(const HttpRequest& request, std::string_view method) {
   if (request.method == method || (method == "GET" && request.method == "HEAD")) return;
   throw HttpError(405,
@@ -193,7 +187,8 @@ HttpResponse Service::server_metadata() const {
 
 HttpResponse Service::health(const HttpRequest& request, const std::string& what) const {
   need_method(request, "GET");
-  return empty_response(what == "live" || (!draining_ && repository_.ready()));
+  const bool good = what == "live" || (!draining_ && repository_.ready());
+  return json_response({{what, good}}, good ? 200 : 503);
 }
 
 HttpResponse Service::answer_repository(const HttpRequest& request,
@@ -235,7 +230,7 @@ HttpResponse Service::answer_model(const HttpRequest& request, const ModelPath& 
   if (action == "ready") {
     need_method(request, "GET");
     repository_.find(path.name, path.version);  // throws when it is not
-    return empty_response(true);
+    return json_response({{"name", path.name}, {"ready", true}});
   }
   if (!action.empty() && action != "config" && action != "stats") {
     throw HttpError(404, "there is nothing at " + request.target.substr(0, 200));

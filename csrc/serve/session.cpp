@@ -144,6 +144,7 @@ void Session::on_header() {
   const auto& request = parser_->get();
   log_.method = std::string(request.method_string());
   log_.target = std::string(request.target());
+  log_.traceparent = traceparent_of(request);
   if (const auto error = check_header(request)) return refuse(*error);
   if (!path_of(log_.target)) {
     return refuse(HttpError(400, "the target must be a path or an http URL"));
@@ -272,10 +273,12 @@ void Session::write(HttpResponse response, bool keep_alive) {
 
   const std::string method = std::move(log_.method);
   const std::string target = std::move(log_.target);
+  const std::string traceparent = std::move(log_.traceparent);
   const std::uint64_t bytes = log_.request_bytes;
   log_ = std::move(response.log);
   log_.method = method;
   log_.target = target;
+  log_.traceparent = traceparent;
   log_.request_bytes = bytes;
   log_.status = response.status;
   log_.response_bytes = response_->body().size();

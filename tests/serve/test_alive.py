@@ -184,6 +184,46 @@ def test_a_deadline_reaches_into_decoding(server):
     )
 
 
+def test_health_in_the_words_of_kserve(server):
+    assert server.request("/v2/health/live").json == {"live": True}
+    assert server.request("/v2/health/ready").json == {"ready": True}
+    assert server.request("/v2/models/grey/ready").json == {"name": "grey", "ready": True}
+
+
+def test_not_ready_while_a_model_is_broken(repository, serving):
+    with serving(repository, strict=True) as server:
+        answer = server.request("/v2/health/ready")
+        assert (answer.status, answer.json) == (503, {"ready": False})
+        assert server.request("/v2/models/grey/ready").status == 200
+    with serving(repository, "--model-control-mode", "explicit", strict=True) as server:
+        assert server.request("/v2/health/ready").status == 200
+        assert server.request("/v2/repository/models/grey/load", method="POST").status == 200
+        assert server.request("/v2/repository/models/grey/unload", method="POST").status == 200
+        assert server.request("/v2/health/ready").status == 200
+        assert server.request("/v2/repository/models/broken/load", method="POST").status == 400
+        assert server.request("/v2/health/ready").status == 503
+
+
+def test_trace_context_is_in_the_log(repository, serving):
+    with serving(repository) as server:
+        good = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+        for value in (good, good + "0", good.upper(), "x"):
+            assert server.request("/v2", headers={"traceparent": value}).status == 200
+        server.wait_until(lambda: len(server.access) == 4, "four lines of the log")
+        assert [line.get("traceparent") for line in server.access] == [good, None, None, None]
+
+
+def test_histograms_and_build(server, infer_body):
+    assert server.request("/v2/models/grey/infer", infer_body([2, 1, 1, 1], [1, 2])).status == 200
+    text = server.request("/metrics").body.decode()
+    labels = 'model="grey",version="2"'
+    for name in ("labelassemble_request_duration_seconds", "labelassemble_queue_duration_seconds"):
+        assert f'{name}_bucket{{{labels},le="0.1"}}' in text
+        assert int(re.search(rf"{name}_count{{{labels}}} (\d+)", text)[1]) >= 1
+    assert f'labelassemble_batch_images_bucket{{{labels},le="2"}}' in text
+    assert re.search(r'^labelassemble_build_info{version="\d+\.\d+\.\d+"} 1$', text, re.M)
+
+
 def test_metrics_say_what_is_held_and_what_may_be(server):
     text = server.request("/metrics").body.decode()
     assert "labelassemble_request_memory_limit_bytes 1073741824" in text

@@ -257,6 +257,7 @@ def test_drain_timeout_cuts_off(repository, serving):
         (["--port", "65536"], "--port must be a whole number from 0 to 65535, got '65536'"),
         (["--max-body", "1X"], "--max-body must be a size such as 65536, 64K, 64M or 1G, got '1X'"),
         (["--idle-timeout", "0"], "--idle-timeout must be seconds from 0.001 to 86400, got '0'"),
+        (["--no-strict-readiness=1"], "--no-strict-readiness takes no value (see --help)"),
         (["--model-control-mode", "poll"], "--model-control-mode must be none or explicit, got 'poll'"),
         (
             ["--model-repository", ".", "--load-model", "a"],

@@ -178,6 +178,15 @@ def test_statistics(client, images):
     assert after["inference_count"] == before["inference_count"] + 1
     assert after["inference_stats"]["success"]["count"] == before["inference_stats"]["success"]["count"] + 1
     assert after["inference_stats"]["compute_infer"]["ns"] > 0
+    for part in ("queue", "compute_input", "compute_infer", "compute_output"):
+        counts = [one["inference_stats"][part]["count"] for one in (before, after)]
+        assert counts[1] == counts[0] + 1, part
+    assert after["execution_count"] == before["execution_count"] + 1
+    for batches in after["batch_stats"]:
+        counts = {batches[part]["count"] for part in ("compute_input", "compute_infer", "compute_output")}
+        assert len(counts) == 1  # executions, not requests
+    executed = sum(batches["compute_infer"]["count"] for batches in after["batch_stats"])
+    assert executed == after["execution_count"]
     everything = client.get_inference_statistics()["model_stats"]
     assert [(one["name"], one["version"]) for one in everything] == [
         ("colour floats", "1"),
