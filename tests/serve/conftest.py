@@ -168,9 +168,7 @@ def _read_answer(connection: socket.socket) -> Answer:
 
 
 @contextmanager
-def _serving(
-    repository: Path, *options: str, ready: bool = True, strict: bool = False
-) -> Iterator[Running]:
+def _serving(repository: Path, *options: str, ready: bool = True, strict: bool = False) -> Iterator[Running]:
     # Not strict, since some of the models are broken on purpose.
     readiness = [] if strict else ["--no-strict-readiness"]
     command: list[str | Path] = [_program(), "--model-repository", repository, "--port", "0", *readiness]
