@@ -187,7 +187,7 @@ def _gap(values: Sequence[SubgroupValue], areas: Sequence[_Areas], index: int) -
     ]
     if len(found) < 2:
         return None
-    best, worst = max(found, key=lambda item: item[0]), min(found, key=lambda item: item[0])
+    worst, *_, best = sorted(found, key=lambda item: item[0])
     interval = None
     if best[2] is not None and worst[2] is not None:
         interval = _difference_interval(

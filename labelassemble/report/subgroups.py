@@ -29,6 +29,8 @@ from labelassemble.report.format import (
 SUBGROUPS_FILE: Final = "subgroups.csv"
 TARGET: Final = 0.95
 """The specificity at whose threshold sensitivity and specificity are shown."""
+ROWS: Final = 60
+"""A subgroup of more rows is not printed but stands in the file alone."""
 _HEADER: Final = (
     "subgroup",
     "class",
@@ -72,7 +74,9 @@ def subgroup_lines(evaluation: Evaluation) -> list[str]:
             "",
             f"By {subgroup.name}{_missing(subgroup, evaluation)}:",
             "",
-            text_table([_HEADER, *rows]),
+            text_table([_HEADER, *rows])
+            if len(rows) <= ROWS
+            else f"({len(rows)} rows: see {SUBGROUPS_FILE})",
         ]
         lines += [f"- {sentence}" for sentence in gap_sentences(subgroup)]
     note = gap_note(evaluation)
@@ -91,6 +95,8 @@ def gap_sentences(subgroup: SubgroupResult) -> tuple[str, ...]:
 
 def gap_sentence(gap: SubgroupGap) -> str:
     """Return how far apart the best and the worst value of a subgroup are on one class."""
+    if gap.difference == 0:
+        return f"{gap.name}: no group is above another"
     said = f"{gap.name}: {gap.best} is above {gap.worst} by {difference(gap.difference, gap.interval)}"
     if gap.interval is None:
         return f"{said}, without an interval, so nothing can be said of it"

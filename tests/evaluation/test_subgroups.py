@@ -80,6 +80,13 @@ def test_the_interval_of_a_gap_allows_for_picking_the_extremes() -> None:
     assert plain <= 3
 
 
+def test_equal_values_are_two_values() -> None:
+    perfect = make(900)
+    perfect = replace(perfect, probabilities=np.where(perfect.labels == 1, 0.9, 0.1))
+    gap = evaluate(perfect, bootstrap=200).subgroups[0].gaps[0]
+    assert (gap.difference, gap.interval, {gap.best, gap.worst}) == (0, None, {"male", "female"})
+
+
 def test_values_with_few_cases_are_in_no_gap() -> None:
     size = 900
     rare = ["x"] * size

@@ -78,6 +78,17 @@ def test_a_gap_claims_no_more_than_its_interval(evaluation: Evaluation) -> None:
     )
 
 
+def test_many_rows_stand_in_the_file_alone(evaluation: Evaluation, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert (
+        gap_sentence(replace(evaluation.subgroups[0].gaps[0], difference=0.0))
+        == "Mass: no group is above another"
+    )
+    monkeypatch.setattr("labelassemble.report.subgroups.ROWS", 5)
+    text = evaluation_text(evaluation)
+    assert "(6 rows: see subgroups.csv)" in text
+    assert f"\n{UGLY}" in text
+
+
 def test_few_cases_are_marked(evaluation: Evaluation) -> None:
     small = evaluate(predictions(120), bootstrap=0)
     assert " (few) " in evaluation_text(small)
