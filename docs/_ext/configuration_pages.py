@@ -160,6 +160,8 @@ def _type(annotation: Any, metadata: list[Any]) -> str:
         return f"mapping from name to {_type(arguments[1], [])}"
     if isinstance(annotation, type) and annotation in SIMPLE:
         return SIMPLE[annotation] + bounds
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return "mapping of " + ", ".join(f"`{name}`" for name in annotation.model_fields)
     return getattr(annotation, "__name__", str(annotation)) + bounds
 
 
