@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 from labelassemble.data.containers import SEPARATOR, is_reference
 from labelassemble.data.decoding import split_reference
-from labelassemble.data.errors import ImageError
 from labelassemble.data.fingerprints import Progress, each_image
-from labelassemble.data.images import decode_image
+from labelassemble.data.pixel_range import PixelCheck, look_at
 from labelassemble.data.table import Table
+from labelassemble.data.text import first_rows, text_codes
 
 _SHOWN = 20
 
@@ -21,20 +21,27 @@ class ImageCheck:
     Attributes:
         images: How many were looked at.
         bad: Path and reason of each that cannot be used, in the table's order.
+        pixels: What the others turned out to be.
     """
 
     images: int
     bad: tuple[tuple[str, str], ...]
+    pixels: PixelCheck
 
     def to_text(self) -> str:
-        """Return the result as text: a line for each bad image, the first 20."""
-        if not self.bad:
-            return f"all {self.images} images can be read\n"
-        lines = [f"{len(self.bad)} of {self.images} images cannot be read"]
-        lines += [f"  {path}: {reason}" for path, reason in self.bad[:_SHOWN]]
-        if len(self.bad) > _SHOWN:
-            lines.append(f"  ... and {len(self.bad) - _SHOWN} more")
-        return "\n".join(lines) + "\n"
+        """Return the result as text: a line for each bad image, the first 20, and what the others are, by source."""
+        parts = []
+        if self.bad:
+            lines = [f"{len(self.bad)} of {self.images} images cannot be read"]
+            lines += [f"  {path}: {reason}" for path, reason in self.bad[:_SHOWN]]
+            if len(self.bad) > _SHOWN:
+                lines.append(f"  ... and {len(self.bad) - _SHOWN} more")
+            parts.append("\n".join(lines))
+        else:
+            parts.append(f"all {self.images} images can be read")
+        if len(self.bad) < self.images:
+            parts.append(f"pixels of each source\n{self.pixels.summary().to_string(index=False)}")
+        return "\n\n".join([*parts, *self.pixels.warnings()]) + "\n"
 
 
 def check_images(table: Table, *, workers: int = 1, progress: Progress | None = None) -> ImageCheck:
@@ -45,18 +52,12 @@ def check_images(table: Table, *, workers: int = 1, progress: Progress | None = 
         workers: Threads that decode.
         progress: Called with (images done, images in all).
     """
-    paths = list(dict.fromkeys(table.paths.tolist()))
-    reasons = each_image(paths, _reason, workers, progress)
-    bad = tuple((path, reason) for path, reason in zip(paths, reasons, strict=True) if reason is not None)
-    return ImageCheck(len(paths), bad)
-
-
-def _reason(path: str) -> str | None:
-    try:
-        decode_image(path)
-    except ImageError as error:
-        return error.reason
-    return None
+    _, code = text_codes(table.paths)
+    first = first_rows(code, int(code.max(initial=-1)) + 1)
+    paths, sources = table.paths[first].tolist(), table.sources[first].tolist()
+    looks = each_image(paths, look_at, workers, progress)
+    bad = tuple((path, look) for path, look in zip(paths, looks, strict=True) if isinstance(look, str))
+    return ImageCheck(len(paths), bad, PixelCheck.of(paths, sources, looks))
 
 
 def missing_files(paths: Sequence[str]) -> list[str]:

@@ -15,6 +15,7 @@ from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError
 from labelassemble.data.containers import is_reference, read_member
 from labelassemble.data.decoding import (
     AS_THE_FILE_SAYS,
+    Decoded,
     Decoding,
     as_stored,
     eight_bits,
@@ -50,12 +51,21 @@ def decode_image(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
     Raises:
         ImageError: The file is missing, a folder, cut off, damaged, too large or of an unknown kind.
     """
+    return inspect_image(path).pixels
+
+
+def inspect_image(path: str | os.PathLike[str]) -> Decoded:
+    """Return an image with what its file says of its pixels; see `decode_image`.
+
+    Raises:
+        ImageError: As `decode_image`.
+    """
     name, how = split_reference(os.fspath(path))
     if is_reference(name):
         member = read_member(name)
-        return member if isinstance(member, np.ndarray) else decode_bytes(member, name, how)
+        return Decoded(member) if isinstance(member, np.ndarray) else _decoded(BytesIO(member), name, how)
     with _opened_file(name) as file:
-        return decode_stream(file, name, how)
+        return _decoded(file, name, how)
 
 
 def read_image(path: str | os.PathLike[str]) -> bytes | NDArray[np.uint8]:
@@ -99,16 +109,20 @@ def decode_bytes(data: bytes, name: str, how: Decoding = AS_THE_FILE_SAYS) -> ND
 
 def decode_stream(file: BinaryIO, name: str, how: Decoding = AS_THE_FILE_SAYS) -> NDArray[np.uint8]:
     """Return the image encoded in an open file, as `decode_image` does; `name` is what errors call it."""
+    return _decoded(file, name, how).pixels
+
+
+def _decoded(file: BinaryIO, name: str, how: Decoding) -> Decoded:
     try:
         if is_dicom(file):
-            return decode_dicom(file, name, how).pixels
+            return decode_dicom(file, name, how)
         start = file.tell()
         with Image.open(file) as image:
             chunks = PngChunks(None, b"")
             if image.format == "PNG":
                 file.seek(start)
                 chunks = read_chunks(file)
-            pixels = _upright_pixels(image, name, chunks, how)
+            decoded = _upright(image, name, chunks, how)
     except (LabelAssembleError, MemoryError):
         raise
     except (
@@ -124,38 +138,40 @@ def decode_stream(file: BinaryIO, name: str, how: Decoding = AS_THE_FILE_SAYS) -
         raise ImageError(name, "not an image of a known kind") from None
     except Exception as error:  # decoders answer damage with nearly every type there is
         raise ImageError(name, f"damaged or cut off ({type(error).__name__}: {error})") from None
-    return pixels
+    return decoded
 
 
-def _upright_pixels(image: Image.Image, name: str, chunks: PngChunks, how: Decoding) -> NDArray[np.uint8]:
-    """Return the pixels turned as the file's orientation says, or as they are stored."""
+def _upright(image: Image.Image, name: str, chunks: PngChunks, how: Decoding) -> Decoded:
+    """Return the image turned as the file's orientation says, or as it is stored."""
     if isinstance(image, TiffImagePlugin.TiffImageFile):
-        return _tiff_pixels(image, name, how)
-    pixels = _pixels(image, name, _Depth(significant=chunks.significant_bits, told=how.bits))
+        return _tiff(image, name, how)
+    decoded = _loaded(image, name, _Depth(significant=chunks.significant_bits, told=how.bits))
     if how.orientation == "ignore":
-        return pixels
+        return decoded
     exif = chunks.exif if image.format == "PNG" else image.info.get("exif", b"").removeprefix(b"Exif\0\0")
     orientation = exif_orientation(exif)
-    return pixels if orientation == 1 else upright(pixels, orientation)
+    if orientation == 1:
+        return decoded
+    return decoded._replace(pixels=upright(decoded.pixels, orientation), orientation=orientation)
 
 
-def _tiff_pixels(image: TiffImagePlugin.TiffImageFile, name: str, how: Decoding) -> NDArray[np.uint8]:
-    """Return the pixels of a TIFF, which Pillow turns by itself while it loads."""
-    orientation = image.tag_v2.get(ExifTags.Base.Orientation, 1)
+def _tiff(image: TiffImagePlugin.TiffImageFile, name: str, how: Decoding) -> Decoded:
+    """Return the image of a TIFF, which Pillow turns by itself while it loads."""
+    tag = image.tag_v2.get(ExifTags.Base.Orientation, 1)
+    orientation = tag if tag in range(2, 9) else 1
     bits = image.tag_v2.get(TiffImagePlugin.BITSPERSAMPLE, (16,))[0]
     white_is_zero = image.tag_v2.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == 0
     exif = image.getexif()
     if ExifTags.Base.Orientation not in image.tag_v2:
         exif.pop(ExifTags.Base.Orientation, None)  # that of XMP
     deep = image.mode in _SIXTEEN_BIT
-    pixels = _pixels(image, name, _Depth(stored=bits if deep else 16, told=how.bits))
+    decoded = _loaded(image, name, _Depth(stored=bits if deep else 16, told=how.bits))
+    pixels = decoded.pixels
     if deep and white_is_zero:  # which Pillow heeds with 8 bits only
         pixels = 255 - pixels
-    return (
-        as_stored(pixels, orientation)
-        if how.orientation == "ignore" and orientation in range(2, 9)
-        else pixels
-    )
+    if how.orientation == "ignore":
+        return decoded._replace(pixels=as_stored(pixels, orientation))
+    return decoded._replace(pixels=pixels, orientation=orientation)
 
 
 class _Depth(NamedTuple):
@@ -172,8 +188,8 @@ class _Depth(NamedTuple):
     told: int | None = None
 
 
-def _pixels(image: Image.Image, name: str, depth: _Depth) -> NDArray[np.uint8]:
-    """Return the pixels as Pillow loads them."""
+def _loaded(image: Image.Image, name: str, depth: _Depth) -> Decoded:
+    """Return the image as Pillow loads it."""
     image.load()
     mode = image.mode
     if mode in _SIXTEEN_BIT or mode == "I":
@@ -197,10 +213,10 @@ def _pixels(image: Image.Image, name: str, depth: _Depth) -> NDArray[np.uint8]:
             array = array[..., :1]  # grey with one transparent level stays grey
     if array.ndim == 2:
         array = array[..., None]
-    return np.ascontiguousarray(np.moveaxis(array, -1, 0))
+    return Decoded(np.ascontiguousarray(np.moveaxis(array, -1, 0)))
 
 
-def _from_sixteen_bit(image: Image.Image, name: str, depth: _Depth) -> NDArray[np.uint8]:
+def _from_sixteen_bit(image: Image.Image, name: str, depth: _Depth) -> Decoded:
     values = np.asarray(image).astype(np.int64)
     if values.size and (values.min() < 0 or values.max() > 65535):
         raise ImageError(
@@ -214,7 +230,7 @@ def _from_sixteen_bit(image: Image.Image, name: str, depth: _Depth) -> NDArray[n
             raise ImageError(name, reason)
     elif depth.significant is not None and stands_unscaled(values, depth.significant):
         bits = depth.significant
-    return eight_bits(values, bits)[None]
+    return Decoded(eight_bits(values, bits)[None], bits, int(values.max(initial=0)))
 
 
 def _on_black(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
