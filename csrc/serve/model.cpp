@@ -47,8 +47,13 @@ void check(const ModelConfig& config, const Description& model,
 
 class Model::InferJob final : public Job {
  public:
-  InferJob(Model& model, InferCall call, PreparedImages images, Done done)
-      : call_(std::move(call)), images_(std::move(images)), model_(model), done_(std::move(done)) {
+  InferJob(Model& model, InferCall call, PreparedImages images, std::vector<std::size_t> columns,
+           Done done)
+      : call_(std::move(call)),
+        images_(std::move(images)),
+        columns_(std::move(columns)),
+        model_(model),
+        done_(std::move(done)) {
     size = images_.count;
     gone = call_.gone;
   }
@@ -67,12 +72,14 @@ class Model::InferJob final : public Job {
 
   const std::vector<float>& values() const { return images_.values; }
   const InferRequest& request() const { return call_.request; }
+  const std::vector<std::size_t>& columns() const { return columns_; }
 
   Clock::duration queue{};
 
  private:
   InferCall call_;
   PreparedImages images_;
+  std::vector<std::size_t> columns_;
   Model& model_;
   Done done_;
 };
@@ -116,14 +123,16 @@ Clock::time_point Model::deadline_of(const InferCall& call) const {
 
 void Model::infer(InferCall call, Done done) {
   const Clock::time_point start = Clock::now();
+  std::vector<std::size_t> columns = columns_of(call.request);
+  const auto most = static_cast<std::int64_t>(columns.size());
   for (const RequestedOutput& output : call.request.outputs) {
     if (output.name != config_.output.name) {
       throw HttpError(400, "model '" + config_.name + "' has no output '" + output.name +
                                "'; its output is '" + config_.output.name + "'");
     }
-    if (output.class_count > static_cast<std::int64_t>(describe().classes.size())) {
+    if (output.class_count > most) {
       throw HttpError(400, "classification of output '" + output.name + "' must be at most " +
-                               std::to_string(describe().classes.size()) + ", got " +
+                               std::to_string(most) + ", got " +
                                std::to_string(output.class_count));
     }
   }
@@ -140,7 +149,8 @@ void Model::infer(InferCall call, Done done) {
   std::vector<std::uint8_t>().swap(call.body);
   const std::size_t kept = 2 * sizeof(float) * images.values.size();  // here and in the batch
   call.charge.subtract(call.charge.bytes() - kept);
-  auto job = std::make_unique<InferJob>(*this, std::move(call), std::move(images), std::move(done));
+  auto job = std::make_unique<InferJob>(*this, std::move(call), std::move(images),
+                                        std::move(columns), std::move(done));
   job->deadline = deadline;
   job->arrived = Clock::now();
   metrics_.prepared(job->arrived - start);
@@ -205,7 +215,7 @@ void Model::run(Batcher::Batch& batch, const std::function<void()>& computed) {
     auto& own = static_cast<InferJob&>(*job);
     const std::size_t count = static_cast<std::size_t>(own.size) * classes;
     InferOutcome& outcome = outcomes.emplace_back();
-    outcome.outputs = outputs_of(own.request(), own.size, rest.first(count));
+    outcome.outputs = outputs_of(own, rest.first(count));
     outcome.images = own.size;
     outcome.batch = images;
     outcome.queue = own.queue;
@@ -219,19 +229,42 @@ void Model::run(Batcher::Batch& batch, const std::function<void()>& computed) {
   }
 }
 
-std::vector<OutputTensor> Model::outputs_of(const InferRequest& request, std::int64_t images,
+// The model's columns of the classes that are asked for, in the order of the request.
+std::vector<std::size_t> Model::columns_of(const InferRequest& request) const {
+  const std::vector<std::string>& names = describe().classes;
+  std::vector<std::size_t> columns(request.classes ? 0 : names.size());
+  std::iota(columns.begin(), columns.end(), std::size_t{0});
+  if (!request.classes) return columns;
+  if (request.classes->empty()) throw HttpError(400, "classes must name at least one class");
+  for (const std::string& name : *request.classes) {
+    const auto found = std::find(names.begin(), names.end(), name);
+    if (found == names.end()) {
+      throw HttpError(400, "model '" + config_.name + "' has no class '" + name + "'");
+    }
+    columns.push_back(static_cast<std::size_t>(found - names.begin()));
+  }
+  return columns;
+}
+
+// `rows` holds all classes: those of a batch are computed together, whoever asked for which.
+std::vector<OutputTensor> Model::outputs_of(const InferJob& job,
                                             std::span<const float> rows) const {
-  const auto classes = static_cast<std::int64_t>(describe().classes.size());
+  const InferRequest& request = job.request();
+  const std::size_t classes = describe().classes.size();
   std::vector<RequestedOutput> wanted = request.outputs;
   if (wanted.empty()) wanted.push_back({config_.output.name, std::nullopt, 0});
   std::vector<OutputTensor> outputs;
   for (const RequestedOutput& one : wanted) {
     OutputTensor output;
     if (one.class_count > 0) {
-      output = classification(one, images, rows);
+      output = classification(one, job, rows);
     } else {
-      output.shape = {images, classes};
-      output.numbers.assign(rows.begin(), rows.end());
+      output.shape = {job.size, static_cast<std::int64_t>(job.columns().size())};
+      for (std::size_t start = 0; start < rows.size(); start += classes) {
+        for (const std::size_t column : job.columns()) {
+          output.numbers.push_back(rows[start + column]);
+        }
+      }
     }
     output.name = one.name;
     output.binary = one.binary.value_or(request.binary_output);
@@ -240,20 +273,19 @@ std::vector<OutputTensor> Model::outputs_of(const InferRequest& request, std::in
   return outputs;
 }
 
-OutputTensor Model::classification(const RequestedOutput& wanted, std::int64_t images,
+OutputTensor Model::classification(const RequestedOutput& wanted, const InferJob& job,
                                    std::span<const float> rows) const {
   const std::vector<std::string>& names = describe().classes;
   OutputTensor output;
   output.type = DataType::kBytes;
-  output.shape = {images, wanted.class_count};
-  for (std::int64_t image = 0; image < images; ++image) {
-    const auto row = rows.subspan(image * names.size(), names.size());
-    std::vector<std::size_t> order(names.size());
-    std::iota(order.begin(), order.end(), std::size_t{0});
+  output.shape = {job.size, wanted.class_count};
+  for (std::size_t start = 0; start < rows.size(); start += names.size()) {
+    const auto row = rows.subspan(start, names.size());
+    std::vector<std::size_t> order = job.columns();
     std::stable_sort(order.begin(), order.end(),
                      [&](std::size_t a, std::size_t b) { return row[a] > row[b]; });
     for (std::int64_t i = 0; i < wanted.class_count; ++i) {
-      const std::size_t index = order[i];
+      const std::size_t index = order[static_cast<std::size_t>(i)];
       output.strings.push_back(std::to_string(row[index]) + ":" + std::to_string(index) + ":" +
                                names[index]);
     }

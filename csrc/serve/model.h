@@ -78,9 +78,9 @@ class Model {
 
   Clock::time_point deadline_of(const InferCall& call) const;
   void run(Batcher::Batch& batch, const std::function<void()>& computed);
-  std::vector<OutputTensor> outputs_of(const InferRequest& request, std::int64_t images,
-                                       std::span<const float> rows) const;
-  OutputTensor classification(const RequestedOutput& wanted, std::int64_t images,
+  std::vector<std::size_t> columns_of(const InferRequest& request) const;
+  std::vector<OutputTensor> outputs_of(const InferJob& job, std::span<const float> rows) const;
+  OutputTensor classification(const RequestedOutput& wanted, const InferJob& job,
                               std::span<const float> rows) const;
 
   const ModelConfig config_;

@@ -37,6 +37,7 @@ struct InferRequest {
   std::vector<RequestedOutput> outputs;  // empty: all of them
   bool binary_output = false;            // for outputs that do not say
   std::optional<std::int64_t> timeout_us;
+  std::optional<std::vector<std::string>> classes;  // those asked for, in this order; else all
 };
 
 // Throws HttpError 400, a sentence that says what is wrong; 413 or 503 where there is no memory for

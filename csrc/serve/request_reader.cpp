@@ -11,9 +11,20 @@ namespace {
 constexpr std::size_t kMaxDepth = 32;
 constexpr std::size_t kMaxTensors = 64;
 constexpr std::size_t kMaxDimensions = 8;
+constexpr std::size_t kMaxClasses = 4096;
 constexpr std::size_t kMaxName = 1024;  // bytes of a name or an id
 
 [[noreturn]] void fail(const std::string& what) { throw HttpError(400, what); }
+
+// A parameter that does nothing would be a wish that nobody hears.
+void check_parameter(const std::string& name) {
+  for (const char* known : {"binary_data_output", "timeout", "classes", "sequence_id",
+                            "sequence_start", "sequence_end", "priority"}) {
+    if (name == known) return;
+  }
+  fail("unknown parameter '" + name.substr(0, 100) +
+       "': a request may have classes, timeout and binary_data_output");
+}
 
 }  // namespace
 
@@ -142,7 +153,11 @@ bool RequestReader::start_object(std::size_t) {
       fail(input_label() + ": shape must be a list of whole numbers");
     case In::kData:
       fail(input_label() + ": data must hold numbers, booleans or strings, got an object");
+    case In::kClasses:
+      fail("classes must be a list of names");
     case In::kParameters:
+      check_parameter(key_);
+      fail(key_ + " must not be an object");
     case In::kInputParameters:
     case In::kOutputParameters:
     case In::kSkipped:
@@ -192,7 +207,14 @@ bool RequestReader::start_array(std::size_t) {
     case In::kData:
       enter(In::kData);  // nested as the shape is, or flat: the order of elements is the same
       break;
+    case In::kClasses:
+      fail("classes must be a list of names");
     case In::kParameters:
+      check_parameter(key_);
+      if (key_ != "classes") fail(key_ + " must not be a list");
+      request.classes.emplace();
+      enter(In::kClasses);
+      break;
     case In::kInputParameters:
     case In::kOutputParameters:
     case In::kSkipped:
@@ -219,6 +241,8 @@ void RequestReader::scalar(const Scalar& value) {
       return top(value);
     case In::kParameters:
       return parameter(value);
+    case In::kClasses:
+      return add_class(value.name("a name in classes"));
     case In::kInputs:
     case In::kOutputs:
       fail("inputs and outputs must be lists of objects");
@@ -247,7 +271,30 @@ void RequestReader::top(const Scalar& value) {
   if (key_ == "parameters") fail("parameters must be an object");
 }
 
+void RequestReader::add_class(const std::string& name) {
+  std::vector<std::string>& classes = *request.classes;
+  if (classes.size() == kMaxClasses) fail("classes may hold at most 4096 names");
+  for (const std::string& other : classes) {
+    if (other == name) fail("class '" + name + "' stands twice in classes");
+  }
+  classes.push_back(name);
+}
+
 void RequestReader::parameter(const Scalar& value) {
+  check_parameter(key_);
+  if (key_ == "classes") {
+    // Triton's clients send texts, numbers and truth values only: a name, or a list as JSON.
+    const std::string& text = value.string("classes");
+    request.classes.emplace();
+    if (!text.starts_with('[')) return add_class(value.name("classes"));
+    if (text.size() > kMaxName * 16) fail("classes as a text must have at most 16384 bytes");
+    const json names = json::parse(text, nullptr, false);
+    if (!names.is_array()) fail("classes must be a name or a JSON list of names");
+    for (const json& name : names) {
+      if (!name.is_string()) fail("classes must be a name or a JSON list of names");
+      add_class(name.get<std::string>());
+    }
+  }
   if (key_ == "binary_data_output") request.binary_output = value.truth("binary_data_output");
   if (key_ == "timeout") {
     const auto timeout = value.integer();

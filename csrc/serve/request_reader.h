@@ -67,6 +67,7 @@ class RequestReader {
     kStart,
     kTop,
     kParameters,
+    kClasses,
     kInputs,
     kInput,
     kInputParameters,
@@ -82,6 +83,7 @@ class RequestReader {
   void scalar(const Scalar& value);
   void top(const Scalar& value);
   void parameter(const Scalar& value);
+  void add_class(const std::string& name);
   void input(const Scalar& value);
   void input_parameter(const Scalar& value);
   void shape(const Scalar& value);

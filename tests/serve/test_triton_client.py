@@ -1,5 +1,6 @@
 """tritonclient[http] from PyPI, unmodified, against the server: every call of it that applies."""
 
+import json
 import threading
 
 import numpy as np
@@ -250,3 +251,43 @@ def test_what_does_not_apply_says_so(client):
         client.infer("grey", [shared])
     with pytest.raises(InferenceServerException, match="sequence_id is not supported"):
         client.infer("grey", [tensor(np.zeros((1, 1, 2, 2), np.uint8), "UINT8")], sequence_id=7)
+
+
+def test_some_classes_only(client, server, models, images, infer_body):
+    expected = models["grey", 2].probabilities([images[0]])
+    request = tensor(images[0][None], "UINT8")
+    result = client.infer("grey", [request], parameters={"classes": json.dumps(["three", "one"])})
+    assert result.get_response()["outputs"][0]["shape"] == [1, 2]
+    np.testing.assert_allclose(result.as_numpy("OUTPUT__0"), expected[:, [2, 0]], atol=1e-6)
+    result = client.infer("grey", [request], parameters={"classes": "two, too"})
+    np.testing.assert_allclose(result.as_numpy("OUTPUT__0"), expected[:, [1]], atol=1e-6)
+    best = triton.InferRequestedOutput("OUTPUT__0", class_count=1)
+    result = client.infer("grey", [request], outputs=[best], parameters={"classes": '["three", "one"]'})
+    column = 2 if expected[0, 2] >= expected[0, 0] else 0
+    assert result.as_numpy("OUTPUT__0")[0, 0].decode().split(":")[1] == str(column)
+    plain = infer_body([1, 1, 1, 1], [7], parameters={"classes": ["one"]})
+    assert server.request("/v2/models/grey/infer", plain).json["outputs"][0]["shape"] == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"classes": ["four"]}, "model 'grey' has no class 'four'"),
+        ({"classes": []}, "classes must name at least one class"),
+        ({"classes": ["one", "one"]}, "class 'one' stands twice in classes"),
+        ({"classes": [1]}, "a name in classes must be a string"),
+        ({"classes": "[1]"}, "classes must be a name or a JSON list of names"),
+        ({"classes": {"a": 1}}, "classes must not be an object"),
+        ({"classes": [["one"]]}, "classes must be a list of names"),
+        (
+            {"clases": ["one"]},
+            "unknown parameter 'clases': a request may have classes, timeout and binary_data_output",
+        ),
+        ({"timeout": [1]}, "timeout must not be a list"),
+        ({"temperature": 2}, "unknown parameter 'temperature'"),
+    ],
+)
+def test_parameters_that_are_wrong(server, infer_body, parameters, message):
+    answer = server.request("/v2/models/grey/infer", infer_body([1, 1, 1, 1], [7], parameters=parameters))
+    assert answer.status == 400
+    assert answer.error.startswith(message)
