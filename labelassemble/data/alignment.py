@@ -11,14 +11,12 @@ from labelassemble.data.readers.options import SourceOptions
 from labelassemble.data.states import (
     NEGATIVE,
     POSITIVE,
-    UNCERTAIN,
     UNKNOWN,
-    LabelOrigin,
     UncertainPolicy,
 )
 from labelassemble.data.table import Table, check_class_names
 from labelassemble.data.taxonomy import Taxonomy
-from labelassemble.data.text import text_codes, text_hash
+from labelassemble.data.text import text_hash
 from labelassemble.errors import LabelAssembleError, did_you_mean
 
 
@@ -152,83 +150,3 @@ def limited(table: Table, limit: int | None, seed: int) -> Table:
         return table
     order = np.argsort(text_hash(table.names, seed), kind="stable")
     return table.select(np.sort(order[:limit]))
-
-
-def aligned(
-    own: Table, classes: Sequence[str], taxonomy: Taxonomy | None
-) -> tuple[NDArray[np.int8], NDArray[np.uint8]]:
-    """Return labels and origins of a source's table under `classes`, both [N, C], with what the taxonomy derives.
-
-    A positive label makes positive every class that it implies, unless that one is labelled negative. A negative label
-    makes negative the classes that imply it, but only those that the source labels: a collection older than COVID-19
-    must not become a collection without COVID-19 because it labels pneumonia. Positive "No Finding" makes negative
-    exactly the classes that the source labels. What is derived so has its rule as origin.
-    """
-    wide = list(dict.fromkeys([*own.classes, *classes]))
-    labels = np.full((len(own), len(wide)), UNKNOWN, dtype=np.int8)
-    labels[:, : len(own.classes)] = own.labels
-    origins = np.zeros(labels.shape, dtype=np.uint8)
-    if taxonomy is not None:
-        known = _labelled(own)
-        _apply_no_finding(labels, origins, wide, own, known, taxonomy)
-        _apply_implications(labels, origins, wide, own.classes, known, taxonomy)
-    columns = [wide.index(name) for name in classes]
-    return labels[:, columns], origins[:, columns]
-
-
-def _labelled(own: Table) -> NDArray[np.bool_]:
-    """Return whether the source of each row labels each of its classes anywhere, bool [N, C].
-
-    A file of several sources has columns that some of them leave blank throughout.
-    """
-    _, code = text_codes(own.sources)
-    count = int(code.max()) + 1
-    found = np.empty((count, len(own.classes)), dtype=np.bool_)
-    for column in range(len(own.classes)):
-        found[:, column] = np.bincount(code, weights=own.labels[:, column] != UNKNOWN, minlength=count) > 0
-    return found[code]
-
-
-def _apply_no_finding(
-    labels: NDArray[np.int8],
-    origins: NDArray[np.uint8],
-    wide: Sequence[str],
-    own: Table,
-    known: NDArray[np.bool_],
-    taxonomy: Taxonomy,
-) -> None:
-    if taxonomy.no_finding not in own.classes:
-        return
-    healthy = labels[:, wide.index(taxonomy.no_finding)] == POSITIVE
-    for column, name in enumerate(own.classes):
-        if name != taxonomy.no_finding and name not in taxonomy.exempt:
-            absent = healthy & known[:, column] & (labels[:, column] == UNKNOWN)
-            labels[absent, column] = NEGATIVE
-            origins[absent, column] = LabelOrigin.NO_FINDING
-
-
-def _apply_implications(
-    labels: NDArray[np.int8],
-    origins: NDArray[np.uint8],
-    wide: Sequence[str],
-    own: Sequence[str],
-    known: NDArray[np.bool_],
-    taxonomy: Taxonomy,
-) -> None:
-    given = labels.copy()
-    for column, name in enumerate(wide):
-        for parent in taxonomy.implied(name):
-            if parent not in wide:
-                continue
-            above = wide.index(parent)
-            open_above = (given[:, above] == UNKNOWN) | (given[:, above] == UNCERTAIN)
-            present = open_above & (given[:, column] == POSITIVE)
-            labels[present, above] = POSITIVE
-            origins[present, above] = LabelOrigin.IMPLIES
-    for column, name in enumerate(own):
-        for parent in taxonomy.implied(name):
-            if parent in wide:
-                absent = given[:, wide.index(parent)] == NEGATIVE
-                absent &= known[:, column] & (labels[:, column] == UNKNOWN)
-                labels[absent, column] = NEGATIVE
-                origins[absent, column] = LabelOrigin.IMPLIES

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from labelassemble.data.alignment import (
     NamedSource,
-    aligned,
     check_names,
     limited,
     name_source,
@@ -18,6 +17,7 @@ from labelassemble.data.alignment import (
     unlabel,
 )
 from labelassemble.data.decoding import Decoding, reference
+from labelassemble.data.derivation import Contradiction, aligned, contradicted
 from labelassemble.data.duplicates import (
     Duplicates,
     DuplicateSearch,
@@ -29,11 +29,11 @@ from labelassemble.data.duplicates import (
 from labelassemble.data.exclusion import ExclusionRules, Exclusions, SourceRule, apply_exclusions
 from labelassemble.data.fingerprints import Progress
 from labelassemble.data.groups import check_registers, group_notes, grouped, register_notes
-from labelassemble.data.notes import split_notes, table_notes
+from labelassemble.data.notes import split_notes, table_notes, word_notes
 from labelassemble.data.readers import Source
 from labelassemble.data.report import AssemblyReport, row_frame, split_counts
 from labelassemble.data.splits import SplitOptions, split_by_group
-from labelassemble.data.states import NEGATIVE, POSITIVE, UNKNOWN, LabelOrigin, UncertainPolicy
+from labelassemble.data.states import NEGATIVE, POSITIVE, UNCERTAIN, UNKNOWN, LabelOrigin, UncertainPolicy
 from labelassemble.data.subgroup_report import merged_subgroups, read_with_subgroups, subgroup_counts
 from labelassemble.data.table import TEXT_FIELDS, Table, check_class_names
 from labelassemble.data.taxonomy import Taxonomy
@@ -77,11 +77,12 @@ def assemble(
 ) -> Assembly:
     """Return one table of all `sources`, its classes aligned by name.
 
-    For each source, in this order: names made the taxonomy's, `limit`, labels derived by the taxonomy, `hide`,
-    `assume`. Then rows of the same image become one (see `merge_labels` for the rule). Then the splits: a source's
-    `split`, else the publisher's, else by a hash of the seed and the patient; no group of images lies on two sides (see
-    `split_by_group`). Then `labelled`. Last, what excludes each other by the taxonomy or by a source's `exclusive`: a
-    positive label, whoever gave it, makes unknown ones negative; the result does not depend on the order of sources.
+    For each source, in this order: names made the taxonomy's, `limit`, labels derived by the taxonomy (see `aligned`),
+    `hide`, `assume`. Then rows of the same image become one (see `merge_labels` for the rule). Then the splits: a
+    source's `split`, else the publisher's, else by a hash of the seed and the patient; no group of images lies on two
+    sides (see `split_by_group`). Then `labelled`. Last, what excludes each other by the taxonomy or by a source's
+    `exclusive`: a positive label, whoever gave it, makes unknown ones negative; the result does not depend on the order
+    of sources.
 
     Args:
         sources: At least one, each with a name of its own.
@@ -118,16 +119,31 @@ def assemble(
     every = ExclusionRules.of([*chosen, *(name for name in union if name not in chosen)], options, taxonomy)
     wide = every.with_rivals(len(chosen))
     rules = ExclusionRules.of(wide, options, taxonomy)
-    told = (*told_by(named), *register_notes([(source.options, source.table) for source in named]))
+    told = (
+        *told_by(named),
+        *(note for source in named for note in word_notes(source.options.name, source.table, taxonomy)),
+        *register_notes([(source.options, source.table) for source in named]),
+    )
     files = tuple((source.options.name, file) for source in named for file in source.table.files)
     parts = []
     while named:
         # each reader's table goes as soon as it is used: at millions of rows they would fill the memory
         parts.append(_part(named.pop(0), wide, split.seed, taxonomy))
+    starts = np.cumsum([0, *(len(part.labels) for part in parts)])
+    contradictions = [
+        found._replace(rows=found.rows + start)
+        for start, part in zip(starts, parts, strict=False)
+        for found in part.contradictions
+        if found.implied in chosen
+    ]
     table, hidden = _joined(parts, wide, chosen)
     del parts
     found = find_duplicates(table.paths, duplicates, workers=workers, progress=progress)
-    assembly = _finished(table, hidden, found, policies, quotas, rules, chosen, split, told)
+    across, merged = _merged(table, found, taxonomy)
+    conflicts = _contradiction_conflicts(table, [*contradictions, *across])
+    assembly = _finished(
+        table, hidden, found, merged, policies, quotas, rules, chosen, split, told, conflicts
+    )
     return replace(assembly, report=replace(assembly.report, files=files))
 
 
@@ -140,6 +156,7 @@ class _Part:
     labels: NDArray[np.int8]
     origins: NDArray[np.uint8]
     hidden: NDArray[np.int8] | None
+    contradictions: tuple[Contradiction, ...]
 
 
 def _check_sources(sources: Sequence[Source]) -> None:
@@ -186,7 +203,7 @@ def _source_names(source: NamedSource) -> tuple[str, ...]:
 def _part(source: NamedSource, classes: Sequence[str], seed: int, taxonomy: Taxonomy | None) -> _Part:
     options = source.options
     table = limited(source.table, options.limit, seed)
-    labels, origins = aligned(table, classes, taxonomy)
+    labels, origins, contradictions = aligned(table, classes, taxonomy)
     hidden = None
     for name in source.hide:
         if name not in classes:
@@ -209,7 +226,7 @@ def _part(source: NamedSource, classes: Sequence[str], seed: int, taxonomy: Taxo
         texts["paths"] = text_array(texts["paths"] + behind)
     if options.split is not None:
         texts["splits"] = constant_text(options.split, len(table))
-    return _Part(texts, dict(table.subgroups), labels, origins, hidden)
+    return _Part(texts, dict(table.subgroups), labels, origins, hidden, contradictions)
 
 
 def _joined(
@@ -243,25 +260,39 @@ def _joined(
     return Table(tuple(classes), **texts, labels=labels, origins=origins), hidden
 
 
+def _merged(table: Table, found: Duplicates, taxonomy: Taxonomy | None) -> tuple[list[Contradiction], Merged]:
+    """Return one row of labels per image, and where the sources of an image contradict each other by the taxonomy."""
+    merged = merge_labels(found.image, table.labels, table.origins)
+    if len(merged.keep) == len(table):
+        return [], merged
+    across = contradicted(merged.labels, table.classes, taxonomy)
+    for item in across:
+        column = table.classes.index(item.implied)
+        merged.labels[item.rows, column] = UNCERTAIN
+        merged.origins[item.rows, column] = LabelOrigin.GIVEN
+    return [item._replace(rows=merged.keep[item.rows]) for item in across], merged
+
+
 def _finished(
     table: Table,
     hidden: NDArray[np.int8] | None,
     found: Duplicates,
+    merged: Merged,
     policies: dict[str, dict[str, UncertainPolicy]],
     quotas: Sequence[tuple[tuple[str, ...], dict[str, int]]],
     rules: ExclusionRules,
     chosen: Sequence[str],
     options: SplitOptions,
     told: tuple[str, ...],
+    implied: pd.DataFrame,
 ) -> Assembly:
     """Return the assembly of a table whose splits are still the published ones and whose duplicates are still rows.
 
     Its classes are the `chosen` ones and those that exclude one of them; the latter are left out in the end. What the
-    readers `told` stands first among the report's notes.
+    readers `told` stands first among the report's notes; `implied` are conflicts of labels that imply each other.
     """
     groups = joined_groups(table.groups, found.image, found.alike)
     divided = split_by_group(table.splits, groups, options)
-    merged = merge_labels(found.image, table.labels, table.origins)
     held = rules.holding(table.sources, pd.factorize(found.image)[0])
     exclusions = rules.of_images(held)
     kept = merged.keep
@@ -289,7 +320,7 @@ def _finished(
         hidden = taken if hidden is None else np.where(taken == UNKNOWN, hidden, taken)
     labels, origins, clashes = apply_exclusions(table.labels, table.origins, exclusions)
     table = replace(table, labels=labels, origins=origins)
-    conflicts = pd.concat([conflicts, _exclusion_conflicts(table, clashes)], ignore_index=True)
+    conflicts = pd.concat([conflicts, implied, _exclusion_conflicts(table, clashes)], ignore_index=True)
     if len(chosen) < len(table.classes):
         table, count = table.select_classes(chosen), len(chosen)
         hidden = None if hidden is None else hidden[:, :count]
@@ -335,6 +366,15 @@ def _duplicate_frames(table: Table, found: Duplicates, merged: Merged) -> tuple[
     conflicts.insert(0, "class", [table.classes[index] for index in columns])
     conflicts["result"] = ["uncertain"] * len(merged.conflicts) + ["both kept"] * len(pair)
     return duplicates, conflicts
+
+
+def _contradiction_conflicts(table: Table, found: Sequence[Contradiction]) -> pd.DataFrame:
+    """Return a conflict for each image that is negative for a class which another of its labels implies."""
+    rows = np.concatenate([np.empty(0, dtype=np.int64), *(item.rows for item in found)])
+    frame = row_frame(table, positive=rows, negative=rows)
+    frame.insert(0, "class", [item.implied for item in found for _ in item.rows])
+    frame["result"] = [f"uncertain, implied by {item.by}" for item in found for _ in item.rows]
+    return frame
 
 
 def _exclusion_conflicts(table: Table, clashes: NDArray[np.int64]) -> pd.DataFrame:

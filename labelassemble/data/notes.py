@@ -1,13 +1,17 @@
 """What a user is told of an assembled table: classes without labels, spellings, splits."""
 
 from collections.abc import Sequence
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from labelassemble.data.derivation import unknown_words
 from labelassemble.data.states import NEGATIVE, POSITIVE, UNKNOWN
 from labelassemble.data.table import SPLITS, Table
-from labelassemble.data.taxonomy import spelling_key
+from labelassemble.data.taxonomy import Taxonomy, spelling_key
+
+_SHOWN: Final = 12
 
 
 def table_notes(table: Table, hidden: NDArray[np.int8] | None, unread: Sequence[str]) -> tuple[str, ...]:
@@ -32,6 +36,19 @@ def table_notes(table: Table, hidden: NDArray[np.int8] | None, unread: Sequence[
         taken = hidden is not None and bool((hidden[:, column] != UNKNOWN).any())
         notes.append(_unlabelled(table.classes[column], int(table.assumed[:, column].sum()), taken=taken))
     return tuple(notes)
+
+
+def word_notes(source: str, table: Table, taxonomy: Taxonomy | None) -> tuple[str, ...]:
+    """Return what is to be said of the words in a source's lists that the taxonomy does not know."""
+    counts = unknown_words(table, taxonomy)
+    if not counts:
+        return ()
+    named = ", ".join(f"'{word}' {count}" for word, count in list(counts.items())[:_SHOWN])
+    more = f" and {len(counts) - _SHOWN} more" if len(counts) > _SHOWN else ""
+    return (
+        f"warning: source '{source}': the taxonomy does not know {len(counts)} of the labels in its lists, so they "
+        f"imply nothing; by images: {named}{more}",
+    )
 
 
 def split_notes(table: Table) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from labelassemble.data.absence import Absence, unnamed
 from labelassemble.data.policies import policy_targets
 from labelassemble.data.states import (
     NEGATIVE,
@@ -54,6 +55,7 @@ class Table:
             "" = missing.
         notes: What a reader has to tell whoever assembles its table, a sentence each.
         files: The tables and lists that a reader took the labels from, full paths.
+        absence: Which negative labels nobody wrote, of a reader's table; `assemble` settles it.
 
     Raises:
         LabelAssembleError: A shape, dtype, code, split or class name breaks these rules.
@@ -70,6 +72,7 @@ class Table:
     subgroups: Mapping[str, TextArray] = field(default_factory=dict, kw_only=True)
     notes: tuple[str, ...] = field(default=(), repr=False, kw_only=True)
     files: tuple[str, ...] = field(default=(), repr=False, kw_only=True)
+    absence: Absence | None = field(default=None, repr=False, kw_only=True)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "classes", tuple(self.classes))
@@ -165,7 +168,8 @@ class Table:
             index = index.astype(np.intp)
         subgroups = {name: values[index] for name, values in self.subgroups.items()}
         chosen = {name: values[index] for name, values in self._by_row().items()}
-        return replace(self, subgroups=subgroups, **chosen)
+        absence = None if self.absence is None else self.absence.select(index)
+        return replace(self, subgroups=subgroups, absence=absence, **chosen)
 
     def select_classes(self, classes: Sequence[str]) -> Self:
         """Return the table with only `classes`, in their order.
@@ -175,7 +179,8 @@ class Table:
         """
         columns = [self.column(name) for name in classes]
         chosen = {name: array[:, columns] for name, array in self._by_row().items() if array.ndim == 2}
-        return replace(self, classes=tuple(classes), **chosen)
+        absence = None if self.absence is None else self.absence.select_classes(columns)
+        return replace(self, classes=tuple(classes), absence=absence, **chosen)
 
     def subset_by_split(self, split: str) -> Self:
         """Return the rows of one split.
@@ -341,7 +346,7 @@ class Table:
 
 
 TEXT_FIELDS: Final = ("paths", "names", "groups", "splits", "sources")
-_NOT_BY_ROW: Final = ("classes", "subgroups", "notes", "files")
+_NOT_BY_ROW: Final = ("classes", "subgroups", "notes", "files", "absence")
 
 
 def check_class_names(classes: Sequence[str]) -> None:
@@ -373,6 +378,8 @@ def new_table(
     subgroups: Mapping[str, TextArray] | None = None,
     notes: Sequence[str] = (),
     files: Sequence[str | Path] = (),
+    absence: Absence | None = None,
+    listed: bool = False,
 ) -> Table:
     """Return a reader's table: nothing assumed, groups and splits left open ("") unless given.
 
@@ -387,6 +394,8 @@ def new_table(
         subgroups: Columns of sex, age, view and the like, text [N] each.
         notes: What whoever assembles the table is to be told, a sentence each.
         files: The tables and lists that were read.
+        absence: Which negative labels nobody wrote.
+        listed: Whether labels come from lists, so that each negative one only says that the class is not named.
     """
     blank = constant_text("", len(paths))
     return Table(
@@ -401,4 +410,5 @@ def new_table(
         subgroups=subgroups or {},
         notes=tuple(notes),
         files=tuple(os.path.abspath(file) for file in files),
+        absence=unnamed(labels) if listed else absence,
     )

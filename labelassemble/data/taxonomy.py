@@ -107,7 +107,7 @@ class Taxonomy(BaseModel):
         """
 
         def named(name: str, where: str) -> str:
-            found = self._names.get(spelling_key(name))
+            found = self.find(name)
             if found is None:
                 raise ValueError(f"{where} names '{name}', which is no class{did_you_mean(name, self.names)}")
             return found
@@ -171,13 +171,17 @@ class Taxonomy(BaseModel):
         """The names of all classes."""
         return tuple(item.name for item in self.classes)
 
+    def find(self, name: str) -> str | None:
+        """Return the one name of the class that is also called `name`, None where no class is."""
+        return self._names.get(spelling_key(name))
+
     def canonical(self, name: str, where: str) -> str:
         """Return the one name of the class that is also called `name`.
 
         Raises:
             LabelAssembleError: No class is; the sentence starts with `where` and ends with the nearest name.
         """
-        found = self._names.get(spelling_key(name))
+        found = self.find(name)
         if found is None:
             spellings = [spelling for item in self.classes for spelling in (item.name, *item.synonyms)]
             raise LabelAssembleError(
@@ -196,6 +200,10 @@ class Taxonomy(BaseModel):
                 found.append(parent)
                 queue.extend(parents[parent])
         return tuple(found)
+
+    def exempts(self, name: str) -> bool:
+        """Return whether class `name` is no finding: `exempt`, or implying a class that is, as a pacemaker does."""
+        return any(above in self.exempt for above in (name, *self.implied(name)))
 
     @classmethod
     def load(cls, source: str | Path) -> "Taxonomy":
@@ -232,5 +240,8 @@ class Taxonomy(BaseModel):
 
 
 def spelling_key(name: str) -> str:
-    """Return what is left of a name when case, spaces, "_", "-" and "." make no difference."""
-    return "".join(letter for letter in name.casefold() if letter.isalnum() or letter == "+")
+    """Return what is left of a name when case, spaces, "_", "-" and "." make no difference.
+
+    Signs that compare stay: "grade >= 3" is not "grade 3".
+    """
+    return "".join(letter for letter in name.casefold() if letter.isalnum() or letter in "+<=>")

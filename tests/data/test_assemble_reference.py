@@ -53,11 +53,16 @@ def row_by_row(
         given_states = dict(states)
         for name, parents in IMPLIES.items():
             for parent in parents:
-                if given_states.get(name) == 1 and given_states.get(parent, 0) < 0:
-                    states[parent], rules[parent] = 1, 2
+                if given_states.get(name) == 1 and given_states.get(parent, 1) <= 0:
+                    written = given_states[parent] == 0
+                    states[parent], rules[parent] = (-2, 0) if written else (1, 2)
         for name, parents in IMPLIES.items():
             for parent in parents:
-                if given_states.get(parent) == 0 and name in labelled and states[name] == -1:
+                if (
+                    given_states.get(parent) == 0 == states[parent]
+                    and name in labelled
+                    and states[name] == -1
+                ):
                     states[name], rules[name] = 0, 2
         cells = []
         for name in union:

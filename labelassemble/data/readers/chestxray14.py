@@ -126,6 +126,7 @@ class ChestXray14Source(TabularOptions):
         paths = texts.take("path")
         return new_table(
             classes,
+            listed=True,
             paths=paths,
             names=written,
             labels=np.concatenate(labels) if labels else np.empty((0, len(classes)), dtype=np.int8),

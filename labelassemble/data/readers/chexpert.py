@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from labelassemble.data.absence import BLANK, blanks_settled
 from labelassemble.data.csvfile import Chunk, CsvFile, TextColumns, shown
 from labelassemble.data.readers.folders import DatasetFolder, FoundFolders, with_endings_there
 from labelassemble.data.readers.options import FilePath, TabularOptions
@@ -70,7 +71,8 @@ class CheXpertSource(TabularOptions):
 
     Attributes:
         root: The folder, `CheXpert-v1.0` or `CheXpert-v1.0-small`, or one above it.
-        blank: What "not mentioned" means: "unknown" (the default) or "negative".
+        blank: What "not mentioned" means: "unknown" (the default) or "negative", where the row has a label at all and
+            the taxonomy does not say otherwise: what is mentioned may imply what is not.
         views: Which projections are taken.
         valid: What `valid.csv`, the 234 images labelled by radiologists, serves as. By default "test" where there are
             no test labels: `train.csv` is then divided into train and val by patient; else "val".
@@ -135,11 +137,13 @@ class CheXpertSource(TabularOptions):
                 f"source '{self.name}': {self.root} has no image with views: {self.views}"
             )
         paths = with_endings_there(texts.take("path"))
+        states, absence = blanks_settled(np.concatenate(labels), silent=True)
         return new_table(
             CHEXPERT_CLASSES,
             paths=paths,
             names=texts.take("name"),
-            labels=np.concatenate(labels),
+            labels=states,
+            absence=absence,
             sources=self.name,
             groups=texts.take("patient"),
             splits=texts.take("split"),
@@ -265,7 +269,7 @@ def _with_view(chunk: Chunk) -> Chunk:
 
 
 def chexpert_states(chunk: Chunk, classes: tuple[str, ...], blank: str) -> NDArray[np.int8]:
-    """Return the states of CheXpert's cells (-1 = uncertain, blank as `blank` says), int8 [rows, C]."""
+    """Return the states of CheXpert's cells, int8 [rows, C]: -1 is UNCERTAIN, blank is UNKNOWN or BLANK by `blank`."""
     cells = {
         "1.0": int(POSITIVE),
         "1": int(POSITIVE),
@@ -273,7 +277,7 @@ def chexpert_states(chunk: Chunk, classes: tuple[str, ...], blank: str) -> NDArr
         "0": int(NEGATIVE),
         "-1.0": int(UNCERTAIN),
         "-1": int(UNCERTAIN),
-        "": int(UNKNOWN if blank == "unknown" else NEGATIVE),
+        "": int(UNKNOWN if blank == "unknown" else BLANK),
     }
     states = np.empty((len(chunk), len(classes)), dtype=np.int8)
     for column, name in enumerate(classes):

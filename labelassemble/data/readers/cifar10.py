@@ -70,6 +70,7 @@ class Cifar10Source(SourceOptions):
             splits.extend(["test" if file.startswith("test") else "trainval"] * count)
         return new_table(
             CIFAR10_CLASSES,
+            listed=True,
             paths=paths,
             names=names,
             labels=np.concatenate(labels),

@@ -7,6 +7,7 @@ from typing import Final, Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from labelassemble.data.absence import BLANK, blanks_settled
 from labelassemble.data.csvfile import Chunk, CsvFile, RowFile, TextColumns, shown
 from labelassemble.data.parquet import ParquetFile
 from labelassemble.data.readers.options import FilePath, TabularOptions
@@ -56,7 +57,8 @@ class CsvSource(TabularOptions):
         source_column: A column that tells sources apart within the file; they are called `name/cell`. By default
             `source` where there is one.
         name_column: The column with the image's name; by default `name` where there is one, else the path's cell.
-        blank: What a blank cell means: "unknown" (not annotated) or "negative".
+        blank: What a blank cell means: "unknown" (not annotated) or "negative", unless the taxonomy says otherwise: a
+            label of the row may imply what is blank.
 
     An empty text for one of the four optional columns ("") leaves that use out, whatever the file's header holds.
     """
@@ -93,7 +95,7 @@ class CsvSource(TabularOptions):
             classes = self._classes(file, used)
             texts = TextColumns("path", *uses)
             labels: list[NDArray[np.int8]] = []
-            cells = _CELLS | {"": int(UNKNOWN if self.blank == "unknown" else NEGATIVE)}
+            cells = _CELLS | {"": int(UNKNOWN if self.blank == "unknown" else BLANK)}
             for chunk in file.chunks(tuple({self.path_column, *used, *classes})):
                 subgroup_cells.add(chunk, columns)
                 texts.add({"path": image_paths(root, chunk, self.path_column)})
@@ -109,11 +111,14 @@ class CsvSource(TabularOptions):
             sources = text_array(f"{self.name}/" + texts.take("source"))
         else:
             sources = constant_text(self.name, len(paths))
+        given = np.concatenate(labels) if labels else np.empty((0, len(classes)), dtype=np.int8)
+        states, absence = blanks_settled(given)
         return new_table(
             classes,
             paths=paths,
             names=texts.take("name"),
-            labels=np.concatenate(labels) if labels else np.empty((0, len(classes)), dtype=np.int8),
+            labels=states,
+            absence=absence,
             sources=sources,
             groups=texts.take("patient") if "patient" in uses else None,
             splits=texts.take("split") if "split" in uses else None,

@@ -41,3 +41,31 @@ class FindingCells:
         codes, cells = chunk.mapped(column, code)
         states: NDArray[np.int8] = np.array(self._rows, dtype=np.int8).reshape(-1, self._classes)
         return states[np.array(codes, dtype=np.intp)[cells]]
+
+
+class WordLists:
+    """Collects the lists of labels in cells; some ten thousand distinct lists repeat over all rows."""
+
+    def __init__(self, parse: Callable[[str], frozenset[str]]) -> None:
+        """Take `parse`, which returns the labels of one cell or raises ValueError with the reason."""
+        self._parse = parse
+        self._index: dict[frozenset[str], int] = {}
+        self._rows: list[NDArray[np.intp]] = []
+
+    def add(self, chunk: Chunk, column: str, keep: NDArray[np.bool_]) -> None:
+        """Collect the lists of the rows of `chunk` that `keep` [rows] marks.
+
+        Raises:
+            LabelAssembleError: `parse` refused a cell; with file, line and column.
+        """
+
+        def code(cell: str) -> int:
+            return self._index.setdefault(self._parse(cell), len(self._index))
+
+        codes, cells = chunk.mapped(column, code)
+        self._rows.append(np.array(codes, dtype=np.intp)[cells][keep])
+
+    def take(self) -> tuple[list[frozenset[str]], NDArray[np.intp]]:
+        """Return the distinct lists, and which of them each row has, int [N]."""
+        rows = np.concatenate([np.empty(0, dtype=np.intp), *self._rows])
+        return list(self._index), rows

@@ -74,6 +74,7 @@ class MedMnistSource(SourceOptions):
         base = os.path.abspath(self.path)
         return new_table(
             self._classes(info),
+            listed=True,
             paths=[f"{base}::{member}" for member in members],
             names=members,
             labels=np.concatenate(labels),

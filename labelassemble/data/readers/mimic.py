@@ -6,6 +6,7 @@ from typing import Final, Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from labelassemble.data.absence import blanks_settled
 from labelassemble.data.csvfile import CsvFile, TextColumns, shown
 from labelassemble.data.joins import join_note, keys_of
 from labelassemble.data.readers.chexpert import chexpert_states
@@ -60,7 +61,8 @@ class MimicCxrSource(SourceOptions):
     Attributes:
         root: The folder.
         labeler: Which of the two label tables is read.
-        blank: What "not mentioned" means: "unknown" (the default) or "negative".
+        blank: What "not mentioned" means: "unknown" (the default) or "negative", where the study has a label at all
+            and the taxonomy does not say otherwise: what is mentioned may imply what is not.
         views: Which projections are taken, by the metadata's ViewPosition; "all" does not need the metadata.
     """
 
@@ -121,11 +123,13 @@ class MimicCxrSource(SourceOptions):
         if view_file is not None and viewed is not None:
             notes.append(join_note(self.name, "images", written, name, viewed, view_file.name))
         images.check(name)
+        states, absence = blanks_settled(study_labels[rows], silent=True)
         return new_table(
             MIMIC_CLASSES,
             paths=with_endings_there(texts.take("path")),
             names=texts.take("name"),
-            labels=study_labels[rows],
+            labels=states,
+            absence=absence,
             sources=self.name,
             groups=texts.take("patient"),
             splits=texts.take("split"),

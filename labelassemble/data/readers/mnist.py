@@ -63,6 +63,7 @@ class MnistSource(SourceOptions):
             splits.extend([split] * count)
         return new_table(
             self.labels,
+            listed=True,
             paths=paths,
             names=names,
             labels=np.concatenate(labels),

@@ -65,6 +65,7 @@ class NpzSource(SourceOptions):
             groups.append(own.astype(np.str_))
         return new_table(
             classes,
+            listed=True,
             paths=paths,
             names=names,
             labels=np.concatenate(labels),

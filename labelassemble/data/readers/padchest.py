@@ -1,6 +1,7 @@
 """PadChest (Bustos et al., Medical Image Analysis 2020) as BIMCV ships it."""
 
 import ast
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,10 +11,18 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from labelassemble.data.absence import unnamed
 from labelassemble.data.csvfile import Chunk, CsvFile, TextColumns, shown
-from labelassemble.data.readers.findings import FindingCells
+from labelassemble.data.readers.findings import WordLists
 from labelassemble.data.readers.folders import DatasetFolder, FoundImages
 from labelassemble.data.readers.options import FilePath, TabularOptions
+from labelassemble.data.readers.padchest_labels import (
+    KINDS,
+    PADCHEST_LABELS,
+    PERHAPS,
+    general_labels,
+    kinds_of,
+)
 from labelassemble.data.states import NEGATIVE, POSITIVE, UNKNOWN
 from labelassemble.data.subgroups import published
 from labelassemble.data.table import Table, new_table
@@ -37,8 +46,10 @@ _REFUSED: Final = {
 }
 _LIKE: Final = r"PADCHEST_chest_x_ray_images_labels_160K.*\.csv(\.gz)?"
 _LAYOUTS: Final = "0/ to 54/, in one folder, or anywhere else below the root"
-# a report that says of itself that nothing can be said
-_UNREADABLE: Final = frozenset({"exclude"})
+_EXCLUDED: Final = "exclude"  # the report of another image, say: it speaks of nothing in this one
+# A film that cannot be judged, or a report that points at an earlier one: what is not named may be there all the same.
+_SILENT: Final = frozenset({"suboptimal study", "unchanged"})
+_SHOWN: Final = 8
 
 
 class PadChestSource(TabularOptions):
@@ -47,8 +58,10 @@ class PadChestSource(TabularOptions):
     The sample's table, `chest_x_ray_images_labels_sample.csv`, is read where the other is not there. Images are found
     in whatever folders below the root they lie.
 
-    A label that the report's list names is positive, each other negative; a row whose list is blank or says "exclude"
-    is UNKNOWN throughout.
+    A label that the report's list names is positive, and so is each label that this one is a kind of in the publisher's
+    tree ("laminar atelectasis" makes "atelectasis" positive). Each other is negative, but UNKNOWN where a general label
+    is named whose kind it is ("atelectasis" does not say which), and where the report says "unchanged" or "suboptimal
+    study". A row whose list is blank or says "exclude" is UNKNOWN throughout.
 
     Attributes:
         root: The folder.
@@ -74,14 +87,12 @@ class PadChestSource(TabularOptions):
         Raises:
             LabelAssembleError: A file is missing or breaks the format, or a class occurs nowhere in it.
         """
-        seen: set[str] = set()
-        findings = FindingCells(lambda cell: self._states(cell, seen), len(self.classes))
+        lists = WordLists(_labels)
         views = {"frontal": _FRONTAL, "lateral": _LATERAL}.get(self.views)
         below = DatasetFolder(self.name, self.root)
         path = below.table("PadChest", _TABLES, like=_LIKE, refused=_REFUSED)
         images = FoundImages(below, parts=[str(number) for number in range(55)])
         texts = TextColumns("path", "name", "patient")
-        labels: list[NDArray[np.int8]] = [np.empty((0, len(self.classes)), dtype=np.int8)]
         subgroup_cells = self.subgroup_cells(subgroups)
         with CsvFile(path) as file:
             for column in _COLUMNS:
@@ -108,41 +119,114 @@ class PadChestSource(TabularOptions):
                 chosen = [name for name, kept in zip(names, keep, strict=True) if kept]
                 patients = [name for name, kept in zip(chunk.cells("PatientID"), keep, strict=True) if kept]
                 texts.add({"path": paths, "name": chosen, "patient": patients})
-                labels.append(findings.states(chunk, "Labels")[keep])
+                lists.add(chunk, "Labels", keep)
         images.check(path.name, _LAYOUTS)
-        for name in self.classes:
-            if name not in seen:
-                near = did_you_mean(name, seen)
-                raise LabelAssembleError(
-                    f"source '{self.name}', classes: no report has the label '{name}'{near}"
-                )
+        words, rows = lists.take()
+        counts = np.bincount(rows, minlength=len(words))
+        self._check_classes({word for found in words for word in found})
+        states = np.array([_states(found, self.classes) for found in words], dtype=np.int8)
+        labels = states.reshape(-1, len(self.classes))[rows]
         return new_table(
             self.classes,
             paths=texts.take("path"),
             names=texts.take("name"),
-            labels=np.concatenate(labels),
+            labels=labels,
+            absence=unnamed(labels, self._mentions(words, rows)),
             sources=self.name,
             groups=texts.take("patient"),
             subgroups=subgroup_cells.take(),
-            notes=subgroup_cells.notes(),
+            notes=(*subgroup_cells.notes(), *_notes(words, counts, self.classes)),
             files=[path],
         )
 
-    def _states(self, cell: str, seen: set[str]) -> list[int]:
-        """Return the states of one cell such as "['cardiomegaly', ' kyphosis']"."""
-        if not cell.strip() or cell == "nan":
-            return [int(UNKNOWN)] * len(self.classes)
-        try:
-            words = ast.literal_eval(cell)
-        except (ValueError, SyntaxError, MemoryError, RecursionError):
-            words = None
-        if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
-            raise ValueError(f"must be a list such as ['cardiomegaly'], got {shown(cell)}")
-        found = {word.strip() for word in words} - {""}
-        seen |= found
-        if not found or found & _UNREADABLE:
-            return [int(UNKNOWN)] * len(self.classes)
-        return [int(POSITIVE if name in found else NEGATIVE) for name in self.classes]
+    def _check_classes(self, seen: set[str]) -> None:
+        for name in self.classes:
+            if name not in seen and name not in PADCHEST_LABELS:
+                near = did_you_mean(name, seen | PADCHEST_LABELS)
+                raise LabelAssembleError(
+                    f"source '{self.name}', classes: no report has the label '{name}'{near}"
+                )
+
+    def _mentions(
+        self, words: Sequence[frozenset[str]], rows: NDArray[np.intp]
+    ) -> dict[str, NDArray[np.bool_]]:
+        """Return where the reports name each label that is none of the classes, bool [N]."""
+        others = {word for found in words for word in found} - {*self.classes, _EXCLUDED, *_SILENT}
+        return {
+            word: np.array([word in found and _EXCLUDED not in found for found in words])[rows]
+            for word in sorted(others)
+        }
+
+
+def _labels(cell: str) -> frozenset[str]:
+    """Return the labels of one cell such as "['cardiomegaly', ' kyphosis']"; none where it is blank."""
+    if not cell.strip() or cell == "nan":
+        return frozenset()
+    try:
+        words = ast.literal_eval(cell)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        words = None
+    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+        raise ValueError(f"must be a list such as ['cardiomegaly'], got {shown(cell)}")
+    return frozenset(word.strip() for word in words) - {""}
+
+
+def _states(found: frozenset[str], classes: Sequence[str]) -> list[int]:
+    """Return the states of `classes` in an image whose report names the labels `found`."""
+    if not found or _EXCLUDED in found:
+        return [int(UNKNOWN)] * len(classes)
+    present = found | general_labels(found, KINDS)
+    general = [name for name in found if kinds_of([name]).isdisjoint(found)]  # of a kind that nobody names
+    open_ones = general_labels(found, KINDS, PERHAPS) | kinds_of(general)
+    silent = _silent(found)
+    return [
+        int(POSITIVE if name in present else UNKNOWN if silent or name in open_ones else NEGATIVE)
+        for name in classes
+    ]
+
+
+def _silent(found: frozenset[str]) -> bool:
+    """Return whether a report that names the labels `found` leaves open what it does not name."""
+    return "suboptimal study" in found or ("unchanged" in found and "normal" not in found)
+
+
+def _notes(
+    words: Sequence[frozenset[str]], counts: NDArray[np.intp], classes: Sequence[str]
+) -> tuple[str, ...]:
+    """Return what the reader decided: labels that are positive by a kind of theirs alone, reports that say nothing."""
+    by_kind: dict[str, Counter[str]] = {}
+    silent = unlisted = 0
+    strange: Counter[str] = Counter()
+    for found, count in zip(words, counts.tolist(), strict=True):
+        for word in found - PADCHEST_LABELS:
+            strange[word] += count
+        if not found or _EXCLUDED in found:
+            unlisted += count
+            continue
+        silent += count if _silent(found) else 0
+        for name in general_labels(found, KINDS) - found:
+            if name in classes:
+                kinds = kinds_of([name]) & found
+                by_kind.setdefault(name, Counter()).update(dict.fromkeys(kinds, count))
+    notes = []
+    if by_kind:
+        parts = [f"'{name}' ({_counted(kinds)})" for name, kinds in by_kind.items()]
+        notes.append(f"positive where a report names a kind of theirs alone: {', '.join(parts)}")
+    if silent or unlisted:
+        notes.append(
+            f"what is not named is unknown in {silent} images whose reports say 'unchanged' or 'suboptimal study', and "
+            f"everything in {unlisted} whose list is blank or says 'exclude'"
+        )
+    if strange:
+        notes.append(
+            f"the publisher's tree lacks these labels of the reports, by images: {_counted(strange)}"
+        )
+    return tuple(notes)
+
+
+def _counted(words: Counter[str]) -> str:
+    named = ", ".join(f"'{word}' {count}" for word, count in words.most_common(_SHOWN))
+    return named + (f" and {len(words) - _SHOWN} more" if len(words) > _SHOWN else "")
 
 
 def _with_age(chunk: Chunk) -> Chunk:

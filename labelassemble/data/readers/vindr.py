@@ -39,6 +39,8 @@ class VinDrCxrSource(SourceOptions):
     Attributes:
         root: The folder.
         disagreement: What a class is that some of an image's readers saw and some did not: "majority", or "uncertain".
+            A class without a majority is negative where the readers agree on something else; where they agree on
+            nothing at all, whatever one of them saw is uncertain.
         suffix: The ending of the image files; by default that of the files that are there, else `.dicom`.
     """
 
@@ -114,7 +116,9 @@ class VinDrCxrSource(SourceOptions):
         half = 2 * seen - readers[:, None]
         states = np.where(half > 0, np.int8(POSITIVE), np.int8(NEGATIVE))
         divided = (seen > 0) & (seen < readers[:, None])
-        states[divided if self.disagreement == "uncertain" else half == 0] = UNCERTAIN
+        if self.disagreement == "majority":
+            divided = (half == 0) | (divided & (half < 0).all(axis=1, keepdims=True))
+        states[divided] = UNCERTAIN
         return states
 
 

@@ -77,6 +77,7 @@ class WebDatasetSource(SourceOptions):
                     labels[row, columns[name]] = state
         return new_table(
             classes,
+            listed=self.labels == "cls",
             paths=paths,
             names=[sample.name for sample in samples],
             labels=labels,
