@@ -14,7 +14,7 @@ from labelassemble.data.states import (
     UNKNOWN,
     UncertainPolicy,
 )
-from labelassemble.data.table import Table, check_class_names
+from labelassemble.data.table import WARNING, Table, check_class_names
 from labelassemble.data.taxonomy import Taxonomy
 from labelassemble.data.text import text_hash
 from labelassemble.errors import LabelAssembleError, did_you_mean
@@ -99,7 +99,7 @@ def told_by(sources: Sequence[NamedSource]) -> list[str]:
     told = []
     for source in sources:
         for note in source.table.notes:
-            kind = "warning: " if note.startswith("warning: ") else ""
+            kind = WARNING if note.startswith(WARNING) else ""
             told.append(f"{kind}source '{source.options.name}': {note.removeprefix(kind)}")
     return told
 

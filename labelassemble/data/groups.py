@@ -12,7 +12,7 @@ from labelassemble.data.identifiers import PlainIds, plain_ids
 from labelassemble.data.joins import forms
 from labelassemble.data.readers.options import SourceOptions
 from labelassemble.data.splits import Splits
-from labelassemble.data.table import SPLITS, Table
+from labelassemble.data.table import SPLITS, WARNING, Table
 from labelassemble.data.text import TextArray, text_array, text_codes
 from labelassemble.errors import LabelAssembleError
 
@@ -99,7 +99,7 @@ def _id_notes(ids: PlainIds, known: NDArray[np.bool_]) -> list[str]:
         )
     if ids.shortened > _SHORTENED_SHARE * total:
         notes.append(
-            f"warning: {ids.shortened} of its {total} images have a patient id such as '{ids.shortened_example}', "
+            f"{WARNING}{ids.shortened} of its {total} images have a patient id such as '{ids.shortened_example}', "
             "which has lost its last digits, so different patients may be one (write the column as text)"
         )
     return notes
@@ -135,7 +135,7 @@ def register_notes(sources: Sequence[tuple[SourceOptions, Table]]) -> list[str]:
                         f"{counts}, none in both: their ids are not written alike, {example} (write them alike, or "
                         f"leave `patients` out of one of the two)"
                     )
-                notes.append(f"warning: {counts}, none in both, {example}")
+                notes.append(f"{WARNING}{counts}, none in both, {example}")
     return notes
 
 
@@ -190,7 +190,7 @@ def _large_note(
     left = [split for split in SPLITS if not (splits == split).any()]
     empty = f", none of its images is in {' or '.join(left)}" if left else ""
     return (
-        f"warning: source '{name}': {len(own)} of its {len(rows)} images ({len(own) / len(rows):.0%}) are one group, "
+        f"{WARNING}source '{name}': {len(own)} of its {len(rows)} images ({len(own) / len(rows):.0%}) are one group, "
         f"'{groups[own[0]]}', as if of one patient; all of them are in {divided.splits[own[0]]}{empty}"
     )
 
@@ -207,7 +207,7 @@ def _moved_note(
     emptied = [split for split in SPLITS if _emptied(split, published[rows], divided.splits[rows])]
     empty = f"; none of its images is left in {' or '.join(emptied)}" if emptied else ""
     return (
-        f"warning: source '{name}': {len(moved)} of its {len(rows)} images leave the split that they were published "
+        f"{WARNING}source '{name}': {len(moved)} of its {len(rows)} images leave the split that they were published "
         f"in, since {len(codes)} {'patients are' if len(codes) > 1 else 'patient is'} in several splits ({told}; "
         f"'{groups[example[0]]}' has {len(example)} of them){empty}"
     )

@@ -6,6 +6,7 @@ import pyarrow.compute as pc
 
 from labelassemble.data.csvfile import Chunk
 from labelassemble.data.identifiers import plain_keys
+from labelassemble.data.table import WARNING
 from labelassemble.data.text import TextArray, joined_text
 from labelassemble.errors import LabelAssembleError
 
@@ -51,7 +52,7 @@ def join_note(
             f"source '{source}': {missing}: at least {LEAST_SHARE:.0%} of the {what} of the smaller table must be in "
             f"the other one (are the two of one release, and their ids written alike?)"
         )
-    return missing if found > _WHOLE_SHARE * count else f"warning: {missing}"
+    return missing if found > _WHOLE_SHARE * count else f"{WARNING}{missing}"
 
 
 def forms(ids: TextArray) -> set[str]:

@@ -33,6 +33,8 @@ LABEL_COUNTS: Final = ("positive", "negative", "uncertain", "unknown", "assumed"
 """The states of a label as `Table.coverage` counts them."""
 RESERVED_COLUMNS: Final = ("path", "name", "source", "group", "split", "assumed")
 """The columns of a table's CSV that are not classes."""
+WARNING: Final = "warning: "
+"""What a note begins with that tells of something that is probably wrong."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from labelassemble._files import write_text
+from labelassemble.data.table import WARNING
 from labelassemble.evaluation.external import External
 from labelassemble.evaluation.leakage import LEAST
 from labelassemble.evaluation.results import ClassResult
@@ -95,6 +96,10 @@ def report_page(
         over_seeds=over_seeds,
         calibration=calibration_plots(interest),
         coverage=None if table is None else coverage_of(table),
+        warnings=[
+            note.removeprefix(WARNING) for note in run.notes if external is None and note.startswith(WARNING)
+        ],
+        notes=[note for note in run.notes if external is None and not note.startswith(WARNING)],
         learning=learning_plots(run.curves, several=len(run.classes) > 1, interest=names, table=run.table),
         similarity=checked_similarity(results.similarity, run.classes),
         settings=flat(run.environment or {}),

@@ -32,6 +32,7 @@ class RunRecord:
         table: what was assembled.
         curves: how training went.
         trained: the day of the last epoch.
+        notes: what was said when the images were assembled, a sentence each.
     """
 
     path: Path
@@ -43,6 +44,7 @@ class RunRecord:
     table: Table | None
     curves: Curves | None
     trained: str | None
+    notes: tuple[str, ...] = ()
 
     @property
     def title(self) -> str:

@@ -38,6 +38,7 @@ class Start:
         net: as it starts, on the CPU.
         origin: where it goes on from another run.
         checkpoint: where the run itself goes on.
+        notes: what was said when the images were assembled.
     """
 
     table: Table
@@ -48,6 +49,7 @@ class Start:
     net: AssembleNet
     origin: Origin | None
     checkpoint: dict[str, Any] | None
+    notes: tuple[str, ...] = ()
 
     def sources(self) -> list[str]:
         """Return the source of each training image."""
@@ -69,6 +71,7 @@ class Start:
         """Write what a run's folder holds before training."""
         make_folder(run)
         self.table.to_csv(run / "table.csv")
+        write_text(run / "notes.txt", "".join(f"{note}\n" for note in self.notes))
         if self.hidden is not None:
             self.hidden.to_csv(run / "hidden.csv")
         about = environment()
@@ -106,6 +109,8 @@ def prepare(
     origin, learnt = _origin(run, start_from, config, resume=resume, loaded=checkpoint is not None)
     assembly = assemble_config(config, console)
     table = assembly.table
+    if resume:
+        _check_same_splits(table, run)
     interest = _interest(config, table)
     _check_images(config, table)
     console.print(assembly.report.to_text(), highlight=False, markup=False, soft_wrap=True)
@@ -119,7 +124,8 @@ def prepare(
         learnt=learnt,
         origin=origin,
     )
-    return Start(table, assembly.hidden, data, val_targets, interest, net, origin, checkpoint)
+    notes = (*assembly.report.notes, *assembly.report.split_notes)
+    return Start(table, assembly.hidden, data, val_targets, interest, net, origin, checkpoint, notes)
 
 
 def _check_same(config: Config, run: Path, but: Sequence[str]) -> None:
@@ -134,6 +140,21 @@ def _check_same(config: Config, run: Path, but: Sequence[str]) -> None:
                 f"{run} was begun with another '{key}' than the configuration has now: "
                 f"resume with {path}, or begin a new run with --output"
             )
+
+
+def _check_same_splits(table: Table, run: Path) -> None:
+    """Raise if an image that the run has held out so far would be trained on, say by another version's splits."""
+    if not (run / "table.csv").exists():
+        return
+    before = Table.from_csv(run / "table.csv")
+    held_out = before.paths[before.splits != "train"]
+    train = table.paths[table.splits == "train"]
+    lost = train[train.isin(held_out)]
+    if len(lost):
+        raise LabelAssembleError(
+            f"{run}: {len(lost)} images that the run has held out so far would be trained on, such as {lost[0]}, since "
+            "its sources give other splits or other patients now: begin a new run with --output"
+        )
 
 
 def _interest(config: Config, table: Table) -> tuple[str, ...]:

@@ -44,6 +44,7 @@ def read_run(
         table=table,
         curves=read_curves(metrics) if metrics.exists() else None,
         trained=None if day is None else f"{day:%Y-%m-%d}",
+        notes=tuple((_text(path / "notes.txt") or "").splitlines()),
     )
 
 

@@ -215,6 +215,15 @@ def test_patients_on_both_sides_are_told(run):
     assert "every image is a patient of its own" in page_of(run).sections["data"]
 
 
+def test_what_was_said_of_the_data_is_told(run):
+    (run / "notes.txt").write_text("source 'a': fine\nwarning: source 'b': <odd>\n", encoding="utf-8")
+    data = page_of(run).sections["data"]
+    assert "Warnings when the data were assembled source 'b': <odd>" in data
+    assert "Notes when the data were assembled source 'a': fine" in data
+    (run / "notes.txt").unlink()
+    assert "when the data were assembled" not in page_of(run).sections["data"]
+
+
 @pytest.mark.parametrize(
     ("file", "section", "note"),
     [

@@ -46,6 +46,7 @@ def test_a_run_leaves_what_later_commands_need(small_sources: Path) -> None:
         "report.html",
     ):
         assert (run / name).stat().st_size > 0, name
+    assert (run / "notes.txt").read_text() == ""  # nothing was odd
     rows = _metrics(run)
     assert [row["epoch"] for row in rows] == ["1", "2"]
     assert [row["pseudo_weight"] for row in rows] == ["0", "1"]
@@ -128,6 +129,21 @@ def test_a_run_is_neither_overwritten_nor_mixed_with_another(small_sources: Path
     with pytest.raises(LabelAssembleError, match="was begun with another 'train'"):
         train_run(other, run, resume=True, console=QUIET)
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+
+
+def test_a_resumed_run_does_not_train_on_what_it_held_out(small_sources: Path) -> None:
+    run = small_sources / "out"
+    config = load_config(small_sources / "run.yaml", ["train.epochs=1"])
+    train_run(config, run, resume=False, console=QUIET)
+    table = (run / "table.csv").read_text()
+    north = small_sources / "north.csv"
+    north.write_text(north.read_text().replace(",test,", ",train,"))
+    with pytest.raises(
+        LabelAssembleError,
+        match=r"out: 6 images that the run has held out so far would be trained on, such as .*north-6\.png",
+    ):
+        train_run(config, run, resume=True, console=QUIET)
+    assert (run / "table.csv").read_text() == table
 
 
 def test_a_corrupt_image_is_named_and_what_was_written_stays(small_sources: Path) -> None:
