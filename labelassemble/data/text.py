@@ -87,6 +87,12 @@ def joined_text(parts: Sequence[pa.Array | TextArray]) -> TextArray:
     return _of_arrow(whole.combine_chunks())
 
 
+def arrow_text(values: TextArray) -> pa.Array:
+    """Return text [N] as one Arrow array, as a block of a table has it."""
+    array = values.__arrow_array__()
+    return array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array
+
+
 def _of_arrow(array: pa.Array | pa.ChunkedArray) -> TextArray:
     return cast(TextArray, pd.array(array, dtype=_TEXT))
 

@@ -1,11 +1,28 @@
 """Every reader whose publisher names sex, age, view or scanner carries them, from the publisher's own columns."""
 
+import gzip
+import io
+import json
+import tarfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from labelassemble.data import ChestXray14Source, CheXpertSource, PadChestSource, Source
+import pandas as pd
+
+from labelassemble.data import (
+    ChestXray14Source,
+    CheXpertSource,
+    CovidxSource,
+    CsvSource,
+    MimicCxrSource,
+    PadChestSource,
+    Source,
+    WebDatasetSource,
+)
 from labelassemble.data.readers.chexpert import CHEXPERT_CLASSES
+from labelassemble.data.readers.mimic import MIMIC_CLASSES
 from labelassemble.data.subgroup_report import read_with_subgroups
+from labelassemble.data.subgroups import SubgroupColumn
 
 
 def subgroups(source: Source, wanted: Sequence[str]) -> dict[str, list[str]]:
@@ -81,3 +98,71 @@ def test_padchest(tmp_path: Path) -> None:
     }
     item = item.model_copy(update={"views": "lateral"})
     assert subgroups(item, ["sex"]) == {"sex": ["female"]}
+
+
+def test_mimic(tmp_path: Path) -> None:
+    labels = "subject_id,study_id," + ",".join(MIMIC_CLASSES) + "\n"
+    labels += "".join(f"1000003{row},5{row},{',' * (len(MIMIC_CLASSES) - 1)}1.0\n" for row in range(3))
+    (tmp_path / "mimic-cxr-2.0.0-chexpert.csv").write_text(labels)
+    split = "".join(f"im{row},5{row},1000003{row},train\n" for row in range(3))
+    (tmp_path / "mimic-cxr-2.0.0-split.csv").write_text("dicom_id,study_id,subject_id,split\n" + split)
+    item = MimicCxrSource(name="m", root=tmp_path)
+    assert subgroups(item, ["sex", "view"]) == {"sex": [""] * 3, "view": [""] * 3}
+    (tmp_path / "mimic-cxr-2.0.0-metadata.csv").write_text(
+        "dicom_id,subject_id,ViewPosition,StudyDate\nim2,10000032,LATERAL,21450703\nim0,10000030,PA,21500703\n"
+        "im1,10000031,,21500703\n"
+    )
+    assert subgroups(item, ["sex", "view"]) == {"sex": [""] * 3, "view": ["PA", "", "lateral"]}
+    patients = "subject_id,gender,anchor_age,anchor_year\n10000032,F,52,2142\n10000030,M,91,2150\n"
+    (tmp_path / "patients.csv.gz").write_bytes(gzip.compress(patients.encode()))
+    assert subgroups(item, ["sex", "view", "age"]) == {
+        "sex": ["male", "", "female"],
+        "view": ["PA", "", "lateral"],
+        "age": ["91", "", "55"],
+    }
+    table = read_with_subgroups(item, ["sex"])
+    assert [file.rpartition("/")[2] for file in map(str, table.files)][-1] == "patients.csv.gz"
+    assert read_with_subgroups(item, []).subgroups == {}
+
+
+def test_covidx(tmp_path: Path) -> None:
+    (tmp_path / "train.txt").write_text("3 a.png positive cohen\n4 c.png negative rsna\n")
+    (tmp_path / "test.csv").write_text(
+        "patient_id,filename,class,source,sex,view\n7,b.png,positive,rsna,F,AP Supine\n"
+    )
+    item = CovidxSource(name="c", root=tmp_path)
+    assert subgroups(item, ["origin", "sex", "view"]) == {
+        "origin": ["cohen", "rsna", "rsna"],
+        "sex": ["", "", "female"],
+        "view": ["", "", "AP supine"],
+    }
+
+
+def test_webdataset(tmp_path: Path) -> None:
+    samples = [
+        {"labels": {"Mass": 1}, "sex": "F", "Age": 60.0, "machine": "A"},
+        {"labels": {"Mass": 0}, "sex": None, "Age": "018M"},
+        {"labels": {"Mass": 0}},
+    ]
+    with tarfile.open(tmp_path / "s.tar", "w") as tar:
+        for row, sample in enumerate(samples):
+            for ending, data in (("png", b"x"), ("json", json.dumps(sample).encode())):
+                member = tarfile.TarInfo(f"{row}.{ending}")
+                member.size = len(data)
+                tar.addfile(member, io.BytesIO(data))
+    columns = {"scanner": SubgroupColumn(column="machine")}
+    item = WebDatasetSource(name="w", shards=tmp_path / "s.tar", subgroup_columns=columns)
+    assert subgroups(item, ["sex", "age", "scanner"]) == {
+        "sex": ["female", "", ""],
+        "age": ["60", "1.5", ""],
+        "scanner": ["A", "", ""],
+    }
+
+
+def test_parquet(tmp_path: Path) -> None:
+    frame = pd.DataFrame(
+        {"path": ["1.png", "2.png"], "sex": ["M", None], "age": [60.0, None], "Mass": [1, 0]}
+    )
+    frame.to_parquet(tmp_path / "t.parquet")
+    item = CsvSource(name="q", reader="parquet", path=tmp_path / "t.parquet")
+    assert subgroups(item, ["sex", "age"]) == {"sex": ["male", ""], "age": ["60", ""]}

@@ -1,17 +1,19 @@
 """COVIDx CXR (Wang, Lin, Wong, Scientific Reports 2020; CXR-2 and later) as its publisher ships it."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Final, Literal, NamedTuple, Self
 
 import numpy as np
+import pyarrow as pa
 
-from labelassemble.data.csvfile import CsvFile, shown
+from labelassemble.data.csvfile import Chunk, CsvFile, shown
 from labelassemble.data.readers.folders import DatasetFolder, FoundImages
-from labelassemble.data.readers.options import FilePath, SourceOptions
+from labelassemble.data.readers.options import FilePath, TabularOptions
 from labelassemble.data.states import NEGATIVE, POSITIVE, UNKNOWN
+from labelassemble.data.subgroups import published
 from labelassemble.data.table import Table, new_table
 from labelassemble.errors import LabelAssembleError, did_you_mean
 
@@ -31,6 +33,8 @@ _COLUMNS: Final = {
     "label": ("class", "label", "finding"),
     "origin": ("source", "data_source", "data source"),
 }
+_WORDS: Final = ("patient", "file", "class", "origin")
+_SUBGROUPS: Final = published(origin="origin|source|data_source|data source")
 _SPLITS: Final = ("train", "val", "test")
 _LIST: Final = re.compile(
     r"(train|val|test)(?:_(COVIDx\w*(?:-\w+)?|split(?:_v\d+)?))?\.(txt|csv|csv\.gz)", re.IGNORECASE
@@ -45,9 +49,10 @@ class _Row(NamedTuple):
     file: str
     label: str
     origin: str
+    about: tuple[str, ...]  # the columns of subgroups
 
 
-class CovidxSource(SourceOptions):
+class CovidxSource(TabularOptions):
     """The folder with the lists `train.txt`, `test.txt` and, from CXR-4 on, `val.txt`, and the images in `train/` etc.
 
     The lists of the publisher's repository are read too (`labels/train_COVIDx9B.txt` ...), one release of them. A line
@@ -70,8 +75,8 @@ class CovidxSource(SourceOptions):
         """Return the source with its paths made absolute, starting at the folder `base`."""
         return self.model_copy(update={"root": base / self.root})
 
-    def read(self) -> Table:
-        """Return the table of the folder.
+    def read(self, subgroups: Sequence[str] = ()) -> Table:
+        """Return the table of the folder, with those `subgroups` that its lists have; "origin" is one.
 
         Raises:
             LabelAssembleError: A list is missing or breaks the format; with file and line.
@@ -81,9 +86,13 @@ class CovidxSource(SourceOptions):
         images = FoundImages(folder, parts=_SPLITS)
         words: dict[str, tuple[int, ...]] = {}
         paths, names, patients, origins, splits, labels = [], [], [], [], [], []
+        subgroup_cells = self.subgroup_cells(subgroups)
         for split, path in lists.items():
-            published = "trainval" if split == "train" and "val" not in lists else split
-            for row in _rows(path, images):
+            columns = subgroup_cells.columns(_header(path), str(path), _SUBGROUPS)
+            also = tuple(dict.fromkeys(item.column for item in columns.values()))
+            about: list[tuple[str, ...]] = []
+            open_split = "trainval" if split == "train" and "val" not in lists else split
+            for row in _rows(path, images, also):
                 word = row.label.lower()
                 words = words or (_BINARY if word in _BINARY else _FOUR)
                 if word not in words:
@@ -100,8 +109,10 @@ class CovidxSource(SourceOptions):
                 paths.append(f"{folder.root}/{images.find(row.file, split) or names[-1]}")
                 patients.append(row.patient)
                 origins.append(row.origin)
-                splits.append(published)
+                splits.append(open_split)
                 labels.append(words[word])
+                about.append(row.about)
+            subgroup_cells.add(_chunk(path, also, about), columns)
         images.check(lists["train" if "train" in lists else "test"].name, _LAYOUTS)
         classes = ("COVID-19",) if words is _BINARY else ("COVID-19", "Pneumonia")
         return new_table(
@@ -112,6 +123,8 @@ class CovidxSource(SourceOptions):
             sources=self.name,
             groups=_groups(patients, origins),
             splits=splits,
+            subgroups=subgroup_cells.take(),
+            notes=subgroup_cells.notes(),
             files=list(lists.values()),
         )
 
@@ -193,11 +206,28 @@ def _groups(patients: list[str], origins: list[str]) -> list[str]:
     return groups
 
 
-def _rows(path: Path, images: FoundImages) -> Iterator[_Row]:
-    return _text_rows(path, images) if path.suffix.lower() == ".txt" else _csv_rows(path)
+def _header(path: Path) -> tuple[str, ...]:
+    """Return the columns of a list."""
+    if path.suffix.lower() == ".txt":
+        return _WORDS
+    with CsvFile(path) as file:
+        return file.header
 
 
-def _text_rows(path: Path, images: FoundImages) -> Iterator[_Row]:
+def _chunk(path: Path, columns: Sequence[str], rows: Sequence[tuple[str, ...]]) -> Chunk:
+    """Return rows as a block with the named columns."""
+    by_column = zip(*rows, strict=True) if rows else [()] * len(columns)
+    arrays = {
+        name: pa.array(cells, pa.large_string()) for name, cells in zip(columns, by_column, strict=True)
+    }
+    return Chunk(path, {"(row)": pa.nulls(len(rows)), **arrays}, "row {}".format)
+
+
+def _rows(path: Path, images: FoundImages, also: Sequence[str]) -> Iterator[_Row]:
+    return _text_rows(path, images, also) if path.suffix.lower() == ".txt" else _csv_rows(path, also)
+
+
+def _text_rows(path: Path, images: FoundImages, also: Sequence[str]) -> Iterator[_Row]:
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -226,10 +256,12 @@ def _text_rows(path: Path, images: FoundImages) -> Iterator[_Row]:
             )
         patient, file = there[0] if there else readings[-1]
         label, origin = words[-ending], words[-1] if with_origin else ""
-        yield _Row(path, partial("line {}".format, number), patient, file, label, origin)
+        said = dict(zip(_WORDS, (patient, file, label, origin), strict=True))
+        about = tuple(said[name] for name in also)
+        yield _Row(path, partial("line {}".format, number), patient, file, label, origin, about)
 
 
-def _csv_rows(path: Path) -> Iterator[_Row]:
+def _csv_rows(path: Path, also: Sequence[str]) -> Iterator[_Row]:
     with CsvFile(path) as file:
         by_name = {column.lower(): column for column in file.header}
         uses = {}
@@ -240,7 +272,8 @@ def _csv_rows(path: Path) -> Iterator[_Row]:
                     f"{path}, line 1: no column '{spellings[0]}', got {', '.join(file.header)}"
                 )
             uses[use] = found[0]
-        for chunk in file.chunks(tuple(uses.values())):
+        for chunk in file.chunks(tuple(dict.fromkeys((*uses.values(), *also)))):
             columns = [chunk.cells(uses[use]) for use in ("patient", "file", "label", "origin")]
-            for row, cells in enumerate(zip(*columns, strict=True)):
-                yield _Row(path, partial(chunk.place, row), *cells)
+            columns += [chunk.cells(name) for name in also]
+            for row, (patient, name, label, origin, *about) in enumerate(zip(*columns, strict=True)):
+                yield _Row(path, partial(chunk.place, row), patient, name, label, origin, tuple(about))

@@ -1,5 +1,6 @@
 """MIMIC-CXR-JPG (Johnson et al. 2019) as PhysioNet ships it."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, Literal, Self
 
@@ -11,7 +12,8 @@ from labelassemble.data.csvfile import CsvFile, TextColumns, shown
 from labelassemble.data.joins import join_note, keys_of
 from labelassemble.data.readers.chexpert import chexpert_states
 from labelassemble.data.readers.folders import DatasetFolder, FoundFolders, FoundImages, with_endings_there
-from labelassemble.data.readers.options import FilePath, SourceOptions
+from labelassemble.data.readers.mimic_subgroups import add_mimic_subgroups
+from labelassemble.data.readers.options import FilePath, TabularOptions
 from labelassemble.data.states import UNKNOWN
 from labelassemble.data.table import Table, new_table
 from labelassemble.data.text import TextArray
@@ -50,13 +52,14 @@ _FRONTAL: Final = frozenset({"AP", "PA", "AP AXIAL", "PA LLD", "PA RLD", "AP LLD
 _LATERAL: Final = frozenset({"LATERAL", "LL", "XTABLE LATERAL", "LAO", "RAO", "LPO", "RPO", "SWIMMERS"})
 
 
-class MimicCxrSource(SourceOptions):
+class MimicCxrSource(TabularOptions):
     """The folder with `mimic-cxr-2.0.0-split.csv`, `-chexpert.csv` or `-negbio.csv`, `-metadata.csv`, perhaps `.gz`.
 
     Release 2.1.0 has the same tables under the same names. The images lie in
     `files/p10/p10000032/s50414267/IMAGE.jpg`, wherever below the root that is, in `p10/...` without `files`, or all in
     one folder. Labels are those of the study's report; a study that the label table lacks is UNKNOWN throughout. The
-    published split is kept.
+    published split is kept. Views are those of the metadata; sex and age need MIMIC-IV's `patients.csv` (perhaps `.gz`)
+    below the root.
 
     Attributes:
         root: The folder.
@@ -76,8 +79,8 @@ class MimicCxrSource(SourceOptions):
         """Return the source with its paths made absolute, starting at the folder `base`."""
         return self.model_copy(update={"root": base / self.root})
 
-    def read(self) -> Table:
-        """Return the table of the folder.
+    def read(self, subgroups: Sequence[str] = ()) -> Table:
+        """Return the table of the folder, with those `subgroups` that it has.
 
         Raises:
             LabelAssembleError: A file is missing or breaks the format; with file, line and column.
@@ -93,6 +96,7 @@ class MimicCxrSource(SourceOptions):
         study_labels = np.concatenate([study_labels, nothing])
         texts = TextColumns("path", "name", "patient", "split", "study_id", "dicom_id")
         rows: list[int] = []
+        kept: list[str] = []
         with CsvFile(split_file) as file:
             for column in ("dicom_id", "study_id", "subject_id", "split"):
                 file.require(column, "a column of MIMIC-CXR-JPG's split table")
@@ -117,6 +121,7 @@ class MimicCxrSource(SourceOptions):
                         patients.append(subject)
                         splits.append(_SPLITS[split])
                         rows.append(study_row.get(study, -1))
+                        kept.append(image)
                 texts.add({"path": paths, "name": names, "patient": patients, "split": splits})
         written, name = texts.take("dicom_id"), split_file.name
         notes = [join_note(self.name, "studies", texts.take("study_id"), name, labelled, label_file.name)]
@@ -124,6 +129,13 @@ class MimicCxrSource(SourceOptions):
             notes.append(join_note(self.name, "images", written, name, viewed, view_file.name))
         images.check(name)
         states, absence = blanks_settled(study_labels[rows], silent=True)
+        groups, subgroup_cells = texts.take("patient"), self.subgroup_cells(subgroups)
+        about: dict[str, Path] = {}
+        if subgroups:
+            about = _about(folder)
+            subjects = groups.tolist()
+            notes += add_mimic_subgroups(subgroup_cells, self.name, about, kept, subjects, name)
+        read = [split_file, label_file, *([] if view_file is None else [view_file]), *about.values()]
         return new_table(
             MIMIC_CLASSES,
             paths=with_endings_there(texts.take("path")),
@@ -131,10 +143,11 @@ class MimicCxrSource(SourceOptions):
             labels=states,
             absence=absence,
             sources=self.name,
-            groups=texts.take("patient"),
+            groups=groups,
             splits=texts.take("split"),
-            notes=notes,
-            files=[file for file in (split_file, label_file, view_file) if file is not None],
+            subgroups=subgroup_cells.take(),
+            notes=(*notes, *subgroup_cells.notes()),
+            files=list(dict.fromkeys(read)),
         )
 
     def _studies(self, path: Path) -> tuple[dict[str, int], NDArray[np.int8], TextArray]:
@@ -167,6 +180,17 @@ class MimicCxrSource(SourceOptions):
                 pairs = zip(keys_of(chunk, "dicom_id"), chunk.cells("ViewPosition"), strict=True)
                 images.update(image for image, view in pairs if view in positions)
         return images, written.take("dicom_id")
+
+
+def _about(folder: DatasetFolder) -> dict[str, Path]:
+    """Return the tables of images and of patients, as far as they are there, by what identifies their rows."""
+    found = {
+        "dicom_id": folder.find_table(
+            ["mimic-cxr-2.0.0-metadata.csv"], like=r"mimic-cxr-\d.*-metadata\.csv(\.gz)?"
+        ),
+        "subject_id": folder.find_table(["patients.csv"]),
+    }
+    return {key: path for key, path in found.items() if path is not None}
 
 
 def _file(folder: DatasetFolder, part: str) -> Path:

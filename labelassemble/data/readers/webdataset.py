@@ -4,30 +4,32 @@ import glob
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple, Self
 
 import numpy as np
+import pyarrow as pa
 
-from labelassemble.data.csvfile import shown
+from labelassemble.data.csvfile import Chunk, shown
 from labelassemble.data.readers.csv import SPLIT_CELLS
-from labelassemble.data.readers.options import FilePath, SourceOptions
+from labelassemble.data.readers.options import FilePath, TabularOptions
 from labelassemble.data.states import NEGATIVE, POSITIVE, UNKNOWN
 from labelassemble.data.table import Table, check_class_names, new_table
 from labelassemble.data.tar import TarIndex
+from labelassemble.data.text import arrow_text, checked_text
 from labelassemble.errors import LabelAssembleError, did_you_mean
 
 _IMAGES: Final = frozenset({"jpg", "jpeg", "png", "tif", "tiff", "bmp", "webp", "pgm", "ppm", "dcm", "dicom"})
 _RANGE: Final = re.compile(r"\{(\d+)\.\.(\d+)\}")
 
 
-class WebDatasetSource(SourceOptions):
+class WebDatasetSource(TabularOptions):
     """Tar shards in which the members of a sample share a name up to its first dot: `000017.png`, `000017.json`.
 
     The labels of a sample are in its `.json`, {"labels": {"Edema": 1, "Mass": 0}, "patient": "7", "split": "train"}: 1,
-    0, -2 = uncertain; -1, null or no entry = unknown; all but "labels" optional. Or in its `.cls`: the number of the
-    one class of `classes` that it is.
+    0, -2 = uncertain; -1, null or no entry = unknown; all but "labels" optional. Subgroups are further keys of it,
+    "sex": "F". Or in its `.cls`: the number of the one class of `classes` that it is.
 
     Attributes:
         shards: The files, with a range or wildcards: `train-{000000..000146}.tar`, `shards/*.tar`.
@@ -44,8 +46,8 @@ class WebDatasetSource(SourceOptions):
         """Return the source with the shards' path made absolute, starting at the folder `base`."""
         return self.model_copy(update={"shards": base / self.shards})
 
-    def read(self) -> Table:
-        """Return the table of all shards.
+    def read(self, subgroups: Sequence[str] = ()) -> Table:
+        """Return the table of all shards, with those `subgroups` that their .json have.
 
         Raises:
             LabelAssembleError: A shard is missing, cut off or damaged, or a sample breaks the rules above; with shard
@@ -63,7 +65,7 @@ class WebDatasetSource(SourceOptions):
                 place = f"{shard}, sample '{key}'"
                 image, content = self._members(index, members, place)
                 paths.append(f"{base}::{image}")
-                samples.append(self._sample(content, place, f"{shard.stem}/{key}"))
+                samples.append(self._sample(content, place, f"{shard.stem}/{key}", about=bool(subgroups)))
         classes = self.classes or tuple(dict.fromkeys(name for sample in samples for name in sample.labels))
         try:
             check_class_names(classes)
@@ -75,6 +77,14 @@ class WebDatasetSource(SourceOptions):
             for name, state in sample.labels.items():
                 if name in columns:
                     labels[row, columns[name]] = state
+        subgroup_cells = self.subgroup_cells(subgroups)
+        keys = list(dict.fromkeys(key for sample in samples for key in sample.about))
+        found = subgroup_cells.columns(keys, str(self.shards))
+        rows = {"(row)": pa.nulls(len(samples))}
+        for key in {item.column for item in found.values()}:
+            said = [sample.about.get(key, "") for sample in samples]
+            rows[key] = arrow_text(checked_text(said, f"source '{self.name}', \"{key}\""))
+        subgroup_cells.add(Chunk(self.shards, rows, "sample {}".format), found)
         return new_table(
             classes,
             listed=self.labels == "cls",
@@ -84,6 +94,8 @@ class WebDatasetSource(SourceOptions):
             sources=self.name,
             groups=[sample.patient for sample in samples],
             splits=[sample.split for sample in samples],
+            subgroups=subgroup_cells.take(),
+            notes=subgroup_cells.notes(),
             files=shards,
         )
 
@@ -113,7 +125,7 @@ class WebDatasetSource(SourceOptions):
             raise LabelAssembleError(f"{place}: has no .{self.labels}, got {', '.join(members)}")
         return images[0], index.read(members[self.labels])
 
-    def _sample(self, content: bytes, place: str, name: str) -> "_Sample":
+    def _sample(self, content: bytes, place: str, name: str, *, about: bool) -> "_Sample":
         if self.labels == "cls":
             assert self.classes is not None
             text = content.decode("ascii", errors="replace").strip()
@@ -122,7 +134,7 @@ class WebDatasetSource(SourceOptions):
                     f"{place}: its .cls must be a number below {len(self.classes)}, got {shown(text)}"
                 )
             states = {item: int(number == int(text)) for number, item in enumerate(self.classes)}
-            return _Sample(states, name, "", "")
+            return _Sample(states, name, "", "", {})
         try:
             values = json.loads(content)
         except (ValueError, RecursionError) as error:
@@ -136,6 +148,9 @@ class WebDatasetSource(SourceOptions):
             _text(values, "name", place) or name,
             _text(values, "patient", place),
             _split(_text(values, "split", place), place),
+            {key: str(value) for key, value in values.items() if isinstance(value, (str, int, float))}
+            if about
+            else {},
         )
 
 
@@ -146,6 +161,7 @@ class _Sample(NamedTuple):
     name: str
     patient: str
     split: str
+    about: dict[str, str]
 
 
 def _samples(index: TarIndex) -> dict[str, dict[str, str]]:
