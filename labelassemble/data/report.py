@@ -1,5 +1,6 @@
 """What assembling did, as data and as text."""
 
+import os
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -105,10 +106,10 @@ def _matrix(coverage: pd.DataFrame) -> str:
 
 
 def _files(files: tuple[tuple[str, str], ...]) -> str:
-    """Return the tables that were read, a line each, paths whole."""
-    lines = ["read"]
+    """Return the tables that were read, a line each; paths are whole, or start at the current folder."""
+    lines, here = ["read"], f"{os.getcwd()}/"
     for source in dict.fromkeys(name for name, _ in files):
-        paths = [path for name, path in files if name == source]
+        paths = [path.removeprefix(here) for name, path in files if name == source]
         lines += [f"  {_short(source)}: {path}" for path in paths[:_ROWS_SHOWN]]
         if len(paths) > _ROWS_SHOWN:
             lines.append(f"  {_short(source)}: ... and {len(paths) - _ROWS_SHOWN} more")

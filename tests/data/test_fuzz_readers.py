@@ -20,6 +20,7 @@ from labelassemble.data import (
     Cifar10Source,
     CovidxSource,
     CsvSource,
+    DicomSource,
     MedMnistSource,
     MimicCxrSource,
     MnistSource,
@@ -128,7 +129,38 @@ def webdataset(root: Path) -> Source:
     return WebDatasetSource(name="x", shards=root / "s.tar")
 
 
-BUILDERS = [csv, chestxray14, chexpert, covidx, mimic, padchest, vindr, medmnist, mnist, cifar10, webdataset]
+def dicom(root: Path) -> Source:
+    import pydicom
+    from pydicom.dataset import FileMetaDataset
+
+    for number in (1, 2):
+        data = pydicom.Dataset()
+        data.file_meta = FileMetaDataset()
+        data.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.1"
+        data.file_meta.MediaStorageSOPClassUID = data.SOPClassUID = "1.2.840.10008.5.1.4.1.1.1"
+        data.file_meta.MediaStorageSOPInstanceUID = data.SOPInstanceUID = f"1.2.{number}"
+        data.Modality, data.PatientID, data.PatientAge, data.ViewPosition = "CR", str(number), "058Y", "PA"
+        data.Rows = data.Columns = 1
+        (root / "deep").mkdir(exist_ok=True)
+        pydicom.dcmwrite(root / "deep" / str(number), data, enforce_file_format=True)
+    (root / "labels.csv").write_text("PatientID,split,Mass\n1,train,1\n2,test,0\n")
+    return DicomSource(name="x", root=root, labels=root / "labels.csv")
+
+
+BUILDERS = [
+    csv,
+    chestxray14,
+    chexpert,
+    covidx,
+    mimic,
+    padchest,
+    vindr,
+    medmnist,
+    mnist,
+    cifar10,
+    webdataset,
+    dicom,
+]
 JUNK = [
     b"",
     b"\0",

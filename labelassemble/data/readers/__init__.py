@@ -9,6 +9,7 @@ from labelassemble.data.readers.chexpert import CheXpertSource
 from labelassemble.data.readers.cifar10 import Cifar10Source
 from labelassemble.data.readers.covidx import CovidxSource
 from labelassemble.data.readers.csv import CsvSource
+from labelassemble.data.readers.dicom import DicomSource
 from labelassemble.data.readers.medmnist import MedMnistSource
 from labelassemble.data.readers.mimic import MimicCxrSource
 from labelassemble.data.readers.mnist import MnistSource
@@ -20,6 +21,7 @@ from labelassemble.data.readers.webdataset import WebDatasetSource
 
 Source: TypeAlias = Annotated[
     CsvSource
+    | DicomSource
     | WebDatasetSource
     | ChestXray14Source
     | CheXpertSource
@@ -41,6 +43,7 @@ __all__ = [
     "Cifar10Source",
     "CovidxSource",
     "CsvSource",
+    "DicomSource",
     "MedMnistSource",
     "MimicCxrSource",
     "MnistSource",

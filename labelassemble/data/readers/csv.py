@@ -17,7 +17,7 @@ from labelassemble.data.table import Table, check_class_names, new_table
 from labelassemble.data.text import constant_text, text_array
 from labelassemble.errors import LabelAssembleError, did_you_mean
 
-_CELLS: Final = {
+LABEL_CELLS: Final = {
     "1": int(POSITIVE),
     "1.0": int(POSITIVE),
     "0": int(NEGATIVE),
@@ -27,7 +27,7 @@ _CELLS: Final = {
     "-2": int(UNCERTAIN),
     "-2.0": int(UNCERTAIN),
 }
-_ALLOWED: Final = "1, 0, -1 (unknown), -2 (uncertain) or blank"
+LABELS_ALLOWED: Final = "1, 0, -1 (unknown), -2 (uncertain) or blank"
 SPLIT_CELLS: Final = {
     "": "",
     "train": "train",
@@ -95,7 +95,7 @@ class CsvSource(TabularOptions):
             classes = self._classes(file, used)
             texts = TextColumns("path", *uses)
             labels: list[NDArray[np.int8]] = []
-            cells = _CELLS | {"": int(UNKNOWN if self.blank == "unknown" else BLANK)}
+            cells = LABEL_CELLS | {"": int(UNKNOWN if self.blank == "unknown" else BLANK)}
             for chunk in file.chunks(tuple({self.path_column, *used, *classes})):
                 subgroup_cells.add(chunk, columns)
                 texts.add({"path": image_paths(root, chunk, self.path_column)})
@@ -104,7 +104,7 @@ class CsvSource(TabularOptions):
                     texts.add({"split": split_cells(chunk, uses["split"])})
                 block = np.empty((len(chunk), len(classes)), dtype=np.int8)
                 for index, name in enumerate(classes):
-                    block[:, index] = chunk.states(name, cells, _ALLOWED)
+                    block[:, index] = chunk.states(name, cells, LABELS_ALLOWED)
                 labels.append(block)
         paths = texts.take("path")
         if "source" in uses:
