@@ -10,10 +10,9 @@ import pandas as pd
 from labelassemble.data.errors import ImageError
 from labelassemble.data.fingerprints import Progress, each_image
 from labelassemble.data.images import inspect_image
-from labelassemble.data.table import Table
+from labelassemble.data.table import WARNING, Table
 from labelassemble.data.text import text_codes
 
-WARNING: Final = "warning: "
 _HALF: Final = 0.5  # the least share of the grey range that images of one depth use together
 _DARK_BITS: Final = 3  # an image whose greatest value leaves so many upper bits empty is black to the eye
 _DARK_SHARE: Final = 0.1  # of a source's images of one depth, from which on that is told

@@ -32,7 +32,13 @@ from labelassemble.report.examples import Example, example_images
 from labelassemble.report.page import write_report
 from labelassemble.report.record import OtherRun, OverSeeds, Results
 from labelassemble.report.subgroups import write_subgroups
-from labelassemble.run.folder import TrainedModel, assemble_config, bad_files_of, image_progress, load_trained
+from labelassemble.run.folder import (
+    TrainedModel,
+    assemble_and_look,
+    bad_files_of,
+    image_progress,
+    load_trained,
+)
 from labelassemble.run.record import read_run
 
 Progress = Callable[[int, int], None]
@@ -163,7 +169,7 @@ def _external(
     console: Console,
 ) -> External:
     """Return the other data, without what the run was trained on."""
-    assembly = assemble_config(config, console)
+    assembly = assemble_and_look(config, console)
     missing = missing_files(assembly.table.paths)
     if missing:
         raise LabelAssembleError(f"an image of the data does not exist: {missing[0]}")

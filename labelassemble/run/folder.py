@@ -7,7 +7,7 @@ import platform
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from labelassemble import _extension
 from labelassemble._files import write_text
 from labelassemble.config import Config
 from labelassemble.data import Assembly, assemble
+from labelassemble.data.pixel_range import sample_pixels
 from labelassemble.errors import LabelAssembleError
 from labelassemble.models import AssembleNet, ModelOptions
 from labelassemble.training.checkpoint import load_checkpoint
@@ -94,6 +95,19 @@ def assemble_config(config: Config, console: Console) -> Assembly:
             workers=config.views.decoders(),
             progress=advance,
         )
+
+
+def assemble_and_look(config: Config, console: Console) -> Assembly:
+    """Return the assembly, with a warning among its notes where some images of each source look wrong.
+
+    Raises:
+        LabelAssembleError: what `assemble` raises.
+    """
+    assembly = assemble_config(config, console)
+    with image_progress(console, "looking at some images of each source") as advance:
+        found = sample_pixels(assembly.table, workers=config.views.decoders(), progress=advance)
+    report = replace(assembly.report, notes=(*assembly.report.notes, *found.warnings()))
+    return replace(assembly, report=report)
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from labelassemble.config import Config, load_config
 from labelassemble.data import Assembly, Table, missing_files
 from labelassemble.errors import LabelAssembleError
 from labelassemble.models import HEADS_BY_SOURCE, AssembleNet
-from labelassemble.run.folder import assemble_config, environment, load_trained
+from labelassemble.run.folder import assemble_and_look, environment, load_trained
 from labelassemble.training.checkpoint import load_newest
 from labelassemble.training.collapse import known_shares
 from labelassemble.training.data import TrainingData
@@ -107,7 +107,7 @@ def prepare(
     last = run / "checkpoints" / "last.pt"
     checkpoint = load_newest(last) if resume and last.exists() else None
     origin, learnt = _origin(run, start_from, config, resume=resume, loaded=checkpoint is not None)
-    assembly = assemble_config(config, console)
+    assembly = assemble_and_look(config, console)
     table = assembly.table
     if resume:
         _check_same_splits(table, run)

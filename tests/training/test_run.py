@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from rich.console import Console
 
 from labelassemble.config import load_config
 from labelassemble.data import Table
 from labelassemble.errors import LabelAssembleError
-from labelassemble.run import evaluate_run, load_trained, train_run
+from labelassemble.run import assemble_config, evaluate_on, evaluate_run, load_trained, train_run
 from labelassemble.training.display import Display
 from labelassemble.training.interrupt import TrainingInterrupted
 
@@ -61,6 +62,22 @@ def test_a_run_leaves_what_later_commands_need(small_sources: Path) -> None:
     before = (run / "predictions.csv").read_bytes()
     evaluate_run(run)
     assert (run / "predictions.csv").read_bytes() == before
+
+
+def test_images_of_another_depth_are_a_warning_before_training_and_on_other_data(small_sources: Path) -> None:
+    config = small_sources / "run.yaml"
+    file = Path(str(assemble_config(load_config(config), QUIET).table.paths[0]))
+    with Image.open(file) as image:
+        grey = np.asarray(image.convert("L")).astype(np.uint16)
+    Image.fromarray(np.where(grey > 30, 4095, 17).astype(np.uint16)).save(file)
+    console = Console(record=True, width=400)
+    run = small_sources / "out"
+    train_run(load_config(config, ["train.epochs=1"]), run, resume=False, console=console)
+    warning = "uses 6% of the grey range, the first"
+    assert console.export_text().count(warning) == 1
+    assert "set `bits: 12` of the source" in (run / "report.html").read_text()
+    _, external = evaluate_on(run, load_config(config), name="other", part="test", output=None, console=QUIET)
+    assert sum(warning in remark for remark in external.remarks) == 1
 
 
 def test_hidden_labels_are_kept_beside_the_table(small_sources: Path) -> None:
