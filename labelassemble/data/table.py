@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Final, Self
+from unicodedata import category
 
 import numpy as np
 import pandas as pd
@@ -362,8 +363,10 @@ def check_class_names(classes: Sequence[str]) -> None:
             )
         if name.startswith(PREFIX):
             raise LabelAssembleError(f"a class name must not begin with '{PREFIX}', got '{name}'")
-        if any(mark in name for mark in ";\n\r\0"):
-            raise LabelAssembleError(f"a class name must not contain ';' or a line break, got {name!r}")
+        if ";" in name or any(category(mark) == "Cc" for mark in name):
+            raise LabelAssembleError(
+                f"a class name must not contain ';' or a control character, got {name!r}"
+            )
         if name in classes[:index]:
             raise LabelAssembleError(f"each class must be named once, got '{name}' twice")
 

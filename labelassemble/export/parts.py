@@ -6,6 +6,7 @@ from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
+from unicodedata import category
 
 import numpy as np
 import torch
@@ -287,6 +288,12 @@ def _check_names(
         raise LabelAssembleError(
             f"classes must name the {linear.out_features} outputs of the head, got {len(classes)}"
         )
+    for name in classes:
+        # The formats keep names as lines of text.
+        if not name.strip() or any(category(mark) == "Cc" for mark in name):
+            raise LabelAssembleError(
+                f"a class name must not be blank or contain a control character, got {name!r}"
+            )
     if len(set(classes)) != len(classes):
         twice = next(name for name in classes if list(classes).count(name) > 1)
         raise LabelAssembleError(f"classes must be unique, got '{twice}' twice")

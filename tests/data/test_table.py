@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from labelassemble.data import SMOOTH_TARGET, Table
+from labelassemble.data.table import check_class_names
 from labelassemble.errors import LabelAssembleError
 
 
@@ -235,3 +236,9 @@ def test_a_table_cannot_be_changed_in_place() -> None:
 def test_the_rules_of_a_table(change: dict[str, object], message: str) -> None:
     with pytest.raises(LabelAssembleError, match=message):
         replace(example(), **change)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["a;b", "a\nb", "a\tb", "a\x1bb", "a\x00b"])
+def test_class_names_hold_no_control_characters(name: str) -> None:
+    with pytest.raises(LabelAssembleError, match="a class name must not contain ';' or a control character"):
+        check_class_names([name])
