@@ -6,6 +6,7 @@ import numpy as np
 
 from labelassemble.data.decoding import plain_paths
 from labelassemble.data.predictions import Predictions
+from labelassemble.data.text import TextArray
 from labelassemble.evaluation.bootstrap import patient_indices
 from labelassemble.evaluation.metrics import RocCurve, known_scores, roc_curve
 from labelassemble.evaluation.statistics import Interval, PairedTest, delong, paired_delong
@@ -50,8 +51,9 @@ def measure(predictions: Predictions, name: str) -> ComparedClass:
 def compare(this: Predictions, other: Predictions, name: str) -> ComparedClass:
     """Return what `other` reaches on a class, tested against `this` where both saw the same labelled test images.
 
-    Images are matched by path. The test is made only if both runs have the same images with a label to count,
-    and the same labels; a test on those that happen to be shared would be of other figures than those shown.
+    Images are matched by path, and the reason says how many are. The test is made only if both runs have the same
+    images with a label to count, and the same labels; a test on those that happen to be shared would be of other
+    figures than those shown.
     """
     measured = measure(other, name)
     ours, theirs = _counted(this, name), _counted(other, name)
@@ -62,7 +64,7 @@ def compare(this: Predictions, other: Predictions, name: str) -> ComparedClass:
     elif len(np.unique(our_paths)) < len(ours) or len(np.unique(their_paths)) < len(theirs):
         reason = "a test image is listed twice"
     elif len(ours) != len(theirs) or not np.array_equal(np.sort(our_paths), np.sort(their_paths)):
-        reason = "other test images"
+        reason = _other_images(our_paths, their_paths)
     if reason:
         return replace(measured, reason=reason)
     left, right = ours.select(np.argsort(our_paths)), theirs.select(np.argsort(their_paths))
@@ -79,6 +81,13 @@ def compare(this: Predictions, other: Predictions, name: str) -> ComparedClass:
         negative_groups=patients[negative],
     )
     return replace(measured, test=test, reason="" if test is not None else "not defined")
+
+
+def _other_images(ours: TextArray, theirs: TextArray) -> str:
+    """Return how many of two runs' test images are the same, with an example of both where none is."""
+    met = int(ours.isin(theirs.tolist()).sum())
+    example = "" if met or not len(ours) or not len(theirs) else f", such as {ours[0]} against {theirs[0]}"
+    return f"other test images: {met} of {len(ours)} and {len(theirs)} are the same{example}"
 
 
 def _counted(predictions: Predictions, name: str) -> Predictions:

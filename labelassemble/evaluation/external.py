@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from labelassemble.data.decoding import plain_paths
 from labelassemble.data.duplicates import find_duplicates
 from labelassemble.data.fingerprints import Progress
+from labelassemble.data.identifiers import plain_ids
 from labelassemble.data.table import Table
-from labelassemble.data.text import constant_text, text_array
+from labelassemble.data.text import TextArray, constant_text, text_array
 from labelassemble.errors import LabelAssembleError
 
 Part = Literal["all", "train", "val", "test"]
@@ -114,8 +115,17 @@ def _leaks(rows: Table, run: Table, workers: int, progress: Progress | None) -> 
     by_path = ours.isin(theirs)
     image = find_duplicates(text_array([*ours, *theirs]), "content", workers=workers, progress=progress).image
     by_content = np.isin(image[: len(ours)], image[len(ours) :]) & ~by_path
-    by_patient = rows.groups.isin(learnt.groups[learnt.groups != ""]) & ~by_path & ~by_content
+    by_patient = _same_patient(rows.groups, learnt.groups) & ~by_path & ~by_content
     return np.stack([by_path, by_content, by_patient], axis=1)
+
+
+def _same_patient(ours: TextArray, theirs: TextArray) -> NDArray[np.bool_]:
+    """Return which of our groups, [N], are among theirs; a table of an earlier version may write their numbers else."""
+    same = ours.isin(theirs[theirs != ""].tolist())
+    plain, others = plain_ids(ours), plain_ids(theirs)
+    if plain.alike or others.alike:  # one of them tells 007 from 7
+        return same
+    return same | plain.values.isin(others.values[others.values != ""].tolist())
 
 
 def _leak_sentence(rows: Table, leaks: NDArray[np.bool_]) -> str:

@@ -178,7 +178,7 @@ def _remarks(found: RunsCompared) -> tuple[str, ...]:
     differing = [pair for pair in found.pairs if pair.reason.startswith("other")]
     if differing:
         first = differing[0]
-        what = "images" if first.reason == "other test images" else "labels"
+        what = "images" if first.reason.startswith("other test images") else "labels"
         more = f", nor are {len(differing) - 1} more pairs" if len(differing) > 1 else ""
         told.append(
             f"{first.first} and {first.second} were tested on other {what} of {first.name}, so they are not tested "

@@ -2,6 +2,7 @@
 
 import csv
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from scipy.special import expit
 
+from labelassemble.data.text import text_array
 from labelassemble.errors import LabelAssembleError
 from labelassemble.evaluation import Predictions, auroc, paired_delong, read_predictions, write_predictions
 from labelassemble.evaluation.compare_runs import MEAN, holm
@@ -136,11 +138,23 @@ def test_groups_by_hand_and_names_by_the_shortest_end(tmp_path):
 def test_other_images_are_not_tested_and_said(tmp_path):
     paths = [make_run(tmp_path / "a"), make_run(tmp_path / "b", images=150, skill=0.5)]
     found = compare_runs(paths)
-    assert {pair.reason for pair in found.pairs} == {"other test images"}
+    known = [read_predictions(path / "predictions.csv").known[:, 0] for path in paths]
+    shared = int((known[0][:150] & known[1][:150]).sum())
+    assert found.pairs[0].reason == (
+        f"other test images: {shared} of {known[0].sum()} and {known[1].sum()} are the same"
+    )
     assert [pair.holm for pair in found.pairs] == [None, None]
     text = compare_text(found)
     assert "a and b were tested on other images of a, so they are not tested against each other, nor" in text
     assert "not tested: other test images" in text
+    moved = read_predictions(paths[1] / "predictions.csv")
+    elsewhere = replace(moved, paths=text_array("/data/" + moved.paths))
+    write_predictions(elsewhere, paths[1] / "predictions.csv")
+    first = f"{known[0].argmax()}.png", elsewhere.paths[known[1]][0]
+    assert compare_runs(paths).pairs[0].reason == (
+        f"other test images: 0 of {known[0].sum()} and {known[1].sum()} are the same, such as {first[0]} "
+        f"against {first[1]}"
+    )
 
 
 def test_the_page_and_the_csv_hold_the_same_figures(tmp_path):

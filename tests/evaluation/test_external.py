@@ -79,6 +79,24 @@ def test_what_the_run_has_seen_is_left_out_and_named(tmp_path):
     )
 
 
+@pytest.mark.parametrize(
+    ("learnt", "left"), [("nih:00000013", [1]), ("nih: 13", [1]), ("nih:13", [1]), ("nih:P13", [0, 1])]
+)
+def test_a_patient_written_another_way_is_the_same(tmp_path, learnt, left):
+    paths = write_images(tmp_path, ["a.png", "b.png"])
+    run = table(("x",), [str(tmp_path / "c.png")], splits="train", groups=[learnt])
+    found = prepare(table(("x",), paths, groups=["nih:13", "nih:14"]), run, tmp_path)
+    assert found.table.paths.tolist() == [paths[index] for index in left]
+
+
+def test_zeros_that_tell_patients_apart_are_left(tmp_path):
+    paths = write_images(tmp_path, ["a.png", "b.png"])
+    elsewhere = [str(tmp_path / "c.png"), str(tmp_path / "d.png")]
+    run = table(("x",), elsewhere, splits="train", groups=["nih:007", "nih:14"])
+    found = prepare(table(("x",), paths, groups=["nih:7", "nih:007"]), run, tmp_path)
+    assert found.table.paths.tolist() == paths[:1]
+
+
 def test_a_path_written_another_way_is_the_same_file(tmp_path):
     paths = write_images(tmp_path, ["a.png", "b.png"])
     (tmp_path / "folder").mkdir()
