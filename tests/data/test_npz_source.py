@@ -92,6 +92,23 @@ def test_what_is_missing(tmp_path: Path) -> None:
         NpzSource(name="s", root=tmp_path).read()
 
 
+def test_several_archives_are_named(tmp_path: Path) -> None:
+    for name in ("train_a", "train_b", "test"):
+        np.savez(tmp_path / f"{name}.npz", images=PIXELS, labels=np.array([0, 1, 0]))
+    source = NpzSource(name="s", root=tmp_path, labels=("a", "b"))
+    with pytest.raises(LabelAssembleError, match=r"with labels, got train_a\.npz, train_b\.npz"):
+        source.read()
+    np.savez(tmp_path / "train.npz", images=PIXELS, labels=np.array([0, 1, 0]))
+    assert source.read().files == (str(tmp_path / "train.npz"), str(tmp_path / "test.npz"))
+
+
+def test_cifar10_below_the_root(tmp_path: Path) -> None:
+    (tmp_path / "cifar-10-batches-bin").mkdir()
+    for name in (*(f"data_batch_{n}" for n in range(1, 6)), "test_batch"):
+        (tmp_path / "cifar-10-batches-bin" / f"{name}.bin").write_bytes(bytes(3073 * 2))
+    assert len(Cifar10Source(name="c", root=tmp_path).read()) == 12
+
+
 def test_cifar10_binary(tmp_path: Path) -> None:
     records = np.random.default_rng(0).integers(0, 10, (20, 3073), dtype=np.uint8)
     for name in (*(f"data_batch_{n}" for n in range(1, 6)), "test_batch"):

@@ -7,6 +7,7 @@ from typing import Final, Literal, Self
 import numpy as np
 
 from labelassemble.data.readers.findings import single_label_states
+from labelassemble.data.readers.folders import DatasetFolder
 from labelassemble.data.readers.options import FilePath, SourceOptions
 from labelassemble.data.stacks import load_cifar_batch
 from labelassemble.data.table import Table, new_table
@@ -53,10 +54,13 @@ class Cifar10Source(SourceOptions):
         paths: list[str] = []
         names: list[str] = []
         labels, splits = [], []
-        end = ".bin" if (self.root / "test_batch.bin").exists() else ""
+        folder = DatasetFolder(self.name, self.root)
+        test = folder.find_table(("test_batch.bin",)) or folder.find_table(("test_batch",))
+        root = self.root if test is None else test.parent
+        end = "" if test is None else test.suffix
         batches = (*(f"data_batch_{number}{end}" for number in range(1, 6)), f"test_batch{end}")
         for file in batches:
-            path = self.root / file
+            path = root / file
             batch = load_cifar_batch(path)
             count = len(batch.labels)
             if count and not 0 <= batch.labels.min() <= batch.labels.max() < len(CIFAR10_CLASSES):
@@ -76,5 +80,5 @@ class Cifar10Source(SourceOptions):
             labels=np.concatenate(labels),
             sources=self.name,
             splits=splits,
-            files=[self.root / file for file in batches],
+            files=[root / file for file in batches],
         )

@@ -7,6 +7,7 @@ from typing import Final, Literal, Self
 import numpy as np
 
 from labelassemble.data.readers.findings import single_label_states
+from labelassemble.data.readers.folders import DatasetFolder
 from labelassemble.data.readers.options import FilePath, SourceOptions
 from labelassemble.data.stacks import load_idx
 from labelassemble.data.table import Table, new_table
@@ -43,9 +44,12 @@ class MnistSource(SourceOptions):
         paths: list[str] = []
         names: list[str] = []
         labels, splits = [], []
+        folder = DatasetFolder(self.name, self.root)
+        files = []
         for part, split in _PARTS.items():
-            images = self._file(f"{part}-images-idx3-ubyte")
-            codes_path = self._file(f"{part}-labels-idx1-ubyte")
+            images = folder.table("MNIST", (f"{part}-images-idx3-ubyte",))
+            codes_path = folder.table("MNIST", (f"{part}-labels-idx1-ubyte",))
+            files.append(codes_path)
             codes = load_idx(codes_path)
             count = len(load_idx(images))
             if codes.ndim != 1 or len(codes) != count:
@@ -69,11 +73,5 @@ class MnistSource(SourceOptions):
             labels=np.concatenate(labels),
             sources=self.name,
             splits=splits,
-            files=[self._file(f"{part}-labels-idx1-ubyte") for part in _PARTS],
+            files=files,
         )
-
-    def _file(self, name: str) -> Path:
-        for path in (self.root / name, self.root / f"{name}.gz"):
-            if path.exists():
-                return path
-        raise LabelAssembleError(f"source '{self.name}': {self.root} has neither {name} nor {name}.gz")

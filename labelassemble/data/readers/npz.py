@@ -78,13 +78,14 @@ class NpzSource(SourceOptions):
     def _file(self, split: str) -> Path | None:
         found = sorted(self.root.glob(f"*{split}*.npz")) if self.root.is_dir() else []
         found = [file for file in found if "labels" in npz_names(file)]
-        if len(found) == 1:
-            return found[0]
+        exact = [file for file in found if file.name == f"{split}.npz"]
+        if len(exact or found) == 1:
+            return (exact or found)[0]
         if split == "val" and not found:
             return None
         raise LabelAssembleError(
             f"source '{self.name}': {self.root} must hold one archive *{split}*.npz with labels, "
-            f"got {len(found) or 'none'}"
+            f"got {', '.join(file.name for file in found) or 'none'}"
         )
 
     def _classes(self, file: Path) -> tuple[str, ...]:
