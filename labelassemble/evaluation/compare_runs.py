@@ -22,7 +22,9 @@ from scipy import stats
 from labelassemble.data.predictions import Predictions
 from labelassemble.errors import LabelAssembleError
 from labelassemble.evaluation.compare import ComparedClass, compare, measure
+from labelassemble.evaluation.compare_subgroups import ComparedValue, compare_subgroups
 from labelassemble.evaluation.statistics import PairedTest
+from labelassemble.evaluation.subgroups import age_bands_of
 
 MEAN = "mean of the classes"
 """What stands for a class in t-tests over the mean AUROC of the classes that every run has."""
@@ -101,6 +103,7 @@ class RunsCompared:
     pairs: tuple[PairTest, ...]
     groups: tuple[Group, ...]
     group_tests: tuple[GroupTest, ...]
+    subgroups: tuple[ComparedValue, ...] = ()
 
 
 def compare_runs(
@@ -150,12 +153,20 @@ def compare_runs(
         if first.aurocs[name] and second.aurocs[name]
     ]
     corrected_tests = holm([test.welch for test in tests])
+    by_name = {run.name: run for run in compared}
+    subgroups = compare_subgroups(
+        {run.name: run.predictions for run in compared},
+        shared,
+        age_bands_of(every[0].config),
+        worth_testing=lambda first, second: _worth_testing(by_name[first], by_name[second]),
+    )
     return RunsCompared(
         classes=shared,
         runs=compared,
         pairs=tuple(replace(pair, holm=p) for pair, p in zip(pairs, corrected, strict=True)),
         groups=tuple(found),
         group_tests=tuple(replace(test, holm=p) for test, p in zip(tests, corrected_tests, strict=True)),
+        subgroups=subgroups,
     )
 
 

@@ -9,9 +9,11 @@ from pathlib import Path
 from labelassemble._files import write_text
 from labelassemble.errors import LabelAssembleError
 from labelassemble.evaluation.compare_runs import PairTest, RunsCompared
+from labelassemble.evaluation.compare_subgroups import SubgroupPair
 from labelassemble.report.format import difference, number, p_text, signed, text_table, with_interval
 from labelassemble.report.plots import strip_low
 from labelassemble.report.render import page
+from labelassemble.report.subgroups import ROWS
 
 _CSV_COLUMNS = (
     "kind",
@@ -26,8 +28,15 @@ _CSV_COLUMNS = (
     "p_student",
     "p_holm",
     "note",
+    "subgroup",
+    "subgroup_value",
+)
+SUBGROUP_NOTE = (
+    "Differences are by DeLong's paired test on the same images of the group. Their intervals are not corrected for "
+    "their number: of twenty, one misses 0 by chance alone."
 )
 _PAIR_HEADER = ("class", "run", "minus", "difference (95% interval)", "p", "Holm")
+_SUBGROUP_HEADER = ("subgroup", "class", "run", "AUROC (95% interval)", "minus", "difference (95% interval)")
 _TEST_HEADER = ("class", "group", "minus", "difference", "p (Student)", "p (Welch)", "Holm")
 
 
@@ -72,14 +81,37 @@ def compare_text(found: RunsCompared) -> str:
             "Two-sample t-tests over seeds; Holm over all of Welch's:",
             text_table([_TEST_HEADER, *tests]),
         ]
-    return "\n\n".join([*parts, *_remarks(found)]) + "\n"
+    return "\n\n".join([*parts, *_subgroup_parts(found), *_remarks(found)]) + "\n"
+
+
+def _subgroup_parts(found: RunsCompared) -> list[str]:
+    """Return the comparison within subgroups: each run, and its differences to those that it is tested against."""
+    rows = []
+    for value in found.subgroups:
+        for run, result in value.runs.items():
+            own: list[SubgroupPair | None] = [pair for pair in value.pairs if pair.first == run]
+            for pair in own or [None]:
+                said = ("", "") if pair is None else (pair.second, _subgroup_difference(pair))
+                auroc = with_interval(result.auroc, result.interval)
+                rows.append((f"{value.subgroup}: {value.value}", value.name, run, auroc, *said))
+    if not rows:
+        return []
+    if len(rows) > ROWS:
+        return [f"By subgroup: {len(rows)} rows, which --output FILE.html or FILE.csv writes."]
+    return [f"By subgroup. {SUBGROUP_NOTE}", text_table([_SUBGROUP_HEADER, *rows])]
+
+
+def _subgroup_difference(pair: SubgroupPair) -> str:
+    if pair.test is None:
+        return f"not tested: {pair.reason}"
+    return difference(pair.test.difference, pair.test.interval)
 
 
 def write_comparison(found: RunsCompared, path: Path) -> None:
     """Write the comparison as a page (.html) or as CSV (.csv), whole or not at all.
 
     The CSV has one row per result: kind (run, delong, group, t-test), class, first, second, value (AUROC, or
-    difference), lower, upper, sd, p, p_student, p_holm, note.
+    difference), lower, upper, sd, p, p_student, p_holm, note, subgroup, subgroup_value (of rows within one).
 
     Raises:
         LabelAssembleError: another ending, or a file that cannot be written.
@@ -98,6 +130,12 @@ def _page(found: RunsCompared) -> str:
         written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         low=strip_low([result.interval for result in results], [result.auroc for result in results]),
         spread=_spread,
+        subgroup_low=strip_low(
+            [result.interval for value in found.subgroups for result in value.runs.values()],
+            [result.auroc for value in found.subgroups for result in value.runs.values()],
+        ),
+        subgroup_note=SUBGROUP_NOTE,
+        subgroup_difference=_subgroup_difference,
     )
 
 
@@ -147,6 +185,7 @@ def _csv_rows(found: RunsCompared) -> Iterator[dict[str, str | float | None]]:
                 "p_holm": pair.holm,
             }
             yield row | test
+    yield from _subgroup_rows(found)
     for group in found.groups:
         for name in group.aurocs:
             mean, deviation = group.mean(name), group.deviation(name)
@@ -154,6 +193,30 @@ def _csv_rows(found: RunsCompared) -> Iterator[dict[str, str | float | None]]:
     for t in found.group_tests:
         names = {"kind": "t-test", "class": t.name, "first": t.first, "second": t.second}
         yield names | {"value": t.difference, "p": t.welch, "p_student": t.student, "p_holm": t.holm}
+
+
+def _subgroup_rows(found: RunsCompared) -> Iterator[dict[str, str | float | None]]:
+    for compared in found.subgroups:
+        about: dict[str, str | float | None] = {
+            "class": compared.name,
+            "subgroup": compared.subgroup,
+            "subgroup_value": compared.value,
+        }
+        for name, result in compared.runs.items():
+            low, high = result.interval or (None, None)
+            yield about | {"kind": "run", "first": name, "value": result.auroc, "lower": low, "upper": high}
+        for tested in compared.pairs:
+            test_of = tested.test
+            low, high = (None if test_of is None else test_of.interval) or (None, None)
+            yield about | {
+                "kind": "delong",
+                "first": tested.first,
+                "second": tested.second,
+                "value": None if test_of is None else test_of.difference,
+                "lower": low,
+                "upper": high,
+                "note": tested.reason,
+            }
 
 
 def _pair_cells(pair: PairTest) -> tuple[str, ...]:

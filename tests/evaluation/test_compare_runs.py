@@ -21,7 +21,7 @@ from labelassemble.report.compare_page import compare_text, write_comparison
 from labelassemble.run.record import read_tested_run
 
 
-def make_run(folder, *, skill=1.0, seed=0, classes=("a", "b"), images=160, **settings):
+def make_run(folder, *, skill=1.0, seed=0, classes=("a", "b"), images=160, subgroups=None, **settings):
     """Write predictions and a configuration: the same images for every run, other scores for every seed."""
     rng = np.random.default_rng(5)
     labels = rng.choice(np.array([1, 0, -1], np.int8), (images, len(classes)))
@@ -39,6 +39,7 @@ def make_run(folder, *, skill=1.0, seed=0, classes=("a", "b"), images=160, **set
             groups=np.array([f"p{i // 2}" for i in range(images)]),
             splits=np.full(images, "test"),
             paths=names,
+            subgroups=subgroups or {},
         ),
         folder / "predictions.csv",
     )
@@ -212,3 +213,50 @@ def test_the_command_line(tmp_path, cli):
         status, _, err = cli("compare", *words)
         assert status == 2
         assert message in err
+
+
+def test_runs_are_compared_within_subgroups(tmp_path):
+    sex = np.array(["male", "female", ""])[np.random.default_rng(3).integers(0, 3, 160)]
+    carried = {"sex": sex, "age": np.array([str(index % 90) for index in range(160)])}
+    runs = [
+        make_run(tmp_path / name, skill=skill, subgroups=carried, age_bands=[40])
+        for name, skill in (("x", 1), ("y", 2))
+    ]
+    alone = make_run(tmp_path / "z", skill=0.5)
+    found = compare_runs([*runs, alone])
+    assert [(v.subgroup, v.value) for v in found.subgroups if v.name == "a"] == [
+        ("sex", value) for value in dict.fromkeys(v.value for v in found.subgroups if v.subgroup == "sex")
+    ] + [("age", "under 40"), ("age", "40 and over")]
+    assert [v.value for v in found.subgroups if v.subgroup == "sex"][-1] == "missing"
+    first = read_predictions(runs[0] / "predictions.csv")
+    second = read_predictions(runs[1] / "predictions.csv")
+    for value in found.subgroups:
+        if value.subgroup != "sex":
+            continue
+        assert list(value.runs) == ["x", "y"]
+        rows = first.subgroups["sex"] == value.value.replace("missing", "")
+        column = first.column(value.name)
+        labels = first.labels[rows, column]
+        scores = np.stack([first.probabilities[rows, column], second.probabilities[rows, column]])
+        assert value.runs["x"].auroc == pytest.approx(auroc(labels, scores[0]))
+        groups = first.groups[rows].astype(object)
+        expected = paired_delong(
+            scores[:, labels == 1],
+            scores[:, labels == 0],
+            positive_groups=groups[labels == 1],
+            negative_groups=groups[labels == 0],
+        )
+        assert value.pairs[0].test.difference == pytest.approx(expected.difference)
+        assert value.pairs[0].test.interval == pytest.approx(expected.interval)
+    text = compare_text(found)
+    assert "sex: male" in text
+    assert "age: 40 and over" in text
+    write_comparison(found, tmp_path / "c.csv")
+    with (tmp_path / "c.csv").open(encoding="utf-8", newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["subgroup"]]
+    assert len(rows) == 2 * 5 * 3  # classes, values, two runs and their difference
+    write_comparison(found, tmp_path / "c.html")
+    page = (tmp_path / "c.html").read_text(encoding="utf-8")
+    assert "a, sex: female" in page
+    assert '<section id="subgroups">' in page
+    assert compare_runs([runs[0], alone]).subgroups == ()
