@@ -33,21 +33,50 @@ def export(
     dali: Annotated[
         bool, typer.Option("--dali", help="With triton: decode JPEG and PNG by DALI in front of the network.")
     ] = False,
+    name: Annotated[
+        str | None, typer.Option(help="With triton: of the model; default: that of the run's folder.")
+    ] = None,
+    version: Annotated[
+        int | None,
+        typer.Option(
+            help="With triton: write this version and leave the others; default: replace the model."
+        ),
+    ] = None,
+    max_batch: Annotated[
+        int | None, typer.Option(help="With triton: images of a batch; default: 16.", show_default=False)
+    ] = None,
+    queue_delay_us: Annotated[
+        int | None,
+        typer.Option(
+            help="With triton: microseconds that a request may wait for others; default: 2000.",
+            show_default=False,
+        ),
+    ] = None,
     specificity: Annotated[
         float, typer.Option(help="Operating point of the thresholds in RUN/calibration.json.")
     ] = 0.95,
 ) -> None:
     """Write the best checkpoint for a server without Python, compared with Python on real images."""
     from labelassemble.export.formats import check_choice
+    from labelassemble.export.repository import RepositoryOptions
     from labelassemble.run import export_run
 
+    said = {
+        "version": version,
+        "max_batch": max_batch,
+        "queue_delay_us": queue_delay_us,
+        "dali": dali or None,
+    }
+    given = {key: value for key, value in said.items() if value is not None}
+    options = RepositoryOptions(**given) if given else None  # type: ignore[arg-type]
     summary = export_run(
         run,
         output,
         format=check_choice(format),
         precision=precision,  # type: ignore[arg-type]  # checked where it is used
         queries=queries,
-        dali=dali,
+        name=name,
+        repository=options,
         specificity=specificity,
     )
     print(summary)

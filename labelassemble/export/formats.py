@@ -8,7 +8,7 @@ from labelassemble.errors import LabelAssembleError, did_you_mean
 from labelassemble.export.onnx import write_onnx
 from labelassemble.export.parts import ExportParts, ExportSummary
 from labelassemble.export.pt2 import write_pt2
-from labelassemble.export.repository import RepositorySummary, write_repository
+from labelassemble.export.repository import RepositoryOptions, RepositorySummary, write_repository
 from labelassemble.export.torchscript import write_torchscript
 
 ExportFormat = Literal["torchscript", "pt2", "onnx", "triton"]
@@ -38,7 +38,7 @@ def write_export(
     format: ExportFormat,
     folder: Path,
     name: str,
-    dali: bool = False,
+    repository: RepositoryOptions | None = None,
 ) -> ExportSummary | RepositorySummary:
     """Write parts in a format; return a summary.
 
@@ -48,16 +48,19 @@ def write_export(
         format: what to write.
         folder: where to write without `output`.
         name: of the model in a repository.
-        dali: for "triton", decode image files in front of the network.
+        repository: for "triton", how the model stands there.
 
     Raises:
-        LabelAssembleError: `dali` for another format, a file whose name ends as another format's, or what the writer
-            of the format raises.
+        LabelAssembleError: `repository` for another format, a file whose name ends as another format's, or what the
+            writer of the format raises.
     """
     if format == "triton":
-        return write_repository(parts, output or folder / "model_repository", name, dali=dali)
-    if dali:
-        raise LabelAssembleError(f"dali decodes in a model repository (triton), got the format {format}")
+        return write_repository(parts, output or folder / "model_repository", name, repository)
+    if repository is not None:
+        raise LabelAssembleError(
+            "name, version, max_batch, queue_delay_us and dali are of a model repository (triton), "
+            f"got the format {format}"
+        )
     usual, write = _FILES[format]
     path = output or folder
     if path.is_dir():

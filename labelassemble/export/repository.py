@@ -1,5 +1,6 @@
 """Writing a model repository: the folder that Triton and labelassemble-serve read."""
 
+import os
 import re
 import shutil
 import tempfile
@@ -16,11 +17,36 @@ from labelassemble.export.parts import ExportParts
 from labelassemble.export.torchscript import write_torchscript
 from labelassemble.export.triton import (
     MAX_BATCH,
+    QUEUE_DELAY_US,
     decoder_config,
     ensemble_config,
     labels_text,
     model_config,
 )
+
+
+@dataclass(frozen=True)
+class RepositoryOptions:
+    """How a model stands in its repository.
+
+    Attributes:
+        version: the folder of the version, from 1 on. None replaces the model and all its versions by version 1; a
+            number replaces that version alone, and the others stay beside it (servers answer with the newest).
+        max_batch: images of a batch, from 1 on.
+        queue_delay_us: the longest that a request waits for others to make a batch with, in microseconds.
+        dali: decode image files in front of the network.
+    """
+
+    version: int | None = None
+    max_batch: int = MAX_BATCH
+    queue_delay_us: int = QUEUE_DELAY_US
+    dali: bool = False
+
+    def __post_init__(self) -> None:
+        for name, least in (("version", 1), ("max_batch", 1), ("queue_delay_us", 0)):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise LabelAssembleError(f"{name} must be at least {least}, got {value}")
 
 
 @dataclass(frozen=True)
@@ -53,58 +79,95 @@ class RepositorySummary:
 
 
 def write_repository(
-    parts: ExportParts, repository: Path, name: str, *, dali: bool = False, max_batch: int = MAX_BATCH
+    parts: ExportParts, repository: Path, name: str, options: RepositoryOptions | None = None
 ) -> RepositorySummary:
-    """Write the parts as a model of a repository, replacing one of that name; return a summary.
+    """Write the parts as a model of a repository, in the place of what has its name; return a summary.
 
-    NAME/1/model.pt, NAME/config.pbtxt and NAME/labels.txt; with `dali` also NAME_images, an ensemble that takes
+    NAME/VERSION/model.pt, NAME/config.pbtxt and NAME/labels.txt; with `dali` also NAME_images, an ensemble that takes
     JPEG and PNG files, and NAME_decoder, its first step.
 
     Args:
         parts: of `take_apart`.
         repository: the folder; made if need be.
         name: letters, digits, underscores, hyphens and dots.
-        dali: decode in front of the network.
-        max_batch: images of a batch.
+        options: version, batching, DALI.
 
     Raises:
-        LabelAssembleError: a name that cannot be a folder's, a class that is not one line, no DALI, or an export that
-            differs from eager.
+        LabelAssembleError: a name that cannot be a folder's, a class that is not one line, another version beside
+            which these classes cannot stand, no DALI, or an export that differs from eager.
     """
+    options = options or RepositoryOptions()
+    version = str(options.version or 1)
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name):
         raise LabelAssembleError(
             f"a model's name must be letters, digits, underscores, hyphens and dots, got '{name}'"
         )
-    if dali:
+    if options.dali:
         check_dali()
     labels = labels_text(parts.metadata.classes)
     make_folder(repository)
     ensemble_name, decoder_name = f"{name}_images", f"{name}_decoder"
-    names = (name, ensemble_name, decoder_name) if dali else (name,)
+    names = (name, ensemble_name, decoder_name) if options.dali else (name,)
+    others = [] if options.version is None else _other_versions(repository / name, version, labels)
     difference = None
     with tempfile.TemporaryDirectory(prefix=".export.", suffix=".tmp", dir=repository) as temporary:
         new = Path(temporary)
         for each in names:
-            (new / each / "1").mkdir(parents=True)
-        metadata = write_torchscript(parts, new / name / "1" / "model.pt").metadata
+            (new / each / version).mkdir(parents=True)
+        file = new / name / version / "model.pt"
+        metadata = write_torchscript(parts, file).metadata
         (new / name / "labels.txt").write_text(labels, encoding="utf-8")
-        _config(new / name, model_config(name, "model.pt", metadata, max_batch=max_batch))
-        if dali:
-            decoder = new / decoder_name / "1" / "model.dali"
-            write_decoder(decoder, metadata.input, max_batch=max_batch)
-            _config(new / decoder_name, decoder_config(decoder_name, metadata, max_batch=max_batch))
+        _config(
+            new / name,
+            model_config(
+                name, "model.pt", metadata, max_batch=options.max_batch, queue_delay_us=options.queue_delay_us
+            ),
+        )
+        if options.dali:
+            decoder = new / decoder_name / version / "model.dali"
+            write_decoder(decoder, metadata.input, max_batch=options.max_batch)
+            _config(
+                new / decoder_name,
+                decoder_config(
+                    decoder_name, metadata, max_batch=options.max_batch, queue_delay_us=options.queue_delay_us
+                ),
+            )
             (new / ensemble_name / "labels.txt").write_text(labels, encoding="utf-8")
             _config(
                 new / ensemble_name,
-                ensemble_config(ensemble_name, decoder_name, name, metadata, max_batch=max_batch),
+                ensemble_config(ensemble_name, decoder_name, name, metadata, max_batch=options.max_batch),
             )
-            difference = _decoded_difference(parts, decoder, new / name / "1" / "model.pt", max_batch)
+            difference = _decoded_difference(parts, decoder, file, options.max_batch)
+        for other in others:
+            shutil.copytree(other, new / name / other.name, copy_function=_link_or_copy)
         for each in names:
             if (repository / each).exists():
                 (repository / each).rename(new / f".old_{each}")
             (new / each).chmod(0o755)
             shutil.move(new / each, repository / each)
     return RepositorySummary(repository, names, metadata, difference)
+
+
+def _other_versions(folder: Path, version: str, labels: str) -> list[Path]:
+    """Return the folders of the other versions, which one labels.txt must serve."""
+    others = [
+        path for path in folder.glob("*") if path.is_dir() and path.name.isdecimal() and path.name != version
+    ]
+    path = folder / "labels.txt"
+    if others and path.exists() and path.read_text(encoding="utf-8") != labels:
+        raise LabelAssembleError(
+            f"{path}: version {version} has other classes than version {others[0].name}, and versions share one "
+            "config.pbtxt: give the model another name"
+        )
+    return others
+
+
+def _link_or_copy(source: str, target: str) -> None:
+    """A server that runs keeps its files, and a model need not be copied."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
 
 
 def _config(folder: Path, text: str) -> None:

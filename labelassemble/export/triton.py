@@ -16,7 +16,14 @@ BACKENDS: Final = {
 }
 
 
-def model_config(name: str, file: str, metadata: ModelMetadata, *, max_batch: int = MAX_BATCH) -> str:
+def model_config(
+    name: str,
+    file: str,
+    metadata: ModelMetadata,
+    *,
+    max_batch: int = MAX_BATCH,
+    queue_delay_us: int = QUEUE_DELAY_US,
+) -> str:
     """Return the text of config.pbtxt (model_config.proto of Triton's common repository) for an exported file.
 
     The images are INPUT__0, the probabilities OUTPUT__0 with labels.txt beside them. A `.pt` takes uint8 images of
@@ -28,6 +35,7 @@ def model_config(name: str, file: str, metadata: ModelMetadata, *, max_batch: in
         file: "model.pt" or "model.pt2".
         metadata: of the export.
         max_batch: images of a batch.
+        queue_delay_us: the longest wait for more requests, in microseconds.
     """
     grey = metadata.input.channels
     dtype, channels = ("TYPE_UINT8", -1) if file == "model.pt" else ("TYPE_FP32", grey)
@@ -40,7 +48,7 @@ def model_config(name: str, file: str, metadata: ModelMetadata, *, max_batch: in
         f'input [ {{ name: "INPUT__0" data_type: {dtype} dims: [ {channels}, -1, -1 ] }} ]',
         f'output [ {{ name: "OUTPUT__0" data_type: TYPE_FP32 dims: [ {len(metadata.classes)} ] '
         'label_filename: "labels.txt" } ]',
-        f"dynamic_batching {{ max_queue_delay_microseconds: {QUEUE_DELAY_US} }}",
+        f"dynamic_batching {{ max_queue_delay_microseconds: {queue_delay_us} }}",
         *(_warmup(batch, dtype, (grey, size, size)) for batch in (1, max_batch)),
     ]
     if file == "model.pt":
@@ -49,7 +57,9 @@ def model_config(name: str, file: str, metadata: ModelMetadata, *, max_batch: in
     return "\n".join(lines) + "\n"
 
 
-def decoder_config(name: str, metadata: ModelMetadata, *, max_batch: int = MAX_BATCH) -> str:
+def decoder_config(
+    name: str, metadata: ModelMetadata, *, max_batch: int = MAX_BATCH, queue_delay_us: int = QUEUE_DELAY_US
+) -> str:
     """Return config.pbtxt of the DALI pipeline (`labelassemble.export.decoder`) for Triton's backend `dali`."""
     side = metadata.input.size
     lines = [
@@ -59,7 +69,7 @@ def decoder_config(name: str, metadata: ModelMetadata, *, max_batch: int = MAX_B
         f'input [ {{ name: "{INPUT}" data_type: TYPE_UINT8 dims: [ -1 ] allow_ragged_batch: true }} ]',
         f'output [ {{ name: "{OUTPUT}" data_type: TYPE_UINT8 dims: [ {metadata.input.channels}, {side}, {side} ] }} ]',
         "instance_group [ { kind: KIND_CPU count: 1 } ]",
-        f"dynamic_batching {{ max_queue_delay_microseconds: {QUEUE_DELAY_US} }}",
+        f"dynamic_batching {{ max_queue_delay_microseconds: {queue_delay_us} }}",
         'parameters [ { key: "num_threads" value { string_value: "2" } } ]',
     ]
     return "\n".join(lines) + "\n"

@@ -7,7 +7,7 @@ from labelassemble.data.images import decode_image
 from labelassemble.evaluation.calibration import CALIBRATION_FILE, Calibration, read_calibration
 from labelassemble.export.formats import ExportFormat, write_export
 from labelassemble.export.parts import ExportSummary, Precision, take_apart
-from labelassemble.export.repository import RepositorySummary
+from labelassemble.export.repository import RepositoryOptions, RepositorySummary
 from labelassemble.run.folder import load_trained
 
 
@@ -18,7 +18,8 @@ def export_run(
     format: ExportFormat = "torchscript",
     precision: Precision = "float32",
     queries: bool = False,
-    dali: bool = False,
+    name: str | None = None,
+    repository: RepositoryOptions | None = None,
     specificity: float = 0.95,
 ) -> ExportSummary | RepositorySummary:
     """Export a run's best checkpoint, compared with eager on the run's own held-out images.
@@ -32,13 +33,16 @@ def export_run(
         format: "torchscript", "pt2", "onnx" or "triton".
         precision: of the backbone.
         queries: keep them, so that a request may ask for some classes.
-        dali: with "triton", decode image files in front of the network.
+        name: with "triton", of the model; default: that of the run's folder.
+        repository: with "triton", version, batching and DALI.
         specificity: of the thresholds.
 
     Raises:
         LabelAssembleError: no trained model, an unreadable image, something missing for the format, or an export
             that differs from eager.
     """
+    if format != "triton" and name is not None:
+        repository = repository or RepositoryOptions()  # refused below, with its sentence
     trained = load_trained(run)
     table = Table.from_csv(run / "table.csv")
     held_out = table.paths[table.splits != "train"]
@@ -56,4 +60,11 @@ def export_run(
         precision=precision,
         queries=queries,
     )
-    return write_export(parts, output, format=format, folder=run, name=run.resolve().name, dali=dali)
+    return write_export(
+        parts,
+        output,
+        format=format,
+        folder=run,
+        name=name or run.resolve().name,
+        repository=repository,
+    )

@@ -10,7 +10,7 @@ from torch import nn
 
 from labelassemble.errors import LabelAssembleError
 from labelassemble.export.parts import ExportParts, take_apart
-from labelassemble.export.repository import write_repository
+from labelassemble.export.repository import RepositoryOptions, write_repository
 from labelassemble.export.triton import labels_text, model_config
 from labelassemble.views.preprocess import Preprocess
 
@@ -72,6 +72,31 @@ def test_a_model_of_the_same_name_is_replaced_and_others_stay(tmp_path: Path, pa
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
 
 
+def test_versions_stand_beside_each_other(tmp_path: Path, parts: ExportParts) -> None:
+    for version in (1, 3, 3):
+        options = RepositoryOptions(version=version, max_batch=4, queue_delay_us=500)
+        write_repository(parts, tmp_path, "chest", options)
+    folder = tmp_path / "chest"
+    assert sorted(path.name for path in folder.iterdir()) == ["1", "3", "config.pbtxt", "labels.txt"]
+    for version in ("1", "3"):
+        torch.jit.load(folder / version / "model.pt")
+    config = _parsed((folder / "config.pbtxt").read_text())
+    assert (config.max_batch_size, config.dynamic_batching.max_queue_delay_microseconds) == (4, 500)
+    (folder / "labels.txt").write_text("other\n")
+    with pytest.raises(
+        LabelAssembleError, match="version 2 has other classes than version [13], and versions share"
+    ):
+        write_repository(parts, tmp_path, "chest", RepositoryOptions(version=2))
+    write_repository(parts, tmp_path, "chest")  # without a version the model is replaced
+    assert sorted(path.name for path in folder.iterdir()) == ["1", "config.pbtxt", "labels.txt"]
+
+
+@pytest.mark.parametrize(("field", "value"), [("version", 0), ("max_batch", 0), ("queue_delay_us", -1)])
+def test_options_that_cannot_be(field: str, value: int) -> None:
+    with pytest.raises(LabelAssembleError, match=f"{field} must be at least "):
+        RepositoryOptions(**{field: value})  # type: ignore[arg-type]
+
+
 def test_a_package_takes_floats_of_the_networks_channels(parts: ExportParts) -> None:
     config = _parsed(model_config('a "b"\\', "model.pt2", parts.metadata))
     assert (config.name, config.platform) == ('a "b"\\', "torch_aoti")
@@ -84,7 +109,7 @@ def test_a_package_takes_floats_of_the_networks_channels(parts: ExportParts) -> 
 
 @pytest.mark.dali
 def test_the_ensemble_decodes_in_front_of_the_network(tmp_path: Path, parts: ExportParts) -> None:
-    summary = write_repository(parts, tmp_path, "chest", dali=True)
+    summary = write_repository(parts, tmp_path, "chest", RepositoryOptions(dali=True))
     assert summary.names == ("chest", "chest_images", "chest_decoder")
     assert summary.decoded_difference is not None
     assert 0 < summary.decoded_difference < 0.02  # whole grey values, and another filter's edges
@@ -127,5 +152,5 @@ def test_without_dali_one_sentence(
 ) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(LabelAssembleError, match=r"decoding by DALI needs the package: pip install"):
-        write_repository(parts, tmp_path / "models", "a", dali=True)
+        write_repository(parts, tmp_path / "models", "a", RepositoryOptions(dali=True))
     assert not (tmp_path / "models").exists()

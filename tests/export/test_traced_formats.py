@@ -16,6 +16,7 @@ from labelassemble.export.formats import check_choice, write_export
 from labelassemble.export.onnx import write_onnx
 from labelassemble.export.parts import ExportParts, take_apart
 from labelassemble.export.pt2 import description, write_pt2
+from labelassemble.export.repository import RepositoryOptions
 from labelassemble.export.traced import as_input
 from labelassemble.views.preprocess import Preprocess
 
@@ -132,8 +133,10 @@ def test_what_a_format_cannot_hold_is_one_sentence(
 def test_formats_and_names_of_files(tmp_path: Path, parts: ExportParts) -> None:
     with pytest.raises(LabelAssembleError, match="unknown format 'torchscrip', did you mean 'torchscript'"):
         check_choice("torchscrip")
-    with pytest.raises(LabelAssembleError, match=r"dali decodes in a model repository \(triton\), got"):
-        write_export(parts, None, format="torchscript", folder=tmp_path, name="a", dali=True)
+    with pytest.raises(LabelAssembleError, match=r"dali are of a model repository \(triton\), got"):
+        write_export(
+            parts, None, format="torchscript", folder=tmp_path, name="a", repository=RepositoryOptions()
+        )
     with pytest.raises(
         LabelAssembleError, match=r"x\.pt2: a file of the format torchscript must be named \*\.pt"
     ):
