@@ -109,7 +109,14 @@ def test_train_evaluate_predict_export_on_one_run(cli: Cli, small_sources: Path)
     for options, sentence in (
         (["--format", "torch"], "unknown format 'torch', did you mean 'torchscript'?"),
         (["--precision", "half"], "precision must be float32 or bfloat16, got 'half'"),
-        (["--dali"], "dali decodes in a model repository (triton), got the format torchscript"),
+        (
+            ["--dali"],
+            "queue_delay_us and dali are of a model repository (triton), got the format torchscript",
+        ),
+        (
+            ["--name", "x"],
+            "name, version, max_batch, queue_delay_us and dali are of a model repository (triton)",
+        ),
         (["--specificity", 0.5], "no threshold for the specificity 0.5, known: 0.95, 0.9"),
     ):
         status, _, error = cli("export", run, *options)

@@ -84,7 +84,7 @@ def test_versions_stand_beside_each_other(tmp_path: Path, parts: ExportParts) ->
     assert (config.max_batch_size, config.dynamic_batching.max_queue_delay_microseconds) == (4, 500)
     (folder / "labels.txt").write_text("other\n")
     with pytest.raises(
-        LabelAssembleError, match="version 2 has other classes than version [13], and versions share"
+        LabelAssembleError, match=r"version 2 has other classes than version [13], and versions share"
     ):
         write_repository(parts, tmp_path, "chest", RepositoryOptions(version=2))
     write_repository(parts, tmp_path, "chest")  # without a version the model is replaced
