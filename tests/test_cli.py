@@ -162,7 +162,7 @@ def test_a_class_that_nobody_labels_yet_ends_nothing(cli: Cli, small_sources: Pa
     head, *rows = table.read_text().splitlines()
     table.write_text("\n".join([f"{head},blank", *(f"{row}," for row in rows)]) + "\n")
     config, run = small_sources / "run.yaml", small_sources / "out"
-    told = "class 'blank' is labelled by no source (each of its cells is blank): its figures are not defined"
+    told = "warning: class 'blank' is labelled by no source (each of its cells is blank): its figures are not defined"
     status, out, err = cli("train", config, "train.epochs=1", "interest=[blank]", "-o", run)
     assert status == 0, err
     assert told in out
@@ -171,7 +171,7 @@ def test_a_class_that_nobody_labels_yet_ends_nothing(cli: Cli, small_sources: Pa
         status, out, err = cli(*arguments)
         assert status == 0, err
         assert re.search(r"^blank +all +0 +0 +12 +not defined", out, re.MULTILINE)
-    assert told.replace("class", "Class", 1) in out
+    assert told.replace("warning", "Warning", 1) in out
     assert cli("export", run)[0] == 0
     assert tuple(load_metadata(run / "model.pt").classes) == ("square", "blank", "stripe")
 

@@ -30,6 +30,7 @@ from labelassemble.data.exclusion import ExclusionRules, Exclusions, SourceRule,
 from labelassemble.data.fingerprints import Progress
 from labelassemble.data.groups import check_registers, group_notes, grouped, register_notes
 from labelassemble.data.notes import split_notes, table_notes, word_notes
+from labelassemble.data.option_notes import Asked, early_notes, late_notes
 from labelassemble.data.readers import Source
 from labelassemble.data.report import AssemblyReport, row_frame, split_counts
 from labelassemble.data.splits import SplitOptions, split_by_group
@@ -109,7 +110,6 @@ def assemble(
     for source in named:
         check_names(source, list(dict.fromkeys([*union, *chosen])))
     policies = _policies(named, chosen)
-    quotas = [(_source_names(source), source.labelled) for source in named if source.labelled]
     options = [
         SourceRule(source.options.name, _source_names(source), source.exclusive)
         for source in named
@@ -125,6 +125,7 @@ def assemble(
         *register_notes([(source.options, source.table) for source in named]),
     )
     files = tuple((source.options.name, file) for source in named for file in source.table.files)
+    asked = [Asked.of(source) for source in named]
     parts = []
     while named:
         # each reader's table goes as soon as it is used: at millions of rows they would fill the memory
@@ -136,15 +137,15 @@ def assemble(
         for found in part.contradictions
         if found.implied in chosen
     ]
+    told += tuple(note for part in parts for note in part.notes)
     table, hidden = _joined(parts, wide, chosen)
     del parts
     found = find_duplicates(table.paths, duplicates, workers=workers, progress=progress)
     across, merged = _merged(table, found, taxonomy)
     conflicts = _contradiction_conflicts(table, [*contradictions, *across])
-    assembly = _finished(
-        table, hidden, found, merged, policies, quotas, rules, chosen, split, told, conflicts
-    )
-    return replace(assembly, report=replace(assembly.report, files=files))
+    assembly = _finished(table, hidden, found, merged, policies, asked, rules, chosen, split, told, conflicts)
+    notes = (*assembly.report.notes, *late_notes(assembly.table, asked, taxonomy))
+    return replace(assembly, report=replace(assembly.report, files=files, notes=notes))
 
 
 @dataclass
@@ -157,6 +158,7 @@ class _Part:
     origins: NDArray[np.uint8]
     hidden: NDArray[np.int8] | None
     contradictions: tuple[Contradiction, ...]
+    notes: tuple[str, ...]
 
 
 def _check_sources(sources: Sequence[Source]) -> None:
@@ -226,7 +228,8 @@ def _part(source: NamedSource, classes: Sequence[str], seed: int, taxonomy: Taxo
         texts["paths"] = text_array(texts["paths"] + behind)
     if options.split is not None:
         texts["splits"] = constant_text(options.split, len(table))
-    return _Part(texts, dict(table.subgroups), labels, origins, hidden, contradictions)
+    notes = early_notes(source, len(table), classes, origins, hidden)
+    return _Part(texts, dict(table.subgroups), labels, origins, hidden, contradictions, notes)
 
 
 def _joined(
@@ -279,7 +282,7 @@ def _finished(
     found: Duplicates,
     merged: Merged,
     policies: dict[str, dict[str, UncertainPolicy]],
-    quotas: Sequence[tuple[tuple[str, ...], dict[str, int]]],
+    asked: Sequence[Asked],
     rules: ExclusionRules,
     chosen: Sequence[str],
     options: SplitOptions,
@@ -315,8 +318,10 @@ def _finished(
             hidden = merge_labels(found.image, hidden, np.zeros(hidden.shape, dtype=np.uint8)).labels
     subgroups, said_twice = merged_subgroups(table, found.image, kept)
     table = Table(table.classes, **texts, labels=merged.labels, origins=merged.origins, subgroups=subgroups)
-    for names, labelled in quotas:
-        table, taken = unlabel(table, names, labelled, options.seed)
+    for source in asked:
+        if not source.labelled:
+            continue
+        table, taken = unlabel(table, source.called, source.labelled, options.seed)
         hidden = taken if hidden is None else np.where(taken == UNKNOWN, hidden, taken)
     labels, origins, clashes = apply_exclusions(table.labels, table.origins, exclusions)
     table = replace(table, labels=labels, origins=origins)

@@ -136,9 +136,11 @@ class ExclusionRules:
                     if matrix.any()
                     else "the table has one class"
                 )
-                notes.append(f"source '{rule.source}': its option `exclusive` changes no label ({reason})")
+                notes.append(
+                    f"warning: source '{rule.source}': its option `exclusive` changes no label ({reason})"
+                )
         if self.everywhere.any() and not touched.any():
-            notes.append("the taxonomy's `exclusive` and `excludes` change no label")
+            notes.append("warning: the taxonomy's `exclusive` and `excludes` change no label")
         return notes
 
 

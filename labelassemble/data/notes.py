@@ -76,6 +76,6 @@ def _unlabelled(name: str, assumed: int, *, taken: bool) -> str:
     blank = "each of its labels is hidden" if taken else "each of its cells is blank"
     why = f"{blank} but {assumed} that are assumed" if assumed else blank
     return (
-        f"class '{name}' is labelled by no source ({why}): its figures are not defined; to leave it out, list the "
-        "other classes as `classes`"
+        f"warning: class '{name}' is labelled by no source ({why}): its figures are not defined; to leave it out, list "
+        "the other classes as `classes`"
     )

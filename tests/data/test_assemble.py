@@ -222,10 +222,10 @@ def test_a_class_that_nobody_labels_is_a_warning(tmp_path: Path) -> None:
     assert assembly.table.classes == ("Edema", "Mass", "Hernia", "COVID")
     np.testing.assert_array_equal(assembly.table.labels[0], [1, -1, -1, 0])
     said = [note for note in assembly.report.notes if "is labelled by no source" in note]
-    assert [note.split(":")[0] for note in said] == [
-        "class 'Mass' is labelled by no source (each of its cells is blank)",
-        "class 'Hernia' is labelled by no source (each of its labels is hidden)",
-        "class 'COVID' is labelled by no source (each of its cells is blank but 2 that are assumed)",
+    assert [note.rpartition(": its")[0] for note in said] == [
+        "warning: class 'Mass' is labelled by no source (each of its cells is blank)",
+        "warning: class 'Hernia' is labelled by no source (each of its labels is hidden)",
+        "warning: class 'COVID' is labelled by no source (each of its cells is blank but 2 that are assumed)",
     ]
     assert "list the other classes as `classes`" in said[0]
     assert not [note for note in assembly.report.notes if "label in train" in note]

@@ -27,6 +27,7 @@ LABEL_CELLS: Final = {
     "-2": int(UNCERTAIN),
     "-2.0": int(UNCERTAIN),
 }
+_MINUS_ONE: Final = -4  # while the file is read: a cell -1
 LABELS_ALLOWED: Final = "1, 0, -1 (unknown), -2 (uncertain) or blank"
 SPLIT_CELLS: Final = {
     "": "",
@@ -59,6 +60,8 @@ class CsvSource(TabularOptions):
         name_column: The column with the image's name; by default `name` where there is one, else the path's cell.
         blank: What a blank cell means: "unknown" (not annotated) or "negative", unless the taxonomy says otherwise: a
             label of the row may imply what is blank.
+        minus_one: What -1 means: "unknown", or "uncertain" as in CheXpert's coding. By default "unknown", with a
+            warning where blank cells mean that too.
 
     An empty text for one of the four optional columns ("") leaves that use out, whatever the file's header holds.
     """
@@ -73,6 +76,7 @@ class CsvSource(TabularOptions):
     source_column: str | None = None
     name_column: str | None = None
     blank: Literal["unknown", "negative"] = "unknown"
+    minus_one: Literal["unknown", "uncertain"] | None = None
 
     def resolved(self, base: Path) -> Self:
         """Return the source with its paths made absolute, starting at the folder `base`."""
@@ -95,7 +99,8 @@ class CsvSource(TabularOptions):
             classes = self._classes(file, used)
             texts = TextColumns("path", *uses)
             labels: list[NDArray[np.int8]] = []
-            cells = LABEL_CELLS | {"": int(UNKNOWN if self.blank == "unknown" else BLANK)}
+            cells = self._cells()
+            blank = minus = 0
             for chunk in file.chunks(tuple({self.path_column, *used, *classes})):
                 subgroup_cells.add(chunk, columns)
                 texts.add({"path": image_paths(root, chunk, self.path_column)})
@@ -105,6 +110,12 @@ class CsvSource(TabularOptions):
                 block = np.empty((len(chunk), len(classes)), dtype=np.int8)
                 for index, name in enumerate(classes):
                     block[:, index] = chunk.states(name, cells, LABELS_ALLOWED)
+                if self.blank == "unknown":
+                    blank += int((block == BLANK).sum())
+                    block[block == BLANK] = UNKNOWN
+                if self.minus_one is None:
+                    minus += int((block == _MINUS_ONE).sum())
+                    block[block == _MINUS_ONE] = UNKNOWN
                 labels.append(block)
         paths = texts.take("path")
         if "source" in uses:
@@ -123,9 +134,14 @@ class CsvSource(TabularOptions):
             groups=texts.take("patient") if "patient" in uses else None,
             splits=texts.take("split") if "split" in uses else None,
             subgroups=subgroup_cells.take(),
-            notes=subgroup_cells.notes(),
+            notes=(*subgroup_cells.notes(), *_coding_note(minus, blank)),
             files=[self.path],
         )
+
+    def _cells(self) -> dict[str, int]:
+        """Return the state of each cell that may stand there, with marks of their own for a blank and for -1."""
+        minus = {"unknown": int(UNKNOWN), "uncertain": int(UNCERTAIN), None: _MINUS_ONE}[self.minus_one]
+        return LABEL_CELLS | {"-1": minus, "-1.0": minus, "": BLANK}
 
     def _place(self) -> str:
         """Return where the columns are named."""
@@ -170,6 +186,16 @@ class CsvSource(TabularOptions):
         except LabelAssembleError as error:
             raise LabelAssembleError(f"{place}: {error}") from None
         return classes
+
+
+def _coding_note(minus: int, blank: int) -> tuple[str, ...]:
+    """Return a warning where both -1 and blank cells mean unknown, as nobody would write a table."""
+    if not minus or not blank:
+        return ()
+    return (
+        f"warning: {minus} cells are -1 and {blank} are blank, and both mean unknown here (-2 is uncertain); of a "
+        "table in CheXpert's coding say `minus_one: uncertain`, of another one `minus_one: unknown`",
+    )
 
 
 def split_cells(chunk: Chunk, column: str) -> list[str]:
