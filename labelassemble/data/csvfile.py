@@ -302,6 +302,12 @@ def _opened(path: Path) -> IO[bytes]:
     return file
 
 
+def or_compressed(path: Path) -> Path:
+    """Return `path`, or where only `path.gz` is there, that."""
+    packed = path.with_name(f"{path.name}.gz")
+    return packed if packed.exists() and not path.exists() else path
+
+
 def ends_with_a_line(path: Path) -> bool:
     """Return whether the last line of a CSV, plain or gzip, has its end: what was cut off while writing has not."""
     last = b""

@@ -11,6 +11,7 @@ from rich.console import Console
 from labelassemble._files import make_folder, write_text
 from labelassemble.config import Config, load_config
 from labelassemble.data import Table, missing_files
+from labelassemble.data.csvfile import or_compressed
 from labelassemble.data.predictions import Predictions
 from labelassemble.data.table_io import read_predictions, write_predictions
 from labelassemble.errors import LabelAssembleError
@@ -130,7 +131,10 @@ def evaluate_on(
     if (run / "config.yaml").exists():
         config = _with_defaults_of(load_config(run / "config.yaml"), config)
     record = read_run(
-        run, classes=trained.net.classes, interest=trained.interest, table=Table.from_csv(run / "table.csv")
+        run,
+        classes=trained.net.classes,
+        interest=trained.interest,
+        table=Table.from_csv(or_compressed(run / "table.csv")),
     )
     assert record.table is not None
     external = _external(config, record.table, trained, name=name, part=part, folder=folder, console=console)
@@ -192,8 +196,9 @@ def _calibration_of(run: Path) -> Calibration:
     """Return a run's calibration: from calibration.json, else from its validation predictions."""
     if (run / CALIBRATION_FILE).exists():
         return read_calibration(run / CALIBRATION_FILE)
-    if (run / "predictions.csv").exists():
-        return calibrate(read_predictions(run / "predictions.csv"))
+    predictions = or_compressed(run / "predictions.csv")
+    if predictions.exists():
+        return calibrate(read_predictions(predictions))
     return Calibration()
 
 

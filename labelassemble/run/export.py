@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from labelassemble.data import Table
+from labelassemble.data.csvfile import or_compressed
 from labelassemble.data.images import decode_image
 from labelassemble.evaluation.calibration import CALIBRATION_FILE, Calibration, read_calibration
 from labelassemble.export.formats import ExportFormat, write_export
@@ -44,7 +45,7 @@ def export_run(
     if format != "triton" and name is not None:
         repository = repository or RepositoryOptions()  # refused below, with its sentence
     trained = load_trained(run)
-    table = Table.from_csv(run / "table.csv")
+    table = Table.from_csv(or_compressed(run / "table.csv"))
     held_out = table.paths[table.splits != "train"]
     sample = (held_out if len(held_out) else table.paths)[:16]
     path = run / CALIBRATION_FILE

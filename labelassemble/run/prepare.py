@@ -12,6 +12,7 @@ from rich.console import Console
 from labelassemble._files import make_folder, write_text
 from labelassemble.config import Config, load_config
 from labelassemble.data import Assembly, Table, missing_files
+from labelassemble.data.csvfile import or_compressed
 from labelassemble.errors import LabelAssembleError
 from labelassemble.models import HEADS_BY_SOURCE, AssembleNet
 from labelassemble.run.folder import assemble_and_look, environment, load_trained
@@ -144,9 +145,10 @@ def _check_same(config: Config, run: Path, but: Sequence[str]) -> None:
 
 def _check_same_splits(table: Table, run: Path) -> None:
     """Raise if an image that the run has held out so far would be trained on, say by another version's splits."""
-    if not (run / "table.csv").exists():
+    table_file = or_compressed(run / "table.csv")
+    if not table_file.exists():
         return
-    before = Table.from_csv(run / "table.csv")
+    before = Table.from_csv(table_file)
     held_out = before.paths[before.splits != "train"]
     train = table.paths[table.splits == "train"]
     lost = train[train.isin(held_out)]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from labelassemble.config import read_mapping
+from labelassemble.data.csvfile import or_compressed
 from labelassemble.data.table import Table
 from labelassemble.data.table_io import read_predictions
 from labelassemble.errors import LabelAssembleError
@@ -30,7 +31,7 @@ def read_run(
         LabelAssembleError: no such folder, or a file in it that is damaged.
     """
     config_text, config = _config(path)
-    metrics, table_file = path / "metrics.csv", path / "table.csv"
+    metrics, table_file = path / "metrics.csv", or_compressed(path / "table.csv")
     if table is None and table_file.exists():
         table = Table.from_csv(table_file)
     day = datetime.fromtimestamp(metrics.stat().st_mtime, UTC) if metrics.exists() else None
@@ -54,7 +55,7 @@ def read_other_run(path: Path, name: str, description: str = "") -> OtherRun:
     Raises:
         LabelAssembleError: no predictions.csv, or a file that is damaged.
     """
-    predictions, metrics = path / "predictions.csv", path / "metrics.csv"
+    predictions, metrics = or_compressed(path / "predictions.csv"), path / "metrics.csv"
     if not predictions.exists():
         raise LabelAssembleError(f"{path}: the run '{name}' has no predictions.csv to compare with")
     seconds = read_curves(metrics).seconds if metrics.exists() else None
@@ -68,7 +69,7 @@ def read_tested_run(path: Path) -> TestedRun:
         LabelAssembleError: no such folder, no predictions for test images, or a file that is damaged.
     """
     _, config = _config(path)
-    file = path / "predictions.csv"
+    file = or_compressed(path / "predictions.csv")
     predictions = read_predictions(file) if file.exists() else None
     if predictions is None or not (predictions.splits == "test").any():
         raise LabelAssembleError(f"{path} holds no predictions for test images to compare")

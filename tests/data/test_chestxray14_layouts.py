@@ -133,6 +133,13 @@ def test_one_image_in_two_sizes(tmp_path: Path) -> None:
         read(tmp_path)
 
 
+def test_masks_beside_the_images(tmp_path: Path) -> None:
+    (tmp_path / "Data_Entry_2017.csv").write_text(HEADER + ROWS)
+    there = [f"images_001/images/{name}" for name in NAMES]
+    images(tmp_path, *there, *(f"masks/{name}" for name in NAMES))
+    assert places(tmp_path) == there
+
+
 def test_nothing_fits(tmp_path: Path) -> None:
     (tmp_path / "Data_Entry_2017.csv").write_text(HEADER + ROWS)
     images(tmp_path, "images/00000001_000.jpg")

@@ -1,6 +1,7 @@
 """Runs held against each other: the tests are scipy's and DeLong's, corrected by Holm, and seeds are recognised."""
 
 import csv
+import gzip
 import re
 from dataclasses import replace
 
@@ -260,3 +261,11 @@ def test_runs_are_compared_within_subgroups(tmp_path):
     assert "a, sex: female" in page
     assert '<section id="subgroups">' in page
     assert compare_runs([runs[0], alone]).subgroups == ()
+
+
+def test_predictions_that_were_compressed_are_those_of_the_run(tmp_path):
+    plain, packed = make_run(tmp_path / "plain"), make_run(tmp_path / "packed")
+    file = packed / "predictions.csv"
+    (packed / "predictions.csv.gz").write_bytes(gzip.compress(file.read_bytes()))
+    file.unlink()
+    assert read_tested_run(packed).predictions == read_tested_run(plain).predictions

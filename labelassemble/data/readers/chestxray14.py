@@ -77,7 +77,7 @@ class ChestXray14Source(TabularOptions):
         findings = FindingCells(lambda cell: _states(cell, classes), len(classes))
         folder = DatasetFolder(self.name, self.root)
         path = folder.table("ChestX-ray14", _TABLES, like=r"Data_Entry_2017.*\.csv(\.gz)?")
-        images = FoundImages(folder)
+        images = FoundImages(folder, usual=r"(^|/)images[^/]*(/[^/]*)?$")
         lists, list_files = _split_lists(path.parent, folder)
         texts = TextColumns("path", "name", "patient", "split")
         labels: list[NDArray[np.int8]] = []

@@ -226,35 +226,43 @@ def _few(names: Iterable[str], most: int = _SHOWN) -> str:
     return ", ".join(listed[:most]) + more
 
 
-def _nearest(paths: Sequence[str], part: str, parts: Iterable[str]) -> str | None:
-    """Return the one of `paths` in a folder called `part`, or else the nearest to the root; None for a tie."""
+def _meant(paths: Sequence[str], part: str, parts: Iterable[str], usual: str = "") -> str | None:
+    """Return which of several `paths` of one name is meant, None where nothing says it.
+
+    One in a folder called `part` comes before others and those in folders of other `parts` come last; then one whose
+    folder looks as `usual` says. Of the rest the shortest is it if the others are copies of its folders further down.
+    """
     others = frozenset(parts)
 
     def rank(path: str) -> tuple[int, int]:
         folders = path.split("/")[:-1]
-        return (0 if part in folders else 2 if others.intersection(folders) else 1), len(folders)
+        place = 0 if part in folders else 2 if others.intersection(folders) else 1
+        return place, 0 if re.search(usual, path.rpartition("/")[0]) else 1
 
-    ranked = sorted(paths, key=rank)
-    return None if rank(ranked[0]) == rank(ranked[1]) else ranked[0]
+    best = min(map(rank, paths))
+    first, *further = sorted((path for path in paths if rank(path) == best), key=len)
+    return first if all(path.endswith(f"/{first}") for path in further) else None
 
 
 class FoundImages:
     """Finds images by name, wherever below the root they were unpacked to.
 
-    The same name in several folders: one that is called as the part of the dataset (train, test) wins, then the one
-    nearest to the root.
+    The same name in several folders: see `_meant`.
     """
 
-    def __init__(self, folder: DatasetFolder, *, parts: Sequence[str] = (), any_ending: bool = False) -> None:
+    def __init__(
+        self, folder: DatasetFolder, *, parts: Sequence[str] = (), usual: str = "", any_ending: bool = False
+    ) -> None:
         """Index the files of a listed folder.
 
         Args:
             folder: The folder.
             parts: The names of the dataset's parts.
+            usual: What the folders of its images look like, a regular expression.
             any_ending: Whether images are sought by their names without the ending.
         """
         self._folder = folder
-        self._parts = frozenset(parts)
+        self._parts, self._usual = tuple(parts), usual
         self._paths: dict[str, str] = {}
         self._others: dict[str, list[str]] = {}
         self._found = False
@@ -293,7 +301,7 @@ class FoundImages:
         return name in self._paths
 
     def _chosen(self, paths: Sequence[str], part: str) -> str:
-        path = _nearest(paths, part, self._parts)
+        path = _meant(paths, part, self._parts, self._usual)
         if path is None:
             raise LabelAssembleError(
                 f"source '{self._folder.source}': {paths[0]} and {paths[1]} in {self._folder.root} are two images of "
@@ -345,7 +353,7 @@ class FoundFolders:
             self._missing = self._missing or image
             return None
         self._found = True
-        place = places[0] if len(places) == 1 else _nearest(places, part, self._parts)
+        place = places[0] if len(places) == 1 else _meant(places, part, self._parts)
         if place is None:
             raise LabelAssembleError(
                 f"source '{self._folder.source}': {places[0]} and {places[1]} in {self._folder.root} are two folders "
