@@ -131,6 +131,29 @@ def read_radiographs(
     return Radiographs(base, text_array(kept), columns, skipped)
 
 
+def header_columns(paths: Sequence[str], keywords: Sequence[str]) -> dict[str, TextArray]:
+    """Return what the headers of files say, by keyword, text [N] each; "" where a file is not there or no DICOM.
+
+    Raises:
+        LabelAssembleError: pydicom is not installed.
+    """
+    try:
+        pydicom = import_module("pydicom")
+    except ImportError:
+        raise LabelAssembleError("DICOM files need pydicom: pip install 'labelassemble[dicom]'") from None
+
+    def read(path: str) -> list[str]:
+        try:
+            data = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(keywords))
+            return [_text(data, name) for name in keywords]
+        except Exception:  # pydicom answers damage with many types
+            return [""] * len(keywords)
+
+    with _quiet(), ThreadPoolExecutor(_THREADS) as pool:
+        rows = list(pool.map(read, paths))
+    return {name: text_array([row[index] for row in rows]) for index, name in enumerate(keywords)}
+
+
 def skipped_sentence(skipped: Mapping[str, tuple[int, str]], start: str = "") -> str:
     """Return what was left out, "" where nothing was; `start` stands before it."""
     if not skipped:

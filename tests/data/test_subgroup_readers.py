@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
+import pytest
 
 from labelassemble.data import (
     ChestXray14Source,
@@ -17,6 +18,7 @@ from labelassemble.data import (
     MimicCxrSource,
     PadChestSource,
     Source,
+    VinDrCxrSource,
     WebDatasetSource,
 )
 from labelassemble.data.readers.chexpert import CHEXPERT_CLASSES
@@ -166,3 +168,24 @@ def test_parquet(tmp_path: Path) -> None:
     frame.to_parquet(tmp_path / "t.parquet")
     item = CsvSource(name="q", reader="parquet", path=tmp_path / "t.parquet")
     assert subgroups(item, ["sex", "age"]) == {"sex": ["male", ""], "age": ["60", ""]}
+
+
+def test_vindr(tmp_path: Path) -> None:
+    pydicom = pytest.importorskip("pydicom")
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "test").mkdir()
+    rows = "".join(f"{name},1\n" for name in "abc")
+    (tmp_path / "annotations" / "image_labels_test.csv").write_text("image_id,Mass\n" + rows)
+    item = VinDrCxrSource(name="v", root=tmp_path)
+    for name, sex, age in (("a", "F", "060Y"), ("b", "", "411Y")):
+        data = pydicom.Dataset()
+        data.file_meta = pydicom.dataset.FileMetaDataset()
+        data.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.1"
+        data.file_meta.MediaStorageSOPClassUID = data.SOPClassUID = "1.2.840.10008.5.1.4.1.1.1"
+        data.file_meta.MediaStorageSOPInstanceUID = data.SOPInstanceUID = "1.2.3"
+        data.PatientSex, data.PatientAge, data.KVP = sex, age, "90"
+        pydicom.dcmwrite(tmp_path / "test" / f"{name}.dicom", data, enforce_file_format=True)
+    (tmp_path / "test" / "c.dicom").write_bytes(b"damaged")
+    assert subgroups(item, ["sex", "age"]) == {"sex": ["female", "", ""], "age": ["60", "", ""]}
+    item = item.model_copy(update={"subgroup_columns": {"voltage": SubgroupColumn(column="KVP")}})
+    assert subgroups(item, ["voltage"]) == {"voltage": ["90", "90", ""]}

@@ -1,17 +1,21 @@
 """VinDr-CXR (Nguyen et al., Scientific Data 2022) as PhysioNet ships it."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, Literal, Self
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from numpy.typing import NDArray
 
-from labelassemble.data.csvfile import CsvFile, shown
+from labelassemble.data.csvfile import Chunk, CsvFile, shown
+from labelassemble.data.dicom_headers import KEYWORDS, as_arrow, header_columns
 from labelassemble.data.identifiers import trimmed
 from labelassemble.data.readers.folders import DatasetFolder, FoundImages
-from labelassemble.data.readers.options import FilePath, SourceOptions
+from labelassemble.data.readers.options import FilePath, TabularOptions
 from labelassemble.data.states import NEGATIVE, POSITIVE, UNCERTAIN
+from labelassemble.data.subgroups import SubgroupCells, published
 from labelassemble.data.table import Table, check_class_names, new_table
 from labelassemble.data.text import joined_text
 from labelassemble.errors import LabelAssembleError
@@ -25,16 +29,18 @@ _REFUSED: Final = {
     ),
 }
 _KAGGLE: Final = ("image_id", "class_name", "class_id", "rad_id")
+_SUBGROUPS: Final = published(sex="PatientSex", age="PatientAge", view="ViewPosition", scanner="Manufacturer")
 _LAYOUTS: Final = "train/ and test/, at any depth below the root"
 
 
-class VinDrCxrSource(SourceOptions):
+class VinDrCxrSource(TabularOptions):
     """The folder with `annotations/image_labels_train.csv` and `image_labels_test.csv`, images in `train/` and `test/`.
 
     Three radiologists read each training image and disagree at times; the test images have one consensus. One of the
     two tables may be missing. Kaggle's `train.csv` is read where neither is there: a reader saw the classes of his
     boxes and no other; all its rows are divided by image. Images are found in whatever folders below the root they lie,
-    as DICOM, which needs the extra `dicom`, or converted. Patients are not published.
+    as DICOM, which needs the extra `dicom`, or converted. Patients are not published. Subgroups are those of the DICOM
+    headers (PatientSex, PatientAge and others).
 
     Attributes:
         root: The folder.
@@ -53,8 +59,8 @@ class VinDrCxrSource(SourceOptions):
         """Return the source with its paths made absolute, starting at the folder `base`."""
         return self.model_copy(update={"root": base / self.root})
 
-    def read(self) -> Table:
-        """Return the table of the folder.
+    def read(self, subgroups: Sequence[str] = ()) -> Table:
+        """Return the table of the folder, with those `subgroups` that the headers of its images have.
 
         Raises:
             LabelAssembleError: A file is missing or breaks the format; with file, line and column.
@@ -89,6 +95,9 @@ class VinDrCxrSource(SourceOptions):
                 f"source '{self.name}': {len(twice)} of its images are in both tables, such as {shown(twice.iloc[0])}"
             )
         found.check(next(iter(tables.values()))[0].name, _LAYOUTS)
+        subgroup_cells = self.subgroup_cells(subgroups)
+        if subgroups:
+            self._add_subgroups(subgroup_cells, paths)
         return new_table(
             classes,
             paths=paths,
@@ -96,8 +105,20 @@ class VinDrCxrSource(SourceOptions):
             labels=np.concatenate(labels),
             sources=self.name,
             splits=splits,
+            subgroups=subgroup_cells.take(),
+            notes=subgroup_cells.notes(),
             files=[path for path, _ in tables.values()],
         )
+
+    def _add_subgroups(self, cells: SubgroupCells, paths: Sequence[str]) -> None:
+        """Add the subgroups that the headers of the images have, none where the images were converted."""
+        there = any(path.endswith((".dicom", ".dcm")) for path in paths)
+        header = [*KEYWORDS, *(item.column for item in self.subgroup_columns.values())] if there else []
+        columns = cells.columns(list(dict.fromkeys(header)), f"the headers in {self.root}", _SUBGROUPS)
+        keywords = list(dict.fromkeys(item.column for item in columns.values()))
+        said = as_arrow(header_columns(paths, keywords)) if keywords else {}
+        rows = {"path": pa.array(paths, pa.large_string()), **said}
+        cells.add(Chunk(self.root, rows, "image {}".format), columns)
 
     def _tables(self, folder: DatasetFolder) -> dict[str, tuple[Path, str]]:
         """Return the tables that are there, by part, and the split that each of them is."""
