@@ -115,7 +115,7 @@ def late_notes(table: Table, asked: Sequence[Asked], taxonomy: Taxonomy | None) 
 def _uncertain_notes(table: Table, mine: NDArray[np.bool_], source: Asked) -> list[str]:
     uncertain = (table.labels[mine] == UNCERTAIN).any(axis=0)
     reader = str(getattr(source.options, "reader", ""))
-    coding = _CODINGS.get("csv" if reader == "parquet" else reader)
+    coding = _CODINGS.get("csv" if reader in ("parquet", "dicom") else reader)
     why = f" ({coding})" if coding else ""
     others = [name not in source.uncertain for name in table.classes]
     notes = []

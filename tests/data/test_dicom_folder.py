@@ -199,6 +199,16 @@ def test_labels_are_joined(
         assert table.files == (str(path),)
 
 
+def test_labels_in_chexperts_coding(export: Path, tmp_path: Path) -> None:
+    path = labels(tmp_path, "patient,Mass,Edema\n7,-1.0,\n8,,1\n")
+    plain = read(export, labels=path)
+    assert plain.labels.tolist() == [[-1, -1]] * 3 + [[-1, 1]]
+    assert any(note.startswith("warning: 1 cells are -1 and 2 are blank") for note in plain.notes)
+    told = read(export, labels=path, minus_one="uncertain")
+    assert told.labels.tolist() == [[-2, -1]] * 3 + [[-1, 1]]
+    assert not any("are blank" in note for note in told.notes)
+
+
 def test_labels_by_image_with_split(export: Path, tmp_path: Path) -> None:
     uids = [f"1.2.3.{zlib.crc32(name.encode())}" for name in ("7/a/IM1", "8/c/IM9.dcm")]
     path = labels(tmp_path, f"SOPInstanceUID,split,Mass,Edema\n{uids[0]},train,1,\n{uids[1]},test,0,1\n")

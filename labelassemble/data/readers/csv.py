@@ -7,28 +7,16 @@ from typing import Final, Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from labelassemble.data.absence import BLANK, blanks_settled
+from labelassemble.data.absence import blanks_settled
 from labelassemble.data.csvfile import Chunk, CsvFile, RowFile, TextColumns, shown
 from labelassemble.data.parquet import ParquetFile
+from labelassemble.data.readers.label_cells import BlankCell, LabelCells, MinusOne
 from labelassemble.data.readers.options import FilePath, TabularOptions
 from labelassemble.data.readers.paths import image_paths
-from labelassemble.data.states import NEGATIVE, POSITIVE, UNCERTAIN, UNKNOWN
 from labelassemble.data.table import Table, check_class_names, new_table
 from labelassemble.data.text import constant_text, text_array
 from labelassemble.errors import LabelAssembleError, did_you_mean
 
-LABEL_CELLS: Final = {
-    "1": int(POSITIVE),
-    "1.0": int(POSITIVE),
-    "0": int(NEGATIVE),
-    "0.0": int(NEGATIVE),
-    "-1": int(UNKNOWN),
-    "-1.0": int(UNKNOWN),
-    "-2": int(UNCERTAIN),
-    "-2.0": int(UNCERTAIN),
-}
-_MINUS_ONE: Final = -4  # while the file is read: a cell -1
-LABELS_ALLOWED: Final = "1, 0, -1 (unknown), -2 (uncertain) or blank"
 SPLIT_CELLS: Final = {
     "": "",
     "train": "train",
@@ -75,8 +63,8 @@ class CsvSource(TabularOptions):
     split_column: str | None = None
     source_column: str | None = None
     name_column: str | None = None
-    blank: Literal["unknown", "negative"] = "unknown"
-    minus_one: Literal["unknown", "uncertain"] | None = None
+    blank: BlankCell = "unknown"
+    minus_one: MinusOne | None = None
 
     def resolved(self, base: Path) -> Self:
         """Return the source with its paths made absolute, starting at the folder `base`."""
@@ -99,24 +87,14 @@ class CsvSource(TabularOptions):
             classes = self._classes(file, used)
             texts = TextColumns("path", *uses)
             labels: list[NDArray[np.int8]] = []
-            cells = self._cells()
-            blank = minus = 0
+            cells = LabelCells(self.blank, self.minus_one)
             for chunk in file.chunks(tuple({self.path_column, *used, *classes})):
                 subgroup_cells.add(chunk, columns)
                 texts.add({"path": image_paths(root, chunk, self.path_column)})
                 texts.add({use: chunk.columns[column] for use, column in uses.items() if use != "split"})
                 if "split" in uses:
                     texts.add({"split": split_cells(chunk, uses["split"])})
-                block = np.empty((len(chunk), len(classes)), dtype=np.int8)
-                for index, name in enumerate(classes):
-                    block[:, index] = chunk.states(name, cells, LABELS_ALLOWED)
-                if self.blank == "unknown":
-                    blank += int((block == BLANK).sum())
-                    block[block == BLANK] = UNKNOWN
-                if self.minus_one is None:
-                    minus += int((block == _MINUS_ONE).sum())
-                    block[block == _MINUS_ONE] = UNKNOWN
-                labels.append(block)
+                labels.append(cells.states(chunk, classes))
         paths = texts.take("path")
         if "source" in uses:
             sources = text_array(f"{self.name}/" + texts.take("source"))
@@ -134,14 +112,9 @@ class CsvSource(TabularOptions):
             groups=texts.take("patient") if "patient" in uses else None,
             splits=texts.take("split") if "split" in uses else None,
             subgroups=subgroup_cells.take(),
-            notes=(*subgroup_cells.notes(), *_coding_note(minus, blank)),
+            notes=(*subgroup_cells.notes(), *cells.notes()),
             files=[self.path],
         )
-
-    def _cells(self) -> dict[str, int]:
-        """Return the state of each cell that may stand there, with marks of their own for a blank and for -1."""
-        minus = {"unknown": int(UNKNOWN), "uncertain": int(UNCERTAIN), None: _MINUS_ONE}[self.minus_one]
-        return LABEL_CELLS | {"-1": minus, "-1.0": minus, "": BLANK}
 
     def _place(self) -> str:
         """Return where the columns are named."""
@@ -186,16 +159,6 @@ class CsvSource(TabularOptions):
         except LabelAssembleError as error:
             raise LabelAssembleError(f"{place}: {error}") from None
         return classes
-
-
-def _coding_note(minus: int, blank: int) -> tuple[str, ...]:
-    """Return a warning where both -1 and blank cells mean unknown, as nobody would write a table."""
-    if not minus or not blank:
-        return ()
-    return (
-        f"warning: {minus} cells are -1 and {blank} are blank, and both mean unknown here (-2 is uncertain); of a "
-        "table in CheXpert's coding say `minus_one: uncertain`, of another one `minus_one: unknown`",
-    )
 
 
 def split_cells(chunk: Chunk, column: str) -> list[str]:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from labelassemble.data.absence import BLANK, blanks_settled
+from labelassemble.data.absence import blanks_settled
 from labelassemble.data.csvfile import Chunk, CsvFile, RowFile, TextColumns
 from labelassemble.data.dicom_headers import (
     KEYWORDS,
@@ -22,7 +22,8 @@ from labelassemble.data.identifiers import plain_ids, plain_keys
 from labelassemble.data.joins import join_note
 from labelassemble.data.parquet import ParquetFile
 from labelassemble.data.pseudonyms import pseudonyms, read_key
-from labelassemble.data.readers.csv import LABEL_CELLS, LABELS_ALLOWED, split_cells
+from labelassemble.data.readers.csv import split_cells
+from labelassemble.data.readers.label_cells import BlankCell, LabelCells, MinusOne
 from labelassemble.data.readers.options import FilePath, TabularOptions
 from labelassemble.data.states import UNKNOWN
 from labelassemble.data.subgroups import published, view_of
@@ -62,13 +63,14 @@ _FRONTAL: Final = frozenset({"PA", "AP", "AP supine", "AP erect", "frontal"})
 
 
 class _Labels(NamedTuple):
-    """A table of labels: its identifiers [M], states [M, C] and splits [M]."""
+    """A table of labels: its identifiers [M], states [M, C], splits [M], and what there is to tell of it."""
 
     by: str
     keys: TextArray
     states: NDArray[np.int8]
     splits: TextArray
     classes: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
 
 class DicomSource(TabularOptions):
@@ -91,7 +93,9 @@ class DicomSource(TabularOptions):
             classes that are UNKNOWN throughout.
         split_column: The column of `labels` with train, val, test, trainval or nothing; by default `split` where there
             is one.
-        blank: What a blank cell means: "unknown" (not annotated) or "negative".
+        blank: What a blank cell means: "unknown" (not annotated) or "negative", unless the taxonomy says otherwise.
+        minus_one: What -1 means: "unknown", or "uncertain" as in CheXpert's coding. By default "unknown", with a
+            warning where blank cells mean that too.
         views: Which projections are taken; an image whose header does not say its own is neither.
         secondary_captures: Whether a secondary capture counts as a radiograph if its modality is that of one (CR, DX).
         pseudonyms: A file with a secret key of 16 bytes or more. Patients and images are then called by a hash of their
@@ -107,7 +111,8 @@ class DicomSource(TabularOptions):
     join_column: str | None = None
     classes: tuple[str, ...] | None = None
     split_column: str | None = None
-    blank: Literal["unknown", "negative"] = "unknown"
+    blank: BlankCell = "unknown"
+    minus_one: MinusOne | None = None
     views: Literal["all", "frontal", "lateral"] = "all"
     secondary_captures: bool = False
     pseudonyms: FilePath | None = None
@@ -150,7 +155,7 @@ class DicomSource(TabularOptions):
         splits = text_array(np.full(len(rows), "", dtype=object))
         if self.labels is not None:
             row_of, note = self._joined(found, rows, labels, key)
-            notes.append(note)
+            notes.extend((note, *labels.notes))
             there = row_of >= 0
             states[there] = labels.states[row_of[there]]
             splits = text_array(np.where(there, labels.splits[row_of].astype(object), ""))
@@ -213,17 +218,18 @@ class DicomSource(TabularOptions):
             if self.split_column:
                 file.require(self.split_column, "split_column")
             classes = self._classes(file, {key, split})
-            cells = LABEL_CELLS | {"": int(UNKNOWN if self.blank == "unknown" else BLANK)}
+            cells = LabelCells(self.blank, self.minus_one)
             texts = TextColumns("key", "split")
             blocks = [np.empty((0, len(classes)), dtype=np.int8)]
             for chunk in file.chunks(tuple({key, *classes, *([split] if split else [])})):
                 texts.add({"key": chunk.columns[key]})
                 texts.add({"split": split_cells(chunk, split) if split else [""] * len(chunk)})
-                columns = [chunk.states(name, cells, LABELS_ALLOWED) for name in classes]
-                blocks.append(np.stack(columns, axis=1))
+                blocks.append(cells.states(chunk, classes))
         if not any(len(block) for block in blocks):
             raise LabelAssembleError(f"source '{self.name}': {self.labels} has no rows")
-        return _Labels(by, texts.take("key"), np.concatenate(blocks), texts.take("split"), classes)
+        return _Labels(
+            by, texts.take("key"), np.concatenate(blocks), texts.take("split"), classes, cells.notes()
+        )
 
     def _join_column(self, file: RowFile) -> tuple[str, str]:
         """Return what the rows of `labels` are about and the column that says it."""

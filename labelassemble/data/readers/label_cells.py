@@ -1,0 +1,67 @@
+"""The cells of a table of one's own: 1, 0, -1, -2 and blank."""
+
+from collections.abc import Sequence
+from typing import Final, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from labelassemble.data.absence import BLANK
+from labelassemble.data.csvfile import Chunk
+from labelassemble.data.states import NEGATIVE, POSITIVE, UNCERTAIN, UNKNOWN
+
+BlankCell: TypeAlias = Literal["unknown", "negative"]
+MinusOne: TypeAlias = Literal["unknown", "uncertain"]
+
+_MINUS_ONE: Final = -4  # while the cells are read: -1
+_ALLOWED: Final = "1, 0, -1 (unknown), -2 (uncertain) or blank"
+
+
+class LabelCells:
+    """Turns cells into states, and counts those that a table in another coding means otherwise."""
+
+    def __init__(self, blank: BlankCell, minus_one: MinusOne | None) -> None:
+        """Take what a blank cell and what -1 means; None is unknown, and perhaps a mistake."""
+        minus = {"unknown": int(UNKNOWN), "uncertain": int(UNCERTAIN), None: _MINUS_ONE}[minus_one]
+        self._cells = {
+            "1": int(POSITIVE),
+            "1.0": int(POSITIVE),
+            "0": int(NEGATIVE),
+            "0.0": int(NEGATIVE),
+            "-1": minus,
+            "-1.0": minus,
+            "-2": int(UNCERTAIN),
+            "-2.0": int(UNCERTAIN),
+            "": BLANK,
+        }
+        self._blank, self._minus_one = blank, minus_one
+        self._blanks = self._minuses = 0
+
+    def states(self, chunk: Chunk, classes: Sequence[str]) -> NDArray[np.int8]:
+        """Return the states of each row, int8 [rows, C]; a blank that means negative is still BLANK.
+
+        Raises:
+            LabelAssembleError: Another cell; with file, line and column.
+        """
+        block = np.empty((len(chunk), len(classes)), dtype=np.int8)
+        for index, name in enumerate(classes):
+            block[:, index] = chunk.states(name, self._cells, _ALLOWED)
+        if self._blank == "unknown":
+            blank = block == BLANK
+            self._blanks += int(blank.sum())
+            block[blank] = UNKNOWN
+        if self._minus_one is None:
+            minus = block == _MINUS_ONE
+            self._minuses += int(minus.sum())
+            block[minus] = UNKNOWN
+        return block
+
+    def notes(self) -> tuple[str, ...]:
+        """Return a warning where both -1 and blank cells mean unknown, as hardly anybody writes a table."""
+        if not self._minuses or not self._blanks:
+            return ()
+        return (
+            f"warning: {self._minuses} cells are -1 and {self._blanks} are blank, and both mean unknown here (-2 is "
+            "uncertain); of a table in CheXpert's coding say `minus_one: uncertain`, of another one `minus_one: "
+            "unknown`",
+        )
