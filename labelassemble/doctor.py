@@ -8,10 +8,13 @@ from typing import NamedTuple
 import torch
 
 from labelassemble import _extension
+from labelassemble.data.formats import FORMATS, program_formats
 from labelassemble.errors import LabelAssembleError
 from labelassemble.export.program import find_program
 from labelassemble.run import processor_name
 from labelassemble.version import __version__
+
+_LIBRARIES = {"PNG": "libpng", "JPEG": "libjpeg", "TIFF": "libtiff", "WebP": "libwebp"}
 
 
 class Finding(NamedTuple):
@@ -60,10 +63,28 @@ def examine() -> list[Finding]:
         findings.append(Finding("labelassemble-predict", True, str(find_program())))
     except LabelAssembleError as error:
         findings.append(Finding("labelassemble-predict", False, str(error)))
+    findings.append(_image_formats())
     findings.append(_optional("DALI", "nvidia.dali", ("nvidia-dali-cuda130", "nvidia-dali-cuda120")))
     findings.append(_optional("kornia_rs, which reads PNG", "kornia_rs", ("kornia_rs",)))
     findings.append(_optional("scikit-learn", "sklearn", ("scikit-learn",)))
     return findings
+
+
+def _image_formats() -> Finding:
+    built = program_formats()
+    lacking = [f"{name}: built without {_LIBRARIES[name]}" for name in FORMATS if name not in built]
+    if not built:
+        what = "read by Pillow: the native library lacks its decoders"
+        return Finding("image files", False, f"{what}; {_extension.REBUILD}")
+    if lacking:
+        packages = " ".join(f"{_LIBRARIES[name]}-dev" for name in FORMATS if name not in built)
+        read = f"{', '.join(built)} are read alike by Python and the programs"
+        return Finding(
+            "image files",
+            False,
+            f"{read}; {'; '.join(lacking)} (apt-get install {packages}, then build again)",
+        )
+    return Finding("image files", True, f"{', '.join(built)}; DICOM in Python only")
 
 
 def _optional(name: str, module: str, packages: tuple[str, ...]) -> Finding:

@@ -6,6 +6,7 @@
 #ifdef LABELASSEMBLE_WITH_JPEG
 #include <csetjmp>
 #include <cstdio>
+#include <cstring>
 #include <vector>
 
 // clang-format off: jpeglib.h needs FILE, and jerror.h needs jpeglib.h, without including either
@@ -19,10 +20,20 @@ namespace labelassemble {
 #ifdef LABELASSEMBLE_WITH_JPEG
 namespace {
 
+// Encoders need about ten; each scan of a file of a few bytes may cost a pass over the whole image.
+constexpr int kMaxScans = 100;
+// Bytes between the code of a scan and the next marker that nobody needs: some encoders pad.
+constexpr int kMaxPadding = 16;
+
 struct ErrorManager {
   jpeg_error_mgr base;  // first, so that libjpeg's pointer is ours
   std::jmp_buf jump;
   char message[JMSG_LENGTH_MAX];
+};
+
+struct Progress {
+  jpeg_progress_mgr base;  // first, so that libjpeg's pointer is ours
+  unsigned components;     // bit i: a scan of component i was seen
 };
 
 // libjpeg's error_exit must not return: the sentence is kept, and longjmp leads back to setjmp.
@@ -32,32 +43,90 @@ void keep_error(j_common_ptr info) {
   std::longjmp(manager->jump, 1);
 }
 
-// A file that ends early is only a warning to libjpeg, which fills the rest with grey; half an
-// image must not get an answer, so these two are errors. Other warnings are harmless and frequent.
+[[noreturn]] void stop(j_common_ptr info, const char* message) {
+  auto* manager = reinterpret_cast<ErrorManager*>(info->err);
+  std::snprintf(manager->message, sizeof manager->message, "%s", message);
+  std::longjmp(manager->jump, 1);
+}
+
+// What the code of an image lacks or has too much of is only a warning to libjpeg, which fills with
+// grey what it does not find. Half an image must not get an answer, so these are errors. Warnings
+// about what stands before the image are harmless and frequent.
 void on_message(j_common_ptr info, int level) {
-  const int code = info->err->msg_code;
-  if (level < 0 && (code == JWRN_JPEG_EOF || code == JWRN_HIT_MARKER)) keep_error(info);
+  if (level >= 0) return;
+  switch (info->err->msg_code) {
+    case JWRN_JPEG_EOF:
+    case JWRN_HIT_MARKER:
+    case JWRN_HUFF_BAD_CODE:
+    case JWRN_ARITH_BAD_CODE:
+    case JWRN_MUST_RESYNC:
+      keep_error(info);
+      break;
+    case JWRN_EXTRANEOUS_DATA: {
+      const auto* jpeg = reinterpret_cast<j_decompress_ptr>(info);
+      if (jpeg->input_scan_number > 0 && info->err->msg_parm.i[0] > kMaxPadding) keep_error(info);
+      break;
+    }
+    default:
+      break;
+  }
 }
 
 void discard_output(j_common_ptr) {}
 
-// longjmp skips destructors, so these two functions hold nothing that has one.
+// Called for every row of blocks while a file of several scans is read.
+void on_progress(j_common_ptr info) {
+  auto* jpeg = reinterpret_cast<j_decompress_ptr>(info);
+  if (jpeg->input_scan_number > kMaxScans) stop(info, "it has more than 100 scans");
+  auto* progress = reinterpret_cast<Progress*>(jpeg->progress);
+  for (int i = 0; i < jpeg->comps_in_scan; ++i) {
+    progress->components |= 1U << jpeg->cur_comp_info[i]->component_index;
+  }
+}
+
+// A file of several scans may end between two of them: then components or their last bits are
+// missing.
+void check_scans(jpeg_decompress_struct* jpeg, const Progress& progress) {
+  if (jpeg->coef_bits == nullptr && !jpeg->buffered_image && progress.components == 0) return;
+  for (int i = 0; i < jpeg->num_components; ++i) {
+    bool whole = (progress.components >> i & 1U) != 0;
+    if (jpeg->coef_bits != nullptr) {
+      for (int k = 0; k < DCTSIZE2; ++k) whole = whole && jpeg->coef_bits[i][k] == 0;
+    }
+    if (!whole) stop(reinterpret_cast<j_common_ptr>(jpeg), "scans of the image are missing");
+  }
+}
+
+// longjmp skips destructors, so these functions hold nothing that has one.
 bool read_header(jpeg_decompress_struct* jpeg, ErrorManager* manager, Bytes bytes) {
   if (setjmp(manager->jump) != 0) return false;
   jpeg_mem_src(jpeg, bytes.data(), bytes.size());
+  jpeg_save_markers(jpeg, JPEG_APP0 + 1, 0xFFFF);
   jpeg_read_header(jpeg, TRUE);
   return true;
 }
 
-bool read_rows(jpeg_decompress_struct* jpeg, ErrorManager* manager, std::uint8_t* pixels) {
+bool read_rows(jpeg_decompress_struct* jpeg, ErrorManager* manager, const Progress* progress,
+               std::uint8_t* pixels) {
   if (setjmp(manager->jump) != 0) return false;
-  jpeg->out_color_space = jpeg->num_components == 1 ? JCS_GRAYSCALE : JCS_RGB;
+  const int components = jpeg->num_components;
+  jpeg->out_color_space = components == 1 ? JCS_GRAYSCALE : components == 3 ? JCS_RGB : JCS_CMYK;
   jpeg_start_decompress(jpeg);
+  check_scans(jpeg, *progress);
   const std::size_t stride = std::size_t{jpeg->output_width} * jpeg->output_components;
   while (jpeg->output_scanline < jpeg->output_height) {
     JSAMPROW row = pixels + jpeg->output_scanline * stride;
     jpeg_read_scanlines(jpeg, &row, 1);
   }
+  jpeg_finish_decompress(jpeg);
+  return true;
+}
+
+bool read_code(jpeg_decompress_struct* jpeg, ErrorManager* manager, Progress* progress) {
+  if (setjmp(manager->jump) != 0) return false;
+  progress->components = 0;
+  jpeg_read_coefficients(jpeg);
+  check_scans(jpeg, *progress);
   jpeg_finish_decompress(jpeg);
   return true;
 }
@@ -70,9 +139,11 @@ class Reader {
     manager_.base.error_exit = keep_error;
     manager_.base.emit_message = on_message;
     manager_.base.output_message = discard_output;
+    progress_.base.progress_monitor = on_progress;
     // Fails only where the header that this was compiled against is another libjpeg's.
     if (setjmp(manager_.jump) != 0) fail();
     jpeg_create_decompress(&jpeg_);
+    jpeg_.progress = &progress_.base;
   }
   ~Reader() { jpeg_destroy_decompress(&jpeg_); }
   Reader(const Reader&) = delete;
@@ -80,15 +151,40 @@ class Reader {
 
   void header(Bytes bytes) {
     if (!read_header(&jpeg_, &manager_, bytes)) fail();
+    check_dimensions(width(), height(), name_);
+    if (components() != 1 && components() != 3 && components() != 4) {
+      throw Error(name_ + ": a JPEG image must have 1, 3 or 4 components, got " +
+                  std::to_string(components()));
+    }
+    if (jpeg_.data_precision != 8) {
+      throw Error(name_ + ": a JPEG image must have 8 bits, got " +
+                  std::to_string(jpeg_.data_precision));
+    }
   }
   std::int64_t width() const { return jpeg_.image_width; }
   std::int64_t height() const { return jpeg_.image_height; }
   int components() const { return jpeg_.num_components; }
 
+  int orientation() const {
+    constexpr std::string_view kMark("Exif\0\0", 6);
+    std::vector<std::uint8_t> exif;  // several segments are one text
+    for (const auto* marker = jpeg_.marker_list; marker != nullptr; marker = marker->next) {
+      if (marker->data_length >= kMark.size() &&
+          std::memcmp(marker->data, kMark.data(), kMark.size()) == 0) {
+        exif.insert(exif.end(), marker->data + kMark.size(), marker->data + marker->data_length);
+      }
+    }
+    return exif_orientation(exif);
+  }
+
   std::vector<std::uint8_t> pixels() {
     std::vector<std::uint8_t> pixels(width() * height() * components());
-    if (!read_rows(&jpeg_, &manager_, pixels.data())) fail();
+    if (!read_rows(&jpeg_, &manager_, &progress_, pixels.data())) fail();
     return pixels;
+  }
+
+  void check() {
+    if (!read_code(&jpeg_, &manager_, &progress_)) fail();
   }
 
  private:
@@ -98,28 +194,45 @@ class Reader {
 
   jpeg_decompress_struct jpeg_{};
   ErrorManager manager_{};
+  Progress progress_{};
   const std::string& name_;
 };
 
 }  // namespace
 
-Image decode_jpeg(Bytes bytes, const std::string& name) {
+Decoded decode_jpeg(Bytes bytes, const std::string& name) {
   Reader reader(name);
   reader.header(bytes);
-  check_dimensions(reader.width(), reader.height(), name);
-  if (reader.components() != 1 && reader.components() != 3) {
-    throw Error(name + ": a JPEG image must be grey or colour with 1 or 3 components, got " +
-                std::to_string(reader.components()));
+  Decoded decoded;
+  decoded.orientation = reader.orientation();
+  std::vector<std::uint8_t> pixels = reader.pixels();
+  std::int64_t channels = reader.components();
+  if (channels == 4) {  // inverted, as Adobe's programs write four inks and everybody reads them
+    channels = 3;
+    for (std::size_t i = 0; i < pixels.size() / 4; ++i) {
+      std::uint8_t inks[4];
+      for (int c = 0; c < 4; ++c) inks[c] = static_cast<std::uint8_t>(255 - pixels[4 * i + c]);
+      cmyk_to_rgb(inks, pixels.data() + 3 * i);
+    }
   }
-  const std::vector<std::uint8_t> pixels = reader.pixels();
-  return from_interleaved(pixels.data(), reader.components(), reader.height(), reader.width());
+  decoded.image = from_interleaved(pixels.data(), channels, reader.height(), reader.width());
+  return decoded;
+}
+
+void check_jpeg(Bytes bytes, const std::string& name) {
+  Reader reader(name);
+  reader.header(bytes);
+  reader.check();
 }
 
 #else
 
-Image decode_jpeg(Bytes, const std::string& name) {
-  throw Error(
-      name + ": this build of labelassemble reads no JPEG: install libjpeg-dev and build it again");
+Decoded decode_jpeg(Bytes, const std::string& name) {
+  fail_without_library(name, "JPEG", "libjpeg", "libjpeg-dev");
+}
+
+void check_jpeg(Bytes, const std::string& name) {
+  fail_without_library(name, "JPEG", "libjpeg", "libjpeg-dev");
 }
 
 #endif

@@ -4,6 +4,7 @@
 
 #ifdef LABELASSEMBLE_WITH_PNG
 #include <png.h>
+#include <zlib.h>
 
 #include <csetjmp>
 #include <cstring>
@@ -14,6 +15,8 @@ namespace labelassemble {
 
 #ifdef LABELASSEMBLE_WITH_PNG
 namespace {
+
+constexpr std::size_t kLongestExif = 65536;  // beyond it there is no orientation
 
 struct Source {
   const std::uint8_t* next;
@@ -26,6 +29,8 @@ struct Layout {
   png_uint_32 height = 0;
   int samples = 0;           // values a pixel, alpha included
   bool sixteen_bit = false;  // one big-endian 16-bit grey value a pixel
+  int significant_bits = 0;
+  bool interlaced = false;
 };
 
 void read_bytes(png_structp png, png_bytep into, std::size_t count) {
@@ -34,6 +39,39 @@ void read_bytes(png_structp png, png_bytep into, std::size_t count) {
   std::memcpy(into, source->next, count);
   source->next += count;
   source->left -= count;
+}
+
+// Every chunk up to the last must be there, with a check sum that is right. libpng would pass over
+// what stands outside the pixels, and looks no further than the chunk at hand.
+void check_chunks(Bytes bytes, const std::string& name) {
+  std::size_t at = 8;
+  while (bytes.size() - at >= 12) {
+    const std::uint8_t* chunk = bytes.data() + at;
+    const std::size_t size = png_get_uint_32(chunk);
+    if (size > bytes.size() - at - 12) break;
+    const auto sum = crc32(0, chunk + 4, static_cast<uInt>(size + 4));
+    if (sum != png_get_uint_32(chunk + 8 + size)) {
+      throw Error(name + ": damaged PNG image: a check sum does not match");
+    }
+    if (std::memcmp(chunk + 4, "IEND", 4) == 0) return;
+    at += size + 12;
+  }
+  throw Error(name + ": damaged PNG image: it is cut off");
+}
+
+// Called for every row when its values are there.
+void count_row(png_structp png, png_row_infop, png_bytep) {
+  ++*static_cast<std::int64_t*>(png_get_user_transform_ptr(png));
+}
+
+// The rows of the passes of an interlaced image, or its height.
+std::int64_t rows_of(const Layout& layout) {
+  if (!layout.interlaced) return layout.height;
+  std::int64_t rows = 0;
+  for (int pass = 0; pass < 7; ++pass) {
+    if (PNG_PASS_COLS(layout.width, pass) > 0) rows += PNG_PASS_ROWS(layout.height, pass);
+  }
+  return rows;
 }
 
 void ignore_warning(png_structp, png_const_charp) {}
@@ -54,13 +92,18 @@ bool read_header(png_structp png, png_infop info, Layout* layout) {
   layout->width = png_get_image_width(png, info);
   layout->height = png_get_image_height(png, info);
   layout->sixteen_bit = type == PNG_COLOR_TYPE_GRAY && depth == 16;
+  png_color_8p significant = nullptr;
+  if (png_get_sBIT(png, info, &significant) != 0 && significant->gray >= 1 &&
+      significant->gray <= 16) {
+    layout->significant_bits = significant->gray;
+  }
   if (!layout->sixteen_bit) {
     if (type == PNG_COLOR_TYPE_PALETTE) png_set_palette_to_rgb(png);
     if (type == PNG_COLOR_TYPE_GRAY && depth < 8) png_set_expand_gray_1_2_4_to_8(png);
     if (png_get_valid(png, info, PNG_INFO_tRNS) != 0) png_set_tRNS_to_alpha(png);
     if (depth == 16) png_set_strip_16(png);
   }
-  png_set_interlace_handling(png);
+  layout->interlaced = png_set_interlace_handling(png) > 1;
   png_read_update_info(png, info);
   layout->samples = png_get_channels(png, info);
   return true;
@@ -69,7 +112,6 @@ bool read_header(png_structp png, png_infop info, Layout* layout) {
 bool read_rows(png_structp png, png_bytepp rows) {
   if (setjmp(png_jmpbuf(png)) != 0) return false;
   png_read_image(png, rows);
-  png_read_end(png, nullptr);
   return true;
 }
 
@@ -84,6 +126,12 @@ class Reader {
       throw Error(name + ": libpng could not start");
     }
     png_set_read_fn(png_, &source_, read_bytes);
+    png_set_crc_action(png_, PNG_CRC_QUIET_USE, PNG_CRC_QUIET_USE);  // check_chunks has looked
+#ifdef PNG_IGNORE_ADLER32
+    png_set_option(png_, PNG_IGNORE_ADLER32, PNG_OPTION_ON);
+#endif
+    png_set_read_user_transform_fn(png_, count_row);
+    png_set_user_transform_info(png_, &rows_, 0, 0);
   }
   ~Reader() { png_destroy_read_struct(&png_, &info_, nullptr); }
   Reader(const Reader&) = delete;
@@ -100,7 +148,8 @@ class Reader {
     std::vector<std::uint8_t> pixels(stride * layout.height);
     std::vector<png_bytep> rows(layout.height);
     for (std::size_t y = 0; y < rows.size(); ++y) rows[y] = pixels.data() + y * stride;
-    if (!read_rows(png_, rows.data())) fail();
+    // What is wrong behind the last row, as a missing end of the compressed data, costs no pixel.
+    if (!read_rows(png_, rows.data()) && rows_ < rows_of(layout)) fail();
     return pixels;
   }
 
@@ -108,50 +157,59 @@ class Reader {
   [[noreturn]] void fail() const { throw Error(name_ + ": damaged PNG image: " + message_); }
 
   Source source_;
+  std::int64_t rows_ = 0;
   const std::string& name_;
   std::string message_;
   png_structp png_ = nullptr;
   png_infop info_ = nullptr;
 };
 
-// Composes `colours` values and alpha on black, in place: the first `colours` of every pixel,
-// packed.
-void compose_on_black(std::vector<std::uint8_t>& pixels, std::size_t colours) {
-  const std::size_t count = pixels.size() / (colours + 1);
-  for (std::size_t i = 0; i < count; ++i) {
-    const unsigned alpha = pixels[i * (colours + 1) + colours];
-    for (std::size_t c = 0; c < colours; ++c) {
-      pixels[i * colours + c] = (pixels[i * (colours + 1) + c] * alpha + 127) / 255;
+// The orientation in the chunk eXIf, wherever it stands; libpng has checked the chunks.
+int orientation_of(Bytes bytes) {
+  std::size_t at = 8;
+  while (bytes.size() - at >= 12) {
+    const std::uint32_t size = png_get_uint_32(bytes.data() + at);
+    if (size > bytes.size() - at - 12) break;
+    if (std::memcmp(bytes.data() + at + 4, "eXIf", 4) == 0) {
+      return size <= kLongestExif ? exif_orientation(bytes.subspan(at + 8, size)) : 1;
     }
+    at += size + 12;
   }
+  return 1;
 }
 
 }  // namespace
 
-Image decode_png(Bytes bytes, const std::string& name) {
+Decoded decode_png(Bytes bytes, const std::string& name) {
+  check_chunks(bytes, name);
   Reader reader(bytes, name);
   const Layout layout = reader.header();
   check_dimensions(layout.width, layout.height, name);
   std::vector<std::uint8_t> pixels = reader.pixels(layout);
-  int channels = layout.samples;
+  Decoded decoded;
+  decoded.orientation = orientation_of(bytes);
   if (layout.sixteen_bit) {
-    // 65535 becomes 255 whatever the image holds: two images of one scanner stay comparable.
-    for (std::size_t i = 0; i < pixels.size() / 2; ++i) {
-      const unsigned value = pixels[2 * i] * 256U + pixels[2 * i + 1];
-      pixels[i] = (value + 128) / 257;
+    decoded.image = {1, layout.height, layout.width, {}};
+    decoded.significant_bits = layout.significant_bits;
+    decoded.wide.resize(pixels.size() / 2);
+    for (std::size_t i = 0; i < decoded.wide.size(); ++i) {
+      decoded.wide[i] = static_cast<std::uint16_t>(pixels[2 * i] * 256U + pixels[2 * i + 1]);
     }
-  } else if (channels == 2 || channels == 4) {
+    return decoded;
+  }
+  int channels = layout.samples;
+  if (channels == 2 || channels == 4) {
     channels -= 1;
     compose_on_black(pixels, channels);
   }
-  return from_interleaved(pixels.data(), channels, layout.height, layout.width);
+  decoded.image = from_interleaved(pixels.data(), channels, layout.height, layout.width);
+  return decoded;
 }
 
 #else
 
-Image decode_png(Bytes, const std::string& name) {
-  throw Error(name +
-              ": this build of labelassemble reads no PNG: install libpng-dev and build it again");
+Decoded decode_png(Bytes, const std::string& name) {
+  fail_without_library(name, "PNG", "libpng", "libpng-dev");
 }
 
 #endif

@@ -1,5 +1,8 @@
 // Binary PGM (P5) and PPM (P6): the formats that need no library. Specification:
 // netpbm.sourceforge.net/doc/pgm.html
+#include <algorithm>
+#include <cmath>
+
 #include "decoders.h"
 #include "labelassemble/error.h"
 
@@ -55,7 +58,7 @@ class Header {
 
 }  // namespace
 
-Image decode_pnm(Bytes bytes, const std::string& name) {
+Decoded decode_pnm(Bytes bytes, const std::string& name) {
   const std::int64_t channels = bytes[1] == '6' ? 3 : 1;
   Header header(bytes, name);
   const std::int64_t width = header.number("width");
@@ -63,17 +66,44 @@ Image decode_pnm(Bytes bytes, const std::string& name) {
   const std::int64_t maximum = header.number("largest value");
   const std::size_t start = header.end();
   check_dimensions(width, height, name);
-  if (maximum != 255) {
-    throw Error(name + ": a PGM or PPM image must have 255 as its largest value, got " +
+  if (maximum < 1 || maximum > 65535) {
+    throw Error(name + ": a PGM or PPM image must have 1 to 65535 as its largest value, got " +
                 std::to_string(maximum));
   }
-  const auto needed = static_cast<std::size_t>(width * height * channels);
+  const std::int64_t size = maximum > 255 ? 2 : 1;  // bytes a value
+  const auto values = static_cast<std::size_t>(width * height * channels);
+  const std::size_t needed = values * size;
   if (bytes.size() - start < needed) {
     throw Error(name + ": damaged PGM or PPM image: " + std::to_string(width) + " x " +
                 std::to_string(height) + " needs " + std::to_string(needed) +
                 " bytes of pixels, got " + std::to_string(bytes.size() - start));
   }
-  return from_interleaved(bytes.data() + start, channels, height, width);
+  const std::uint8_t* pixels = bytes.data() + start;
+  Decoded decoded;
+  if (maximum == 255) {
+    decoded.image = from_interleaved(pixels, channels, height, width);
+    return decoded;
+  }
+  // The largest value becomes the largest of 8 bits, or of 16 for grey that has more than 8.
+  const bool wide = size == 2 && channels == 1;
+  const double range = wide ? 65535 : 255;
+  std::vector<std::uint16_t> table(maximum + 1);
+  for (std::int64_t v = 0; v <= maximum; ++v) {
+    table[v] = static_cast<std::uint16_t>(std::nearbyint(static_cast<double>(v) / maximum * range));
+  }
+  std::vector<std::uint16_t> scaled(values);
+  for (std::size_t i = 0; i < values; ++i) {
+    const std::int64_t value = size == 2 ? pixels[2 * i] * 256 + pixels[2 * i + 1] : pixels[i];
+    scaled[i] = table[std::min(value, maximum)];
+  }
+  if (wide) {
+    decoded.image = {1, height, width, {}};
+    decoded.wide = std::move(scaled);
+  } else {
+    const std::vector<std::uint8_t> narrow(scaled.begin(), scaled.end());
+    decoded.image = from_interleaved(narrow.data(), channels, height, width);
+  }
+  return decoded;
 }
 
 }  // namespace labelassemble

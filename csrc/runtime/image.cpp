@@ -17,8 +17,68 @@ namespace {
 // A file beyond this cannot be an image within kMaxImagePixels in any of the formats.
 constexpr std::uintmax_t kMaxFileBytes = std::uintmax_t{1} << 30;
 
-bool starts_with(Bytes bytes, std::string_view magic) {
-  return bytes.size() >= magic.size() && std::memcmp(bytes.data(), magic.data(), magic.size()) == 0;
+bool holds(Bytes bytes, std::size_t at, std::string_view magic) {
+  return bytes.size() >= at + magic.size() &&
+         std::memcmp(bytes.data() + at, magic.data(), magic.size()) == 0;
+}
+
+// Whether 16-bit values of which `bits` count are stored as 0 to 2^bits - 1 instead of scaled up,
+// as the standard wants: labelassemble.data.decoding.stands_unscaled, which says why.
+bool stands_unscaled(const std::vector<std::uint16_t>& wide, int bits) {
+  constexpr int kSurelyDark = 12;
+  const std::uint32_t beyond = 1U << bits;
+  const std::uint32_t low = (1U << (16 - bits)) - 1;
+  bool any_low = false;
+  for (const std::uint16_t value : wide) {
+    if (value >= beyond) return false;
+    any_low = any_low || (value & low) != 0;
+  }
+  return bits <= kSurelyDark || any_low;
+}
+
+// Grey of more than 8 bits as 8: the largest value that its bits can hold becomes 255, whatever the
+// image holds, so that two images of one scanner stay comparable.
+std::vector<std::uint8_t> narrow(const Decoded& decoded) {
+  int bits = decoded.bits;
+  if (decoded.significant_bits > 0 && stands_unscaled(decoded.wide, decoded.significant_bits)) {
+    bits = decoded.significant_bits;
+  }
+  const std::uint64_t largest = (std::uint64_t{1} << bits) - 1;
+  std::vector<std::uint8_t> pixels(decoded.wide.size());
+  for (std::size_t i = 0; i < pixels.size(); ++i) {
+    pixels[i] = static_cast<std::uint8_t>((decoded.wide[i] * 510 + largest) / (2 * largest));
+  }
+  if (decoded.white_is_zero) {
+    for (std::uint8_t& pixel : pixels) pixel = 255 - pixel;
+  }
+  return pixels;
+}
+
+// The image as a viewer shows it. EXIF names what is at the stored row 0 and column 0: from 5 on
+// rows and columns change places.
+Image upright(Image stored, int orientation) {
+  if (orientation == 1) return stored;
+  const bool transposed = orientation >= 5;
+  const bool mirrored = orientation == 2 || orientation == 3 || orientation == 7 ||
+                        orientation == 8;  // of the stored columns
+  const bool flipped = orientation == 3 || orientation == 4 || orientation == 6 ||
+                       orientation == 7;  // of the stored rows
+  Image image{stored.channels, transposed ? stored.width : stored.height,
+              transposed ? stored.height : stored.width,
+              std::vector<std::uint8_t>(stored.pixels.size())};
+  std::size_t next = 0;
+  for (std::int64_t c = 0; c < image.channels; ++c) {
+    for (std::int64_t y = 0; y < image.height; ++y) {
+      for (std::int64_t x = 0; x < image.width; ++x) {
+        std::int64_t row = transposed ? x : y;
+        std::int64_t column = transposed ? y : x;
+        if (flipped) row = stored.height - 1 - row;
+        if (mirrored) column = stored.width - 1 - column;
+        image.pixels[next++] = stored.pixels[(c * stored.height + row) * stored.width + column];
+      }
+    }
+  }
+  return image;
 }
 
 std::vector<std::uint8_t> read_file(const std::filesystem::path& path) {
@@ -73,12 +133,62 @@ Image from_interleaved(const std::uint8_t* pixels, std::int64_t channels, std::i
   return image;
 }
 
-Image decode_image(std::span<const std::uint8_t> bytes, const std::string& name) {
+void compose_on_black(std::vector<std::uint8_t>& pixels, std::size_t colours) {
+  const std::size_t count = pixels.size() / (colours + 1);
+  for (std::size_t i = 0; i < count; ++i) {
+    const unsigned alpha = pixels[i * (colours + 1) + colours];
+    for (std::size_t c = 0; c < colours; ++c) {
+      pixels[i * colours + c] = (pixels[i * (colours + 1) + c] * alpha + 127) / 255;
+    }
+  }
+}
+
+void cmyk_to_rgb(const std::uint8_t* cmyk, std::uint8_t* rgb) {
+  const int light = 255 - cmyk[3];
+  for (int c = 0; c < 3; ++c) {
+    const int product = cmyk[c] * light + 128;
+    rgb[c] = static_cast<std::uint8_t>(std::max(0, light - (((product >> 8) + product) >> 8)));
+  }
+}
+
+void fail_without_library(const std::string& name, const char* format, const char* library,
+                          const char* package) {
+  throw Error(name + ": " + format + ": built without " + library + ": install " + package +
+              " and build labelassemble again");
+}
+
+std::string_view format_of(Bytes bytes) {
+  using namespace std::string_view_literals;
+  if (holds(bytes, 0, "P5")) return "PGM";
+  if (holds(bytes, 0, "P6")) return "PPM";
+  if (holds(bytes, 0, "\x89PNG\r\n\x1a\n")) return "PNG";
+  if (holds(bytes, 0, "\xff\xd8\xff")) return "JPEG";
+  for (const auto magic : {"II*\0"sv, "MM\0*"sv, "II+\0"sv, "MM\0+"sv}) {
+    if (holds(bytes, 0, magic)) return "TIFF";
+  }
+  if (holds(bytes, 0, "RIFF") && holds(bytes, 8, "WEBP")) return "WebP";
+  if (holds(bytes, 0, "BM")) return "BMP";
+  return "";
+}
+
+Decoded decode_file(Bytes bytes, const std::string& name) {
   if (bytes.empty()) throw Error(name + ": an image must not be empty");
-  if (starts_with(bytes, "P5") || starts_with(bytes, "P6")) return decode_pnm(bytes, name);
-  if (starts_with(bytes, "\x89PNG\r\n\x1a\n")) return decode_png(bytes, name);
-  if (starts_with(bytes, "\xff\xd8\xff")) return decode_jpeg(bytes, name);
-  throw Error(name + ": not an image that can be read: expected binary PGM or PPM, PNG or JPEG");
+  const std::string_view format = format_of(bytes);
+  if (format == "PGM" || format == "PPM") return decode_pnm(bytes, name);
+  if (format == "PNG") return decode_png(bytes, name);
+  if (format == "JPEG") return decode_jpeg(bytes, name);
+  if (format == "TIFF") return decode_tiff(bytes, name);
+  if (format == "WebP") return decode_webp(bytes, name);
+  if (format == "BMP") return decode_bmp(bytes, name);
+  throw Error(name +
+              ": not an image of a known kind: expected PNG, JPEG, TIFF, WebP, BMP, or binary PGM "
+              "or PPM");
+}
+
+Image decode_image(std::span<const std::uint8_t> bytes, const std::string& name) {
+  Decoded decoded = decode_file(bytes, name);
+  if (!decoded.wide.empty()) decoded.image.pixels = narrow(decoded);
+  return upright(std::move(decoded.image), decoded.orientation);
 }
 
 Image read_image(const std::filesystem::path& path) {
@@ -87,14 +197,19 @@ Image read_image(const std::filesystem::path& path) {
 
 std::vector<std::string> readable_formats() {
   return {
-      "PGM",
-      "PPM",
 #ifdef LABELASSEMBLE_WITH_PNG
       "PNG",
 #endif
 #ifdef LABELASSEMBLE_WITH_JPEG
       "JPEG",
 #endif
+#ifdef LABELASSEMBLE_WITH_TIFF
+      "TIFF",
+#endif
+#ifdef LABELASSEMBLE_WITH_WEBP
+      "WebP",
+#endif
+      "BMP",  "PGM", "PPM",
   };
 }
 

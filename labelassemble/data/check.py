@@ -33,6 +33,11 @@ class ImageCheck:
         parts = []
         if self.bad:
             lines = [f"{len(self.bad)} of {self.images} images cannot be read"]
+            lacking = sum(reason.startswith("needs ") for _, reason in self.bad)  # PluginError
+            if lacking:
+                lines.append(
+                    f"{lacking} of them are not damaged: the package that reads them is not installed"
+                )
             lines += [f"  {path}: {reason}" for path, reason in self.bad[:_SHOWN]]
             if len(self.bad) > _SHOWN:
                 lines.append(f"  ... and {len(self.bad) - _SHOWN} more")

@@ -8,9 +8,10 @@ from numpy.typing import NDArray
 
 from labelassemble.data.decoding import AS_THE_FILE_SAYS, Decoded, Decoding, eight_bits
 from labelassemble.data.dicom_grey import grey_image, lut_entries
-from labelassemble.data.errors import ImageError
+from labelassemble.data.errors import ImageError, PluginError
 
 _PREAMBLE = 128
+_JPEG_EXTENDED = "1.2.840.10008.1.2.4.51"
 
 
 def is_dicom(file: BinaryIO) -> bool:
@@ -39,12 +40,13 @@ def decode_dicom(file: BinaryIO, name: str, how: Decoding = AS_THE_FILE_SAYS) ->
     try:
         pydicom, pixels = import_module("pydicom"), import_module("pydicom.pixels")
     except ImportError:
-        raise ImageError(name, "a DICOM file needs pydicom: pip install 'labelassemble[dicom]'") from None
+        raise PluginError(name, "needs pydicom: pip install 'labelassemble[dicom]'") from None
     data = pydicom.dcmread(file)
     if "PixelData" not in data:
         raise ImageError(name, "the DICOM file has no pixels")
     if int(data.get("NumberOfFrames", 1) or 1) > 1:
         raise ImageError(name, f"a DICOM image must have one frame, got {data.NumberOfFrames}")
+    _check_plugin(data, pixels, name)
     kind = str(data.get("PhotometricInterpretation", ""))
     stored = pixels.pixel_array(data, index=0, correct_unused_bits=False)
     if stored.ndim == 3:
@@ -57,6 +59,23 @@ def decode_dicom(file: BinaryIO, name: str, how: Decoding = AS_THE_FILE_SAYS) ->
             f"a DICOM image of one channel must be MONOCHROME1, MONOCHROME2 or PALETTE COLOR, got {kind!r}",
         )
     return grey_image(data, stored, name, how.bits)
+
+
+def _check_plugin(data: Any, pixels: Any, name: str) -> None:
+    """Raise unless something installed decodes the file's compression; without it pydicom's error looks like damage."""
+    syntax = data.file_meta.get("TransferSyntaxUID")
+    if syntax is None or not syntax.is_encapsulated:
+        return
+    try:
+        decoder = pixels.get_decoder(syntax)
+    except NotImplementedError:
+        raise ImageError(name, f"a DICOM image compressed by {syntax.name} cannot be read") from None
+    # Pillow stands for JPEG Extended, but reads 8 bits of it only.
+    deep = str(syntax) == _JPEG_EXTENDED and int(data.BitsStored) > 8
+    if not decoder.is_available or (deep and set(decoder.available_plugins) == {"pillow"}):
+        codec = "openjpeg" if "2000" in syntax.name else "libjpeg"
+        reason = f"needs a plug-in for {syntax.name}: pip install pylibjpeg pylibjpeg-{codec}"
+        raise PluginError(name, reason)
 
 
 def _looked_up(data: Any, stored: NDArray[Any], pixels: Any, name: str) -> NDArray[np.uint8]:

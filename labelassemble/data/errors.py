@@ -17,4 +17,8 @@ class ImageError(LabelAssembleError):
         self.reason = reason
 
     def __reduce__(self) -> tuple[type["ImageError"], tuple[str, str]]:
-        return ImageError, (self.path, self.reason)  # so that it travels from a worker process
+        return type(self), (self.path, self.reason)  # so that it travels from a worker process
+
+
+class PluginError(ImageError):
+    """An image that is not damaged, and that a package to be installed would read; the reason begins with "needs"."""

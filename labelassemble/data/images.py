@@ -10,7 +10,7 @@ from typing import BinaryIO, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError
+from PIL import ExifTags, Image, TiffImagePlugin
 
 from labelassemble.data.containers import is_reference, read_member
 from labelassemble.data.decoding import (
@@ -26,10 +26,21 @@ from labelassemble.data.decoding import (
 )
 from labelassemble.data.dicom import decode_dicom, is_dicom
 from labelassemble.data.errors import ImageError
+from labelassemble.data.formats import FORMATS, MAX_PIXELS, Stored, format_of, png_is_sound, read_stored
+from labelassemble.data.jpeg import whole_by_pillow
 from labelassemble.data.png import PngChunks, read_chunks
 from labelassemble.errors import LabelAssembleError
 
 _COLOUR: Final = frozenset({"RGB", "CMYK", "YCbCr", "LAB", "HSV", "RGBX"})
+_PILLOW: Final = {
+    "PNG": ("PNG",),
+    "JPEG": ("JPEG", "MPO"),
+    "TIFF": ("TIFF",),
+    "WebP": ("WEBP",),
+    "BMP": ("BMP",),
+    "PGM": ("PPM",),
+    "PPM": ("PPM",),
+}
 _SIXTEEN_BIT: Final = frozenset({"I;16", "I;16L", "I;16B", "I;16N"})
 
 
@@ -44,9 +55,9 @@ def decode_image(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
     of a file with several is taken.
 
     Args:
-        path: A file that Pillow can read, a DICOM file (see `labelassemble.data.dicom`), or `container::member` (see
-            `labelassemble.data.containers`); the options of its source may stand behind it, `a.png::bits=12` (see
-            `labelassemble.data.decoding`).
+        path: A file of one of the `labelassemble.data.formats.FORMATS`, a DICOM file (see
+            `labelassemble.data.dicom`), or `container::member` (see `labelassemble.data.containers`); the options of
+            its source may stand behind it, `a.png::bits=12` (see `labelassemble.data.decoding`).
 
     Raises:
         ImageError: The file is missing, a folder, cut off, damaged, too large or of an unknown kind.
@@ -116,29 +127,48 @@ def _decoded(file: BinaryIO, name: str, how: Decoding) -> Decoded:
     try:
         if is_dicom(file):
             return decode_dicom(file, name, how)
-        start = file.tell()
-        with Image.open(file) as image:
-            chunks = PngChunks(None, b"")
-            if image.format == "PNG":
-                file.seek(start)
-                chunks = read_chunks(file)
-            decoded = _upright(image, name, chunks, how)
+        data = file.read()
+        stored = read_stored(data, name)
+        return _by_pillow(data, name, how) if stored is None else _finished(stored, name, how)
     except (LabelAssembleError, MemoryError):
         raise
-    except (
-        Image.DecompressionBombError,
-        Image.DecompressionBombWarning,
-    ):  # the latter where warnings are errors
-        limit = Image.MAX_IMAGE_PIXELS or 0
-        reason = (
-            f"larger than the {limit:,} pixels that Pillow allows (PIL.Image.MAX_IMAGE_PIXELS): scale it down"
-        )
-        raise ImageError(name, reason) from None
-    except UnidentifiedImageError:
-        raise ImageError(name, "not an image of a known kind") from None
     except Exception as error:  # decoders answer damage with nearly every type there is
         raise ImageError(name, f"damaged or cut off ({type(error).__name__}: {error})") from None
-    return decoded
+
+
+def _finished(stored: Stored, name: str, how: Decoding) -> Decoded:
+    """Return the image as it is to be seen."""
+    if stored.samples.dtype == np.uint16:
+        depth = _Depth(stored.bits, stored.significant, how.bits)
+        decoded = _from_sixteen_bit(stored.samples.astype(np.int64), name, depth)
+    else:
+        decoded = Decoded(stored.samples.astype(np.uint8, copy=False))
+    if stored.white_is_zero:
+        decoded = decoded._replace(pixels=255 - decoded.pixels)
+    if how.orientation == "ignore" or stored.orientation == 1:
+        return decoded
+    pixels = upright(decoded.pixels, stored.orientation)
+    return decoded._replace(pixels=pixels, orientation=stored.orientation)
+
+
+def _by_pillow(data: bytes, name: str, how: Decoding) -> Decoded:
+    """Return the image where the native library does not read the format."""
+    kind = format_of(data)
+    if kind is None:
+        raise ImageError(name, f"not an image of a known kind: expected {', '.join(FORMATS)} or DICOM")
+    if kind == "PNG" and not png_is_sound(data):
+        raise ImageError(name, "damaged PNG image: it is cut off or a check sum does not match")
+    try:
+        with Image.open(BytesIO(data), formats=_PILLOW[kind]) as image:
+            if image.width * image.height > MAX_PIXELS:
+                size = f"{image.width} x {image.height}"
+                raise ImageError(name, f"an image must have at most {MAX_PIXELS} pixels, got {size}")
+            if kind == "JPEG" and not whole_by_pillow(data):
+                raise ImageError(name, "damaged JPEG image: its data end early")
+            chunks = read_chunks(BytesIO(data)) if kind == "PNG" else PngChunks(None, b"")
+            return _upright(image, name, chunks, how)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):  # a warning may be an error
+        raise ImageError(name, f"an image must have at most {MAX_PIXELS} pixels") from None
 
 
 def _upright(image: Image.Image, name: str, chunks: PngChunks, how: Decoding) -> Decoded:
@@ -193,7 +223,7 @@ def _loaded(image: Image.Image, name: str, depth: _Depth) -> Decoded:
     image.load()
     mode = image.mode
     if mode in _SIXTEEN_BIT or mode == "I":
-        return _from_sixteen_bit(image, name, depth)
+        return _from_sixteen_bit(np.asarray(image).astype(np.int64)[None], name, depth)
     if mode == "F":
         raise ImageError(name, "an image must have whole numbers of 8 or 16 bits, got floating point")
     if mode == "P" or mode == "PA" or "transparency" in image.info:
@@ -216,8 +246,7 @@ def _loaded(image: Image.Image, name: str, depth: _Depth) -> Decoded:
     return Decoded(np.ascontiguousarray(np.moveaxis(array, -1, 0)))
 
 
-def _from_sixteen_bit(image: Image.Image, name: str, depth: _Depth) -> Decoded:
-    values = np.asarray(image).astype(np.int64)
+def _from_sixteen_bit(values: NDArray[np.int64], name: str, depth: _Depth) -> Decoded:
     if values.size and (values.min() < 0 or values.max() > 65535):
         raise ImageError(
             name, f"grey values must fit 16 bits, got {int(values.min())} to {int(values.max())}"
@@ -230,7 +259,7 @@ def _from_sixteen_bit(image: Image.Image, name: str, depth: _Depth) -> Decoded:
             raise ImageError(name, reason)
     elif depth.significant is not None and stands_unscaled(values, depth.significant):
         bits = depth.significant
-    return Decoded(eight_bits(values, bits)[None], bits, int(values.max(initial=0)))
+    return Decoded(eight_bits(values, bits), bits, int(values.max(initial=0)))
 
 
 def _on_black(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:

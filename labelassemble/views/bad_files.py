@@ -5,7 +5,7 @@ import threading
 from collections.abc import Mapping
 from typing import Literal
 
-from labelassemble.data.errors import ImageError
+from labelassemble.data.errors import ImageError, PluginError
 from labelassemble.errors import LabelAssembleError
 
 _SHOWN = 20  # files named in the error that ends a run
@@ -42,9 +42,11 @@ class BadFiles:
         """Record that the file of `row` cannot be read, and warn once.
 
         Raises:
-            ImageError: under the policy "stop".
+            ImageError: under the policy "stop", or it needs a package that is not installed.
             LabelAssembleError: more than the allowed share is bad; names them.
         """
+        if isinstance(error, PluginError):
+            raise error  # the machine's fault and not the file's, and so of all files like it
         if self._take({row: error}):
             _log.warning("left out, %d so far: %s", len(self), error)
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from labelassemble.data.decoding import split_reference
 from labelassemble.data.errors import ImageError
+from labelassemble.data.formats import MAX_PIXELS, jpeg_is_whole, png_is_sound
 from labelassemble.data.images import read_image
 from labelassemble.views.bad_files import BadFiles
 from labelassemble.views.batch import Batch, empty_batch
@@ -73,6 +74,7 @@ class DaliViews:
         self.steps: int = sampler.steps
         self._pipelines: dict[bool, ViewPipeline] = {}  # with and without a strong view
         self._refused: set[int] = set()  # rows that are decoded without DALI
+        self._whole: set[int] = set()  # rows whose files were found whole
         self._readers = image_threads(options.decoders(), "read")
 
     def epoch(self, epoch: int, *, strong: bool, first_step: int = 0) -> Iterator[Batch]:
@@ -143,6 +145,16 @@ class DaliViews:
         ]
         return found or rows  # a decoder on the GPU may refuse more: then it may be any of them
 
+    def _dali_decodes(self, row: int, data: bytes) -> bool:
+        """Return whether DALI may decode a file: it fills with grey what is missing, so the first epoch looks."""
+        plain = None if row in self._refused else plain_encoding(data)
+        if plain is None:
+            return False
+        if row not in self._whole and plain.height * plain.width <= MAX_PIXELS:
+            whole = jpeg_is_whole(data) if plain.kind == "jpeg" else png_is_sound(data)
+            self._whole.update([row] if whole else [])
+        return row in self._whole
+
     def _encoded(self, row: int) -> bytes | None:
         if row in self.bad_files:
             return None
@@ -150,7 +162,7 @@ class DaliViews:
         try:
             data = read_image(path)
             if isinstance(data, bytes):
-                if row not in self._refused and plain_encoding(data) is not None:
+                if self._dali_decodes(row, data):
                     return data
                 name, how = split_reference(path)
                 data = decode_encoded(data, name, how)

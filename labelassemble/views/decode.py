@@ -6,13 +6,11 @@ from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from labelassemble.data.decoding import AS_THE_FILE_SAYS, Decoding, split_reference
-from labelassemble.data.errors import ImageError
+from labelassemble.data.formats import MAX_PIXELS, png_is_sound
 from labelassemble.data.images import decode_bytes, read_image
-from labelassemble.data.png import PNG_SIGNATURE
-from labelassemble.views.encoding import plain_encoding, png_is_sound
+from labelassemble.views.encoding import plain_encoding
 
 
 def decode(path: str) -> NDArray[np.uint8]:
@@ -30,22 +28,20 @@ def decode_encoded(data: bytes, name: str, how: Decoding = AS_THE_FILE_SAYS) -> 
     """Return the encoded image as uint8 [1 or 3, H, W]; plain PNG by kornia_rs where it is installed.
 
     Raises:
-        ImageError: it cannot be decoded, or is a PNG whose check sums do not match, which Pillow would read.
+        ImageError: it cannot be decoded.
     """
-    if not data.startswith(PNG_SIGNATURE):
-        return decode_bytes(data, name, how)
     read_png = _png_reader()
     plain = plain_encoding(data)
     if (
         read_png is not None
         and plain is not None
-        and plain.height * plain.width <= (Image.MAX_IMAGE_PIXELS or 0)
+        and plain.kind == "png"
+        and plain.height * plain.width <= MAX_PIXELS
+        and png_is_sound(data)
     ):
         with contextlib.suppress(Exception):  # kornia_rs knows no other type; below is said what is wrong
             pixels = read_png(data, (plain.height, plain.width), "mono" if plain.channels == 1 else "rgb")
             return np.ascontiguousarray(np.moveaxis(pixels, -1, 0))
-    if not png_is_sound(data):
-        raise ImageError(name, "damaged (a check sum of the PNG does not match)")
     return decode_bytes(data, name, how)
 
 

@@ -1,7 +1,6 @@
 """What an encoded image is, from its first and last bytes, without decoding it."""
 
 import struct
-import zlib
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -44,35 +43,35 @@ def plain_encoding(data: bytes) -> Plain | None:
     return None
 
 
-def png_is_sound(data: bytes) -> bool:
-    """Return whether the check sums of a PNG's chunks match, as far as it is there."""
-    view = memoryview(data)
-    offset = len(PNG_SIGNATURE)
-    while offset + 12 <= len(data):
-        end = offset + 8 + struct.unpack_from(">I", view, offset)[0]
-        if end + 4 > len(data):
-            return True
-        if zlib.crc32(view[offset + 4 : end]) != struct.unpack_from(">I", view, end)[0]:
-            return False
-        offset = end + 4
-    return True
-
-
 def _png(data: bytes) -> Plain | None:
     if len(data) < 45 or data[12:16] != b"IHDR" or not data.endswith(_PNG_END):
         return None
     width, height, depth, colour, _, _, interlaced = struct.unpack(">IIBBBBB", data[16:29])
     if depth != 8 or colour not in (0, 2) or interlaced or b"eXIf" in data:
         return None
+    if not _plain_chunks(data):
+        return None
+    return Plain("png", 1 if colour == 0 else 3, height, width)
+
+
+def _plain_chunks(data: bytes) -> bool:
+    """Return whether a PNG has chunks that all decoders know, its pixels in one run, and nothing transparent."""
     offset = len(PNG_SIGNATURE)
+    before = b""
+    pixels = False
     while offset + 12 <= len(data):
         length, name = struct.unpack_from(">I4s", data, offset)
-        if name == b"tRNS":
-            return None
-        if name == b"IDAT":
-            break
+        again = name == b"IDAT" and pixels and before != name
+        if not name.isalpha() or name == b"tRNS" or again:
+            return False
+        if name[:1].isupper() and name not in (b"IHDR", b"PLTE", b"IDAT", b"IEND"):
+            return False
+        if name == b"IEND":
+            return pixels
+        pixels = pixels or name == b"IDAT"
+        before = name
         offset += 12 + length
-    return Plain("png", 1 if colour == 0 else 3, height, width)
+    return False
 
 
 def _jpeg(data: bytes) -> Plain | None:
@@ -95,6 +94,8 @@ def _jpeg(data: bytes) -> Plain | None:
             if depth != 8 or channels not in (1, 3) or marker not in (0xC0, 0xC1, 0xC2):
                 return None
             plain = Plain("jpeg", channels, height, width)
+        elif marker == 0xEE and data[offset + 15 : offset + 16] == b"\0":
+            return None  # Adobe's, that three colours are RGB: not every decoder looks at it
         elif marker == 0xE1 and data.startswith(b"Exif\0\0", offset + 4):
             exif += data[offset + 10 : end]  # several segments are one text
         offset = end

@@ -61,16 +61,52 @@ TEST(Pnm, RefusesDamage) {
   EXPECT_EQ(refusal("P5"), "x: damaged PGM or PPM image: its header must give a width in digits");
   EXPECT_EQ(refusal("P5 1 1 255"),
             "x: damaged PGM or PPM image: its header must end in white space");
-  EXPECT_EQ(refusal("P5 1 1 65535\nab"),
-            "x: a PGM or PPM image must have 255 as its largest value, got 65535");
+  EXPECT_EQ(refusal("P5 1 1 65536\nab"),
+            "x: a PGM or PPM image must have 1 to 65535 as its largest value, got 65536");
+  EXPECT_EQ(refusal("P5 1 2 65535\nab"),
+            "x: damaged PGM or PPM image: 1 x 2 needs 4 bytes of pixels, got 2");
+}
+
+TEST(Pnm, ScalesTheLargestValueToWhite) {
+  EXPECT_EQ(
+      decode_image(bytes("P5 3 1 4095\n" + std::string("\x0f\xff\x08\x00\x00\x00", 6)), "x").pixels,
+      (Bytes{255, 128, 0}));
+  EXPECT_EQ(decode_image(bytes("P5 2 1 100\nd2"), "x").pixels, (Bytes{255, 128}));
+  EXPECT_EQ(
+      decode_image(bytes(std::string("P6 1 1 65535\n\xff\xff\x80\x80\x00\x00", 19)), "x").pixels,
+      (Bytes{255, 128, 0}));
+}
+
+// A BMP file of 2 x 2 pixels with 24 bits; `changed` is put at `at`.
+std::string bmp(std::size_t at = 0, const std::string& changed = "") {
+  std::string file("BM\0\0\0\0\0\0\0\0\x36\0\0\0\x28\0\0\0\2\0\0\0\2\0\0\0\1\0\x18\0", 30);
+  file.resize(54);
+  file += std::string("bgrBGR\0\0xyzXYZ\0\0", 16);  // the lower row first, rows of 8 bytes
+  return file.replace(at, changed.size(), changed);
+}
+
+TEST(Bmp, ReadsColourFromTheLowestRowUp) {
+  EXPECT_EQ(decode_image(bytes(bmp()), "x").pixels, bytes("zZrRyYgGxXbB"));
+  EXPECT_EQ(decode_image(bytes(bmp(22, "\xfe\xff\xff\xff")), "x").pixels, bytes("rRzZgGyYbBxX"));
+}
+
+TEST(Bmp, RefusesDamage) {
+  EXPECT_EQ(refusal(bmp().substr(0, 69)),
+            "x: damaged BMP image: 2 x 2 needs 16 bytes of pixels, got 15");
+  EXPECT_EQ(refusal(bmp().substr(0, 20)), "x: damaged BMP image: its header is cut off");
+  EXPECT_EQ(refusal(bmp(18, "\xff\xff\xff\x7f")),
+            "x: an image must have at most 89478485 pixels, got 2147483647 x 2");
+  EXPECT_EQ(refusal(bmp(30, "\1")), "x: a BMP image must have no compression, got method 1");
 }
 
 TEST(Image, RefusesOtherFormats) {
   EXPECT_EQ(refusal(""), "x: an image must not be empty");
-  EXPECT_EQ(refusal("GIF89a"),
-            "x: not an image that can be read: expected binary PGM or PPM, PNG or JPEG");
-  EXPECT_EQ(refusal("P2 1 1 255 7"),
-            "x: not an image that can be read: expected binary PGM or PPM, PNG or JPEG");
+  EXPECT_EQ(
+      refusal("GIF89a"),
+      "x: not an image of a known kind: expected PNG, JPEG, TIFF, WebP, BMP, or binary PGM or PPM");
+  EXPECT_EQ(
+      refusal("P2 1 1 255 7"),
+      "x: not an image of a known kind: expected PNG, JPEG, TIFF, WebP, BMP, or binary PGM or PPM");
   EXPECT_NE(refusal("\x89PNG\r\n\x1a\ngarbage"), "");
   EXPECT_NE(refusal("\xff\xd8\xff garbage"), "");
 }

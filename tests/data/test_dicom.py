@@ -12,15 +12,14 @@ import pytest
 
 from labelassemble.data import ImageError, decode_bytes, decode_image
 from labelassemble.data.decoding import Decoding
+from labelassemble.data.errors import PluginError
 
 STORED = np.array([[0, 1000, 2000], [3000, 4000, 4095]], dtype=np.uint16)
 
 
 def test_without_pydicom_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pydicom", None)
-    with pytest.raises(
-        ImageError, match=r"a\.dcm: a DICOM file needs pydicom: pip install 'labelassemble\[dicom\]'"
-    ):
+    with pytest.raises(PluginError, match=r"a\.dcm: needs pydicom: pip install 'labelassemble\[dicom\]'"):
         decode_bytes(b"\0" * 128 + b"DICM", "a.dcm")
 
 
@@ -328,3 +327,38 @@ def test_kinds_that_have_no_rule_are_named(dicom: Callable[..., bytes]) -> None:
     deep = np.zeros((4, 5, 3), dtype=np.uint16)
     with pytest.raises(ImageError, match="in colour must be 8-bit RGB, got uint16"):
         decode_bytes(dicom(deep), "a")
+
+
+@pytest.mark.parametrize(
+    ("syntax", "codec"),
+    [
+        ("1.2.840.10008.1.2.4.57", "libjpeg"),  # JPEG Lossless
+        ("1.2.840.10008.1.2.4.70", "libjpeg"),
+        ("1.2.840.10008.1.2.4.80", "libjpeg"),  # JPEG-LS
+        ("1.2.840.10008.1.2.4.81", "libjpeg"),
+        ("1.2.840.10008.1.2.4.51", "libjpeg"),  # JPEG Extended, of which Pillow reads 8 bits
+        ("1.2.840.10008.1.2.4.201", "openjpeg"),  # HTJ2K
+        ("1.2.840.10008.1.2.4.203", "openjpeg"),
+    ],
+)
+def test_a_compression_without_its_plug_in_is_not_called_damage(
+    syntax: str, codec: str, tmp_path: Path
+) -> None:
+    pydicom = pytest.importorskip("pydicom")
+    decoder = pydicom.pixels.get_decoder(pydicom.uid.UID(syntax))
+    if set(decoder.available_plugins) - {"pillow"}:
+        pytest.skip("a plug-in is installed")
+    data = pydicom.Dataset()
+    data.file_meta = pydicom.dataset.FileMetaDataset()
+    data.file_meta.TransferSyntaxUID = pydicom.uid.UID(syntax)
+    data.Rows, data.Columns, data.BitsAllocated, data.BitsStored, data.HighBit = 2, 3, 16, 12, 11
+    data.SamplesPerPixel, data.PixelRepresentation = 1, 0
+    data.PhotometricInterpretation = "MONOCHROME2"
+    data.PixelData = pydicom.encaps.encapsulate([b"\xff\xd8\xff\xd9"])
+    path = tmp_path / "a.dcm"
+    data.preamble = bytes(128)
+    data.save_as(path)
+    with pytest.raises(
+        PluginError, match=rf"a\.dcm: needs a plug-in for .*: pip install pylibjpeg pylibjpeg-{codec}$"
+    ):
+        decode_image(path)

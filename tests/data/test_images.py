@@ -2,6 +2,9 @@
 
 import os
 import pickle
+import struct
+import zlib
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -78,10 +81,10 @@ def test_sixteen_bits_scale_by_257(tmp_path: Path, suffix: str) -> None:
 
 def test_depths_that_have_no_rule_are_refused(tmp_path: Path) -> None:
     Image.fromarray(RAMP.astype(np.float32)).save(tmp_path / "float.tiff")
-    with pytest.raises(ImageError, match=r"float\.tiff: an image must have whole numbers"):
+    with pytest.raises(ImageError, match=r"float\.tiff: a.* image must have whole numbers"):
         decode_image(tmp_path / "float.tiff")
     Image.fromarray(np.full((2, 2), 70000, dtype=np.int32)).save(tmp_path / "int.tiff")
-    with pytest.raises(ImageError, match=r"int\.tiff: grey values must fit 16 bits, got 70000 to 70000"):
+    with pytest.raises(ImageError, match=r"int\.tiff: grey values must fit 16 bits, got 70000"):
         decode_image(tmp_path / "int.tiff")
 
 
@@ -119,26 +122,43 @@ def test_a_file_cut_anywhere_gives_an_error_or_an_image(tmp_path: Path, suffix: 
     assert all(reason.startswith("cut: ") for reason in reasons)
 
 
-def test_a_decompression_bomb_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    Image.fromarray(RAMP).save(tmp_path / "grey.png")
-    for limit in (5, 11):  # Pillow raises above twice the limit and warns, which is an error here, above it
-        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
-        with pytest.raises(ImageError, match=f"larger than the {limit} pixels that Pillow allows"):
-            decode_image(tmp_path / "grey.png")
-    with pytest.warns(Image.DecompressionBombWarning):
-        assert decode_image(tmp_path / "grey.png").shape == (1, 3, 4)
+def _bomb(kind: str) -> bytes:
+    """Return the start of a file whose header promises 100,000 x 100,000 pixels, or the most that its format allows."""
+    if kind == "png":
+        header = b"IHDR" + struct.pack(">IIBBBBB", 100_000, 100_000, 8, 0, 0, 0, 0)
+        chunks = struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
+        for name in (b"IDAT", b"IEND"):
+            chunks += struct.pack(">I", 0) + name + struct.pack(">I", zlib.crc32(name))
+        return b"\x89PNG\r\n\x1a\n" + chunks
+    if kind == "bmp":
+        return b"BM" + bytes(8) + struct.pack("<IIiiHHI", 54, 40, 100_000, 100_000, 1, 24, 0) + bytes(20)
+    if kind == "pgm":
+        return b"P5 100000 100000 255\n"
+    file = BytesIO()
+    Image.fromarray(RAMP).save(file, {"tiff": "TIFF", "jpeg": "JPEG", "webp": "WEBP"}[kind])
+    data = bytearray(file.getvalue())
+    if kind == "jpeg":
+        frame = data.index(b"\xff\xc0")
+        data[frame + 5 : frame + 9] = b"\xff\xdc\xff\xdc"
+    elif kind == "webp":
+        frame = data.index(b"\x9d\x01\x2a")
+        data[frame + 3 : frame + 7] = b"\xff\x3f\xff\x3f"
+    else:
+        for tag in (256, 257):
+            entry = data.index(struct.pack("<HHI", tag, 4, 1))
+            data[entry + 8 : entry + 12] = struct.pack("<I", 100_000)
+    return bytes(data)
 
 
-def test_warnings_of_pillow_that_are_errors_are_image_errors(tmp_path: Path) -> None:
-    Image.fromarray(RAMP).save(tmp_path / "grey.tiff")
-    data = (tmp_path / "grey.tiff").read_bytes()
-    reasons = []
-    for length in range(8, len(data), 3):  # TIFF warns of damaged tags
-        try:
-            decode_bytes(data[:length], "cut")
-        except ImageError as error:
-            reasons.append(error.reason)
-    assert any("Warning" in reason for reason in reasons)
+@pytest.mark.parametrize("native", [True, False])
+@pytest.mark.parametrize("kind", ["png", "jpeg", "tiff", "webp", "bmp", "pgm"])
+def test_a_decompression_bomb_is_one_sentence(
+    kind: str, native: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not native:
+        monkeypatch.setattr("labelassemble.data.formats._images", None)
+    with pytest.raises(ImageError, match=r"x: an image must have at most 89478485 pixels"):
+        decode_bytes(_bomb(kind), "x")
 
 
 def test_the_error_survives_a_worker_process() -> None:

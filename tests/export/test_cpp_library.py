@@ -116,10 +116,19 @@ def test_decoders_survive_damage_under_the_sanitizers(cmake: Build, tmp_path: Pa
         "deep.png": Image.fromarray(rng.integers(0, 65536, (13, 17)).astype(np.uint16)),
         "grey.jpg": Image.fromarray(grey),
         "colour.jpg": Image.fromarray(colour[..., :3]),
+        "inks.jpg": Image.fromarray(colour[..., :3]).convert("CMYK"),
+        "grey.bmp": Image.fromarray(grey),
+        "colour.bmp": Image.fromarray(colour[..., :3]),
+        "alpha.webp": Image.fromarray(colour),
+        "grey.tif": Image.fromarray(grey),
+        "colour.tif": Image.fromarray(colour[..., :3]),
+        "deep.tif": Image.fromarray(rng.integers(0, 65536, (13, 17)).astype(np.uint16)),
     }
     for name, image in seeds.items():
         image.save(tmp_path / name)
     Image.fromarray(colour[..., :3]).save(tmp_path / "progressive.jpg", progressive=True)
+    for compression in ("tiff_lzw", "tiff_adobe_deflate", "packbits", "jpeg"):
+        seeds["colour.tif"].save(tmp_path / f"{compression}.tif", compression=compression)
     paths = sorted(path for path in tmp_path.iterdir() if path.is_file())
     program = cmake(ROOT / "tests" / "cpp", tmp_path / "build", "decode_mutants", "-DSANITIZE=ON")
     # No leak check: it needs ptrace, which containers often forbid.

@@ -57,7 +57,7 @@ def test_program_reads_encoded_images_as_python_does(
     eager: Eager,
     absent: Callable[[str], NoReturn],
 ) -> None:
-    """Each kind of PNG and JPEG gives the pixels that labelassemble.data gives: the answers agree closely."""
+    """Each kind of file gives the pixels that labelassemble.data gives: the answers agree closely."""
     rng = np.random.default_rng(1)
     grey = rng.integers(0, 256, (9, 14), dtype=np.uint8)
     colour = rng.integers(0, 256, (9, 14, 3), dtype=np.uint8)
@@ -73,6 +73,12 @@ def test_program_reads_encoded_images_as_python_does(
         "bits.png": Image.fromarray(grey > 127),
         "deep.png": Image.fromarray(deep),
         "grey.jpg": Image.fromarray(smooth),
+        "inks.jpg": Image.fromarray(colour).convert("CMYK"),
+        "colour.tif": Image.fromarray(colour),
+        "deep.tif": Image.fromarray(deep),
+        "colour.webp": Image.fromarray(colour),
+        "colour.bmp": Image.fromarray(colour),
+        "deep.pgm": Image.fromarray(deep),
         "colour.jpg": Image.fromarray(np.stack([smooth, smooth[::-1], 255 - smooth], -1)),
     }
     paths = []
@@ -83,15 +89,24 @@ def test_program_reads_encoded_images_as_python_does(
     Image.fromarray(grey).save(transparent, transparency=int(grey[0, 0]))
     progressive = tmp_path / "progressive.jpg"
     kinds["colour.jpg"].save(progressive, progressive=True, quality=40)
-    paths += [transparent, progressive]
+    turned = tmp_path / "turned.jpg"
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    kinds["colour.jpg"].save(turned, exif=exif)
+    paths += [transparent, progressive, turned]
 
     readable = predict("--version").stdout.split()
-    for suffix, format, package in ((".png", "PNG", "libpng-dev"), (".jpg", "JPEG", "libjpeg-dev")):
+    for suffix, format, library in (
+        (".png", "PNG", "libpng"),
+        (".jpg", "JPEG", "libjpeg"),
+        (".tif", "TIFF", "libtiff"),
+        (".webp", "WebP", "libwebp"),
+    ):
         if format not in readable:
             refused = predict(model, next(path for path in paths if path.suffix == suffix))
             assert refused.returncode == 2
-            assert f"reads no {format}: install {package} and build it again" in refused.stderr
-            absent(package)
+            assert f"{format}: built without {library}: install {library}-dev" in refused.stderr
+            absent(f"{library}-dev")
 
     done = predict(model, *paths, "--format", "json")
     assert done.returncode == 0, done.stderr
@@ -163,7 +178,7 @@ def test_help_and_version(model: Path) -> None:
         done = predict(*arguments)
         assert done.returncode == 0
         assert done.stdout.startswith("Usage: labelassemble-predict MODEL IMAGE...")
-    assert re.match(r"labelassemble-predict \d+\.\d+.*, reads PGM PPM", predict("--version").stdout)
+    assert re.match(r"labelassemble-predict \d+\.\d+.*, reads .*BMP PGM PPM", predict("--version").stdout)
 
 
 @pytest.mark.parametrize(
@@ -181,7 +196,7 @@ def test_help_and_version(model: Path) -> None:
         (["{model}", "{folder}"], "{folder}: an image must be a regular file"),
         (
             ["{model}", "{grey}", "{model}"],
-            "{model}: not an image that can be read: expected binary PGM or PPM",
+            "{model}: not an image of a known kind: expected PNG, JPEG, TIFF, WebP, BMP, or binary PGM or PPM",
         ),
         (["{model}", "{grey}", "--batch", "0"], "--batch must be a whole number from 1 to 65536, got '0'"),
         (["{model}", "{grey}", "--batch", "1x"], "--batch must be a whole number from 1 to 65536, got '1x'"),
@@ -218,8 +233,8 @@ def _damaged(tmp_path: Path) -> dict[str, bytes]:
         encoded[kind] = buffer.getvalue()
     huge = bytearray(encoded["png"])
     huge[16:24] = (2**31 - 1).to_bytes(4, "big") * 2
-    cmyk = io.BytesIO()
-    pixels.convert("CMYK").save(cmyk, "jpeg")
+    gif = io.BytesIO()
+    pixels.save(gif, "gif")
     return {
         "empty.pgm": b"",
         "cut.pgm": b"P5\n64 64\n255\n" + bytes(100),
@@ -232,7 +247,8 @@ def _damaged(tmp_path: Path) -> dict[str, bytes]:
         "flipped.png": encoded["png"][:60] + bytes([encoded["png"][60] ^ 0xFF]) + encoded["png"][61:],
         "cut.jpeg": encoded["jpeg"][: len(encoded["jpeg"]) // 2],
         "garbage.jpeg": encoded["jpeg"][:3] + bytes(range(200)),
-        "cmyk.jpeg": cmyk.getvalue(),
+        "ended.jpeg": encoded["jpeg"][: len(encoded["jpeg"]) // 2] + b"\xff\xd9",
+        "other.gif": gif.getvalue(),
     }
 
 

@@ -306,7 +306,7 @@ def test_help_and_version(program):
     assert said.stdout.startswith("Usage: labelassemble-serve --model-repository DIR")
     assert max(map(len, said.stdout.splitlines())) <= 100
     said = subprocess.run([program, "--version"], capture_output=True, text=True, check=True, env=environment)
-    assert re.fullmatch(r"labelassemble-serve \d+\.\d+\.\d+, reads PGM PPM.*\n", said.stdout)
+    assert re.fullmatch(r"labelassemble-serve \d+\.\d+\.\d+, reads .*BMP PGM PPM\n", said.stdout)
 
 
 def test_labelassemble_serve_is_the_same_program(program):

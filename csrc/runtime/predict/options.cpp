@@ -28,7 +28,7 @@ const char* const kHelp =
 
 Print the probability of every class of MODEL for every IMAGE.
 
-MODEL is a TorchScript file that labelassemble exported. IMAGE is a PGM, PPM, PNG or JPEG file of any
+MODEL is a TorchScript file that labelassemble exported. IMAGE is a PNG, JPEG, TIFF, WebP, BMP, PGM or PPM file of any
 size, grey or colour; the model converts it.
 
 Options:

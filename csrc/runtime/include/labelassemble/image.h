@@ -1,4 +1,4 @@
-// Decoded images, and reading them from PGM, PPM, PNG and JPEG.
+// Decoded images, and reading them from PNG, JPEG, TIFF, WebP, BMP, PGM and PPM.
 #pragma once
 
 #include <cstddef>
@@ -24,15 +24,16 @@ struct Image {
 };
 
 // The image in a file, recognised by its first bytes and not by its name. The pixels are those of
-// labelassemble.data.images.decode_image: transparency composed on black, 16-bit grey scaled to 8
-// bits, EXIF orientation not applied. Throws Error: no such file, another format, or a damaged
-// image.
+// labelassemble.data.images.decode_image, and so is what counts as damaged: transparency composed on
+// black, 16-bit grey scaled to 8 bits, turned as its EXIF orientation says. Throws Error: no such
+// file, another format, or a damaged image.
 Image read_image(const std::filesystem::path& path);
 
 // The same from memory; `name` is what errors call it.
 Image decode_image(std::span<const std::uint8_t> bytes, const std::string& name);
 
-// What this build reads: "PGM", "PPM", and "PNG" and "JPEG" where their libraries were there.
+// What this build reads: "BMP", "PGM", "PPM", and "PNG", "JPEG", "TIFF" and "WebP" where their
+// libraries were there.
 std::vector<std::string> readable_formats();
 
 }  // namespace labelassemble

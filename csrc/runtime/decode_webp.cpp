@@ -1,0 +1,96 @@
+// WebP through libwebp; of an animation the first frame.
+#include "decoders.h"
+#include "labelassemble/error.h"
+
+#ifdef LABELASSEMBLE_WITH_WEBP
+#include <webp/decode.h>
+#include <webp/demux.h>
+
+#include <algorithm>
+#include <memory>
+#endif
+
+namespace labelassemble {
+
+#ifdef LABELASSEMBLE_WITH_WEBP
+namespace {
+
+struct DeleteDemuxer {
+  void operator()(WebPDemuxer* demuxer) const { WebPDemuxDelete(demuxer); }
+};
+
+[[noreturn]] void damaged(const std::string& name, const std::string& what) {
+  throw Error(name + ": damaged WebP image: " + what);
+}
+
+int orientation_of(const WebPDemuxer* demuxer) {
+  WebPChunkIterator chunk;
+  int orientation = 1;
+  if (WebPDemuxGetChunk(demuxer, "EXIF", 1, &chunk) != 0) {
+    Bytes exif(chunk.chunk.bytes, chunk.chunk.size);
+    constexpr std::string_view kMark("Exif\0\0", 6);  // some writers put JPEG's mark before it
+    if (exif.size() > kMark.size() && std::equal(kMark.begin(), kMark.end(), exif.begin())) {
+      exif = exif.subspan(kMark.size());
+    }
+    orientation = exif_orientation(exif);
+    WebPDemuxReleaseChunkIterator(&chunk);
+  }
+  return orientation;
+}
+
+// Writes the frame onto the canvas, `samples` values a pixel; the rest stays 0.
+void draw(const WebPIterator& frame, std::int64_t width, std::int64_t samples,
+          std::vector<std::uint8_t>& canvas, const std::string& name) {
+  const std::int64_t stride = width * samples;
+  const std::int64_t first = frame.y_offset * stride + frame.x_offset * samples;
+  std::uint8_t* into = canvas.data() + first;
+  const std::size_t left = canvas.size() - first;
+  const auto* decoded = samples == 4 ? WebPDecodeRGBAInto(frame.fragment.bytes, frame.fragment.size,
+                                                          into, left, static_cast<int>(stride))
+                                     : WebPDecodeRGBInto(frame.fragment.bytes, frame.fragment.size,
+                                                         into, left, static_cast<int>(stride));
+  if (decoded == nullptr) damaged(name, "its pixels cannot be decoded");
+}
+
+}  // namespace
+
+Decoded decode_webp(Bytes bytes, const std::string& name) {
+  WebPBitstreamFeatures features;
+  if (WebPGetFeatures(bytes.data(), bytes.size(), &features) != VP8_STATUS_OK) {
+    damaged(name, "its header is cut off or wrong");
+  }
+  check_dimensions(features.width, features.height, name);
+  const WebPData data{bytes.data(), bytes.size()};
+  const std::unique_ptr<WebPDemuxer, DeleteDemuxer> demuxer(WebPDemux(&data));
+  if (!demuxer) damaged(name, "it is cut off, or its parts do not fit together");
+  const std::int64_t width = WebPDemuxGetI(demuxer.get(), WEBP_FF_CANVAS_WIDTH);
+  const std::int64_t height = WebPDemuxGetI(demuxer.get(), WEBP_FF_CANVAS_HEIGHT);
+  check_dimensions(width, height, name);
+  WebPIterator found;
+  if (WebPDemuxGetFrame(demuxer.get(), 1, &found) == 0) damaged(name, "it has no image");
+  const std::unique_ptr<WebPIterator, void (*)(WebPIterator*)> frame(&found,
+                                                                     WebPDemuxReleaseIterator);
+  if (found.complete == 0 || found.x_offset < 0 || found.y_offset < 0 ||
+      found.x_offset + std::int64_t{found.width} > width ||
+      found.y_offset + std::int64_t{found.height} > height) {
+    damaged(name, "its image is cut off or lies outside its canvas");
+  }
+  const std::int64_t samples = features.has_alpha != 0 ? 4 : 3;
+  std::vector<std::uint8_t> canvas(samples * height * width);
+  draw(found, width, samples, canvas, name);
+  if (samples == 4) compose_on_black(canvas, 3);
+  Decoded decoded;
+  decoded.orientation = orientation_of(demuxer.get());
+  decoded.image = from_interleaved(canvas.data(), 3, height, width);
+  return decoded;
+}
+
+#else
+
+Decoded decode_webp(Bytes, const std::string& name) {
+  fail_without_library(name, "WebP", "libwebp", "libwebp-dev");
+}
+
+#endif
+
+}  // namespace labelassemble
