@@ -14,10 +14,11 @@ ROWS = "00000001_000.png,Mass,0,1,58,M,PA\n00000002_000.png,No Finding,0,2,81,M,
 NAMES = ("00000001_000.png", "00000002_000.png")
 
 
-def images(root: Path, *names: str) -> None:
+def images(root: Path, *names: str) -> list[str]:
     for name in names:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_bytes(b"")
+    return list(names)
 
 
 def read(root: Path) -> Table:
@@ -133,6 +134,15 @@ def test_one_image_in_two_sizes(tmp_path: Path) -> None:
         read(tmp_path)
 
 
+def test_a_copy_of_all_images_in_another_format(tmp_path: Path) -> None:
+    (tmp_path / "Data_Entry_2017.csv").write_text(HEADER + ROWS)
+    there = images(tmp_path, *(f"images-512/{Path(name).stem}.jpg" for name in NAMES))
+    assert places(tmp_path) == there
+    assert list(read(tmp_path).names) == list(NAMES)
+    images(tmp_path, f"images/{NAMES[0]}")  # one of the publisher's: the others are only missing
+    assert places(tmp_path) == [f"images/{name}" for name in NAMES]
+
+
 def test_masks_beside_the_images(tmp_path: Path) -> None:
     (tmp_path / "Data_Entry_2017.csv").write_text(HEADER + ROWS)
     there = [f"images_001/images/{name}" for name in NAMES]
@@ -142,13 +152,13 @@ def test_masks_beside_the_images(tmp_path: Path) -> None:
 
 def test_nothing_fits(tmp_path: Path) -> None:
     (tmp_path / "Data_Entry_2017.csv").write_text(HEADER + ROWS)
-    images(tmp_path, "images/00000001_000.jpg")
+    images(tmp_path, "images/1.jpg")
     with pytest.raises(
         LabelAssembleError,
-        match=r"none of the images of Data_Entry_2017\.csv was .*found images/00000001_000\.jpg",
+        match=r"none of the images of Data_Entry_2017\.csv was .*found images/1\.jpg",
     ):
         read(tmp_path)
-    (tmp_path / "images" / "00000001_000.jpg").unlink()
+    (tmp_path / "images" / "1.jpg").unlink()
     (tmp_path / "images_001.tar.gz").write_bytes(b"")
     with pytest.raises(LabelAssembleError, match=r"unpack images_001\.tar\.gz in"):
         read(tmp_path)

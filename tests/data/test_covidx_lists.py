@@ -116,6 +116,13 @@ def test_images_that_lie_elsewhere(tmp_path: Path) -> None:
         read(tmp_path)
 
 
+def test_a_copy_of_all_images_in_another_format(tmp_path: Path) -> None:
+    lists(tmp_path, ["1 a.png positive rsna"], ["2 b.png negative rsna"])
+    images(tmp_path, "small/train/a.jpg", "small/test/b.jpg", "small/train/b.jpg")
+    paths = [Path(path).relative_to(tmp_path).as_posix() for path in read(tmp_path).paths]
+    assert paths == ["small/train/a.jpg", "small/test/b.jpg"]
+
+
 def test_nothing_fits(tmp_path: Path) -> None:
     lists(tmp_path, ["1 a.png positive rsna"], ["2 b.png negative rsna"])
     assert len(read(tmp_path)) == 2  # the lists alone can be looked at
@@ -124,9 +131,9 @@ def test_nothing_fits(tmp_path: Path) -> None:
         LabelAssembleError, match=r"none of the images of train\.txt is there yet: unpack archive\.zip"
     ):
         read(tmp_path)
-    images(tmp_path, "pictures/a.jpeg")
+    images(tmp_path, "pictures/1.jpeg")
     with pytest.raises(
         LabelAssembleError,
-        match=r"such as 'a\.png': the reader looks in train/.*found pictures/a\.jpeg \(rename",
+        match=r"such as 'a\.png': the reader looks in train/.*found pictures/1\.jpeg \(rename",
     ):
         read(tmp_path)

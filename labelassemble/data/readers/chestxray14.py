@@ -11,7 +11,8 @@ from labelassemble.data.csvfile import CsvFile, TextColumns, shown
 from labelassemble.data.identifiers import trimmed
 from labelassemble.data.joins import join_note
 from labelassemble.data.readers.findings import FindingCells
-from labelassemble.data.readers.folders import DatasetFolder, FoundImages
+from labelassemble.data.readers.folders import DatasetFolder
+from labelassemble.data.readers.found import FoundImages
 from labelassemble.data.readers.options import FilePath, TabularOptions
 from labelassemble.data.states import NEGATIVE, POSITIVE
 from labelassemble.data.subgroups import published
@@ -122,8 +123,7 @@ class ChestXray14Source(TabularOptions):
             notes.append(join_note(self.name, "images", written, path.name, text_array(list(lists)), both))
         if stray is not None:
             raise stray
-        images.check(path.name, _LAYOUTS)
-        paths = texts.take("path")
+        paths = images.settled(texts.take("path"), written, path.name, _LAYOUTS)
         return new_table(
             classes,
             listed=True,

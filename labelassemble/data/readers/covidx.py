@@ -10,11 +10,13 @@ import numpy as np
 import pyarrow as pa
 
 from labelassemble.data.csvfile import Chunk, CsvFile, shown
-from labelassemble.data.readers.folders import DatasetFolder, FoundImages
+from labelassemble.data.readers.folders import DatasetFolder
+from labelassemble.data.readers.found import FoundImages
 from labelassemble.data.readers.options import FilePath, TabularOptions
 from labelassemble.data.states import NEGATIVE, POSITIVE, UNKNOWN
 from labelassemble.data.subgroups import published
 from labelassemble.data.table import Table, new_table
+from labelassemble.data.text import text_array
 from labelassemble.errors import LabelAssembleError, did_you_mean
 
 _BINARY: Final[dict[str, tuple[int, ...]]] = {"positive": (int(POSITIVE),), "negative": (int(NEGATIVE),)}
@@ -113,11 +115,11 @@ class CovidxSource(TabularOptions):
                 labels.append(words[word])
                 about.append(row.about)
             subgroup_cells.add(_chunk(path, also, about), columns)
-        images.check(lists["train" if "train" in lists else "test"].name, _LAYOUTS)
+        first = next(iter(lists.values())).name
         classes = ("COVID-19",) if words is _BINARY else ("COVID-19", "Pneumonia")
         return new_table(
             classes,
-            paths=paths,
+            paths=images.settled(text_array(paths), text_array(names), first, _LAYOUTS),
             names=names,
             labels=np.array(labels, dtype=np.int8).reshape(-1, len(classes)),
             sources=self.name,

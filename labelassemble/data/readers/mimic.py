@@ -11,7 +11,8 @@ from labelassemble.data.absence import blanks_settled
 from labelassemble.data.csvfile import CsvFile, TextColumns, shown
 from labelassemble.data.joins import join_note, keys_of
 from labelassemble.data.readers.chexpert import chexpert_states
-from labelassemble.data.readers.folders import DatasetFolder, FoundFolders, FoundImages, with_endings_there
+from labelassemble.data.readers.folders import DatasetFolder
+from labelassemble.data.readers.found import FoundFolders, FoundImages, with_endings_there
 from labelassemble.data.readers.mimic_subgroups import add_mimic_subgroups
 from labelassemble.data.readers.options import FilePath, TabularOptions
 from labelassemble.data.states import UNKNOWN

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from labelassemble.data.absence import unnamed
 from labelassemble.data.csvfile import Chunk, CsvFile, TextColumns, shown
 from labelassemble.data.readers.findings import WordLists
-from labelassemble.data.readers.folders import DatasetFolder, FoundImages
+from labelassemble.data.readers.folders import DatasetFolder
+from labelassemble.data.readers.found import FoundImages
 from labelassemble.data.readers.options import FilePath, TabularOptions
 from labelassemble.data.readers.padchest_labels import (
     KINDS,
@@ -120,7 +121,8 @@ class PadChestSource(TabularOptions):
                 patients = [name for name, kept in zip(chunk.cells("PatientID"), keep, strict=True) if kept]
                 texts.add({"path": paths, "name": chosen, "patient": patients})
                 lists.add(chunk, "Labels", keep)
-        images.check(path.name, _LAYOUTS)
+        called = texts.take("name")
+        placed = images.settled(texts.take("path"), called, path.name, _LAYOUTS)
         words, rows = lists.take()
         counts = np.bincount(rows, minlength=len(words))
         self._check_classes({word for found in words for word in found})
@@ -128,8 +130,8 @@ class PadChestSource(TabularOptions):
         labels = states.reshape(-1, len(self.classes))[rows]
         return new_table(
             self.classes,
-            paths=texts.take("path"),
-            names=texts.take("name"),
+            paths=placed,
+            names=called,
             labels=labels,
             absence=unnamed(labels, self._mentions(words, rows)),
             sources=self.name,

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from labelassemble.data.csvfile import Chunk, CsvFile, shown
 from labelassemble.data.dicom_headers import KEYWORDS, as_arrow, header_columns
 from labelassemble.data.identifiers import trimmed
-from labelassemble.data.readers.folders import DatasetFolder, FoundImages
+from labelassemble.data.readers.folders import DatasetFolder
+from labelassemble.data.readers.found import FoundImages
 from labelassemble.data.readers.options import FilePath, TabularOptions
 from labelassemble.data.states import NEGATIVE, POSITIVE, UNCERTAIN
 from labelassemble.data.subgroups import SubgroupCells, published
