@@ -42,6 +42,10 @@ class ParquetFile:
             raise LabelAssembleError(f"{path}: cannot be read as Parquet ({_sentence(error)})") from None
         self.header: tuple[str, ...] = tuple(self._file.schema_arrow.names)
         for index, column in enumerate(self.header):
+            if "\n" in column or "\r" in column:
+                raise LabelAssembleError(
+                    f"{path}: the name of a column must not hold a line break, got {column!r}"
+                )
             if column in self.header[:index]:
                 raise LabelAssembleError(f"{path}: the column '{column}' stands twice")
 

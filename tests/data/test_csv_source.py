@@ -265,3 +265,13 @@ def test_damage_never_drops_a_row(
     if b'"' not in damaged:  # without quotes a line is a row
         lines = damaged.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n").split("\n")
         assert len(table) == sum(line != "" for line in lines) - 1
+
+
+def test_a_line_break_in_the_name_of_a_column_is_a_space(tmp_path: Path) -> None:
+    path = tmp_path / "labels.csv"
+    path.write_bytes(b'path,"Pleural\r\n Effusion"\n1.png,1\n')
+    assert CsvSource(name="x", path=path).read().classes == ("Pleural Effusion",)
+    path.write_bytes(b'"pa\nth",Mass\n1.png,1\n')
+    with pytest.raises(LabelAssembleError, match="no column 'path'") as raised:
+        CsvSource(name="x", path=path).read()
+    assert "\n" not in str(raised.value)
