@@ -16,7 +16,6 @@ from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
@@ -131,13 +130,14 @@ def plain_ids(values: TextArray, rule: IdRule = "auto") -> PlainIds:
     counts = np.bincount(code, minlength=len(written))
     blanked = {str(written[index]): int(counts[index]) for index in np.flatnonzero(blank)}
     result = text_array(pc.replace_with_mask(array, odd, plain.take(pa.array(code))))
-    alike = _alike(trimmed, plain, values[~odd.to_numpy(zero_copy_only=False)]) if rule == "auto" else None
+    others = values[~odd.to_numpy(zero_copy_only=False)]
+    alike, alike_count = _alike(trimmed, plain, others) if rule == "auto" else ({}, 0)
     return _without_codes(
         PlainIds(
             result,
             blanked,
-            {} if alike is None else dict(list(alike.items())[:3]),
-            0 if alike is None else len(alike),
+            alike,
+            alike_count,
             int(counts[short].sum()),
             str(written[int(np.argmax(short))]) if short.any() else "",
         )
@@ -190,14 +190,30 @@ def _numbers(texts: pa.Array) -> tuple[pa.Array, NDArray[np.bool_]]:
     return pc.replace_with_mask(plain, pa.array(mask), numbers.filter(pa.array(whole))), short & mask
 
 
-def _alike(written: pa.Array, plain: pa.Array, others: TextArray) -> dict[str, tuple[str, ...]]:
-    """Return the spellings of each number that is written in several ways, in `written` or also among `others`."""
-    keys = pd.Series(plain.to_pandas())
-    shared = others[others.isin(list(keys.unique()))].unique().tolist()
-    frame = pd.DataFrame({"key": keys, "spelling": pd.Series(written.to_pandas())})
-    frame = pd.concat([frame, pd.DataFrame({"key": shared, "spelling": shared})]).drop_duplicates()
-    frame = frame[(frame["key"] != "") & frame["key"].duplicated(keep=False)]
-    return {str(key): tuple(own) for key, own in frame.groupby("key", sort=False)["spelling"]}
+def _alike(written: pa.Array, plain: pa.Array, others: TextArray) -> tuple[dict[str, tuple[str, ...]], int]:
+    """Return the spellings of numbers that are written in several ways, in `written` or also among `others`.
+
+    Args:
+        written: Spellings, spaces around them removed, text [D].
+        plain: What they are by the rule, text [D].
+        others: Identifiers that the rule leaves as they are, text [M].
+
+    Returns:
+        The spellings of the first three of them by number, and how many there are.
+    """
+    keys, key = text_codes(text_array(plain))
+    spellings, spelling = text_codes(text_array(written))
+    of_key, own_spelling = np.divmod(np.unique(key * len(spellings) + spelling), len(spellings))
+    is_plain = np.zeros(len(keys), dtype=np.bool_)
+    is_plain[key[pc.equal(written, plain).to_numpy(zero_copy_only=False)]] = True
+    found = pc.unique(others.__arrow_array__().filter(pc.is_in(others.__arrow_array__(), _arrow(keys))))
+    among = keys.isin(found.to_pylist()) & ~is_plain
+    several = (np.bincount(of_key, minlength=len(keys)) + among > 1) & (keys != "")
+    alike = {}
+    for index in np.flatnonzero(several)[:3]:
+        own = [str(spellings[item]) for item in own_spelling[of_key == index]]
+        alike[str(keys[index])] = (*own, str(keys[index])) if among[index] else tuple(own)
+    return alike, int(several.sum())
 
 
 def _without_codes(ids: PlainIds) -> PlainIds:

@@ -1,6 +1,8 @@
 """Identifiers: which spellings are the same, which never are, and which say that there is none."""
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from labelassemble.data.identifiers import PLACEHOLDERS, IdRule, plain_ids, plain_keys
 from labelassemble.data.text import text_array
@@ -84,6 +86,27 @@ def test_what_a_source_writes_in_two_ways_is_named() -> None:
     assert ids.alike_count == 2
     assert plain_ids(written, "numbers").alike == {}
     assert plain_ids(text_array(["007", "8", " 8 ", "9"])).alike == {}
+
+
+@settings(deadline=None)
+@given(
+    written=st.lists(
+        st.sampled_from(
+            ["7", "07", "7.0", " 7", "8", "008", "P7", "nan", "", "7e+00", "x:7", "x:07", "9", "10", "1e+01"]
+        ),
+        max_size=12,
+    )
+)
+def test_the_rule_in_arrays_is_the_rule_one_by_one(written: list[str]) -> None:
+    ids = plain_ids(text_array(written))
+    assert ids.values.tolist() == [plain(item)[0] for item in written]
+    spellings: dict[str, set[str]] = {}
+    for item in written:
+        spellings.setdefault(plain(item)[0], set()).add(item.strip())
+    several = {key: own for key, own in spellings.items() if key and len(own) > 1}
+    assert ids.alike_count == len(several)
+    assert {key: set(own) for key, own in ids.alike.items()}.items() <= several.items()
+    assert ids.blanked == {item: written.count(item) for item in written if item == "nan"}
 
 
 def test_how_much_of_the_rule_holds_can_be_said() -> None:
