@@ -5,6 +5,7 @@
 #include <bit>
 
 #include "decoders.h"
+#include "labelassemble/decode_guard.h"
 #include "labelassemble/error.h"
 
 namespace labelassemble {
@@ -56,6 +57,8 @@ class Reader {
               std::to_string(needed) + " bytes of pixels, got " +
               std::to_string(bytes_.size() - std::min(start, bytes_.size())));
     }
+    // Interleaved, and in planes.
+    admit_image(static_cast<std::size_t>(header_.width * header_.height) * 6, needed);
     pixels_ = bytes_.subspan(start, needed);
     stride_ = stride;
     Decoded decoded;
@@ -150,6 +153,7 @@ class Reader {
     std::vector<std::uint8_t> interleaved(channels * header_.height * header_.width);
     std::uint8_t* into = interleaved.data();
     for (std::int64_t y = 0; y < header_.height; ++y) {
+      check_interrupt();
       const std::int64_t stored = header_.top_down ? y : header_.height - 1 - y;
       const std::uint8_t* row = pixels_.data() + stored * stride_;
       for (std::int64_t x = 0; x < header_.width; ++x, into += channels) pixel(row, x, into);

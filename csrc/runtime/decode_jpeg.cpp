@@ -1,6 +1,7 @@
 // JPEG through libjpeg (libjpeg-turbo on Debian), with the library's default, accurate transform,
 // as Pillow.
 #include "decoders.h"
+#include "labelassemble/decode_guard.h"
 #include "labelassemble/error.h"
 
 #ifdef LABELASSEMBLE_WITH_JPEG
@@ -19,6 +20,8 @@ namespace labelassemble {
 
 #ifdef LABELASSEMBLE_WITH_JPEG
 namespace {
+
+constexpr int kBand = 16;  // rows between two questions whether to give up
 
 // Encoders need about ten; each scan of a file of a few bytes may cost a pass over the whole image.
 constexpr int kMaxScans = 100;
@@ -78,6 +81,7 @@ void discard_output(j_common_ptr) {}
 void on_progress(j_common_ptr info) {
   auto* jpeg = reinterpret_cast<j_decompress_ptr>(info);
   if (jpeg->input_scan_number > kMaxScans) stop(info, "it has more than 100 scans");
+  if (is_interrupted()) stop(info, "it was given up");
   auto* progress = reinterpret_cast<Progress*>(jpeg->progress);
   for (int i = 0; i < jpeg->comps_in_scan; ++i) {
     progress->components |= 1U << jpeg->cur_comp_info[i]->component_index;
@@ -115,6 +119,9 @@ bool read_rows(jpeg_decompress_struct* jpeg, ErrorManager* manager, const Progre
   check_scans(jpeg, *progress);
   const std::size_t stride = std::size_t{jpeg->output_width} * jpeg->output_components;
   while (jpeg->output_scanline < jpeg->output_height) {
+    if (jpeg->output_scanline % kBand == 0 && is_interrupted()) {
+      stop(reinterpret_cast<j_common_ptr>(jpeg), "it was given up");
+    }
     JSAMPROW row = pixels + jpeg->output_scanline * stride;
     jpeg_read_scanlines(jpeg, &row, 1);
   }
@@ -178,6 +185,12 @@ class Reader {
   }
 
   std::vector<std::uint8_t> pixels() {
+    // Interleaved, in planes, and the coefficients of a file of several scans; whole blocks at the
+    // edges.
+    const auto area = static_cast<std::size_t>((width() + 32) * (height() + 32));
+    const std::size_t stored = area * static_cast<std::size_t>(components());
+    const bool several = jpeg_has_multiple_scans(&jpeg_) != 0;
+    admit_image(stored * (several ? 4 : 2), stored);
     std::vector<std::uint8_t> pixels(width() * height() * components());
     if (!read_rows(&jpeg_, &manager_, &progress_, pixels.data())) fail();
     return pixels;
@@ -189,6 +202,7 @@ class Reader {
 
  private:
   [[noreturn]] void fail() const {
+    check_interrupt();
     throw Error(name_ + ": damaged JPEG image: " + manager_.message);
   }
 

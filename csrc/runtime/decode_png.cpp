@@ -1,5 +1,6 @@
 // PNG through libpng.
 #include "decoders.h"
+#include "labelassemble/decode_guard.h"
 #include "labelassemble/error.h"
 
 #ifdef LABELASSEMBLE_WITH_PNG
@@ -16,6 +17,8 @@ namespace labelassemble {
 #ifdef LABELASSEMBLE_WITH_PNG
 namespace {
 
+constexpr int kBand = 16;  // rows between two questions whether to give up
+
 constexpr std::size_t kLongestExif = 65536;  // beyond it there is no orientation
 
 struct Source {
@@ -27,8 +30,9 @@ struct Source {
 struct Layout {
   png_uint_32 width = 0;
   png_uint_32 height = 0;
-  int samples = 0;           // values a pixel, alpha included
-  bool sixteen_bit = false;  // one big-endian 16-bit grey value a pixel
+  std::size_t stored_row = 0;  // bytes, as the file has it
+  int samples = 0;             // values a pixel, alpha included
+  bool sixteen_bit = false;    // one big-endian 16-bit grey value a pixel
   int significant_bits = 0;
   bool interlaced = false;
 };
@@ -61,7 +65,8 @@ void check_chunks(Bytes bytes, const std::string& name) {
 
 // Called for every row when its values are there.
 void count_row(png_structp png, png_row_infop, png_bytep) {
-  ++*static_cast<std::int64_t*>(png_get_user_transform_ptr(png));
+  const std::int64_t rows = ++*static_cast<std::int64_t*>(png_get_user_transform_ptr(png));
+  if (rows % kBand == 0 && is_interrupted()) png_error(png, "it was given up");
 }
 
 // The rows of the passes of an interlaced image, or its height.
@@ -90,6 +95,7 @@ bool read_header(png_structp png, png_infop info, Layout* layout) {
   const int type = png_get_color_type(png, info);
   const int depth = png_get_bit_depth(png, info);
   layout->width = png_get_image_width(png, info);
+  layout->stored_row = png_get_rowbytes(png, info);
   layout->height = png_get_image_height(png, info);
   layout->sixteen_bit = type == PNG_COLOR_TYPE_GRAY && depth == 16;
   png_color_8p significant = nullptr;
@@ -143,6 +149,7 @@ class Reader {
     return layout;
   }
 
+  std::size_t row_bytes() const { return png_get_rowbytes(png_, info_); }
   std::vector<std::uint8_t> pixels(const Layout& layout) {
     const std::size_t stride = png_get_rowbytes(png_, info_);
     std::vector<std::uint8_t> pixels(stride * layout.height);
@@ -154,7 +161,10 @@ class Reader {
   }
 
  private:
-  [[noreturn]] void fail() const { throw Error(name_ + ": damaged PNG image: " + message_); }
+  [[noreturn]] void fail() const {
+    check_interrupt();
+    throw Error(name_ + ": damaged PNG image: " + message_);
+  }
 
   Source source_;
   std::int64_t rows_ = 0;
@@ -185,6 +195,10 @@ Decoded decode_png(Bytes bytes, const std::string& name) {
   Reader reader(bytes, name);
   const Layout layout = reader.header();
   check_dimensions(layout.width, layout.height, name);
+  const std::size_t area = std::size_t{layout.width} * layout.height;
+  const std::size_t row = reader.row_bytes();
+  // Rows, pointers to them, and planes (or 16-bit grey and then 8 bits).
+  admit_image((row + sizeof(void*)) * layout.height + 3 * area, layout.stored_row * layout.height);
   std::vector<std::uint8_t> pixels = reader.pixels(layout);
   Decoded decoded;
   decoded.orientation = orientation_of(bytes);

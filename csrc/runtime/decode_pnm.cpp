@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "decoders.h"
+#include "labelassemble/decode_guard.h"
 #include "labelassemble/error.h"
 
 namespace labelassemble {
@@ -78,6 +79,8 @@ Decoded decode_pnm(Bytes bytes, const std::string& name) {
                 std::to_string(height) + " needs " + std::to_string(needed) +
                 " bytes of pixels, got " + std::to_string(bytes.size() - start));
   }
+  // Scaled, narrow and in planes.
+  admit_image((maximum == 255 ? 1 : 4) * values, needed);
   const std::uint8_t* pixels = bytes.data() + start;
   Decoded decoded;
   if (maximum == 255) {

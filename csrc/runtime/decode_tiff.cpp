@@ -1,5 +1,6 @@
 // TIFF through libtiff: the first image of the file, grey, palette, RGB or CMYK, of whole numbers.
 #include "decoders.h"
+#include "labelassemble/decode_guard.h"
 #include "labelassemble/error.h"
 
 #ifdef LABELASSEMBLE_WITH_TIFF
@@ -216,7 +217,13 @@ class Reader {
 
   // Reads every strip or tile into samples_, interleaved.
   void read_samples() {
-    samples_.resize(static_cast<std::size_t>(width_ * height_) * samples_a_pixel_);
+    // Samples of 4 bytes; a strip or tile may be all of the image once more; colours interleaved
+    // and in planes.
+    const auto pixels = static_cast<std::size_t>(width_ * height_);
+    const std::size_t stored =
+        pixels * static_cast<std::size_t>(samples_a_pixel_ * ((bits_ + 7) / 8));
+    admit_image(pixels * static_cast<std::size_t>(4 * samples_a_pixel_ + 6) + stored, stored);
+    samples_.resize(pixels * static_cast<std::size_t>(samples_a_pixel_));
     const bool tiled = TIFFIsTiled(tiff_.get()) != 0;
     const std::int64_t piece_width = tiled ? field<std::uint32_t>(TIFFTAG_TILEWIDTH, 0) : width_;
     std::int64_t piece_height = tiled ? field<std::uint32_t>(TIFFTAG_TILELENGTH, 0)
@@ -235,6 +242,7 @@ class Reader {
     for (int plane = 0; plane < (separate_ ? samples_a_pixel_ : 1); ++plane) {
       for (std::int64_t top = 0; top < height_; top += piece_height) {
         for (std::int64_t left = 0; left < width_; left += piece_width, ++index) {
+          check_interrupt();
           const std::int64_t rows = std::min(piece_height, height_ - top);
           const tmsize_t wanted =
               tiled ? size : static_cast<tmsize_t>(row_bytes * static_cast<std::size_t>(rows));

@@ -1,5 +1,6 @@
 // WebP through libwebp; of an animation the first frame.
 #include "decoders.h"
+#include "labelassemble/decode_guard.h"
 #include "labelassemble/error.h"
 
 #ifdef LABELASSEMBLE_WITH_WEBP
@@ -76,6 +77,11 @@ Decoded decode_webp(Bytes bytes, const std::string& name) {
     damaged(name, "its image is cut off or lies outside its canvas");
   }
   const std::int64_t samples = features.has_alpha != 0 ? 4 : 3;
+  // libwebp's own 4 bytes a pixel and the frame's, the canvas, and its planes.
+  const auto pixels = static_cast<std::size_t>(width * height);
+  admit_image(pixels * static_cast<std::size_t>(8 + samples + 3),
+              pixels * static_cast<std::size_t>(samples));
+  check_interrupt();
   std::vector<std::uint8_t> canvas(samples * height * width);
   draw(found, width, samples, canvas, name);
   if (samples == 4) compose_on_black(canvas, 3);

@@ -9,6 +9,7 @@
 #include <system_error>
 
 #include "decoders.h"
+#include "labelassemble/decode_guard.h"
 #include "labelassemble/error.h"
 
 namespace labelassemble {
@@ -63,6 +64,7 @@ Image upright(Image stored, int orientation) {
                         orientation == 8;  // of the stored columns
   const bool flipped = orientation == 3 || orientation == 4 || orientation == 6 ||
                        orientation == 7;  // of the stored rows
+  admit_image(stored.pixels.size(), 0);
   Image image{stored.channels, transposed ? stored.width : stored.height,
               transposed ? stored.height : stored.width,
               std::vector<std::uint8_t>(stored.pixels.size())};

@@ -1,4 +1,5 @@
 // labelassemble-serve: exported models over HTTP. No Python.
+#include <malloc.h>
 #include <poll.h>
 #include <unistd.h>
 
@@ -119,10 +120,21 @@ int run(const serve::Options& options) {
   return status;
 }
 
+// Bodies and images go back to the system when they are freed, so that the process is as large as
+// what its requests hold. By itself glibc would keep blocks of up to 32 MiB for each thread.
+void return_freed_memory() {
+#ifdef __GLIBC__
+  mallopt(M_MMAP_THRESHOLD, 256 << 10);
+  mallopt(M_TRIM_THRESHOLD, 1 << 20);
+  mallopt(M_ARENA_MAX, 2);
+#endif
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
   std::signal(SIGPIPE, SIG_IGN);
+  return_freed_memory();
   labelassemble::keep_freed_memory();
   try {
     serve::Options options;

@@ -143,8 +143,8 @@ void Model::infer(InferCall call, Done done) {
       throw HttpError(504, "reading the images took longer than the request's time allows");
     }
   };
-  PreparedImages images =
-      read_images(config_, network_.input(), call.request, call.charge, interrupt);
+  PreparedImages images = read_images(config_, network_.input(), call.request,
+                                      shared_.options.max_image, call.charge, interrupt);
   call.request.inputs.clear();
   std::vector<std::uint8_t>().swap(call.body);
   const std::size_t kept = 2 * sizeof(float) * images.values.size();  // here and in the batch

@@ -36,6 +36,9 @@ Computing:
 
 Limits (sizes such as 65536, 64K, 64M, 1G; times in seconds):
   --max-body SIZE             largest body of a request (default 64M); beyond: 413
+  --max-image SIZE            pixels of one image as its format stores them, without compression
+                              (default 192M: three radiographs of 5,000 x 6,000 pixels of 16
+                              bits); beyond: 413
   --max-header SIZE           largest header of a request (default 16K); beyond: 431
   --max-connections N         open connections (default 512); one more closes the connection that
                               has been idle longest, or is answered 503 where all are at work
@@ -85,6 +88,7 @@ command_line::Arguments parse_options(const std::vector<std::string>& arguments,
           {"--threads", cl::whole_number(options.threads, 1, 1024)},
           {"--parallel-batches", cl::whole_number(options.parallel_batches, 1, 256)},
           {"--max-body", cl::size(options.max_body)},
+          {"--max-image", cl::size(options.max_image)},
           {"--max-header", cl::size(options.max_header)},
           {"--max-memory", cl::size(options.max_memory)},
           {"--max-connections", cl::whole_number(options.max_connections, 1, kMany)},

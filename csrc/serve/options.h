@@ -27,6 +27,7 @@ struct Options {
   int parallel_batches = 1;  // batches that compute at the same time, over all models
 
   std::size_t max_body = std::size_t{64} << 20;
+  std::size_t max_image = std::size_t{192} << 20;
   std::size_t max_header = std::size_t{16} << 10;
   std::size_t max_connections = 512;
   std::size_t max_queue = 256;  // requests that wait, a model

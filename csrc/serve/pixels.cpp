@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "error.h"
+#include "labelassemble/decode_guard.h"
 #include "labelassemble/image.h"
 
 namespace labelassemble::serve {
@@ -82,9 +83,37 @@ Pixels pixels_of(const ModelConfig& config, const InputTensor& tensor, const std
   return {tensor.type, tensor.shape[0], channels, tensor.shape[2], tensor.shape[3], tensor.data};
 }
 
+// Takes memory for an image before it is decoded, and gives it back when it is gone.
+class Guard final : public DecodeGuard {
+ public:
+  Guard(const std::string& name, std::size_t max_image, MemoryBudget::Charge& charge,
+        const Interrupt& interrupt)
+      : name_(name), max_image_(max_image), charge_(charge), interrupt_(interrupt) {}
+  ~Guard() override { charge_.subtract(taken_); }
+
+  void admit(std::size_t memory, std::size_t work) override {
+    if (work > max_image_) {
+      throw HttpError(413, name_ + ": an image must have at most " + std::to_string(max_image_) +
+                               " bytes of pixels, got " + std::to_string(work));
+    }
+    charge_.add(memory);
+    taken_ += memory;
+  }
+  void check() override { interrupt_(); }
+
+ private:
+  const std::string& name_;
+  const std::size_t max_image_;
+  MemoryBudget::Charge& charge_;
+  const Interrupt& interrupt_;
+  std::size_t taken_ = 0;
+};
+
 // Decodes and resizes one image; its memory is free again when this returns.
-void decode(Bytes encoded, const std::string& name, const NetworkInput& network, float* out,
-            MemoryBudget::Charge& charge, const Interrupt& interrupt) {
+void decode(Bytes encoded, const std::string& name, const NetworkInput& network,
+            std::size_t max_image, float* out, MemoryBudget::Charge& charge,
+            const Interrupt& interrupt) {
+  const Guard guard(name, max_image, charge, interrupt);
   Image image;
   try {
     image = decode_image(encoded, name);
@@ -94,8 +123,7 @@ void decode(Bytes encoded, const std::string& name, const NetworkInput& network,
     fail(error.what());
   }
   check_sides(name, image.width, image.height);
-  const TemporaryCharge pixels(
-      charge, image.pixels.size() + prepare_bytes(image.height, image.width, network.size));
+  const TemporaryCharge rows(charge, prepare_bytes(image.height, image.width, network.size));
   prepare({DataType::kUint8, 1, image.channels, image.height, image.width, image.pixels},
           network.channels, network.size, out, interrupt);
 }
@@ -103,8 +131,8 @@ void decode(Bytes encoded, const std::string& name, const NetworkInput& network,
 }  // namespace
 
 PreparedImages read_images(const ModelConfig& config, const NetworkInput& network,
-                           const InferRequest& request, MemoryBudget::Charge& charge,
-                           const Interrupt& interrupt) {
+                           const InferRequest& request, std::size_t max_image,
+                           MemoryBudget::Charge& charge, const Interrupt& interrupt) {
   const TensorConfig& wanted = config.input;
   for (const InputTensor& tensor : request.inputs) {
     if (tensor.name != wanted.name) {
@@ -134,7 +162,7 @@ PreparedImages read_images(const ModelConfig& config, const NetworkInput& networ
     images.values.resize(static_cast<std::size_t>(images.count * each));
     for (std::size_t i = 0; i < tensor.elements.size(); ++i) {
       interrupt();
-      decode(tensor.elements[i], label + ", image " + std::to_string(i), network,
+      decode(tensor.elements[i], label + ", image " + std::to_string(i), network, max_image,
              images.values.data() + static_cast<std::int64_t>(i) * each, charge, interrupt);
     }
   } else {

@@ -28,10 +28,11 @@ struct PreparedImages {
 // place of a tensor; one after another is decoded and resized, so that one is held at a time.
 //
 // Throws HttpError 400: another input than the model's, another type or shape, a value that is not
-// finite or not from 0 to 1, an image that cannot be decoded, more images than a batch holds; 413
-// or 503: no memory for them; and what `interrupt` throws.
+// finite or not from 0 to 1, an image that cannot be decoded, more images than a batch holds;
+// 413: more than `max_image` bytes of pixels as an image's format stores them, without compression;
+// 413 or 503: no memory; and what `interrupt` throws.
 PreparedImages read_images(const ModelConfig& config, const NetworkInput& network,
-                           const InferRequest& request, MemoryBudget::Charge& charge,
-                           const Interrupt& interrupt);
+                           const InferRequest& request, std::size_t max_image,
+                           MemoryBudget::Charge& charge, const Interrupt& interrupt);
 
 }  // namespace labelassemble::serve

@@ -174,7 +174,7 @@ def test_only_inference_takes_large_bodies(server):
     assert (answer.status, answer.error) == (413, "only inference takes a body of more than 65536 bytes")
 
 
-def test_a_deadline_reaches_into_decoding(server):
+def test_a_deadline_reaches_into_resizing(server):
     pixels = np.zeros((1, 1, 3000, 3000), np.uint8)
     body, headers = _binary(pixels, timeout=1000)  # 1 ms, which resizing alone takes
     answer = server.request("/v2/models/grey/infer", body, headers)
@@ -182,6 +182,51 @@ def test_a_deadline_reaches_into_decoding(server):
         504,
         "reading the images took longer than the request's time allows",
     )
+
+
+@pytest.mark.parametrize(
+    ("format", "options"),
+    [("PNG", {}), ("JPEG", {"quality": 90}), ("JPEG", {"progressive": True}), ("TIFF", {}), ("BMP", {})],
+)
+def test_a_deadline_reaches_into_decoding(repository, serving, format, options):
+    body = encoded(6000, format, **options)
+    with serving(repository, "--request-timeout", "0.02", "--max-body", "64M") as server:
+        start = time.monotonic()
+        answer = server.request("/v2/models/grey/infer", body, RAW)
+        assert answer.status == 504, answer.body
+        assert answer.error.endswith("its time allows") or answer.error.endswith("request's time allows")
+        if format != "TIFF":  # a strip is read in one piece
+            assert time.monotonic() - start < 10
+
+
+def test_images_are_weighed_before_they_are_decoded(repository, serving):
+    with serving(repository, "--max-image", "1M") as server:
+        peak = resident(server)
+        for format, mode, size in (
+            ("PNG", "I;16", 1_048_576 // 2 // 1024),
+            ("PNG", "RGB", 1_048_576 // 3 // 1024),
+            ("BMP", "L", 1024),
+            ("TIFF", "L", 1024),
+            ("WebP", "RGB", 1_048_576 // 3 // 1024),
+        ):
+            for columns, status in ((1024, 200), (1100, 413)):
+                buffer = io.BytesIO()
+                Image.new(mode, (columns, size)).save(buffer, format)
+                answer = server.request("/v2/models/grey/infer", buffer.getvalue(), RAW)
+                assert answer.status == status, (format, mode, columns, answer.body)
+                if status == 413:
+                    assert "image 0: an image must have at most 1048576 bytes of pixels, got " in answer.error
+        answer = server.request("/v2/models/grey/infer", encoded(8000, "JPEG"), RAW)
+        assert answer.status == 413
+        assert resident(server) - peak < 16 << 20
+
+
+def test_many_scans_are_refused(server):
+    data = encoded(64, "JPEG", progressive=True)
+    last = data.rindex(b"\xff\xda")
+    answer = server.request("/v2/models/grey/infer", data[:last] + data[last:-2] * 400 + data[-2:], RAW)
+    assert answer.status == 400
+    assert "it has more than 100 scans" in answer.error or "damaged JPEG image" in answer.error
 
 
 def test_health_in_the_words_of_kserve(server):

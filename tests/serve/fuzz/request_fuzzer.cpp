@@ -49,8 +49,8 @@ void parse_and_read(Bytes body, std::optional<std::size_t> header_length) {
     }
   }
   const NetworkInput network{3, 8};
-  const PreparedImages images =
-      read_images(config_of(request.inputs[0].type), network, request, charge, [] {});
+  const PreparedImages images = read_images(config_of(request.inputs[0].type), network, request,
+                                            std::size_t{1} << 20, charge, [] {});
   require(images.count > 0 && images.count <= 4);
   require(images.values.size() == static_cast<std::size_t>(images.count) * 3 * 8 * 8);
   for (const float value : images.values) require(value >= 0.0F && value <= 1.0F);

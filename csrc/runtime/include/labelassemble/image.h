@@ -24,9 +24,9 @@ struct Image {
 };
 
 // The image in a file, recognised by its first bytes and not by its name. The pixels are those of
-// labelassemble.data.images.decode_image, and so is what counts as damaged: transparency composed on
-// black, 16-bit grey scaled to 8 bits, turned as its EXIF orientation says. Throws Error: no such
-// file, another format, or a damaged image.
+// labelassemble.data.images.decode_image, and so is what counts as damaged: transparency composed
+// on black, 16-bit grey scaled to 8 bits, turned as its EXIF orientation says. Throws Error: no
+// such file, another format, or a damaged image.
 Image read_image(const std::filesystem::path& path);
 
 // The same from memory; `name` is what errors call it.
