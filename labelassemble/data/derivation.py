@@ -1,6 +1,6 @@
 """What a source's labels say about other classes by the taxonomy: implications up and down, No Finding."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -52,7 +52,7 @@ def aligned(own: Table, classes: Sequence[str], taxonomy: Taxonomy | None) -> Al
     the source labels.
     """
     mentions = {} if taxonomy is None or own.absence is None else own.absence.mentions
-    named = {word: name for word in mentions if taxonomy and (name := taxonomy.find(word)) is not None}
+    named = {} if taxonomy is None else _telling(mentions, {*own.classes, *classes}, taxonomy)
     wide = list(dict.fromkeys([*own.classes, *named.values(), *classes]))
     labels = np.full((len(own), len(wide)), UNKNOWN, dtype=np.int8)
     count = len(own.classes)
@@ -88,6 +88,16 @@ def aligned(own: Table, classes: Sequence[str], taxonomy: Taxonomy | None) -> Al
             labels[origins[:, column] == LabelOrigin.GIVEN, column] = UNKNOWN
     columns = [wide.index(name) for name in classes]
     return Aligned(labels[:, columns], origins[:, columns], tuple(contradictions))
+
+
+def _telling(words: Iterable[str], classes: set[str], taxonomy: Taxonomy) -> dict[str, str]:
+    """Return the class of each of `words` that is one of `classes` or implies one."""
+    found = {word: name for word in words if (name := taxonomy.find(word)) is not None}
+    return {
+        word: name
+        for word, name in found.items()
+        if name in classes or not classes.isdisjoint(taxonomy.implied(name))
+    }
 
 
 def unknown_words(own: Table, taxonomy: Taxonomy | None) -> dict[str, int]:

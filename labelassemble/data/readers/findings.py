@@ -50,6 +50,7 @@ class WordLists:
         """Take `parse`, which returns the labels of one cell or raises ValueError with the reason."""
         self._parse = parse
         self._index: dict[frozenset[str], int] = {}
+        self._cells: dict[str, int] = {}
         self._rows: list[NDArray[np.intp]] = []
 
     def add(self, chunk: Chunk, column: str, keep: NDArray[np.bool_]) -> None:
@@ -60,7 +61,9 @@ class WordLists:
         """
 
         def code(cell: str) -> int:
-            return self._index.setdefault(self._parse(cell), len(self._index))
+            if cell not in self._cells:  # which stands in other chunks too
+                self._cells[cell] = self._index.setdefault(self._parse(cell), len(self._index))
+            return self._cells[cell]
 
         codes, cells = chunk.mapped(column, code)
         self._rows.append(np.array(codes, dtype=np.intp)[cells][keep])

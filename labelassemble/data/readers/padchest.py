@@ -18,9 +18,7 @@ from labelassemble.data.readers.folders import DatasetFolder
 from labelassemble.data.readers.found import FoundImages
 from labelassemble.data.readers.options import FilePath, TabularOptions
 from labelassemble.data.readers.padchest_labels import (
-    KINDS,
     PADCHEST_LABELS,
-    PERHAPS,
     general_labels,
     kinds_of,
 )
@@ -153,11 +151,13 @@ class PadChestSource(TabularOptions):
         self, words: Sequence[frozenset[str]], rows: NDArray[np.intp]
     ) -> dict[str, NDArray[np.bool_]]:
         """Return where the reports name each label that is none of the classes, bool [N]."""
-        others = {word for found in words for word in found} - {*self.classes, _EXCLUDED, *_SILENT}
-        return {
-            word: np.array([word in found and _EXCLUDED not in found for found in words])[rows]
-            for word in sorted(others)
-        }
+        others = sorted({word for found in words for word in found} - {*self.classes, _EXCLUDED, *_SILENT})
+        place = {word: column for column, word in enumerate(others)}
+        named = np.zeros((len(words), len(others)), dtype=np.bool_)
+        for row, found in enumerate(words):
+            if _EXCLUDED not in found:
+                named[row, [place[word] for word in found if word in place]] = True
+        return {word: named[rows, column] for word, column in place.items()}
 
 
 def _labels(cell: str) -> frozenset[str]:
@@ -177,9 +177,9 @@ def _states(found: frozenset[str], classes: Sequence[str]) -> list[int]:
     """Return the states of `classes` in an image whose report names the labels `found`."""
     if not found or _EXCLUDED in found:
         return [int(UNKNOWN)] * len(classes)
-    present = found | general_labels(found, KINDS)
+    present = found | general_labels(found)
     general = [name for name in found if kinds_of([name]).isdisjoint(found)]  # of a kind that nobody names
-    open_ones = general_labels(found, KINDS, PERHAPS) | kinds_of(general)
+    open_ones = general_labels(found, perhaps=True) | kinds_of(general)
     silent = _silent(found)
     return [
         int(POSITIVE if name in present else UNKNOWN if silent or name in open_ones else NEGATIVE)
@@ -206,7 +206,7 @@ def _notes(
             unlisted += count
             continue
         silent += count if _silent(found) else 0
-        for name in general_labels(found, KINDS) - found:
+        for name in general_labels(found) - found:
             if name in classes:
                 kinds = kinds_of([name]) & found
                 by_kind.setdefault(name, Counter()).update(dict.fromkeys(kinds, count))

@@ -6,6 +6,7 @@ general word, so the tree says what a list leaves unsaid.
 """
 
 from collections.abc import Iterable, Mapping
+from functools import cache
 from typing import Final
 
 KINDS: Final[dict[str, tuple[str, ...]]] = {
@@ -203,25 +204,29 @@ PADCHEST_LABELS: Final = frozenset({*_ALONE, *_words(KINDS, PERHAPS)})
 """All labels of the tree and of the released table."""
 
 
-def general_labels(labels: Iterable[str], *trees: Mapping[str, tuple[str, ...]]) -> frozenset[str]:
-    """Return what stands above any of `labels` in the trees, not the labels themselves but for those above another."""
-    found: set[str] = set()
-    open_labels = set(labels)
-    while open_labels:
-        more = {
-            general for tree in trees for general, kinds in tree.items() if not open_labels.isdisjoint(kinds)
-        }
-        open_labels = more - found
-        found |= more
-    return frozenset(found)
+def general_labels(labels: Iterable[str], *, perhaps: bool = False) -> frozenset[str]:
+    """Return what the tree says of an image that has `labels`: the general findings of which they are kinds.
+
+    Args:
+        labels: The labels.
+        perhaps: Take in what one of them may be a kind of.
+    """
+    return frozenset().union(*(_above(label, perhaps) for label in labels))
 
 
 def kinds_of(labels: Iterable[str]) -> frozenset[str]:
     """Return every kind of any of `labels`."""
-    found: set[str] = set()
-    open_labels = list(labels)
-    while open_labels:
-        kinds = [kind for kind in KINDS.get(open_labels.pop(), ()) if kind not in found]
-        found.update(kinds)
-        open_labels.extend(kinds)
-    return frozenset(found)
+    return frozenset().union(*(_below(label) for label in labels))
+
+
+@cache
+def _above(label: str, perhaps: bool) -> frozenset[str]:
+    trees = (KINDS, PERHAPS) if perhaps else (KINDS,)
+    direct = {general for tree in trees for general, kinds in tree.items() if label in kinds}
+    return frozenset(direct).union(*(_above(general, perhaps) for general in direct))
+
+
+@cache
+def _below(label: str) -> frozenset[str]:
+    direct = KINDS.get(label, ())
+    return frozenset(direct).union(*(_below(kind) for kind in direct))
