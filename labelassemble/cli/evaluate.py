@@ -144,6 +144,7 @@ def predict(
     ignore_orientation: StoredOrientation = False,
 ) -> None:
     """Print the probability of every class for each image, as CSV."""
+    from labelassemble.data.pixel_range import ON_COMMAND_LINE, sample_files
     from labelassemble.evaluation.calibration import CALIBRATION_FILE, read_calibration
     from labelassemble.models.predict import predict as predict_probabilities
     from labelassemble.run import load_trained, write_probabilities
@@ -154,6 +155,8 @@ def predict(
     paths = [str(image) for image in images]
     references = image_references(images, bits, ignore_orientation)
     probabilities = predict_probabilities(trained.net, references, trained.views)
+    for warning in sample_files(references, workers=trained.views.decoders()).warnings(ON_COMMAND_LINE):
+        print(f"labelassemble: {warning}", file=sys.stderr)
     if calibration is not None:
         probabilities = calibration.apply(probabilities, trained.net.classes)
         for name in trained.net.classes:

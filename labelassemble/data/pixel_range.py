@@ -6,6 +6,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from labelassemble.data.errors import ImageError
 from labelassemble.data.fingerprints import Progress, each_image
@@ -13,7 +14,8 @@ from labelassemble.data.images import inspect_image
 from labelassemble.data.table import WARNING, Table
 from labelassemble.data.text import text_codes
 
-_HALF: Final = 0.5  # the least share of the grey range that images of one depth use together
+_LEAST: Final = 0.25  # of the grey range, which images of one depth use together
+_FEW: Final = 4  # images of one depth, below which their range together says little
 _DARK_BITS: Final = 3  # an image whose greatest value leaves so many upper bits empty is black to the eye
 _DARK_SHARE: Final = 0.1  # of a source's images of one depth, from which on that is told
 _LONG: Final = 3.0  # times as long as wide
@@ -95,23 +97,28 @@ class PixelCheck:
         found["height / width"] = found["shape"].round(2)
         return found.drop(columns=["low", "high", "shape"])
 
-    def warnings(self) -> tuple[str, ...]:
-        """Return what is probably wrong, a sentence per source and kind."""
+    def warnings(self, words: "Words | None" = None) -> tuple[str, ...]:
+        """Return what is probably wrong, a sentence per source and kind; by default in the words of a configuration."""
+        words = words or IN_CONFIGURATION
         found = []
         for source, images in self.frame.groupby("source", sort=False):
-            found += [_range_warning(str(source), depth) for _, depth in images.groupby("bits", sort=False)]
+            found += [
+                _range_warning(words, str(source), depth) for _, depth in images.groupby("bits", sort=False)
+            ]
             found.append(
                 _warning(
+                    words,
                     str(source),
                     images,
                     images["orientation"] > 1,
                     "turned by an EXIF orientation",
-                    "`orientation: ignore` of the source leaves them as they are stored",
+                    f"{words.orientation} leaves them as they are stored",
                 )
             )
             longer = images[["height", "width"]].max(axis=1) > _LONG * images[["height", "width"]].min(axis=1)
             found.append(
                 _warning(
+                    words,
                     str(source),
                     images,
                     longer,
@@ -122,40 +129,63 @@ class PixelCheck:
         return tuple(WARNING + one for one in found if one)
 
 
-def _range_warning(source: str, images: pd.DataFrame) -> str:
+class Words(NamedTuple):
+    """How warnings call a source and the options against what they tell.
+
+    Attributes:
+        start: of a sentence, with a place for the source.
+        bits: with a place for their number.
+        orientation: leaves images as they are stored.
+    """
+
+    start: str
+    bits: str
+    orientation: str
+
+
+IN_CONFIGURATION: Final = Words(
+    "source '{}': ", "set `bits: {}` of the source", "`orientation: ignore` of the source"
+)
+ON_COMMAND_LINE: Final = Words("", "use --bits {}", "--ignore-orientation")
+
+
+def _range_warning(words: Words, source: str, images: pd.DataFrame) -> str:
     """Return what is to be said of a source's images of one depth, "" for nothing."""
     bits, greatest = int(images["bits"].iloc[0]), int(images["greatest"].max())
     if (images["low"] == images["high"]).all():  # blank ones have no range
         return ""
-    used = (int(images["high"].max()) - int(images["low"].min())) / 255
     dark = (images["greatest"] >= 0) & (images["greatest"] < 2 ** (bits - _DARK_BITS)) & (bits > 8)
-    if used >= _HALF and dark.mean() < _DARK_SHARE:
-        return ""
-    if used >= _HALF:
+    upper_unused = greatest < 2 ** (bits - 1)
+    narrow = upper_unused if bits > 8 and greatest >= 0 else _used(images) < _LEAST
+    if not (narrow and len(images) >= _FEW):
+        if dark.mean() < _DARK_SHARE:
+            return ""
         images, greatest = images[dark], int(images["greatest"][dark].max())
-        used = (int(images["high"].max()) - int(images["low"].min())) / 255
     one, first = len(images) == 1, images["path"].iloc[0]
-    which = (
-        f"{'the image' if one else f'the {len(images)} images'} of {bits} bits that {_were(one)} looked at"
-    )
+    which = f"the {'image' if one else f'{len(images)} images'} of {bits} bits that {_were(one)} looked at"
     advice = "look at one of them"
     if greatest >= 0 and bits > 8:
         least = max(8, greatest.bit_length())
-        advice = (
-            f"the greatest value is {greatest}: set `bits: {least}` of the source if they have {least} bits"
-        )
-    share = f"{'uses' if one else 'use'} {100 * used:.0f}% of the grey range"
-    return f"source '{source}': {which} {share}, the first: {first} ({advice})"
+        advice = f"the greatest value is {greatest}: {words.bits.format(least)} if they have {least} bits"
+    share = f"{'uses' if one else 'use'} {100 * _used(images):.0f}% of the grey range"
+    return f"{words.start.format(source)}{which} {share}, the first: {first} ({advice})"
 
 
-def _warning(source: str, images: pd.DataFrame, which: "pd.Series[bool]", what: str, advice: str) -> str:
+def _used(images: pd.DataFrame) -> float:
+    """Return the share of the grey range that images use together."""
+    return (int(images["high"].max()) - int(images["low"].min())) / 255
+
+
+def _warning(
+    words: Words, source: str, images: pd.DataFrame, which: "pd.Series[bool]", what: str, advice: str
+) -> str:
     """Return a warning of those images of which something is true, "" for none."""
-    count, one = int(which.sum()), len(images) == 1
+    count = int(which.sum())
     if not count:
         return ""
-    looked = f"the {'image' if one else f'{len(images)} images'} that {_were(one)} looked at"
     verb, first = "is" if count == 1 else "are", images["path"][which].iloc[0]
-    return f"source '{source}': {count} of {looked} {verb} {what}, the first: {first} ({advice})"
+    looked = f"{count} of the {len(images)} images that were" if len(images) > 1 else "the image that was"
+    return f"{words.start.format(source)}{looked} looked at {verb} {what}, the first: {first} ({advice})"
 
 
 def _were(one: bool) -> str:
@@ -168,6 +198,16 @@ def sample_pixels(table: Table, *, workers: int = 1, progress: Progress | None =
     rows: list[int] = []
     for source in range(int(code.max(initial=-1)) + 1):
         own = np.flatnonzero(code == source)
-        rows += own[np.unique(np.linspace(0, len(own) - 1, _SAMPLE).astype(np.int64))].tolist()
+        rows += own[_spread(len(own))].tolist()
     paths, sources = table.paths[rows].tolist(), table.sources[rows].tolist()
     return PixelCheck.of(paths, sources, each_image(paths, look_at, workers, progress))
+
+
+def sample_files(paths: Sequence[str], *, workers: int = 1) -> PixelCheck:
+    """Return what 16 of the images of no source are, evenly spread."""
+    some = [paths[index] for index in _spread(len(paths)).tolist()]
+    return PixelCheck.of(some, [""] * len(some), each_image(some, look_at, workers, None))
+
+
+def _spread(count: int) -> NDArray[np.int64]:
+    return np.unique(np.linspace(0, count - 1, _SAMPLE).astype(np.int64))[:count]

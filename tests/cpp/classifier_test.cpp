@@ -1,6 +1,7 @@
 // LABELASSEMBLE_TEST_MODEL names an exported model with the classes "one" and "two, too".
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/rand.h>
 #include <ATen/ops/zeros.h>
 #include <gtest/gtest.h>
 #include <labelassemble/classifier.h>
@@ -10,6 +11,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <limits>
 #include <span>
 #include <string>
 #include <thread>
@@ -160,6 +162,16 @@ TEST_F(ClassifierTest, RefusesTensorsThatDoNotFit) {
             "images must have at least one pixel, got [1, 1, 0, 12]");
   EXPECT_EQ(refusal([&] { classifier_.predict(at::zeros({1, 1, 12, 12}, at::kInt)); }),
             "images must be uint8 (0..255) or floating (0..1), got Int");
+}
+
+TEST_F(ClassifierTest, RefusesFloatsOutsideZeroToOne) {
+  const at::Tensor images = at::rand({2, 1, 12, 12});
+  for (const double scale : {255.0, -1.0, std::numeric_limits<double>::quiet_NaN()}) {
+    const std::string said = refusal([&] { classifier_.predict(images.mul(scale)); });
+    EXPECT_NE(said.find("images must be uint8 (0..255) or floating in 0..1, got values from"),
+              std::string::npos)
+        << said;
+  }
 }
 
 TEST(ClassifierLoad, RefusesWhatIsNoModel) {

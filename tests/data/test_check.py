@@ -7,7 +7,7 @@ from PIL import Image
 
 from labelassemble.data import CsvSource, assemble, check_images, missing_files
 from labelassemble.data.coverage import coverage_figure
-from labelassemble.data.pixel_range import sample_pixels
+from labelassemble.data.pixel_range import ON_COMMAND_LINE, sample_files, sample_pixels
 from labelassemble.data.table import Table
 
 
@@ -76,9 +76,24 @@ def test_images_that_use_little_of_their_range_are_a_warning(tmp_path: Path) -> 
     assert warning.startswith("warning: source 'x': the image of 16 bits that was looked at uses 6%")
     told = assemble([CsvSource(name="x", path=tmp_path / "labels.csv", bits=16)]).table
     assert len(check_images(told).pixels.warnings()) == 1
-    dark = shown(tmp_path, a_png=Image.fromarray((ramp // 8).astype(np.uint8)))
-    (warning,) = check_images(dark).pixels.warnings()
-    assert warning.endswith(f"uses 12% of the grey range, the first: {tmp_path}/a.png (look at one of them)")
+    dark = {f"d{index}_png": Image.fromarray((ramp // 8).astype(np.uint8)) for index in range(4)}
+    (warning,) = check_images(shown(tmp_path, **dark)).pixels.warnings()
+    first = f"{tmp_path}/d0.png"
+    assert warning.endswith(f"use 12% of the grey range, the first: {first} (look at one of them)")
+    dark.pop("d3_png")
+    assert check_images(shown(tmp_path, **dark)).pixels.warnings() == ()  # too few to say
+    fourteen = {f"d{index}_png": Image.fromarray(ramp * 64) for index in range(4)}
+    (warning,) = check_images(shown(tmp_path, **fourteen)).pixels.warnings()
+    assert warning.endswith(
+        "(the greatest value is 16320: set `bits: 14` of the source if they have 14 bits)"
+    )
+    files = shown(tmp_path, c_png=twelve).paths.tolist()
+    (warning,) = sample_files(files).warnings(ON_COMMAND_LINE)
+    assert warning == (
+        f"warning: the image of 16 bits that was looked at uses 6% of the grey range, the first: {files[0]} "
+        "(the greatest value is 4080: use --bits 12 if they have 12 bits)"
+    )
+    assert sample_files([]).warnings() == ()
 
 
 def test_healthy_images_are_no_warning(tmp_path: Path) -> None:
