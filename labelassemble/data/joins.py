@@ -38,6 +38,8 @@ def join_note(
     """
     ours, theirs = left.unique(), right.unique()
     keys, others = plain_keys(ours), plain_keys(theirs)
+    ours, keys = ours[keys != ""], keys[keys != ""]  # a placeholder meets nothing
+    theirs, others = theirs[others != ""], others[others != ""]
     there = keys.isin(others.tolist())
     found, count, count_right = (len(ids.unique()) for ids in (keys[there], keys, others))
     if found == count:

@@ -209,6 +209,11 @@ def test_paths_that_stay_below_the_root_are_kept(tmp_path: Path) -> None:
     assert list(table.paths) == [str(tmp_path / name) for name in ("x.png", "y.png", "z..png")]
 
 
+def test_one_image_has_one_path(tmp_path: Path) -> None:
+    table = read(tmp_path, "path,Mass\na/1.png,1\n./a/1.png,1\na//1.png,1\na/./1.png,1\nx.tar::a/./1.png,0\n")
+    assert table.paths.tolist() == [f"{tmp_path}/a/1.png"] * 4 + [f"{tmp_path}/x.tar::a/./1.png"]
+
+
 def test_missing_columns_and_files(tmp_path: Path) -> None:
     with pytest.raises(LabelAssembleError, match=r"no column 'Masss' \(classes\), did you mean 'Mass'"):
         read(tmp_path, "path,Mass\n", classes=["Masss"])
