@@ -5,7 +5,6 @@ import csv
 import gzip
 import io
 import itertools
-import re
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,7 +23,6 @@ from labelassemble.errors import LabelAssembleError, did_you_mean
 
 T = TypeVar("T")
 _BLOCK_BYTES: Final = 1 << 23
-_LINE_BREAKS: Final = re.compile(r"\s*[\r\n]\s*")
 _BLOCK_ROWS: Final = 1 << 14
 _GZIP: Final = b"\x1f\x8b"
 
@@ -187,7 +185,7 @@ class CsvFile:
         row = self._next_row()
         if row is None:
             raise LabelAssembleError(f"{self.path}: a CSV must have a header, got an empty file")
-        header = tuple(_LINE_BREAKS.sub(" ", cell.strip()) for cell in row)
+        header = tuple(" ".join(map(str.strip, cell.strip().splitlines())) for cell in row)
         for index, column in enumerate(header):
             if column and column in header[:index]:
                 raise LabelAssembleError(

@@ -276,6 +276,10 @@ def test_a_line_break_in_the_name_of_a_column_is_a_space(tmp_path: Path) -> None
     path = tmp_path / "labels.csv"
     path.write_bytes(b'path,"Pleural\r\n Effusion"\n1.png,1\n')
     assert CsvSource(name="x", path=path).read().classes == ("Pleural Effusion",)
+    path.write_bytes(b'path,"' + b" " * 130_000 + b'\nMass"\n1.png,1\n')
+    assert CsvSource(name="x", path=path).read().classes == ("Mass",)
+    path.write_bytes(b'path,"a' + b" " * 130_000 + b'b"\n1.png,1\n')
+    assert len(CsvSource(name="x", path=path).read().classes[0]) == 130_002
     path.write_bytes(b'"pa\nth",Mass\n1.png,1\n')
     with pytest.raises(LabelAssembleError, match="no column 'path'") as raised:
         CsvSource(name="x", path=path).read()
