@@ -15,7 +15,7 @@ from loss import inputs
 
 from labelassemble import _C, functional
 
-ARGUMENTS = (0.5, 4.0, 1.0, 1.0, None, None, True, "mean", False)
+ARGUMENTS = (0.5, 4.0, 1.0, 1.0, None, None, True, "mean", True)
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 #include <pybind11/pybind11.h>
 #include <torch/csrc/utils/pybind.h>
 
+#include <exception>
 #include <string>
 
 #include "build_info.h"
@@ -14,6 +15,14 @@ namespace py = pybind11;
 
 PYBIND11_MODULE(_C, m) {
   m.doc() = "Native part of labelassemble.";
+  // The sentence without the stack of C++ functions that pybind11 would take along.
+  py::register_local_exception_translator([](std::exception_ptr raised) {
+    try {
+      if (raised) std::rethrow_exception(raised);
+    } catch (const c10::Error& error) {
+      PyErr_SetString(PyExc_RuntimeError, error.what_without_backtrace());
+    }
+  });
   m.def(
       "build_info",
       [] {

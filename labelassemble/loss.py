@@ -70,6 +70,9 @@ def _class_vector(name: str, values: Tensor | Sequence[float] | None) -> Tensor 
         raise LabelAssembleError(
             f"{name} must be one floating value a class, got {vector.dtype} of shape {list(vector.shape)}"
         )
+    wrong = ~((vector >= 0) & vector.isfinite())
+    if not vector.is_meta and bool(wrong.any()):
+        raise LabelAssembleError(f"{name} must be finite and not negative, got {float(vector[wrong][0]):g}")
     return vector
 
 

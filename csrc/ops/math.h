@@ -29,6 +29,9 @@ struct ScalarOf<V, std::void_t<typename V::Scalar>> {
 // What vector.h has for vectors.
 LABELASSEMBLE_SHARED float select(bool condition, float a, float b) { return condition ? a : b; }
 LABELASSEMBLE_SHARED double select(bool condition, double a, double b) { return condition ? a : b; }
+// a where z is negative (-0 may be either, and so may NaN), else b.
+LABELASSEMBLE_SHARED float select_negative(float z, float a, float b) { return z < 0 ? a : b; }
+LABELASSEMBLE_SHARED double select_negative(double z, double a, double b) { return z < 0 ? a : b; }
 LABELASSEMBLE_SHARED float minus_magnitude(float x) { return -fabsf(x); }
 LABELASSEMBLE_SHARED double minus_magnitude(double x) { return -fabs(x); }
 LABELASSEMBLE_SHARED double exp_each(double x) { return exp(x); }
@@ -36,6 +39,10 @@ LABELASSEMBLE_SHARED double log1p_each(double x) { return log1p(x); }
 
 // a > b ? a : b, and so b where either is NaN.
 LABELASSEMBLE_SHARED float larger(float a, float b) { return a > b ? a : b; }
+
+// a < b ? a : b, and so b where either is NaN.
+LABELASSEMBLE_SHARED float smaller(float a, float b) { return a < b ? a : b; }
+LABELASSEMBLE_SHARED double smaller(double a, double b) { return a < b ? a : b; }
 
 // 2^n, n + 127 in the lowest bits of `shifted`.
 LABELASSEMBLE_SHARED float power_of_two(float shifted) {

@@ -8,6 +8,8 @@
 
 #include <cmath>
 
+#include "ops/partial_label_loss_formula.h"
+
 namespace labelassemble {
 
 namespace {
@@ -103,14 +105,23 @@ void check_loss_gradients(const LossInputs& inputs, const LossGradients& gradien
               gradients.grad.scalar_type());
 }
 
-void check_target_values(const Tensor& targets) {
-  const bool integer = at::isIntegralType(targets.scalar_type(), /*includeBool=*/false);
-  const Tensor outside =
-      integer ? (targets < -1).logical_or_(targets > 1) : (targets < 0).logical_or_(targets > 1);
-  if (!outside.any().item<bool>()) return;
-  const Tensor first = targets.masked_select(outside)[0].to(at::kDouble);
+void check_weight_value(const char* name, double value) {
+  TORCH_CHECK(value >= 0 && std::isfinite(value), "partial_label_loss: ", name,
+              " must be finite and not negative, got ", value);
+}
+
+void refuse_targets(const LossInputs& inputs) {
+  const bool integer = at::isIntegralType(inputs.targets.scalar_type(), /*includeBool=*/true);
+  const Tensor targets = inputs.targets.to(inputs.accumulation());
+  Tensor outside = targets * (1 - targets) < -kTargetRounding;  // as target_margin
+  if (integer) outside = outside.logical_and(targets != -1);
+  const Tensor first = outside.nonzero()[0].contiguous();
+  const double value = targets.masked_select(outside)[0].item<double>();
+  const at::IntArrayRef place(first.const_data_ptr<std::int64_t>(),
+                              static_cast<std::size_t>(first.numel()));
   TORCH_CHECK(false, "partial_label_loss: targets must lie in [0, 1] or be ",
-              integer ? "-1" : "NaN", " where unknown, got ", first.item<double>());
+              integer ? "-1" : "NaN", " where unknown, got ", value, " at ", place,
+              " (unknown and uncertain labels are NaN in floating targets, -1 in signed integers)");
 }
 
 Tensor along_classes(const Tensor& vector, const Tensor& logits) {
@@ -182,7 +193,7 @@ Tensor masked_bce_with_logits(const Tensor& logits, const Tensor& targets,
   "Tensor logits_weak, Tensor? logits_strong, Tensor targets, float threshold=0.5, float "      \
   "temperature=4.0, float pseudo_weight=1.0, float consistency_weight=1.0, Tensor? "            \
   "pos_weight=None, Tensor? class_weight=None, bool detach_target=True, str reduction='mean', " \
-  "bool validate=False"
+  "bool validate=True"
 
 // partial_label_loss and masked_bce_with_logits are made of partial_label_loss_terms, so its
 // kernels, derivative and autocast rule are theirs.
@@ -191,7 +202,7 @@ TORCH_LIBRARY_FRAGMENT(labelassemble, m) {
   m.def("partial_label_loss(" LOSS_PARAMETERS ") -> Tensor", with_schema<partial_label_loss>);
   m.def(
       "masked_bce_with_logits(Tensor logits, Tensor targets, Tensor? pos_weight=None, Tensor? "
-      "class_weight=None, str reduction='mean', bool validate=False) -> Tensor",
+      "class_weight=None, str reduction='mean', bool validate=True) -> Tensor",
       masked_bce_with_logits);
   m.def(
       "_partial_label_loss_backward(Tensor grad, Tensor logits_weak, Tensor? logits_strong, Tensor "

@@ -41,7 +41,11 @@ using LossPair = std::tuple<at::Tensor, at::Tensor>;
 //       + consistency_weight * mean over unknown of consistency    (arXiv 2109.12265, section 2.2)
 //
 // The loss is a scalar (reduction none: the logits' shape), in float for half-precision logits,
-// else in the logits' dtype. `validate` raises where a known target lies outside [0, 1].
+// else in the logits' dtype.
+//
+// `validate` raises where a known target lies outside [0, 1], or a weight of a class is negative or
+// not finite: on the CPU at once. On CUDA nothing waits for the device: that call's loss and terms
+// are NaN, its gradient is 0, and a later call raises.
 LossPair partial_label_loss_terms(const LossInputs& inputs, bool validate);
 
 // The loss alone.
@@ -98,8 +102,11 @@ LossPair with_backward_schema(const at::Tensor& grad, const at::Tensor& logits_w
 void check_loss_inputs(const LossInputs& inputs);
 void check_loss_gradients(const LossInputs& inputs, const LossGradients& gradients);
 
-// Raises where a known target lies outside [0, 1]. Waits for the device.
-void check_target_values(const at::Tensor& targets);
+// Raises for a value of pos_weight or class_weight that is negative or not finite.
+void check_weight_value(const char* name, double value);
+
+// Raises for the first known target outside [0, 1], of which the caller knows that there is one.
+[[noreturn]] void refuse_targets(const LossInputs& inputs);
 
 // [C] as a view that goes along with [B, C, *spatial].
 at::Tensor along_classes(const at::Tensor& vector, const at::Tensor& logits);

@@ -20,7 +20,7 @@ LABELASSEMBLE_SHARED Probability<V> probability(V z) {
   const V tail = exp_nonpositive(minus_magnitude(z));
   const V larger = reciprocal(V(1) + tail);
   const V smaller = tail * larger;
-  return {tail, select(z < V(0), smaller, larger), select(z < V(0), larger, smaller),
+  return {tail, select_negative(z, smaller, larger), select_negative(z, larger, smaller),
           larger * smaller};
 }
 
@@ -29,7 +29,7 @@ LABELASSEMBLE_SHARED Probability<V> probability(V z) {
 // Without w+ it is factor * z + log(1 + tail).
 template <typename V>
 LABELASSEMBLE_SHARED V bce_factor(V z, V y) {
-  return select(z < V(0), -y, V(1) - y);
+  return select_negative(z, -y, V(1) - y);
 }
 template <typename V>
 LABELASSEMBLE_SHARED V bce(V z, V tail, V y) {
@@ -40,7 +40,7 @@ template <typename V>
 LABELASSEMBLE_SHARED V bce(V z, V tail, V y, V pos_weight) {
   const V positive = pos_weight * y;
   const V negative = V(1) - y;
-  const V factor = select(z < V(0), -positive, negative);
+  const V factor = select_negative(z, -positive, negative);
   const V linear = select(factor == V(0), V(0), factor * z);
   return linear + (positive + negative) * log1p_unit(tail);
 }
@@ -54,6 +54,15 @@ template <typename V>
 LABELASSEMBLE_SHARED V bce_slope(Probability<V> a, V y, V pos_weight) {
   return (V(1) - y) * a.value - pos_weight * y * a.complement;
 }
+
+// Negative where a known target y lies outside [0, 1]; NaN where y is.
+template <typename V>
+LABELASSEMBLE_SHARED V target_margin(V y) {
+  return y * (V(1) - y);
+}
+
+// How far below 0 the margin may be: sums of soft labels round to a little more than 1.
+inline constexpr double kTargetRounding = 1e-6;
 
 // How far sharpening moves a: a - s(a), where s(a) = a + (1 - a)/t above the threshold, else a -
 // a/t.

@@ -9,6 +9,7 @@ from typing import Literal, NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch._subclasses import FakeTensor
 
 from labelassemble._extension import implementation
 
@@ -44,8 +45,53 @@ class LossTerms(NamedTuple):
 
 
 def known_mask(targets: Tensor) -> Tensor:
-    """Return which targets are known: not NaN, or not -1 for integers."""
-    return ~torch.isnan(targets) if targets.is_floating_point() else targets != -1
+    """Return which targets are known: not NaN, or not -1 for integers with a sign."""
+    if targets.is_floating_point():
+        return ~torch.isnan(targets)
+    if targets.dtype.is_signed:
+        return targets != -1
+    return torch.ones_like(targets, dtype=torch.bool)  # of uint8, -1 would be 255
+
+
+_ROUNDING = 1e-6  # how far y (1 - y) may be below 0: sums of soft labels round to a little more than 1
+
+
+def _check_weight(name: str, vector: Tensor | None, logits: Tensor, validate: bool) -> None:
+    if vector is None:
+        return
+    if vector.dim() != 1 or vector.shape[0] != logits.shape[1]:
+        raise RuntimeError(
+            f"partial_label_loss: {name} must have one value a class, [{logits.shape[1]}], got {list(vector.shape)}"
+        )
+    if not vector.is_floating_point():
+        raise RuntimeError(f"partial_label_loss: {name} must be floating, got {vector.dtype}")
+    wrong = ~((vector >= 0) & vector.isfinite())
+    if validate and _can_be_read(wrong) and bool(wrong.any()):
+        got = float(vector[wrong][0])
+        raise RuntimeError(f"partial_label_loss: {name} must be finite and not negative, got {got:g}")
+
+
+def _can_be_read(values: Tensor) -> bool:
+    """Return whether Python may look at values: there are none while torch compiles, exports or vmaps a function."""
+    return not (
+        torch.compiler.is_compiling()
+        or values.is_meta
+        or isinstance(values, FakeTensor)
+        or torch._C._functorch.is_functorch_wrapped_tensor(values)
+    )
+
+
+def _within_range(y: Tensor, targets: Tensor) -> Tensor:
+    """Return the known targets y, or raise where one lies outside [0, 1]; it is NaN where Python cannot look."""
+    outside = y * (1 - y) < -_ROUNDING
+    if _can_be_read(outside) and bool(outside.any()):
+        raise RuntimeError(
+            "partial_label_loss: targets must lie in [0, 1] or be "
+            f"{'NaN' if targets.is_floating_point() else '-1'} where unknown, got {float(y[outside][0]):g} at "
+            f"{outside.nonzero()[0].tolist()} (unknown and uncertain labels are NaN in floating targets, -1 in signed "
+            "integers)"
+        )
+    return torch.where(outside, torch.nan, y)
 
 
 def _along_classes(vector: Tensor | None, like: Tensor) -> Tensor:
@@ -75,25 +121,27 @@ def reference(
     class_weight: Tensor | None = None,  # [C]
     detach_target: bool = True,
     reduction: Reduction = "mean",
-    validate: bool = False,
+    validate: bool = True,
 ) -> tuple[Tensor, Tensor]:
     """Return the loss and its five terms by plain torch functions: what the op is tested against.
 
     Twice differentiable, on every device of torch's. Arguments as `partial_label_loss`, in the order of the op's
-    schema; the second result is float64 [5]: bce, pseudo, consistency, known, unknown, without gradient.
+    schema; the second result is float64 [5]: bce, pseudo, consistency, known, unknown, without gradient. Where a value
+    that is not allowed cannot raise, under torch.compile and torch.func.vmap, it makes the loss NaN.
     """
     if targets.shape != logits_weak.shape:
         raise RuntimeError(
             "partial_label_loss: targets must have the shape of logits_weak, "
             f"got {list(targets.shape)} and {list(logits_weak.shape)}"
         )
+    _check_weight("pos_weight", pos_weight, logits_weak, validate)
+    _check_weight("class_weight", class_weight, logits_weak, validate)
     known = known_mask(targets)
     dtype = torch.float64 if logits_weak.dtype == torch.float64 else torch.float32
     z = logits_weak.to(dtype)
     y = torch.where(known, targets.to(dtype), 0)
-    if validate and not bool(((y >= 0) & (y <= 1)).all()):
-        got = float(y[(y < 0) | (y > 1)][0])
-        raise RuntimeError(f"partial_label_loss: targets must lie in [0, 1] or be unknown, got {got}")
+    if validate:
+        y = _within_range(y, targets)
     weight = _along_classes(class_weight, z)
     zero = z.new_zeros(())
     bce = torch.where(
@@ -136,7 +184,7 @@ def partial_label_loss(
     class_weight: Tensor | None = None,  # [C]
     detach_target: bool = True,
     reduction: Reduction = "mean",
-    validate: bool = False,
+    validate: bool = True,
 ) -> Tensor:
     """Return the loss of a batch of which only some labels are known.
 
@@ -157,7 +205,9 @@ def partial_label_loss(
         class_weight: weight of every term, by class; the means divide by counts all the same.
         detach_target: take s(a_w) as a constant in the gradient; False differentiates through it.
         reduction: "mean" (each term over its own count, 0 where that is 0), "sum", or "none" for the entries.
-        validate: raise where a known target lies outside [0, 1]; costs a pass over the targets.
+        validate: raise where a known target lies outside [0, 1] by more than rounding (1e-6), or a weight of a class is
+            negative or not finite. On the CPU at once. On CUDA nothing waits for the device: the loss of that call is
+            NaN, its gradient 0, and a later call raises.
 
     Returns:
         The loss, a scalar or [B, C, *spatial], in float32 for half-precision logits, else in their dtype.
@@ -190,7 +240,7 @@ def partial_label_loss_terms(
     options: OpOptions = DEFAULTS,
     *,
     reduction: Reduction = "mean",
-    validate: bool = False,
+    validate: bool = True,
 ) -> LossTerms:
     """Return the loss as `partial_label_loss`, and from the same pass the terms and counts it is made of.
 
@@ -209,7 +259,7 @@ def masked_bce_with_logits(
     pos_weight: Tensor | None = None,  # [C]
     class_weight: Tensor | None = None,  # [C]
     reduction: Reduction = "mean",
-    validate: bool = False,
+    validate: bool = True,
 ) -> Tensor:
     """Return the binary cross-entropy of the known targets; unknown ones have no part in value or gradient.
 
@@ -222,7 +272,9 @@ def masked_bce_with_logits(
         pos_weight: weight of the positive part, by class.
         class_weight: weight of the class; the mean divides by the count all the same.
         reduction: "mean" over known entries (0 where there is none), "sum", or "none" for the entries.
-        validate: raise where a known target lies outside [0, 1]; costs a pass over the targets.
+        validate: raise where a known target lies outside [0, 1] by more than rounding (1e-6), or a weight of a class is
+            negative or not finite. On the CPU at once. On CUDA nothing waits for the device: the loss of that call is
+            NaN, its gradient 0, and a later call raises.
 
     Returns:
         The loss, a scalar or [B, C, *spatial], in float32 for half-precision logits, else in their dtype.

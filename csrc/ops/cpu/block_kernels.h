@@ -41,6 +41,7 @@ struct LossSums {
   double pseudo = 0;
   double consistency = 0;
   std::int64_t known = 0;
+  bool outside = false;  // a known target lies outside [0, 1]
 };
 
 template <typename T>

@@ -29,6 +29,7 @@ struct Sums {
   V tails{0};  // the product of 1 + tail, less 1
   V pseudo{0};
   V consistency{0};
+  typename OneOf<V>::Type margin{0};  // the least of the known targets
 };
 
 // Entries i, i + 1, ... as many as V holds; returns how many of them are known. Where all are, or
@@ -46,6 +47,7 @@ LABELASSEMBLE_INLINE inline std::int64_t forward_at(const LossForwardBlock<T>& b
   const Probability<V> a = probability(z);
   V bce_term = zero;
   if (known_count != 0) {
+    sums.margin = least_of(target_margin(target), sums.margin);
     if constexpr (kWeighted) {
       bce_term = load_at<V>(block.class_weight + i) *
                  bce(z, a.tail, target, load_at<V>(block.pos_weight + i));
@@ -111,6 +113,8 @@ void forward(const LossForwardBlock<T>& block, LossSums& sums) {
   sums.pseudo += static_cast<double>(sum_of(of_vectors.pseudo) + of_rest.pseudo);
   sums.consistency += static_cast<double>(sum_of(of_vectors.consistency) + of_rest.consistency);
   sums.known += known;
+  const T least(-kTargetRounding);
+  sums.outside |= count(of_vectors.margin < Vector<T>(least)) != 0 || of_rest.margin < least;
 }
 
 template <typename V, Terms kTerms, bool kWeighted, bool kDetached, typename T>

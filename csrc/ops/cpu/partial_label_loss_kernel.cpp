@@ -107,19 +107,37 @@ LossSums forward_sums(const LossInputs& inputs, const Tensor& entries) {
     all.pseudo += chunk.pseudo;
     all.consistency += chunk.consistency;
     all.known += chunk.known;
+    all.outside = all.outside || chunk.outside;
   }
   return all;
 }
 
+template <typename T>
+void check_weights_of(const char* name, const Tensor& vector) {
+  const T* values = vector.const_data_ptr<T>();
+  for (std::int64_t i = 0; i < vector.numel(); ++i)
+    check_weight_value(name, static_cast<double>(values[i * vector.stride(0)]));
+}
+
+void check_weights(const char* name, const std::optional<Tensor>& vector) {
+  if (!vector.has_value()) return;
+  if (vector->scalar_type() == at::kDouble) return check_weights_of<double>(name, *vector);
+  check_weights_of<float>(name, vector->to(at::kFloat));
+}
+
 LossPair forward(const LossInputs& inputs, bool validate) {
   check_loss_inputs(inputs);
-  if (validate) check_target_values(inputs.targets);
+  if (validate) {
+    check_weights("pos_weight", inputs.pos_weight);
+    check_weights("class_weight", inputs.class_weight);
+  }
   const at::ScalarType type = inputs.accumulation();
   const LossOptions& options = inputs.options;
   Tensor entries;
   if (inputs.per_entry()) entries = at::empty_like(inputs.weak, type);
   LossSums sums = type == at::kDouble ? forward_sums<double>(inputs, entries)
                                       : forward_sums<float>(inputs, entries);
+  if (validate && sums.outside) refuse_targets(inputs);
   const auto known = static_cast<double>(sums.known);
   const auto unknown = static_cast<double>(inputs.weak.numel() - sums.known);
   const bool mean = options.reduction == Reduction::kMean;

@@ -45,6 +45,7 @@ struct Registers<float> {
     return _mm512_mask_blend_ps(mask, b, a);
   }
   LABELASSEMBLE_INLINE static Lanes larger(Lanes a, Lanes b) { return _mm512_max_ps(a, b); }
+  LABELASSEMBLE_INLINE static Lanes smaller(Lanes a, Lanes b) { return _mm512_min_ps(a, b); }
   LABELASSEMBLE_INLINE static Lanes add_where(Mask mask, Lanes sum, Lanes x) {
     return _mm512_mask_add_ps(sum, mask, sum, x);
   }
@@ -53,6 +54,9 @@ struct Registers<float> {
   }
 #else
   using Mask = Bits;
+#if defined(__AVX2__)  // GCC 12 takes three instructions for the comparison with a constant
+  LABELASSEMBLE_INLINE static Lanes larger(Lanes a, Lanes b) { return _mm256_max_ps(a, b); }
+#endif
 #endif
 };
 template <>
@@ -69,6 +73,7 @@ struct Registers<double> {
     return _mm512_mask_blend_pd(mask, b, a);
   }
   LABELASSEMBLE_INLINE static Lanes larger(Lanes a, Lanes b) { return _mm512_max_pd(a, b); }
+  LABELASSEMBLE_INLINE static Lanes smaller(Lanes a, Lanes b) { return _mm512_min_pd(a, b); }
   LABELASSEMBLE_INLINE static Lanes add_where(Mask mask, Lanes sum, Lanes x) {
     return _mm512_mask_add_pd(sum, mask, sum, x);
   }
@@ -123,6 +128,9 @@ struct Vector {
   LABELASSEMBLE_INLINE friend Vector larger(Vector a, Vector b) {
     return {Registers<T>::larger(a.lanes, b.lanes)};
   }
+  LABELASSEMBLE_INLINE friend Vector smaller(Vector a, Vector b) {
+    return {Registers<T>::smaller(a.lanes, b.lanes)};
+  }
   LABELASSEMBLE_INLINE friend Vector add_where(Mask mask, Vector sum, Vector x) {
     return {Registers<T>::add_where(mask, sum.lanes, x.lanes)};
   }
@@ -138,7 +146,14 @@ struct Vector {
     return {mask ? a.lanes : b.lanes};
   }
   LABELASSEMBLE_INLINE friend Vector larger(Vector a, Vector b) {
-    return {a.lanes > b.lanes ? a.lanes : b.lanes};
+    if constexpr (requires { Registers<T>::larger(a.lanes, b.lanes); }) {
+      return {Registers<T>::larger(a.lanes, b.lanes)};
+    } else {
+      return {a.lanes > b.lanes ? a.lanes : b.lanes};
+    }
+  }
+  LABELASSEMBLE_INLINE friend Vector smaller(Vector a, Vector b) {
+    return {a.lanes < b.lanes ? a.lanes : b.lanes};
   }
   LABELASSEMBLE_INLINE friend Vector add_where(Mask mask, Vector sum, Vector x) {
     return {sum.lanes + (mask ? x.lanes : Lanes{})};
@@ -147,6 +162,14 @@ struct Vector {
     return add_where(mask, sum, a * b);
   }
 #endif
+
+  LABELASSEMBLE_INLINE friend Vector select_negative(Vector z, Vector a, Vector b) {
+#if defined(__AVX2__) && !defined(__AVX512F__)
+    // By the sign's bit, without a comparison.
+    if constexpr (std::is_same_v<T, float>) return {_mm256_blendv_ps(b.lanes, a.lanes, z.lanes)};
+#endif
+    return select(z < Vector(0), a, b);
+  }
 
   LABELASSEMBLE_INLINE friend Vector power_of_two(Vector shifted) {
     return {reinterpret_cast<Lanes>(reinterpret_cast<Bits>(shifted.lanes) << 23)};
@@ -296,6 +319,10 @@ struct Twice {
   LABELASSEMBLE_INLINE friend Twice log1p_each(Twice x) {
     return {log1p_each(x.first), log1p_each(x.second)};
   }
+  LABELASSEMBLE_INLINE friend Twice select_negative(Twice z, Twice a, Twice b) {
+    return {select_negative(z.first, a.first, b.first),
+            select_negative(z.second, a.second, b.second)};
+  }
   LABELASSEMBLE_INLINE friend std::int64_t count(Mask mask) {
     return count(mask.first) + count(mask.second);
   }
@@ -317,6 +344,25 @@ struct Twice {
   LABELASSEMBLE_INLINE friend double product_of(Twice x) {
     return product_of(times_one_plus(x.first, x.second));
   }
+};
+
+// The smallest of `least` and of the entries of x, lane by lane; NaN in x is passed over.
+template <typename V>
+LABELASSEMBLE_INLINE inline V least_of(V x, V least) {
+  return smaller(x, least);
+}
+template <typename V>
+LABELASSEMBLE_INLINE inline V least_of(Twice<V> x, V least) {
+  return smaller(x.second, smaller(x.first, least));
+}
+
+template <typename V>
+struct OneOf {
+  using Type = V;
+};
+template <typename V>
+struct OneOf<Twice<V>> {
+  using Type = V;
 };
 
 template <typename V>

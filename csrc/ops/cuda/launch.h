@@ -40,11 +40,20 @@ struct LossArguments {
   double inverse_temperature = 0;  // divided once, not once a thread
 };
 
+// Values that are not allowed, in memory of the host that kernels write to; 0: none, which each
+// value may be.
+struct Refused {
+  double target = 0;
+  double pos_weight = 0;
+  double class_weight = 0;
+};
+
 struct LossForward {
   LossArguments arguments;
+  Refused* refused = nullptr;  // null: values are not checked
   Operand losses;              // reduction none
   void* loss = nullptr;        // else: one float or double
-  double* terms = nullptr;     // [5]
+  double* terms = nullptr;     // [5], NaN where a value is not allowed
   double* partials = nullptr;  // [loss_partials()]
 };
 

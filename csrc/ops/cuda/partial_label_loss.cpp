@@ -4,9 +4,13 @@
 
 #include <ATen/ATen.h>
 #include <c10/cuda/CUDAException.h>
+#include <c10/cuda/CUDAGraphsC10Utils.h>
 #include <c10/cuda/CUDAGuard.h>
 #include <c10/cuda/CUDAStream.h>
 #include <torch/library.h>
+
+#include <atomic>
+#include <utility>
 
 #include "ops/cuda/operands.h"
 
@@ -39,16 +43,50 @@ void finish(LossArguments& arguments, const Entries& entries, const LossOptions&
   arguments.inverse_temperature = 1 / options.temperature;
 }
 
+// What kernels refuse, of every device and stream of this process.
+Refused& refused_values() {
+  static Refused* const refused = [] {
+    const c10::cuda::CUDAStreamCaptureModeGuard allow(cudaStreamCaptureModeRelaxed);
+    void* memory = nullptr;
+    C10_CUDA_CHECK(
+        cudaHostAlloc(&memory, sizeof(Refused), cudaHostAllocMapped | cudaHostAllocPortable));
+    return new (memory) Refused();
+  }();
+  return *refused;
+}
+
+// The value, and 0 in its place, so that a refusal is told once.
+double take(double& value) { return std::atomic_ref<double>(value).exchange(0); }
+
+// Raises what kernels have refused by now, without waiting for those that run.
+void raise_refused() {
+  Refused& refused = refused_values();
+  const char* const when =
+      " in an earlier call on CUDA, whose loss is NaN and whose gradient is 0 (unknown and "
+      "uncertain "
+      "labels are NaN in floating targets, -1 in signed integers)";
+  const double target = take(refused.target);
+  TORCH_CHECK(target == 0, "partial_label_loss: targets must lie in [0, 1] or be unknown, got ",
+              target, when);
+  for (auto [name, place] : {std::pair("pos_weight", &refused.pos_weight),
+                             std::pair("class_weight", &refused.class_weight)}) {
+    const double weight = take(*place);
+    TORCH_CHECK(weight == 0, "partial_label_loss: ", name, " must be finite and not negative, got ",
+                weight, when);
+  }
+}
+
 LossPair forward(const LossInputs& inputs, bool validate) {
   check_loss_inputs(inputs);
   const c10::cuda::CUDAGuard guard(inputs.weak.device());
-  if (validate) check_target_values(inputs.targets);  // the one place that waits for the device
+  raise_refused();
   const auto type = inputs.weak.options().dtype(inputs.accumulation());
   const auto in_double = inputs.weak.options().dtype(at::kDouble);
   const Tensor loss = inputs.per_entry() ? at::empty_like(inputs.weak, type) : at::empty({}, type);
   const Tensor terms = at::empty({5}, in_double);
 
   LossForward launch;
+  if (validate) launch.refused = &refused_values();
   Operands operands;
   if (inputs.per_entry()) operands.add_output(loss, launch.losses);
   add_inputs(operands, launch.arguments, inputs);
@@ -66,6 +104,7 @@ LossPair forward(const LossInputs& inputs, bool validate) {
 
 LossPair backward(const LossInputs& inputs, const LossGradients& gradients) {
   check_loss_gradients(inputs, gradients);
+  raise_refused();
   const auto& [grad, terms, need_weak, need_strong] = gradients;
   const c10::cuda::CUDAGuard guard(inputs.weak.device());
   const Tensor grad_weak = need_weak ? at::empty_like(inputs.weak) : Tensor();

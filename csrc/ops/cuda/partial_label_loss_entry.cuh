@@ -55,8 +55,29 @@ struct Entry {
 };
 
 template <typename T>
+__device__ __forceinline__ bool is_weight(T value) {
+  return value >= T(0) && value < T(INFINITY);
+}
+
+// Whether the entry's values are allowed; one that is not is noted.
+template <typename T>
+__device__ __forceinline__ bool is_allowed(const Entry<T>& entry, Refused& refused) {
+  const bool outside = target_margin(entry.target) < T(-kTargetRounding);
+  if (outside) refused.target = static_cast<double>(entry.target);
+  const bool weights = is_weight(entry.pos_weight) && is_weight(entry.class_weight);
+  if (!is_weight(entry.pos_weight)) refused.pos_weight = static_cast<double>(entry.pos_weight);
+  if (!is_weight(entry.class_weight))
+    refused.class_weight = static_cast<double>(entry.class_weight);
+  return !outside && weights;
+}
+
+template <typename T>
 __device__ __forceinline__ T forward_entry(const Options<T>& options, const Entry<T>& entry,
-                                           SumsOf<T>& sums) {
+                                           Refused* refused, SumsOf<T>& sums) {
+  if (refused != nullptr && !is_allowed(entry, *refused)) {
+    sums.known = T(NAN);  // and so is their total, which makes NaN of all terms
+    return T(NAN);
+  }
   const Probability<T> a = probability(entry.z);
   if (entry.target == entry.target) {
     const T term = entry.class_weight * bce(entry.z, a.tail, entry.target, entry.pos_weight);

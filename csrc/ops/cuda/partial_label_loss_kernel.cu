@@ -54,7 +54,9 @@ __device__ Sums forward_entries(const LossForward& forward) {
       T loss[kCount];
       SumsOf<T> of_pack{};
 #pragma unroll
-      for (int i = 0; i < kCount; ++i) loss[i] = forward_entry<T>(options, inputs[i], of_pack);
+      for (int i = 0; i < kCount; ++i) {
+        loss[i] = forward_entry<T>(options, inputs[i], forward.refused, of_pack);
+      }
       sums.add(of_pack);
       if (forward.losses.data != nullptr)
         store_pack<T, kCount>(forward.losses.data, pack * kCount, loss);
@@ -67,7 +69,7 @@ __device__ Sums forward_entries(const LossForward& forward) {
     const Entry<T> entry =
         entry_at<T>(arguments, index, forward.losses, forward.losses, offset, unused);
     SumsOf<T> of_entry{};
-    const T loss = forward_entry<T>(options, entry, of_entry);
+    const T loss = forward_entry<T>(options, entry, forward.refused, of_entry);
     sums.add(of_entry);
     if (forward.losses.data != nullptr)
       store(forward.losses.data + offset, forward.losses.element, loss);
@@ -78,6 +80,7 @@ __device__ Sums forward_entries(const LossForward& forward) {
 template <typename T>
 __device__ void write_result(const LossForward& forward, Sums sums) {
   const LossArguments& arguments = forward.arguments;
+  if (sums.known != sums.known) sums = {NAN, NAN, NAN, NAN};  // a value is not allowed
   const double unknown = static_cast<double>(arguments.entries.total) - sums.known;
   if (arguments.options.pseudo_weight == 0)
     sums.pseudo = 0;  // skipped, as where no strong view is read
@@ -133,7 +136,8 @@ __global__ void __launch_bounds__(kThreads)
   const std::int64_t total = arguments.entries.total;
   const bool per_entry = arguments.options.reduction == Reduction::kNone;
   const bool mean = arguments.options.reduction == Reduction::kMean;
-  const double incoming = per_entry ? 1 : load<T>(backward.grad.data, backward.grad.element);
+  double incoming = per_entry ? 1 : load<T>(backward.grad.data, backward.grad.element);
+  if (backward.terms[3] != backward.terms[3]) incoming = 0;  // a value was not allowed
   const double of_known =
       mean ? (backward.terms[3] > 0 ? incoming / backward.terms[3] : 0) : incoming;
   const double of_unknown =
