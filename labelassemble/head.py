@@ -8,6 +8,8 @@ from torch import Tensor, nn
 
 from labelassemble.errors import LabelAssembleError, did_you_mean
 from labelassemble.functional import class_query_logits, pooled_class_query_logits
+from labelassemble.growth import grow
+from labelassemble.named_classes import NamedClasses
 
 
 def _names(classes: int | Sequence[str]) -> list[str]:
@@ -29,12 +31,13 @@ def _initial_weight(in_features: int, width: int) -> Tensor:
     return torch.empty(in_features, width).uniform_(-bound, bound)
 
 
-class ClassQueryHead(nn.Module):
+class ClassQueryHead(NamedClasses):
     """Head in which one shared layer makes every class's classifier of its learnable query: W = Q A^T + b.
 
     Drop-in for nn.Linear(in_features, classes): features [B, D] to logits [B, C]  (the "dynamic adapter" of
     arXiv 2109.12265, section 2.2). Queries start one-hot. Parameters: `queries` [C, K], `weight` [D, K] and
-    `bias` [D] of the shared layer; `classes` holds the names, in the order of the columns.
+    `bias` [D] of the shared layer; `classes` holds the names, in the order of the columns. The state dict holds them
+    too: weights saved in another order are put in order by name, those of other classes are refused.
 
     Args:
         in_features: D, the length of a feature vector.
@@ -56,7 +59,7 @@ class ClassQueryHead(nn.Module):
         True
     """
 
-    classes: list[str]
+    _weights_with_rows = ("queries",)
 
     def __init__(self, in_features: int, classes: int | Sequence[str], query_dim: int | None = None) -> None:
         super().__init__()
@@ -106,7 +109,8 @@ class ClassQueryHead(nn.Module):
     def add_classes(self, names: Sequence[str]) -> None:
         """Add classes after the others, whose logits stay as they are.
 
-        The parameters are replaced by larger ones: make the optimizer anew afterwards.
+        The parameters grow in place: an optimizer made before goes on training them, with zeros in its state where
+        they are new. A network in DistributedDataParallel is to be wrapped anew, as that keeps buffers of their size.
         """
         classes = _names([*self.classes, *names])
         old, width = self.queries.shape
@@ -118,8 +122,8 @@ class ClassQueryHead(nn.Module):
             queries[:old] = 0
             queries[:old, :width] = self.queries
             weight[:, :width] = self.weight
-        self.queries = nn.Parameter(queries)
-        self.weight = nn.Parameter(weight)
+        grow(self.queries, queries)
+        grow(self.weight, weight)
         self.classes = classes
 
     @torch.jit.unused

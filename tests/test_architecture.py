@@ -14,6 +14,8 @@ ORDER = (
     "ops",
     "functional",
     "loss",
+    "named_classes",
+    "growth",
     "head",
     "data",
     "views",

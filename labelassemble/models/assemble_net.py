@@ -1,9 +1,9 @@
 """The assembled network: a backbone, and a head with one output a class."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Final, Literal, Self, get_args
+from typing import Any, Final, Literal, Self, get_args
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -14,9 +14,11 @@ from labelassemble.errors import LabelAssembleError, did_you_mean
 from labelassemble.head import ClassQueryHead
 from labelassemble.models.backbones import Backbones, feature_count
 from labelassemble.models.densenet import DenseNet, densenet121, densenet169, densenet201, densenet_small
+from labelassemble.models.linear_head import LinearHead
 from labelassemble.models.small import PatchNet, SmallBackbone, SmallCnn
 from labelassemble.models.source_heads import SourceHeads
 from labelassemble.models.task_code import TaskCodeHead
+from labelassemble.named_classes import saved_names
 
 _BACKBONES: Final[Mapping[str, Callable[[int], nn.Module]]] = {
     "densenet121": densenet121,
@@ -150,7 +152,7 @@ class AssembleNet(nn.Module):
             if queries == "random":
                 self.head.queries.data = normalize(torch.randn(self.head.queries.shape), dim=1)
         elif head == "linear":
-            self.head = nn.Linear(features, len(classes))
+            self.head = LinearHead(features, classes)
         elif head == "task_code":
             self.head = TaskCodeHead(features, classes)
         else:
@@ -214,6 +216,19 @@ class AssembleNet(nn.Module):
             and not _has_hooks(self.head)
             and not _has_hooks(self.backbone)
         )
+
+    @torch.jit.unused
+    def _load_from_state_dict(self, state_dict: MutableMapping[str, Any], prefix: str, *rest: Any) -> None:
+        if isinstance(self.backbone, Backbones) and isinstance(self.head, SourceHeads):
+            # A network for each source: in the order of the sources, as the head's rows are.
+            saved = self.head.sources_in(saved_names(state_dict, f"{prefix}head.") or self.head.pairs)
+            networks = f"{prefix}backbone.networks."
+            before = {key: state_dict.pop(key) for key in list(state_dict) if key.startswith(networks)}
+            for key, value in before.items():
+                place, _, name = key.removeprefix(networks).partition(".")
+                known = place.isdecimal() and int(place) < len(saved)
+                state_dict[f"{networks}{saved[int(place)]}.{name}" if known else key] = value
+        super()._load_from_state_dict(state_dict, prefix, *rest)
 
     @torch.jit.unused
     def freeze_backbone(self) -> None:

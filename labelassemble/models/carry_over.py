@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from labelassemble.errors import LabelAssembleError, did_you_mean
+from labelassemble.growth import grow
 from labelassemble.head import ClassQueryHead
 from labelassemble.models.assemble_net import AssembleNet
 from labelassemble.models.backbones import Backbones
@@ -61,19 +62,10 @@ def carry_over(learnt: AssembleNet, net: AssembleNet) -> CarriedOver:
         )
     _carry_backbone(learnt, net)
     head = learnt.head
-    order = [learnt.classes.index(name) for name in net.classes] if not added else []
-    if isinstance(head, ClassQueryHead):
-        net.head = _with_classes(head, net.classes, added)
-    elif isinstance(head, SourceHeads):
-        _carry_source_heads(learnt, net)
-    elif isinstance(head, TaskCodeHead):
-        state = dict(head.state_dict())
-        features = head.in_features
-        codes = state["controller.weight"][:, features:][:, order]
-        state["controller.weight"] = torch.cat([state["controller.weight"][:, :features], codes], dim=1)
-        net.head.load_state_dict(state)
+    if isinstance(head, ClassQueryHead) and isinstance(net.head, ClassQueryHead):
+        _carry_queries(head, net.head, added)
     else:
-        net.head.load_state_dict({name: value[order] for name, value in head.state_dict().items()})
+        net.head.load_state_dict(head.state_dict())  # which puts the classes in order by name
     return CarriedOver(learnt.classes, added)
 
 
@@ -115,15 +107,15 @@ def _kind(net: AssembleNet) -> str:
     return kinds.get(type(net.head), "linear")
 
 
-def _with_classes(head: ClassQueryHead, classes: tuple[str, ...], added: tuple[str, ...]) -> ClassQueryHead:
-    """Return a copy of the head with the classes of `added` too, its queries in the order of `classes`."""
-    head = deepcopy(head)
+def _carry_queries(learnt: ClassQueryHead, head: ClassQueryHead, added: tuple[str, ...]) -> None:
+    """Give `head` what `learnt` has learnt; its parameters stay the objects that they are."""
+    learnt = deepcopy(learnt)
     if added:
-        head.add_classes(added)
-    queries = head.queries.detach()[[head.classes.index(name) for name in classes]]
-    head.queries = nn.Parameter(queries)
-    head.classes = list(classes)
-    return head
+        learnt.add_classes(added)
+    order = [learnt.classes.index(name) for name in head.classes]
+    grow(head.queries, learnt.queries.detach()[order])
+    grow(head.weight, learnt.weight.detach())
+    grow(head.bias, learnt.bias.detach())
 
 
 def _carry_backbone(learnt: AssembleNet, net: AssembleNet) -> None:
@@ -150,12 +142,3 @@ def _carry_backbone(learnt: AssembleNet, net: AssembleNet) -> None:
 
 def _listed(net: AssembleNet) -> str:
     return "; ".join(f"{source}: {', '.join(names)}" for source, names in net.sources.items())
-
-
-def _carry_source_heads(learnt: AssembleNet, net: AssembleNet) -> None:
-    def pairs(network: AssembleNet) -> list[tuple[str, str]]:
-        return [(source, name) for source, names in network.sources.items() for name in names]
-
-    before = pairs(learnt)
-    order = [before.index(pair) for pair in pairs(net)]
-    net.head.load_state_dict({name: value[order] for name, value in learnt.head.state_dict().items()})

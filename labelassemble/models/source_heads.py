@@ -7,9 +7,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from labelassemble.errors import LabelAssembleError, did_you_mean
+from labelassemble.named_classes import NamedClasses
 
 
-class SourceHeads(nn.Module):
+class SourceHeads(NamedClasses):
     """One linear head a source: features [B, D] to logits [B, C].
 
     The multi-head design of Med3D (Chen et al. 2019, arXiv 1904.00625: one encoder, a decoder a dataset), for
@@ -38,6 +39,8 @@ class SourceHeads(nn.Module):
                 [False,  True]])
     """
 
+    _weights_with_rows = ("linear.weight", "linear.bias")
+
     source_of: Tensor
     class_of: Tensor
     share: Tensor
@@ -65,6 +68,8 @@ class SourceHeads(nn.Module):
                     "leave it out of `classes`, or choose model.head=class_query"
                 )
         order = list(sources)
+        self.classes = list(classes)
+        self.pairs = [f"{source}: {name}" for source, name in pairs]
         self.num_classes = len(classes)
         self.num_sources = len(order)
         self.in_features = in_features
@@ -105,6 +110,16 @@ class SourceHeads(nn.Module):
             [weight.shape[0], self.num_sources, weight.shape[1]], dtype=weight.dtype, device=weight.device
         )
         return blocks.index_put([pairs, self.source_of], weight).flatten(1)
+
+    @torch.jit.unused
+    def sources_in(self, saved: Sequence[str]) -> list[int]:
+        """Return the places of this head's sources in the order of a state dict that names the same pairs."""
+        source_of = dict(zip(self.pairs, self.source_of.tolist(), strict=True))
+        return list(dict.fromkeys(source_of[pair] for pair in saved if pair in source_of))
+
+    @torch.jit.unused
+    def _saved_names(self) -> list[str]:
+        return self.pairs
 
     @torch.jit.unused
     def to_linear(self) -> nn.Linear:

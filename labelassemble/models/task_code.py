@@ -1,15 +1,18 @@
 """TaskCodeHead: a small head whose weights are generated for each image and class (DoDNet)."""
 
-from collections.abc import Sequence
+from collections.abc import MutableMapping, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from labelassemble.named_classes import NamedClasses
+
 _WIDTH = 8  # channels of the dynamic head (DoDNet, section 3.4)
 
 
-class TaskCodeHead(nn.Module):
+class TaskCodeHead(NamedClasses):
     """Dynamic head conditioned on a one-hot task code: features [B, D] to logits [B, C].
 
     After DoDNet (Zhang et al., CVPR 2021, arXiv 2011.10217, section 3): the code of a task, here of a class, is
@@ -28,6 +31,7 @@ class TaskCodeHead(nn.Module):
 
     def __init__(self, in_features: int, classes: Sequence[str]) -> None:
         super().__init__()
+        self.classes = list(classes)
         self.in_features = in_features
         self.out_features = len(classes)
         self.width = _WIDTH
@@ -50,6 +54,19 @@ class TaskCodeHead(nn.Module):
         x = torch.relu(second.reshape(images, classes, width, width) @ x + bias2[..., None])
         logits: Tensor = (last[..., None] * x).sum(dim=[2, 3]) + bias3[..., 0]
         return logits
+
+    @torch.jit.unused
+    def _put_in_order(self, state: MutableMapping[str, Any], prefix: str, order: list[int]) -> None:
+        key = f"{prefix}controller.weight"
+        weight = state.get(key)
+        if (
+            isinstance(weight, Tensor)
+            and weight.dim() == 2
+            and weight.shape[1] == self.in_features + len(order)
+        ):
+            state[key] = torch.cat(
+                [weight[:, : self.in_features], weight[:, self.in_features :][:, order]], dim=1
+            )
 
     def extra_repr(self) -> str:
         return f"in_features={self.in_features}, classes={self.out_features}"
