@@ -121,7 +121,9 @@ def age_of(cell: str, unit: AgeUnit = "years") -> str | None:
     word = cell.strip().casefold()
     if word in _NOTHING:
         return ""
-    match = _AGE.fullmatch(word)
+    match = (
+        _AGE.fullmatch(word) if len(word) < 40 else None
+    )  # the spaces of a long cell would take it minutes
     if match is None or (match[2] and match[2] not in _UNITS):
         return None
     years = float(match[1]) / _PER_YEAR[_UNITS[match[2]] if match[2] else unit]

@@ -46,6 +46,7 @@ def source(folder: Path, text: str, name: str = "h", **options: object) -> CsvSo
         ("sixty", None),
         ("12Q", None),
         ("60-65", None),
+        ("6" + " " * 100_000 + "!", None),
     ],
 )
 def test_ages_become_years(cell: str, years: str | None) -> None:
