@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from labelassemble.data.class_names import check_class_names
 from labelassemble.data.exclusion import ExclusiveClasses
 from labelassemble.data.readers.options import SourceOptions
 from labelassemble.data.states import (
@@ -14,7 +15,7 @@ from labelassemble.data.states import (
     UNKNOWN,
     UncertainPolicy,
 )
-from labelassemble.data.table import WARNING, Table, check_class_names
+from labelassemble.data.table import WARNING, Table
 from labelassemble.data.taxonomy import Taxonomy
 from labelassemble.data.text import text_hash
 from labelassemble.errors import LabelAssembleError, did_you_mean

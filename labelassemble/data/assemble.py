@@ -16,6 +16,7 @@ from labelassemble.data.alignment import (
     told_by,
     unlabel,
 )
+from labelassemble.data.class_names import check_class_names
 from labelassemble.data.decoding import Decoding, reference
 from labelassemble.data.derivation import Contradiction, aligned, contradicted
 from labelassemble.data.duplicates import (
@@ -36,7 +37,7 @@ from labelassemble.data.report import AssemblyReport, row_frame, split_counts
 from labelassemble.data.splits import SplitOptions, split_by_group
 from labelassemble.data.states import NEGATIVE, POSITIVE, UNCERTAIN, UNKNOWN, LabelOrigin, UncertainPolicy
 from labelassemble.data.subgroup_report import merged_subgroups, read_with_subgroups, subgroup_counts
-from labelassemble.data.table import TEXT_FIELDS, Table, check_class_names
+from labelassemble.data.table import TEXT_FIELDS, Table
 from labelassemble.data.taxonomy import Taxonomy
 from labelassemble.data.text import TextArray, constant_text, first_rows, joined_text, text_array, text_codes
 from labelassemble.errors import LabelAssembleError, did_you_mean

@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Final, Self
-from unicodedata import category
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from labelassemble.data.absence import Absence, unnamed
+from labelassemble.data.class_names import check_class_names
 from labelassemble.data.policies import policy_targets
 from labelassemble.data.states import (
     NEGATIVE,
@@ -22,7 +22,7 @@ from labelassemble.data.states import (
     LabelOrigin,
     UncertainPolicy,
 )
-from labelassemble.data.subgroups import PREFIX, checked_subgroups
+from labelassemble.data.subgroups import checked_subgroups
 from labelassemble.data.text import TextArray, checked_text, constant_text, text_array, text_codes
 from labelassemble.errors import LabelAssembleError, did_you_mean
 
@@ -32,8 +32,6 @@ OPEN_SPLITS: Final = ("", "trainval")
 """What a reader may leave to `assemble`: nothing published, or a published train + val part still to be divided."""
 LABEL_COUNTS: Final = ("positive", "negative", "uncertain", "unknown", "assumed", "derived")
 """The states of a label as `Table.coverage` counts them."""
-RESERVED_COLUMNS: Final = ("path", "name", "source", "group", "split", "assumed")
-"""The columns of a table's CSV that are not classes."""
 WARNING: Final = "warning: "
 """What a note begins with that tells of something that is probably wrong."""
 
@@ -350,25 +348,6 @@ class Table:
 
 TEXT_FIELDS: Final = ("paths", "names", "groups", "splits", "sources")
 _NOT_BY_ROW: Final = ("classes", "subgroups", "notes", "files", "absence")
-
-
-def check_class_names(classes: Sequence[str]) -> None:
-    """Raise LabelAssembleError unless the names can head the columns of a table: distinct, not blank, not reserved."""
-    for index, name in enumerate(classes):
-        if not name or name != name.strip():
-            raise LabelAssembleError(f"a class name must not be blank or have spaces around it, got '{name}'")
-        if name.lower() in RESERVED_COLUMNS or name == "default":
-            raise LabelAssembleError(
-                f"a class must not be named '{name}': the word is taken by the table itself"
-            )
-        if name.startswith(PREFIX):
-            raise LabelAssembleError(f"a class name must not begin with '{PREFIX}', got '{name}'")
-        if ";" in name or any(category(mark) == "Cc" for mark in name):
-            raise LabelAssembleError(
-                f"a class name must not contain ';' or a control character, got {name!r}"
-            )
-        if name in classes[:index]:
-            raise LabelAssembleError(f"each class must be named once, got '{name}' twice")
 
 
 def new_table(

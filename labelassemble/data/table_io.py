@@ -15,12 +15,13 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from labelassemble._files import atomic_file, atomic_path
+from labelassemble.data.class_names import RESERVED_COLUMNS, check_class_names
 from labelassemble.data.csvfile import Chunk, CsvFile, RowFile, TextColumns, ends_with_a_line, shown
 from labelassemble.data.parquet import ParquetFile
 from labelassemble.data.predictions import Predictions
 from labelassemble.data.states import NEGATIVE, POSITIVE, UNCERTAIN, UNKNOWN, LabelOrigin
 from labelassemble.data.subgroups import PREFIX, checked_subgroups
-from labelassemble.data.table import RESERVED_COLUMNS, SPLITS, Table, check_class_names
+from labelassemble.data.table import SPLITS, Table
 from labelassemble.data.text import TextArray
 from labelassemble.errors import LabelAssembleError, did_you_mean
 

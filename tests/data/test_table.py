@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from labelassemble.data import SMOOTH_TARGET, Table
-from labelassemble.data.table import check_class_names
+from labelassemble.data.class_names import check_class_names
 from labelassemble.errors import LabelAssembleError
 
 

@@ -10,6 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from labelassemble.data.absence import blanks_settled
+from labelassemble.data.class_names import check_class_names
 from labelassemble.data.csvfile import Chunk, CsvFile, RowFile, TextColumns
 from labelassemble.data.dicom_headers import (
     KEYWORDS,
@@ -27,7 +28,7 @@ from labelassemble.data.readers.label_cells import BlankCell, LabelCells, MinusO
 from labelassemble.data.readers.options import FilePath, TabularOptions
 from labelassemble.data.states import UNKNOWN
 from labelassemble.data.subgroups import published, view_of
-from labelassemble.data.table import Table, check_class_names, new_table
+from labelassemble.data.table import Table, new_table
 from labelassemble.data.text import TextArray, text_array, text_codes
 from labelassemble.errors import LabelAssembleError
 

@@ -1,0 +1,30 @@
+"""The names that a class may have."""
+
+from collections.abc import Sequence
+from typing import Final
+from unicodedata import category
+
+from labelassemble.data.subgroups import PREFIX
+from labelassemble.errors import LabelAssembleError
+
+RESERVED_COLUMNS: Final = ("path", "name", "source", "group", "split", "assumed")
+"""The columns of a table's CSV that are not classes."""
+
+
+def check_class_names(classes: Sequence[str]) -> None:
+    """Raise LabelAssembleError unless the names can head the columns of a table: distinct, not blank, not reserved."""
+    for index, name in enumerate(classes):
+        if not name or name != name.strip():
+            raise LabelAssembleError(f"a class name must not be blank or have spaces around it, got '{name}'")
+        if name.lower() in RESERVED_COLUMNS or name == "default":
+            raise LabelAssembleError(
+                f"a class must not be named '{name}': the word is taken by the table itself"
+            )
+        if name.startswith(PREFIX):
+            raise LabelAssembleError(f"a class name must not begin with '{PREFIX}', got '{name}'")
+        if ";" in name or any(category(mark) == "Cc" for mark in name):
+            raise LabelAssembleError(
+                f"a class name must not contain ';' or a control character, got {name!r}"
+            )
+        if name in classes[:index]:
+            raise LabelAssembleError(f"each class must be named once, got '{name}' twice")
