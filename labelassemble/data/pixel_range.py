@@ -193,14 +193,20 @@ def _were(one: bool) -> str:
 
 
 def sample_pixels(table: Table, *, workers: int = 1, progress: Progress | None = None) -> PixelCheck:
-    """Return what some images of each source are: 16, evenly spread over its rows."""
+    """Return what some images of each source are, those of `sampled_rows`."""
+    rows = sampled_rows(table)
+    paths, sources = table.paths[rows].tolist(), table.sources[rows].tolist()
+    return PixelCheck.of(paths, sources, each_image(paths, look_at, workers, progress))
+
+
+def sampled_rows(table: Table) -> list[int]:
+    """Return 16 rows of each source, evenly spread over it."""
     _, code = text_codes(table.sources)
     rows: list[int] = []
     for source in range(int(code.max(initial=-1)) + 1):
         own = np.flatnonzero(code == source)
         rows += own[_spread(len(own))].tolist()
-    paths, sources = table.paths[rows].tolist(), table.sources[rows].tolist()
-    return PixelCheck.of(paths, sources, each_image(paths, look_at, workers, progress))
+    return rows
 
 
 def sample_files(paths: Sequence[str], *, workers: int = 1) -> PixelCheck:

@@ -1,11 +1,12 @@
 """The model card (Mitchell et al., FAT* 2019): what a model is, what it was made from, and what it is not for."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from labelassemble.data.table import Table
+from labelassemble.data.served import PROGRAMS
+from labelassemble.data.table import WARNING, Table
 from labelassemble.evaluation.calibration import Calibration
 from labelassemble.evaluation.results import Evaluation
 from labelassemble.report.format import count_text, duration, flat, with_interval
@@ -47,7 +48,7 @@ def model_card(run: RunRecord, results: Results) -> tuple[CardSection, ...]:
     return (
         CardSection("Model", _model(run, results.calibration)),
         CardSection("Intended use", sentences=INTENDED),
-        CardSection("Data", _data(run.table), _data_sentences(run.table)),
+        CardSection("Data", _data(run.table), _data_sentences(run.table) + _not_served(run.notes)),
         CardSection("Training", _training(run)),
         CardSection("Results", *_results(results)),
         CardSection("Subgroups", *_subgroups(results.evaluation)),
@@ -135,6 +136,12 @@ def _data_sentences(table: Table | None) -> tuple[str, ...]:
         )
     said.append("Licences and consent of the sources are not recorded here: check them before any use.")
     return tuple(said)
+
+
+def _not_served(notes: Sequence[str]) -> tuple[str, ...]:
+    """Return what was said of images that the programs do not read as training did."""
+    told = [note.removeprefix(WARNING) for note in notes if PROGRAMS in note]
+    return tuple(f"{note[0].upper()}{note[1:]}." for note in told)
 
 
 def _training(run: RunRecord) -> tuple[tuple[str, str], ...]:

@@ -1,15 +1,20 @@
 """A run exported for serving."""
 
+import logging
 from pathlib import Path
 
 from labelassemble.data import Table
 from labelassemble.data.csvfile import or_compressed
 from labelassemble.data.images import decode_image
+from labelassemble.data.served import not_served_alike
+from labelassemble.data.table import WARNING
 from labelassemble.evaluation.calibration import CALIBRATION_FILE, Calibration, read_calibration
 from labelassemble.export.formats import ExportFormat, write_export
 from labelassemble.export.parts import ExportSummary, Precision, take_apart
 from labelassemble.export.repository import RepositoryOptions, RepositorySummary
 from labelassemble.run.folder import load_trained
+
+_log = logging.getLogger(__name__)
 
 
 def export_run(
@@ -25,7 +30,8 @@ def export_run(
 ) -> ExportSummary | RepositorySummary:
     """Export a run's best checkpoint, compared with eager on the run's own held-out images.
 
-    A calibration.json in the run's folder gives temperatures and thresholds.
+    Warns of images of the run that the programs which answer by the export do not read alike. A calibration.json in the
+    run's folder gives temperatures and thresholds.
 
     Args:
         run: the folder of a run that has a best checkpoint.
@@ -46,6 +52,8 @@ def export_run(
         repository = repository or RepositoryOptions()  # refused below, with its sentence
     trained = load_trained(run)
     table = Table.from_csv(or_compressed(run / "table.csv"))
+    for warning in not_served_alike(table):
+        _log.warning(warning.removeprefix(WARNING))
     held_out = table.paths[table.splits != "train"]
     sample = (held_out if len(held_out) else table.paths)[:16]
     path = run / CALIBRATION_FILE

@@ -21,6 +21,7 @@ from labelassemble._files import write_text
 from labelassemble.config import Config
 from labelassemble.data import Assembly, assemble
 from labelassemble.data.pixel_range import sample_pixels
+from labelassemble.data.served import not_served_alike
 from labelassemble.errors import LabelAssembleError
 from labelassemble.models import AssembleNet, ModelOptions
 from labelassemble.training.checkpoint import load_checkpoint
@@ -97,8 +98,13 @@ def assemble_config(config: Config, console: Console) -> Assembly:
         )
 
 
-def assemble_and_look(config: Config, console: Console) -> Assembly:
+def assemble_and_look(config: Config, console: Console, *, served: bool = False) -> Assembly:
     """Return the assembly, with a warning among its notes where some images of each source look wrong.
+
+    Args:
+        config: a validated configuration.
+        console: shows progress.
+        served: warn too of images that the programs that answer by an exported model do not read alike.
 
     Raises:
         LabelAssembleError: what `assemble` raises.
@@ -106,7 +112,8 @@ def assemble_and_look(config: Config, console: Console) -> Assembly:
     assembly = assemble_config(config, console)
     with image_progress(console, "looking at some images of each source") as advance:
         found = sample_pixels(assembly.table, workers=config.views.decoders(), progress=advance)
-    report = replace(assembly.report, notes=(*assembly.report.notes, *found.warnings()))
+    warnings = found.warnings() + (not_served_alike(assembly.table) if served else ())
+    report = replace(assembly.report, notes=(*assembly.report.notes, *warnings))
     return replace(assembly, report=report)
 
 

@@ -108,7 +108,7 @@ def prepare(
     last = run / "checkpoints" / "last.pt"
     checkpoint = load_newest(last) if resume and last.exists() else None
     origin, learnt = _origin(run, start_from, config, resume=resume, loaded=checkpoint is not None)
-    assembly = assemble_and_look(config, console)
+    assembly = assemble_and_look(config, console, served=True)
     table = assembly.table
     if resume:
         _check_same_splits(table, run)
