@@ -79,6 +79,8 @@ def test_medmnist_multi_label_and_multi_class(tmp_path: Path) -> None:
 
 def test_medmnist_class_names_can_head_a_table() -> None:
     assert len(MEDMNIST) == 12
+    promyelocytes = "immature granulocytes(myelocytes, metamyelocytes and promyelocytes)"
+    assert MEDMNIST["bloodmnist"].labels[3] == promyelocytes
     for info in MEDMNIST.values():
         assert len(set(info.labels)) == len(info.labels)
         assert (info.task == "binary") == (len(info.labels) == 2)

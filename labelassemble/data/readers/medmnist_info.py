@@ -1,4 +1,7 @@
-"""What the 2-D sets of MedMNIST (Yang et al., Scientific Data 2023) call their labels, in the publisher's order."""
+"""What the 2-D sets of MedMNIST (Yang et al., Scientific Data 2023) call their labels, in the publisher's order.
+
+A copy of `medmnist.INFO` (medmnist 3.0.2), since that package brings torchvision, scikit-image and scikit-learn.
+"""
 
 from typing import Final, Literal, NamedTuple, TypeAlias
 
@@ -83,7 +86,7 @@ MEDMNIST: Final[dict[str, MedMnistInfo]] = {
             "basophil",
             "eosinophil",
             "erythroblast",
-            "immature granulocytes",
+            "immature granulocytes(myelocytes, metamyelocytes and promyelocytes)",
             "lymphocyte",
             "monocyte",
             "neutrophil",
