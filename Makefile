@@ -23,9 +23,11 @@ NATIVE := CMakeLists.txt $(shell find cmake csrc -type f)
 demo: setup
 	$(BIN)/labelassemble demo --output runs/demo --overwrite
 
-# Two processes, a file of tests in one of them; threads that wait sleep, since the processes share the cores.
+# Two processes, a file of tests in one of them, long files first (tests/conftest.py); threads that wait sleep, since
+# the processes share the cores. Each line says how many tests are done.
 test: setup
-	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n 2 --dist loadfile --durations 20
+	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 20 \
+	  -o console_output_style=count
 
 lint: setup
 	$(BIN)/ruff check .

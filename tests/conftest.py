@@ -3,9 +3,12 @@
 import importlib.util
 import os
 import random
+import signal
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import pytest
@@ -14,10 +17,33 @@ from hypothesis import settings
 from PIL import Image
 
 from labelassemble import _extension
+from labelassemble.export import cmake_path
+
+ROOT = Path(__file__).parents[1]
+CPP_BUILD = ROOT / "build" / "tests"
 
 # A busy machine is no reason to fail: no test has a time limit, and the same examples come each time.
 settings.register_profile("labelassemble", deadline=None, derandomize=True)
 settings.load_profile("labelassemble")
+
+# Files of which each takes half a minute or more: they come first, so that two processes of `make test` end together.
+# What needs a C++ program comes last of them, when it is compiled.
+LONG_FILES = (
+    "experiments/test_processes.py",
+    "training/test_distributed.py",
+    "experiments/test_sources.py",
+    "experiments/test_demo.py",
+    "training/test_killed.py",
+    "training/test_run.py",
+    "experiments/test_runner.py",
+    "export/test_traced_formats.py",
+    "training/test_run_from_another.py",
+    "views/test_ten_thousand.py",
+    "views/test_memory.py",
+    "examples/test_examples.py",
+    "export/test_cpp_library.py",
+    "serve/test_fuzz_corpus.py",
+)
 
 
 @pytest.fixture(autouse=True)
@@ -37,7 +63,9 @@ def pytest_report_header() -> str:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip tests that need CUDA or DALI where there is none, unless a failure is asked for."""
+    """Put long files first; skip tests that need CUDA or DALI where there is none, unless a failure is asked for."""
+    place = {str(ROOT / "tests" / name): index for index, name in enumerate(LONG_FILES)}
+    items.sort(key=lambda item: place.get(str(item.path), len(place)))
     for marker, there, reason in (
         ("cuda", torch.cuda.is_available(), "no CUDA device"),
         ("dali", _is_installed("nvidia", "nvidia.dali"), "NVIDIA DALI is not installed"),
@@ -49,9 +77,71 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(pytest.mark.skip(reason=reason))
 
 
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Begin to compile the C++ programs in the background, where several processes run the tests."""
+    if os.environ.get("PYTEST_XDIST_WORKER") != "gw0" or session.config.option.collectonly:
+        return
+    if any("cpp_program" in getattr(item, "fixturenames", ()) for item in session.items):
+        quiet = subprocess.DEVNULL
+        build = subprocess.Popen(_build_command("all"), stdout=quiet, stderr=quiet, start_new_session=True)
+
+        def stop() -> None:
+            if build.poll() is None:
+                os.killpg(build.pid, signal.SIGTERM)
+            build.wait()
+
+        session.config.add_cleanup(stop)
+
+
+def _build_command(target: str) -> list[str]:
+    definitions = [f"-DCMAKE_PREFIX_PATH={cmake_path()}"]
+    if not (cmake_path().parents[2] / "torch").exists():  # an environment laid over another
+        definitions.append(f"-DLABELASSEMBLE_TORCH={Path(torch.__file__).parent}")
+    return [sys.executable, str(ROOT / "tests" / "cpp" / "build.py"), str(CPP_BUILD), target, *definitions]
+
+
+def _absent(what: str) -> NoReturn:
+    """Skip a test for want of a package; where LABELASSEMBLE_FAIL_WITHOUT_PACKAGES=1, fail it."""
+    message = f"needs {what}"
+    if os.environ.get("LABELASSEMBLE_FAIL_WITHOUT_PACKAGES") == "1":
+        pytest.fail(message)
+    pytest.skip(message)
+
+
+@pytest.fixture(scope="session")
+def absent() -> Callable[[str], NoReturn]:
+    """What a test calls that lacks a package, with its name and how to get it."""
+    return _absent
+
+
+@pytest.fixture(scope="session")
+def cpp_program() -> Callable[[str], Path]:
+    """Return a program of tests/cpp by its target; built once for all tests and processes, and kept in build/tests."""
+
+    def program(target: str) -> Path:
+        done = subprocess.run(_build_command(target), capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        lacking = CPP_BUILD / "lacking" / target
+        if lacking.exists():
+            package = lacking.read_text()
+            _absent(f"{package}: apt-get install {package}")
+        return CPP_BUILD / "bin" / target
+
+    return program
+
+
 def _is_installed(*modules: str) -> bool:
     """Return whether a module is installed, given with the packages that it is in, outermost first."""
     return all(importlib.util.find_spec(module) is not None for module in modules)
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Torch on one thread: small networks take less time so, and two processes share the cores."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 import typer.main
 import yaml
 
@@ -33,15 +32,6 @@ BESIDE: dict[str, Any] = {
         {"name": "clinic", "reader": "csv", "path": "clinic.csv"},
     ]
 }
-
-
-@pytest.fixture
-def one_thread() -> Any:
-    """Networks this small are quicker on one thread, and a busy machine is no reason to wait."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT / "docs")))

@@ -5,11 +5,10 @@ import io
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NoReturn
 
@@ -68,15 +67,8 @@ def test_add_disease_leaves_the_old_classes_alone() -> None:
     assert number_after("by 15 positives:", out) > 0.85
 
 
-def absent(package: str) -> NoReturn:
-    """Skip for want of a package; where LABELASSEMBLE_FAIL_WITHOUT_PACKAGES=1, fail."""
-    if os.environ.get("LABELASSEMBLE_FAIL_WITHOUT_PACKAGES") == "1":
-        pytest.fail(f"needs {package}")
-    pytest.skip(f"needs {package}")
-
-
 @pytest.fixture
-def served(tmp_path: Path) -> Iterator[int]:
+def served(tmp_path: Path, absent: Callable[[str], NoReturn]) -> Iterator[int]:
     """The port of a server that has one small model, `chest`."""
     try:
         program = find_program("labelassemble-serve")
@@ -120,24 +112,13 @@ def port_in(log: Path, server: subprocess.Popen[bytes]) -> int:
     return int(port[1])
 
 
-def test_cpp_client_gets_the_probabilities_of_an_image(served: int, tmp_path: Path) -> None:
-    beside = Path(sys.executable).with_name("cmake")
-    cmake = str(beside) if beside.exists() else shutil.which("cmake")
-    assert cmake is not None, "cmake is needed: pip install cmake"
-    configured = subprocess.run(
-        [cmake, "-S", EXAMPLES / "cpp_client", "-B", tmp_path / "build", "-DCMAKE_BUILD_TYPE=Debug"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if configured.returncode != 0 and re.search(r"Boost|nlohmann", configured.stderr):
-        absent("libboost-dev and nlohmann-json3-dev")
-    assert configured.returncode == 0, configured.stderr
-    run(cmake, "--build", tmp_path / "build")
+def test_cpp_client_gets_the_probabilities_of_an_image(
+    served: int, cpp_program: Callable[[str], Path], tmp_path: Path
+) -> None:
+    client = cpp_program("client")
     file = io.BytesIO()
     Image.fromarray(np.full((20, 30), 128, np.uint8)).save(file, "PNG")
     (tmp_path / "image.png").write_bytes(file.getvalue())
-    client = tmp_path / "build" / "client"
     lines = run(client, "127.0.0.1", served, "chest", tmp_path / "image.png").splitlines()
     assert [line.split()[0] for line in lines] == ["Nodule", "Edema"]
     assert all(0 <= float(line.split()[1]) <= 1 for line in lines)
@@ -151,7 +132,9 @@ def test_cpp_client_gets_the_probabilities_of_an_image(served: int, tmp_path: Pa
     assert "none" in wrong.stderr
 
 
-def test_notebook_goes_from_two_csvs_to_a_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_notebook_goes_from_two_csvs_to_a_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, absent: Callable[[str], NoReturn]
+) -> None:
     if importlib.util.find_spec("nbclient") is None or importlib.util.find_spec("ipykernel") is None:
         absent("the extra docs: pip install 'labelassemble[docs]'")
     import nbformat

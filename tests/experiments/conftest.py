@@ -40,6 +40,11 @@ train: {epochs: 1, steps_per_epoch: 2, batch_size: 8, lr: 1.0e-3, early_stop: nu
 """
 
 
+@pytest.fixture(autouse=True)
+def _one_thread(one_thread: None) -> None:
+    """Train on one thread."""
+
+
 @pytest.fixture
 def run() -> Callable[..., tuple[Report, str]]:
     """Run an experiment of these values: ``report, text = run(values, output, data, **options)``."""

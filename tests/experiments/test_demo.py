@@ -3,13 +3,11 @@
 import csv
 import inspect
 import io
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 import yaml
 from PIL import Image
 from rich.console import Console
@@ -150,15 +148,6 @@ def test_all_are_tested_on_the_same_images_and_the_rule_makes_negatives(output: 
 PREPARE = demo.prepare_seed
 
 
-@pytest.fixture
-def _one_thread() -> Iterator[None]:
-    """Let torch take one thread, as the demo's processes do: networks this small only wait for further ones."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def _shorten(output: Path, seed: int, clinic_images: int) -> None:
     """Prepare a seed with two epochs after one of warm-up, all short, and an eighth of the held-out images."""
     PREPARE(output, seed, clinic_images)
@@ -172,7 +161,6 @@ def _shorten(output: Path, seed: int, clinic_images: int) -> None:
     held_out.write_text(header + "".join(rows[::8]))
 
 
-@pytest.mark.usefixtures("_one_thread")
 def test_a_shared_warm_up_changes_nothing(tmp_path: Path) -> None:
     short = tmp_path / "demo"
     _shorten(short, 0, 15)
@@ -207,7 +195,6 @@ def test_a_shared_warm_up_changes_nothing(tmp_path: Path) -> None:
     assert different[0] != different[1]
 
 
-@pytest.mark.usefixtures("_one_thread")
 def test_the_whole_demo_in_short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     arms = (ARMS[0], *ARMS[-2:])
     for module in (demo, demo_arms, demo_output):

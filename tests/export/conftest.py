@@ -1,10 +1,8 @@
 """A tiny network of AssembleNet's shape, and one export of it for all the tests of this folder."""
 
-import os
 from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
-from typing import NoReturn
 
 import numpy as np
 import pytest
@@ -58,20 +56,6 @@ class TinyNet(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         return self.head(self.backbone(images))
-
-
-def _absent(package: str) -> NoReturn:
-    """Skip a test for want of a system package; where LABELASSEMBLE_FAIL_WITHOUT_PACKAGES=1, fail it."""
-    message = f"needs {package}: apt-get install {package}, and build labelassemble again"
-    if os.environ.get("LABELASSEMBLE_FAIL_WITHOUT_PACKAGES") == "1":
-        pytest.fail(message)
-    pytest.skip(message)
-
-
-@pytest.fixture
-def absent() -> Callable[[str], NoReturn]:
-    """What a test calls that lacks a system package."""
-    return _absent
 
 
 Eager = Callable[[nn.Module, Preprocess, list[NDArray[np.uint8]]], NDArray[np.float32]]

@@ -1,59 +1,19 @@
 """The C++ library as an outside CMake project sees it: GoogleTest, the example, the decoders under sanitizers."""
 
 import os
-import re
-import shutil
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
-from labelassemble.export import cmake_path, export_torchscript
+from labelassemble.export import export_torchscript
 from labelassemble.models import AssembleNet
 from labelassemble.views.preprocess import Preprocess
 
-ROOT = Path(__file__).parents[2]
-
-
-# What CMake says when a package of the system is missing, and how Debian calls that package.
-PACKAGES = {"GTest": "libgtest-dev", "PNG": "libpng-dev", "JPEG": "libjpeg-dev"}
-
-Build = Callable[..., Path]
-
-
-@pytest.fixture
-def cmake(absent: Callable[[str], NoReturn]) -> Build:
-    """Configure a project and build one target of it; return the program."""
-    beside = Path(sys.executable).with_name("cmake")
-    command = str(beside) if beside.exists() else shutil.which("cmake")
-    assert command is not None, "cmake is needed: pip install cmake"
-
-    def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-        return subprocess.run([command, *arguments], capture_output=True, text=True, check=False)
-
-    def build(source: Path, folder: Path, target: str, *definitions: str) -> Path:
-        # Debug: these programs are compiled to be run once.
-        options = [f"-DCMAKE_PREFIX_PATH={cmake_path()}", "-DCMAKE_BUILD_TYPE=Debug", *definitions]
-        if not (cmake_path().parents[2] / "torch").exists():  # an environment laid over another
-            options.append(f"-DLABELASSEMBLE_TORCH={Path(torch.__file__).parent}")
-        configured = run("-S", source, "-B", folder, *options)
-        lacking = re.search(r'Could NOT find (\w+)|configuration file provided by "(\w+)"', configured.stderr)
-        if lacking is not None:
-            name = lacking[1] or lacking[2]
-            if name in PACKAGES:
-                absent(PACKAGES[name])
-        assert configured.returncode == 0, configured.stdout + configured.stderr
-        built = run("--build", folder, "--target", target)
-        assert built.returncode == 0, built.stdout + built.stderr
-        return folder / target
-
-    return build
+Program = Callable[[str], Path]
 
 
 @pytest.fixture
@@ -69,8 +29,8 @@ def query_model(tmp_path: Path) -> Path:
     return path
 
 
-def test_google_tests_of_the_library(cmake: Build, tmp_path: Path, model: Path, query_model: Path) -> None:
-    program = cmake(ROOT / "tests" / "cpp", tmp_path, "runtime_tests")
+def test_google_tests_of_the_library(cpp_program: Program, model: Path, query_model: Path) -> None:
+    program = cpp_program("runtime_tests")
     done = subprocess.run(
         [program],
         env={
@@ -88,11 +48,9 @@ def test_google_tests_of_the_library(cmake: Build, tmp_path: Path, model: Path, 
 
 
 def test_outside_project_builds_against_the_installed_library(
-    cmake: Build, tmp_path: Path, model: Path
+    cpp_program: Program, tmp_path: Path, model: Path
 ) -> None:
-    project = tmp_path / "project"
-    shutil.copytree(ROOT / "csrc" / "example", project)
-    program = cmake(project, tmp_path / "build", "classify")
+    program = cpp_program("classify")
     image = tmp_path / "image.pgm"
     Image.fromarray(np.full((20, 30), 128, np.uint8)).save(image)
     done = subprocess.run([program, model, image], capture_output=True, text=True, check=False)
@@ -102,7 +60,7 @@ def test_outside_project_builds_against_the_installed_library(
 
 
 @pytest.mark.slow
-def test_decoders_survive_damage_under_the_sanitizers(cmake: Build, tmp_path: Path) -> None:
+def test_decoders_survive_damage_under_the_sanitizers(cpp_program: Program, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     grey = rng.integers(0, 256, (13, 17), dtype=np.uint8)
     colour = rng.integers(0, 256, (13, 17, 4), dtype=np.uint8)
@@ -130,7 +88,7 @@ def test_decoders_survive_damage_under_the_sanitizers(cmake: Build, tmp_path: Pa
     for compression in ("tiff_lzw", "tiff_adobe_deflate", "packbits", "jpeg"):
         seeds["colour.tif"].save(tmp_path / f"{compression}.tif", compression=compression)
     paths = sorted(path for path in tmp_path.iterdir() if path.is_file())
-    program = cmake(ROOT / "tests" / "cpp", tmp_path / "build", "decode_mutants", "-DSANITIZE=ON")
+    program = cpp_program("decode_mutants")
     # No leak check: it needs ptrace, which containers often forbid.
     done = subprocess.run(
         [program, "1000", *paths],

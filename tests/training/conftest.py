@@ -53,6 +53,11 @@ def _leave(epoch: int, step: int, images: Tensor) -> None:
     pass
 
 
+@pytest.fixture(autouse=True)
+def _one_thread(one_thread: None) -> None:
+    """Train on one thread."""
+
+
 @pytest.fixture
 def train(tmp_path: Path) -> Callable[..., Outcome]:
     """Train a network on tensors into a folder; every option of training and loss may be given."""
