@@ -19,6 +19,7 @@ import tarfile
 import tempfile
 import traceback
 import warnings
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -201,7 +202,7 @@ def damage(path: Path, draw: random.Random) -> str:
         packed = data[:2] == b"\x1f\x8b" and draw.random() < 0.7
         try:
             data = gzip.decompress(data) if packed else data
-        except (OSError, EOFError, ValueError):
+        except (OSError, EOFError, ValueError, zlib.error):
             packed = False
         is_table = path.name.endswith(TABLES)
         way: Callable[..., object] = draw.choice((*BYTES, *ROWS, *ROWS) if is_table else BYTES)
@@ -230,7 +231,7 @@ def rows_in(path: Path) -> int | None:
         if path.name.endswith(".txt"):
             return sum(bool(line.strip()) for line in text.splitlines())
         return sum(bool(row) for row in csv.reader(io.StringIO(text, newline=""), strict=True)) - 1
-    except (OSError, EOFError, ValueError, csv.Error):
+    except (OSError, EOFError, ValueError, zlib.error, csv.Error):
         return None
 
 
@@ -244,7 +245,7 @@ def expected_rows(name: str, files: Sequence[Path]) -> int | None:
         try:
             with tarfile.open(files[0]) as tar:
                 counts = [sum(member.isfile() and member.name.endswith(".png") for member in tar)]
-        except (tarfile.TarError, OSError, ValueError):
+        except (tarfile.TarError, OSError, EOFError, ValueError, zlib.error):
             return None
     else:
         return None

@@ -243,7 +243,7 @@ class _ArraysOnly(pickle._Unpickler):
             ("_codecs", "encode"): _encode,
         }
         if (module, name) not in allowed:
-            raise pickle.UnpicklingError(f"it holds {module}.{name}, which no such batch does")
+            raise pickle.UnpicklingError(f"it holds {f'{module}.{name}'!r}, which no such batch does")
         return allowed[module, name]
 
 
