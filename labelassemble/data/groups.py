@@ -110,7 +110,7 @@ def register_notes(sources: Sequence[tuple[SourceOptions, Table]]) -> list[str]:
 
     Raises:
         LabelAssembleError: Two sources of one register have no patient in common, and no id of one is written in the
-            form of any id of the other (letters or digits).
+            form of any id of the other (letters or digits), unless their `ids` are "exact".
     """
     notes = []
     registers = [options.register for options, _ in sources]
@@ -120,6 +120,7 @@ def register_notes(sources: Sequence[tuple[SourceOptions, Table]]) -> list[str]:
             for options, table in sources
             if options.register == register
         ]
+        ids = next(options.ids for options, _ in sources if options.register == register)
         for index, (right, theirs) in enumerate(own):
             for left, ours in own[:index]:
                 if not len(ours) or not len(theirs):
@@ -130,7 +131,8 @@ def register_notes(sources: Sequence[tuple[SourceOptions, Table]]) -> list[str]:
                     notes.append(f"{counts}, {shared} in both")
                     continue
                 example = f"such as '{ours[0]}' and '{theirs[0]}'"
-                if not forms(ours) & forms(theirs):
+                # Who says that ids are exact has made them alike already.
+                if ids != "exact" and not forms(ours) & forms(theirs):
                     raise LabelAssembleError(
                         f"{counts}, none in both: their ids are not written alike, {example} (write them alike, or "
                         f"leave `patients` out of one of the two)"

@@ -132,14 +132,8 @@ def text_hash(values: TextArray, seed: int = 0) -> NDArray[np.uint64]:
     return _mix(state)
 
 
-def uniform_hash(values: TextArray, seed: int) -> NDArray[np.float64]:
-    """Return a number in [0, 1) for each text, [N], uniform over texts and fixed by (seed, text)."""
-    distinct, code = text_codes(values)
-    return uniform_numbers(distinct, seed)[code]
-
-
 def uniform_numbers(values: TextArray, seed: int) -> NDArray[np.float64]:
-    """Return what `uniform_hash` does, each text hashed by itself: for texts that are distinct."""
+    """Return a number in [0, 1) for each text, [N], uniform over texts and fixed by (seed, text)."""
     return (text_hash(values, seed) >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 

@@ -252,7 +252,7 @@ class Task:
         _write_source(folder / "held-out.csv", self.held_out, labels, source=self.held_out.sources)
         sources.append({"name": "held-out", "path": "sources/held-out.csv"})
         images = Path(str(self.held_out.paths[0]).partition("::")[0]).parent
-        shared = {"reader": "csv", "root": images, "classes": classes, "patients": "images"}
+        shared = {"reader": "csv", "root": images, "classes": classes, "patients": "images", "ids": "exact"}
         values = job.config | {
             "sources": [source | shared for source in sources],
             "classes": job.classes,

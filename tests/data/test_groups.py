@@ -97,6 +97,12 @@ def test_patients_that_a_register_does_not_share(tmp_path: Path) -> None:
     assert warnings(apart) == [
         "warning: patients of 'x': 3 in source 'a', 2 in source 'b', none in both, such as '13' and '16'"
     ]
+    exact = [
+        source(tmp_path, "a", ["13", "14"], patients="x", ids="exact"),
+        source(tmp_path, "b", ["P0013"], patients="x", ids="exact"),
+    ]
+    assert warnings(assemble(exact))[0].endswith("none in both, such as '13' and 'P0013'")
+    first = source(tmp_path, "a", ["13", "14", "15"], patients="x")
     some = assemble([first, source(tmp_path, "b", ["15", "16"], patients="x")])
     assert some.report.notes[0] == "patients of 'x': 3 in source 'a', 2 in source 'b', 1 in both"
 

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from labelassemble.data import SplitOptions
 from labelassemble.data.splits import split_by_group
-from labelassemble.data.text import text_array, text_codes, text_hash, uniform_hash
+from labelassemble.data.text import text_array, text_codes, text_hash, uniform_numbers
 
 text = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=8)
 
@@ -31,14 +31,14 @@ def test_hashes_do_not_depend_on_the_other_texts(values: list[str], longer: str)
     array = text_array(values)
     among = text_array([*values, longer * 5])
     np.testing.assert_array_equal(text_hash(array), text_hash(among)[:-1])
-    np.testing.assert_array_equal(uniform_hash(array, 3), uniform_hash(among, 3)[:-1])
+    np.testing.assert_array_equal(uniform_numbers(array, 3), uniform_numbers(among, 3)[:-1])
     distinct, code = text_codes(array)
     assert distinct.tolist() == list(dict.fromkeys(values))
     assert distinct[code].tolist() == values
 
 
 def test_the_numbers_are_uniform() -> None:
-    numbers = uniform_hash(text_array([f"p{index}" for index in range(20_000)]), seed=3)
+    numbers = uniform_numbers(text_array([f"p{index}" for index in range(20_000)]), seed=3)
     counts, _ = np.histogram(numbers, bins=20, range=(0, 1))
     assert counts.sum() == 20_000
     assert abs(counts - 1000).max() < 150  # five standard deviations
