@@ -142,7 +142,7 @@ void check(const ModelConfig& config, const std::string& folder) {
       in != DataType::kFp64 && in != DataType::kBytes) {
     throw Error("input '" + config.input.name +
                 "' must be TYPE_UINT8, TYPE_FP16, TYPE_FP32, TYPE_FP64 (images) or TYPE_STRING "
-                "(JPEG or PNG), got " +
+                "(image files), got " +
                 std::string(config_name_of(in)));
   }
   if (config.output.type != DataType::kFp32) {

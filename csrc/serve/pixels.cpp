@@ -144,7 +144,7 @@ PreparedImages read_images(const ModelConfig& config, const NetworkInput& networ
   const std::string label = "input '" + tensor.name + "'";
   if (tensor.type != wanted.type && tensor.type != DataType::kBytes) {
     fail(label + " of model '" + config.name + "' must be " + std::string(name_of(wanted.type)) +
-         (wanted.type == DataType::kBytes ? "" : ", or BYTES with JPEG or PNG images") + ", got " +
+         (wanted.type == DataType::kBytes ? "" : ", or BYTES with image files") + ", got " +
          std::string(name_of(tensor.type)));
   }
   const bool encoded = tensor.type == DataType::kBytes;
