@@ -114,7 +114,9 @@ class MimicCxrSource(TabularOptions):
                         )
                     if not (subject.isdigit() and study.isdigit() and image and "/" not in image):
                         raise chunk.error(
-                            row, "dicom_id", f"no path can be made of {shown(image)}, {study}, {subject}"
+                            row,
+                            "dicom_id",
+                            f"no path can be made of {shown(image)}, {shown(study)}, {shown(subject)}",
                         )
                     if wanted is None or image in wanted:
                         names.append(f"files/p{subject[:2]}/p{subject}/s{study}/{image}.jpg")
