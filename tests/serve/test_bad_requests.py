@@ -65,7 +65,7 @@ REQUESTS = {
     ),
     "text as image": (
         changed(datatype="BYTES", shape=[1], data=["text"]),
-        "image 0: not an image that can be read",
+        "image 0: not an image of a known kind",
     ),
     "bytes in 4 dimensions": (
         changed(datatype="BYTES", data=["a"] * 4),
@@ -138,7 +138,7 @@ def binary_request(data, size, shape=(1, 1, 2, 2), datatype="UINT8"):
         ((b"{}", {"Inference-Header-Content-Length": "3"}), "is 3, but the body has 2 bytes"),
         ((b"{}", {"Inference-Header-Content-Length": "-1"}), "must be a whole number, got '-1'"),
         ((b"{}", {"Inference-Header-Content-Length": "9" * 30}), "must be a whole number, got '999"),
-        ((b"GIF89a", {"Inference-Header-Content-Length": "0"}), "image 0: not an image that can be read"),
+        ((b"GIF89a", {"Inference-Header-Content-Length": "0"}), "image 0: not an image of a known kind"),
         ((b"not gzip", {"Content-Encoding": "gzip"}), "the body is not valid gzip data"),
         ((gzip.compress(b"{}")[:-9], {"Content-Encoding": "gzip"}), "the gzip data ends early"),
         ((gzip.compress(b"{}") + b"x", {"Content-Encoding": "gzip"}), "bytes follow the gzip data"),
