@@ -105,7 +105,6 @@ void check_scans(jpeg_decompress_struct* jpeg, const Progress& progress) {
 bool read_header(jpeg_decompress_struct* jpeg, ErrorManager* manager, Bytes bytes) {
   if (setjmp(manager->jump) != 0) return false;
   jpeg_mem_src(jpeg, bytes.data(), bytes.size());
-  jpeg_save_markers(jpeg, JPEG_APP0 + 1, 0xFFFF);
   jpeg_read_header(jpeg, TRUE);
   return true;
 }
@@ -172,18 +171,6 @@ class Reader {
   std::int64_t height() const { return jpeg_.image_height; }
   int components() const { return jpeg_.num_components; }
 
-  int orientation() const {
-    constexpr std::string_view kMark("Exif\0\0", 6);
-    std::vector<std::uint8_t> exif;  // several segments are one text
-    for (const auto* marker = jpeg_.marker_list; marker != nullptr; marker = marker->next) {
-      if (marker->data_length >= kMark.size() &&
-          std::memcmp(marker->data, kMark.data(), kMark.size()) == 0) {
-        exif.insert(exif.end(), marker->data + kMark.size(), marker->data + marker->data_length);
-      }
-    }
-    return exif_orientation(exif);
-  }
-
   std::vector<std::uint8_t> pixels() {
     // Interleaved, in planes, and the coefficients of a file of several scans; whole blocks at the
     // edges.
@@ -212,13 +199,39 @@ class Reader {
   const std::string& name_;
 };
 
+// The orientation in the segments APP1 before the image; several of EXIF are one text, of which the
+// beginning is enough.
+int orientation_of(Bytes bytes) {
+  constexpr std::string_view kMark("Exif\0\0", 6);
+  constexpr std::size_t kLongestExif = std::size_t{64} << 10;
+  std::vector<std::uint8_t> exif;
+  std::size_t at = 2;
+  while (at + 4 <= bytes.size() && bytes[at] == 0xFF && exif.size() < kLongestExif) {
+    const unsigned marker = bytes[at + 1];
+    if (marker == 0xFF) {  // a fill byte
+      ++at;
+      continue;
+    }
+    if (marker == 0xDA || marker == 0xD9) break;  // the image, or the end
+    const std::size_t length = bytes[at + 2] * std::size_t{256} + bytes[at + 3];
+    if (length < 2 || length > bytes.size() - at - 2) break;
+    const Bytes segment = bytes.subspan(at + 4, length - 2);
+    if (marker == 0xE1 && segment.size() >= kMark.size() &&
+        std::memcmp(segment.data(), kMark.data(), kMark.size()) == 0) {
+      exif.insert(exif.end(), segment.begin() + kMark.size(), segment.end());
+    }
+    at += 2 + length;
+  }
+  return exif_orientation(exif);
+}
+
 }  // namespace
 
 Decoded decode_jpeg(Bytes bytes, const std::string& name) {
   Reader reader(name);
   reader.header(bytes);
   Decoded decoded;
-  decoded.orientation = reader.orientation();
+  decoded.orientation = orientation_of(bytes);
   std::vector<std::uint8_t> pixels = reader.pixels();
   std::int64_t channels = reader.components();
   if (channels == 4) {  // inverted, as Adobe's programs write four inks and everybody reads them

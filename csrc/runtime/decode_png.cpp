@@ -40,6 +40,7 @@ struct Layout {
 void read_bytes(png_structp png, png_bytep into, std::size_t count) {
   auto* source = static_cast<Source*>(png_get_io_ptr(png));
   if (count > source->left) png_error(png, "it is cut off");
+  if (is_interrupted()) png_error(png, "it was given up");
   std::memcpy(into, source->next, count);
   source->next += count;
   source->left -= count;
@@ -132,6 +133,9 @@ class Reader {
       throw Error(name + ": libpng could not start");
     }
     png_set_read_fn(png_, &source_, read_bytes);
+    // Nobody reads texts and profiles, and inflating them takes time.
+    constexpr png_byte kUnread[] = "zTXt\0iTXt\0tEXt\0iCCP\0sPLT";
+    png_set_keep_unknown_chunks(png_, PNG_HANDLE_CHUNK_NEVER, kUnread, 5);
     png_set_crc_action(png_, PNG_CRC_QUIET_USE, PNG_CRC_QUIET_USE);  // check_chunks has looked
 #ifdef PNG_IGNORE_ADLER32
     png_set_option(png_, PNG_IGNORE_ADLER32, PNG_OPTION_ON);

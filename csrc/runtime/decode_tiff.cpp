@@ -7,6 +7,7 @@
 #include <tiffio.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstdarg>
 #include <cstdio>
@@ -86,6 +87,42 @@ void ycbcr_to_rgb(std::uint8_t* values) {
   }
 }
 
+// libtiff copies the values of every entry of the first directory when it opens a file, also where
+// all entries point at the same bytes: together they must not be longer than the file.
+void check_directory(Bytes bytes, const std::string& name) {
+  if (bytes.size() < 16) return;  // libtiff says what is wrong
+  const bool big_endian = bytes[0] == 'M';
+  const auto number = [&](std::size_t at, std::size_t size) {
+    std::uint64_t value = 0;
+    if (at > bytes.size() || size > bytes.size() - at) return value;
+    for (std::size_t i = 0; i < size; ++i) {
+      value = value << 8 | bytes[at + (big_endian ? i : size - 1 - i)];
+    }
+    return value;
+  };
+  const bool big = number(2, 2) == 43;  // BigTIFF
+  const std::size_t word = big ? 8 : 4;
+  const std::uint64_t directory = number(big ? 8 : 4, word);
+  const std::uint64_t entries = number(directory, big ? 8 : 2);
+  const std::size_t entry_size = 4 + 2 * word;
+  std::uint64_t total = 0;
+  for (std::uint64_t i = 0; i < entries; ++i) {
+    const std::uint64_t entry = directory + (big ? 8 : 2) + i * entry_size;
+    if (entry > bytes.size() || entry_size > bytes.size() - entry) break;
+    constexpr std::array<std::uint64_t, 19> kSizes{0, 1, 1, 2, 4, 8, 1, 1, 2, 4,
+                                                   8, 4, 8, 4, 0, 0, 8, 8, 8};
+    const std::uint64_t type = number(entry + 2, 2);
+    const std::uint64_t size = type < kSizes.size() ? kSizes[type] : 0;
+    const std::uint64_t count = number(entry + 4, word);
+    if (size > 0 && count > (bytes.size() - std::min<std::uint64_t>(total, bytes.size())) / size) {
+      throw Error(name +
+                  ": damaged TIFF image: the values of its directory are longer than the file");
+    }
+    total += size * count;
+  }
+  admit_image(2 * total, 0);
+}
+
 enum class Alpha { kNone, kStraight, kPremultiplied };
 
 class Reader {
@@ -97,6 +134,7 @@ class Reader {
       TIFFSetWarningHandler(on_warning);
     });
     problem.clear();
+    check_directory(bytes, name);
     // r: read; m: not mapped into memory.
     tiff_.reset(TIFFClientOpen("image", "rm", &source_, read_bytes, write_nothing, seek,
                                close_nothing, size_of, nullptr, nullptr));
@@ -237,6 +275,7 @@ class Reader {
     if (size <= 0 || static_cast<std::size_t>(size) != row_bytes * piece_height) {
       damaged("its strips or tiles do not have the size that its header says");
     }
+    admit_image(static_cast<std::size_t>(size), static_cast<std::size_t>(size));
     piece_.resize(static_cast<std::size_t>(size));
     std::uint32_t index = 0;
     for (int plane = 0; plane < (separate_ ? samples_a_pixel_ : 1); ++plane) {

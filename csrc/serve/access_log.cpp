@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include "labelassemble/error.h"
+#include "say.h"
 
 namespace labelassemble::serve {
 namespace {
@@ -119,10 +120,9 @@ void AccessLog::work() {
       lost_.Increment();
       if (said) continue;
       said = true;
-      std::fprintf(stderr,
-                   "labelassemble-serve: the access log cannot be written (%s): requests are "
-                   "answered, and labelassemble_access_log_lost_lines_total counts their lines\n",
-                   std::strerror(reason));
+      say(std::string("the access log cannot be written (") + std::strerror(reason) +
+          "): requests are answered, and labelassemble_access_log_lost_lines_total counts their "
+          "lines");
     }
     lock.lock();
   }

@@ -66,7 +66,9 @@ void Batcher::wait_for_more(std::unique_lock<std::mutex>& lock) {
   const Clock::duration window = std::max<Clock::duration>(limits_.window, last_run_ / kShareOfRun);
   if (now - last_end_ > kWindowsUntilStale * window) return;
   const std::int64_t target = std::min(limits_.max_batch, expected_images_);
-  changed_.wait_until(lock, now + window, [&] { return closing_ || queued_images_ >= target; });
+  Clock::time_point end = now + window;
+  for (const auto& job : queue_) end = std::min(end, job->deadline);
+  changed_.wait_until(lock, end, [&] { return closing_ || queued_images_ >= target; });
 }
 
 Batcher::Batch Batcher::take_batch() {

@@ -12,6 +12,13 @@ std::optional<HttpError> refused(const std::string& why) {
   return HttpError(400, "the request is not valid HTTP: " + why);
 }
 
+// RFC 3986, 3.2.2, and the colon before a port.
+bool is_host_character(char c) {
+  constexpr std::string_view kMarks = "-._~%!$&'()*+;=[]:";
+  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+         kMarks.find(c) != std::string_view::npos;
+}
+
 }  // namespace
 
 std::optional<HttpError> check_header_text(std::string_view text) {
@@ -36,6 +43,10 @@ std::optional<HttpError> check_header(const http::header<true, http::fields>& he
   if (hosts > 1 || (hosts == 0 && header.version() >= 11)) {
     return refused("it must name one Host, and names " + std::to_string(hosts));
   }
+  const auto host = header[http::field::host];
+  if (!std::all_of(host.begin(), host.end(), is_host_character)) {
+    return refused("Host must be a name or an address");
+  }
   const auto codings = header.count(http::field::transfer_encoding);
   const auto lengths = header.count(http::field::content_length);
   if (codings > 0) {
@@ -53,6 +64,10 @@ std::optional<HttpError> check_header(const http::header<true, http::fields>& he
     const bool digits = !length.empty() && std::all_of(length.begin(), length.end(),
                                                        [](char c) { return c >= '0' && c <= '9'; });
     if (!digits) return refused("Content-Length must be a whole number");
+  }
+  if (header.count(http::field::content_encoding) > 1 ||
+      header.count("Inference-Header-Content-Length") > 1) {
+    return refused("Content-Encoding and Inference-Header-Content-Length may stand once");
   }
   const auto expected = header[http::field::expect];
   if (!expected.empty() && !boost::beast::iequals(expected, "100-continue")) {

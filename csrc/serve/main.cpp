@@ -1,18 +1,18 @@
 // labelassemble-serve: exported models over HTTP. No Python.
 #include <malloc.h>
-#include <poll.h>
-#include <unistd.h>
 
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/signal_set.hpp>
 #include <chrono>
+#include <condition_variable>
 #include <csignal>
-#include <cstdio>
 #include <cstdlib>
 #include <exception>
 #include <iostream>
+#include <mutex>
 #include <semaphore>
+#include <stop_token>
 #include <string>
 #include <thread>
 #include <vector>
@@ -26,38 +26,60 @@
 #include "network.h"
 #include "options.h"
 #include "repository.h"
+#include "say.h"
 #include "server.h"
 #include "service.h"
 
 namespace {
 
 namespace serve = labelassemble::serve;
+using serve::say;
 
 constexpr int kFailed = 1;
 constexpr int kMistake = 2;
 constexpr std::chrono::milliseconds kGrace{500};
-
-void say(const std::string& line) {
-  std::fprintf(stderr, "labelassemble-serve: %s\n", line.c_str());
-}
 
 // Ends the process a moment after the drain timeout, whatever still runs: a batch, a decoder, a log
 // whose reader has stopped.
 void end_in_any_case(serve::milliseconds drain_timeout) {
   std::thread([drain_timeout] {
     std::this_thread::sleep_for(drain_timeout + kGrace);
-    pollfd standard_error{STDERR_FILENO, POLLOUT, 0};
-    if (poll(&standard_error, 1, 0) == 1 && (standard_error.revents & POLLOUT) != 0) {
-      say("stopped while work was under way: the drain timeout has passed");
-    }
+    say("stopped while work was under way: the drain timeout has passed");
     std::_Exit(kFailed);
   }).detach();
 }
+
+// Gives what small blocks have left in the heap back to the system, when requests have come and
+// gone.
+class Trimmer {
+ public:
+  explicit Trimmer(const serve::MemoryBudget& memory)
+      : thread_([&memory](const std::stop_token& stop) {
+          std::mutex mutex;
+          std::condition_variable_any changed;
+          std::size_t seen = 0;
+          std::unique_lock lock(mutex);
+          while (!changed.wait_for(lock, stop, kPause, [] { return false; })) {
+            if (stop.stop_requested()) return;
+            if (memory.used() != 0 || memory.taken() == seen) continue;
+            seen = memory.taken();
+#ifdef __GLIBC__
+            malloc_trim(0);
+#endif
+          }
+        }) {
+  }
+
+ private:
+  static constexpr std::chrono::seconds kPause{2};
+  std::jthread thread_;
+};
 
 int run(const serve::Options& options) {
   serve::set_threads(options.threads);
   serve::Metrics metrics;
   serve::MemoryBudget memory(options.max_memory);
+  const Trimmer trimmer(memory);
   std::counting_semaphore<> compute(options.parallel_batches);
   serve::Repository repository({options, metrics, memory, compute});
   serve::AccessLog log(options.access_log, metrics.lost_log_lines());
@@ -86,9 +108,9 @@ int run(const serve::Options& options) {
     signals.async_wait([&](boost::system::error_code error, int) {
       if (error) return;
       if (stopping) std::_Exit(kFailed);  // asked twice: at once
-      say("stopping: requests that were begun are finished");
-      await_signal();  // before stop(), which may already cancel it
+      await_signal();                     // before stop(), which may already cancel it
       stop(0);
+      say("stopping: requests that were begun are finished");
     });
   };
   await_signal();

@@ -65,6 +65,8 @@ class MemoryBudget {
 
   std::size_t used() const { return used_.load(); }
   std::size_t limit() const { return limit_; }
+  // Bytes taken since the start, given back or not.
+  std::size_t taken() const { return taken_.load(); }
 
  private:
   bool take(std::size_t bytes) {
@@ -72,11 +74,13 @@ class MemoryBudget {
     do {
       if (bytes > limit_ || used > limit_ - bytes) return false;
     } while (!used_.compare_exchange_weak(used, used + bytes));
+    taken_.fetch_add(bytes);
     return true;
   }
 
   const std::size_t limit_;
   std::atomic<std::size_t> used_{0};
+  std::atomic<std::size_t> taken_{0};
 };
 
 // Takes a part of the budget for one function's work.

@@ -56,12 +56,6 @@ void ModelMetrics::Total::add(Duration duration) {
 
 nlohmann::json ModelMetrics::Total::to_json() const { return {{"count", count}, {"ns", ns}}; }
 
-void ModelMetrics::prepared(Duration input) {
-  series_.input_us->Increment(microseconds_of(input));
-  const std::lock_guard lock(mutex_);
-  input_.add(input);
-}
-
 void ModelMetrics::executed(std::int64_t images, Duration input, Duration infer, Duration output) {
   series_.executions->Increment();
   series_.batch_images->Observe(static_cast<double>(images));
@@ -78,11 +72,13 @@ void ModelMetrics::executed(std::int64_t images, Duration input, Duration infer,
                                             .count());
 }
 
-void ModelMetrics::computed(Duration queue, Duration infer) {
+void ModelMetrics::computed(Duration input, Duration queue, Duration infer) {
+  series_.input_us->Increment(microseconds_of(input));
   series_.queue_us->Increment(microseconds_of(queue));
   series_.infer_us->Increment(microseconds_of(infer));
   series_.queue_s->Observe(seconds_of(queue));
   const std::lock_guard lock(mutex_);
+  input_.add(input);
   queue_.add(queue);
   infer_.add(infer);
 }
@@ -97,14 +93,14 @@ void ModelMetrics::succeeded(Duration whole, Duration output) {
   output_.add(output);
 }
 
-void ModelMetrics::failed(int status) {
+void ModelMetrics::failed(int status, Duration whole) {
   (status == 503   ? series_.rejected
    : status == 504 ? series_.timed_out
    : status == 499 ? series_.canceled
                    : series_.failure)
       ->Increment();
   const std::lock_guard lock(mutex_);
-  fail_.add({});
+  fail_.add(whole);
 }
 
 nlohmann::json ModelMetrics::statistics() const {

@@ -45,15 +45,14 @@ class ModelMetrics {
 
   // A request joins those that wait or run, or leaves them.
   void pending(int change) { series_.pending->Increment(change); }
-  void prepared(Duration input);
   // A batch ran: how long it took to put together, to run, and to take apart.
   void executed(std::int64_t images, Duration input, Duration infer, Duration output);
-  // One of its requests: how long it waited for its turn, and how long the batch ran.
-  void computed(Duration queue, Duration infer);
+  // One of its requests: how long it took to read, waited for its turn, and how long the batch ran.
+  void computed(Duration input, Duration queue, Duration infer);
   // The answer was written.
   void succeeded(Duration whole, Duration output);
   // By the status of the answer.
-  void failed(int status);
+  void failed(int status, Duration whole);
 
   // The members of Triton's ModelStatistics, without name and version.
   nlohmann::json statistics() const;

@@ -59,7 +59,7 @@ class Model::InferJob final : public Job {
   }
 
   void fail(int status, const std::string& message) override {
-    model_.metrics_.failed(status);
+    model_.metrics_.failed(status, Clock::now() - call_.arrived);
     InferOutcome outcome;
     outcome.error = HttpError(status, message);
     finish(std::move(outcome));
@@ -74,6 +74,7 @@ class Model::InferJob final : public Job {
   const InferRequest& request() const { return call_.request; }
   const std::vector<std::size_t>& columns() const { return columns_; }
 
+  Clock::duration input{};
   Clock::duration queue{};
 
  private:
@@ -153,7 +154,7 @@ void Model::infer(InferCall call, Done done) {
                                         std::move(columns), std::move(done));
   job->deadline = deadline;
   job->arrived = Clock::now();
-  metrics_.prepared(job->arrived - start);
+  job->input = job->arrived - start;
   metrics_.pending(1);
   try {
     batcher_.submit(std::move(job));
@@ -221,7 +222,7 @@ void Model::run(Batcher::Batch& batch, const std::function<void()>& computed) {
     outcome.queue = own.queue;
     outcome.infer = end - ready;
     rest = rest.subspan(count);
-    metrics_.computed(outcome.queue, outcome.infer);
+    metrics_.computed(own.input, outcome.queue, outcome.infer);
   }
   metrics_.executed(images, ready - start, end - ready, Clock::now() - end);
   for (std::size_t i = 0; i < batch.size(); ++i) {

@@ -14,11 +14,14 @@ constexpr std::int64_t kMaxSide = 65'535;
 
 [[noreturn]] void fail(const std::string& what) { throw HttpError(400, what); }
 
+// Of a request to a model that does not batch.
+constexpr std::int64_t kMostImages = 64;
+
 void check_batch(const ModelConfig& config, const std::string& label, std::int64_t count) {
-  if (count > config.max_batch_size) {
-    fail(label + ": a request may hold at most " + std::to_string(config.max_batch_size) +
-         " images for model '" + config.name + "', got " + std::to_string(count) +
-         "; send several requests");
+  const std::int64_t most = config.max_batch_size > 0 ? config.max_batch_size : kMostImages;
+  if (count > most) {
+    fail(label + ": a request may hold at most " + std::to_string(most) + " images for model '" +
+         config.name + "', got " + std::to_string(count) + "; send several requests");
   }
 }
 
@@ -152,7 +155,7 @@ PreparedImages read_images(const ModelConfig& config, const NetworkInput& networ
   if (encoded && tensor.shape.size() != 1 && (tensor.shape.size() != 2 || tensor.shape[1] != 1)) {
     fail(label + " of BYTES must have the shape [B] or [B, 1], got " + shape_text(tensor.shape));
   }
-  if (config.max_batch_size > 0) check_batch(config, label, tensor.shape[0]);
+  check_batch(config, label, tensor.shape[0]);
   PreparedImages images;
   images.count = tensor.shape[0];
   const std::int64_t each = network.channels * network.size * network.size;

@@ -9,6 +9,8 @@
 #include <system_error>
 #include <utility>
 
+#include "say.h"
+
 namespace labelassemble::serve {
 namespace {
 
@@ -62,10 +64,6 @@ std::vector<std::int64_t> chosen(const VersionPolicy& policy, std::vector<std::i
     });
   }
   return versions;
-}
-
-void say(const std::string& line) {
-  std::fprintf(stderr, "labelassemble-serve: %s\n", line.c_str());
 }
 
 }  // namespace
@@ -132,9 +130,7 @@ void Repository::set_state(const std::string& name, Entry entry) {
     const std::lock_guard lock(mutex_);
     old = std::exchange(entries_[name], std::move(entry));
   }
-  for (auto& [number, version] : old.versions) {
-    if (version.model) version.model->close();
-  }
+  // Requests that have found the old models are finished by them: the last one lets them go.
 }
 
 void Repository::load_at_start() {
@@ -285,7 +281,12 @@ nlohmann::json Repository::index(bool only_ready) const {
 bool Repository::serves() const {
   const std::lock_guard lock(mutex_);
   if (!started_) return false;
-  if (shared_.options.explicit_control && shared_.options.load_models.empty()) return true;
+  // Under explicit control there may be none: none was asked for, or all were unloaded.
+  if (shared_.options.explicit_control &&
+      std::all_of(entries_.begin(), entries_.end(),
+                  [](const auto& named) { return named.second.reason == kUnloaded; })) {
+    return true;
+  }
   return std::any_of(entries_.begin(), entries_.end(), [](const auto& named) {
     const auto& versions = named.second.versions;
     return std::any_of(versions.begin(), versions.end(),

@@ -212,6 +212,7 @@ bool RequestReader::start_array(std::size_t) {
     case In::kParameters:
       check_parameter(key_);
       if (key_ != "classes") fail(key_ + " must not be a list");
+      if (request.classes) fail("classes may stand only once in a request");
       request.classes.emplace();
       enter(In::kClasses);
       break;
@@ -265,6 +266,7 @@ void RequestReader::scalar(const Scalar& value) {
 
 void RequestReader::top(const Scalar& value) {
   if (key_ == "id") {
+    if (!request.id.empty()) fail("id may stand only once in a request");
     request.id = value.name("id");
   }
   if (key_ == "inputs" || key_ == "outputs") fail(key_ + " must be a list");
@@ -285,6 +287,7 @@ void RequestReader::parameter(const Scalar& value) {
   if (key_ == "classes") {
     // Triton's clients send texts, numbers and truth values only: a name, or a list as JSON.
     const std::string& text = value.string("classes");
+    if (request.classes) fail("classes may stand only once in a request");
     request.classes.emplace();
     if (!text.starts_with('[')) return add_class(value.name("classes"));
     if (text.size() > kMaxName * 16) fail("classes as a text must have at most 16384 bytes");
@@ -374,6 +377,10 @@ void RequestReader::output(const Scalar& value) {
 
 void RequestReader::output_parameter(const Scalar& value) {
   RequestedOutput& output = request.outputs.back();
+  if (key_ != "binary_data" && key_ != "classification" && !key_.starts_with("shared_memory_")) {
+    fail("unknown parameter '" + key_.substr(0, 100) +
+         "' of an output: it may have binary_data and classification");
+  }
   if (key_ == "binary_data") output.binary = value.truth("binary_data");
   if (key_ == "classification") {
     const auto count = value.integer();

@@ -13,6 +13,7 @@ namespace asio = boost::asio;
 using asio::ip::tcp;
 
 constexpr std::chrono::milliseconds kPause{20};
+constexpr std::size_t kMostRefused = 64;  // connections beyond the limit that are told so
 
 }  // namespace
 
@@ -67,6 +68,11 @@ void Server::accept() {
     std::erase_if(sessions_, [](const auto& one) { return one.expired(); });
     bool refuse = sessions_.size() >= context_.options.max_connections;
     if (refuse && close_oldest_idle()) refuse = false;
+    if (sessions_.size() >= context_.options.max_connections + kMostRefused) {
+      socket.close(error);  // even to say no takes a connection
+      accept();
+      return;
+    }
     const auto session = std::make_shared<Session>(std::move(socket), context_, refuse);
     sessions_.push_back(session);
     session->start();

@@ -12,6 +12,7 @@
 #include "cores.h"
 #include "error.h"
 #include "model_json.h"
+#include "say.h"
 
 namespace labelassemble::serve {
 namespace {
@@ -69,7 +70,7 @@ HttpResponse response_of(std::exception_ptr failure) {
   } catch (const std::bad_alloc&) {
     return error_response(503, "no memory is free for this request", 1);
   } catch (const std::exception& error) {
-    std::fprintf(stderr, "labelassemble-serve: %s\n", error.what());
+    say(error.what());
     return error_response(500, error.what());
   }
 }
@@ -313,7 +314,7 @@ void Service::infer(HttpRequest request, const ModelPath& path, Reply reply) {
     });
   } catch (...) {
     HttpResponse response = response_of(std::current_exception());
-    if (model) model->metrics().failed(response.status);
+    if (model) model->metrics().failed(response.status, Clock::now() - request.arrived);
     const std::string error = response.log.error;
     response.log = log;
     response.log.error = error;

@@ -2,8 +2,10 @@
 
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <boost/asio/dispatch.hpp>
 #include <boost/asio/post.hpp>
+#include <cctype>
 #include <cerrno>
 #include <string_view>
 #include <utility>
@@ -19,11 +21,15 @@ namespace http = boost::beast::http;
 
 constexpr std::chrono::seconds kLinger{2};
 constexpr std::size_t kMaxDiscarded = std::size_t{16} << 20;
-constexpr std::size_t kReadSize = std::size_t{64} << 10;
+constexpr std::size_t kReadSize = std::size_t{16} << 10;
 constexpr std::string_view kEndOfHeader = "\r\n\r\n";
 // A header takes a moment; one that takes longer may be closed like a connection that sends
 // nothing.
 constexpr std::chrono::seconds kHeaderGrace{2};
+
+bool is_health(const std::string& target) {
+  return target == "/v2/health/live" || target == "/v2/health/ready";
+}
 
 std::string address_of(const asio::ip::tcp::socket& socket) {
   beast::error_code error;
@@ -48,11 +54,7 @@ Session::Session(asio::ip::tcp::socket socket, const SessionContext& context, bo
 Session::~Session() { context_.metrics.connections().Decrement(); }
 
 void Session::start() {
-  asio::dispatch(stream_.get_executor(), [self = shared_from_this()] {
-    if (!self->refuse_) return self->read_header();
-    self->arrived_ = Clock::now();
-    self->write(error_response(503, "too many connections are open", 1), false);
-  });
+  asio::dispatch(stream_.get_executor(), [self = shared_from_this()] { self->read_header(); });
 }
 
 void Session::drain() {
@@ -79,10 +81,13 @@ void Session::read_header() {
   parser_->get().body().charge.emplace(context_.memory);
   response_.reset();
   log_ = {};
+  header_ = {};
   waiting_ = true;
   waiting_since_ = Clock::now();
   scanned_ = 0;
-  stream_.expires_after(context_.options.idle_timeout);
+  stream_.expires_after(
+      refuse_ ? std::min<std::chrono::milliseconds>(kHeaderGrace, context_.options.idle_timeout)
+              : context_.options.idle_timeout);
   read_more_of_header();
 }
 
@@ -141,11 +146,17 @@ bool Session::parse_header(std::size_t length) {
 
 void Session::on_header() {
   waiting_ = false;
-  const auto& request = parser_->get();
+  header_ = parser_->get();
+  const auto& request = header_;
+  keep_alive_ = parser_->get().keep_alive();
   log_.method = std::string(request.method_string());
   log_.target = std::string(request.target());
   log_.traceparent = traceparent_of(request);
   if (const auto error = check_header(request)) return refuse(*error);
+  if (refuse_ && !is_health(log_.target)) {
+    return refuse(HttpError(503, "too many connections are open", 1));
+  }
+  if (refuse_) keep_alive_ = false;
   if (!path_of(log_.target)) {
     return refuse(HttpError(400, "the target must be a path or an http URL"));
   }
@@ -153,7 +164,7 @@ void Session::on_header() {
   if (length && *length > context_.options.max_body) {
     return fail_reading(http::error::body_limit);
   }
-  if (!request[http::field::expect].empty()) {
+  if (!request[http::field::expect].empty() && request.version() >= 11) {
     auto interim = std::make_shared<http::response<http::empty_body>>(http::status::continue_, 11);
     http::async_write(stream_, *interim,
                       [self = shared_from_this(), interim](beast::error_code failed, std::size_t) {
@@ -217,15 +228,16 @@ void Session::handle() {
   stream_.expires_never();
   arrived_ = Clock::now();
   auto message = parser_->release();
-  keep_alive_ = message.keep_alive();
   HttpRequest request(std::move(*message.body().charge));
-  request.method = std::string(message.method_string());
+  request.method = std::string(header_.method_string());
   request.target =
-      path_of(std::string_view(message.target().data(), message.target().size())).value();
-  request.content_encoding = std::string(message[http::field::content_encoding]);
-  request.accept_encoding = std::string(message[http::field::accept_encoding]);
-  if (const auto length = message.find("Inference-Header-Content-Length");
-      length != message.end()) {
+      path_of(std::string_view(header_.target().data(), header_.target().size())).value();
+  request.content_encoding = std::string(header_[http::field::content_encoding]);
+  std::transform(request.content_encoding.begin(), request.content_encoding.end(),
+                 request.content_encoding.begin(), [](unsigned char c) { return std::tolower(c); });
+  request.accept_encoding = std::string(header_[http::field::accept_encoding]);
+  if (const auto length = header_.find("Inference-Header-Content-Length");
+      length != header_.end()) {
     request.inference_header_length = std::string(length->value());
   }
   request.body = std::move(message.body().bytes);
@@ -262,7 +274,7 @@ void Session::write(HttpResponse response, bool keep_alive) {
   beast::error_code ignored;
   stream_.socket().cancel(ignored);  // ends watch()
   const bool closing = !keep_alive || draining_;
-  response_.emplace(static_cast<http::status>(response.status), 11);
+  response_.emplace(static_cast<http::status>(response.status), header_.version() == 10 ? 10 : 11);
   response_->set(http::field::server, "labelassemble-serve");
   for (const auto& [name, value] : response.headers) response_->set(name, value);
   if (!response.body.empty()) response_->set(http::field::content_type, response.content_type);

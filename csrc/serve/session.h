@@ -31,7 +31,8 @@ struct SessionContext {
 
 class Session : public std::enable_shared_from_this<Session> {
  public:
-  // `refuse`: answer 503 at once, as there are too many connections.
+  // `refuse`: there are too many connections, so this one learns whether the server is well, or
+  // 503.
   Session(boost::asio::ip::tcp::socket socket, const SessionContext& context, bool refuse);
   ~Session();
 
@@ -76,6 +77,8 @@ class Session : public std::enable_shared_from_this<Session> {
   boost::beast::flat_buffer buffer_;
   std::optional<Parser> parser_;
   std::optional<Response> response_;
+  // As it came: what follows a chunked body, Beast adds to the fields.
+  boost::beast::http::header<true, boost::beast::http::fields> header_;
   AccessEntry log_;
   Clock::time_point arrived_{};
   bool waiting_ = false;  // for a request or the rest of its header

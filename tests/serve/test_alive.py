@@ -6,9 +6,11 @@ import io
 import os
 import re
 import signal
+import struct
 import subprocess
 import threading
 import time
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -314,6 +316,128 @@ def test_ends_in_time_though_nobody_reads_its_log(repository, program, seconds):
     finally:
         process.kill()
         process.communicate()
+
+
+def test_ends_in_time_though_nobody_reads_its_errors(repository, program):
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(writer, b"x" * 4096)
+    os.set_blocking(writer, True)
+    command = [program, "--model-repository", repository, "--port", "0", "--drain-timeout", "1"]
+    process = subprocess.Popen(command, env=program_environment(), stdout=subprocess.DEVNULL, stderr=writer)
+    try:
+        time.sleep(3)  # nothing can be read of it
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=15) in (0, 1)
+    finally:
+        process.kill()
+        os.close(reader)
+        os.close(writer)
+
+
+def test_reloading_loses_no_request(repository, serving):
+    with serving(repository, "--model-control-mode", "explicit", "--load-model", "grey") as server:
+        with busy(server, "grey", encoded(3000), clients=4) as statuses:
+            for _ in range(6):
+                assert server.request("/v2/repository/models/grey/load", method="POST").status == 200
+        assert set(statuses) == {200}
+        assert server.request("/v2/repository/models/grey/unload", method="POST").status == 200
+        assert server.request("/v2/health/ready").status == 200  # nothing is broken
+
+
+def tiff(tags: list[tuple[int, int, int, int]], data: bytes = b"") -> bytes:
+    """A little-endian TIFF file with these entries (tag, type, count, value), the data behind its header."""
+    directory = 8 + len(data)
+    entries = b"".join(struct.pack("<HHII", *entry) for entry in sorted(tags))
+    return (
+        struct.pack("<2sHI", b"II", 42, directory) + data + struct.pack("<H", len(tags)) + entries + bytes(4)
+    )
+
+
+def test_tiff_files_take_no_more_than_they_are(repository, serving):
+    grey = [(256, 3, 1, 1), (257, 3, 1, 1), (258, 3, 1, 8), (259, 3, 1, 1), (262, 3, 1, 1), (277, 3, 1, 1)]
+    strip = [(273, 4, 1, 8), (278, 3, 1, 1), (279, 4, 1, 1)]
+    with serving(repository, "--max-memory", "32M") as server:
+        good = server.request("/v2/models/grey/infer", tiff(grey + strip, b"\x07"), RAW)
+        assert good.status == 200, good.body
+        before = resident(server)
+        tiles = [(322, 3, 1, 9456), (323, 3, 1, 9456), (324, 4, 1, 8), (325, 4, 1, 1)]
+        answer = server.request("/v2/models/grey/infer", tiff(grey + tiles, b"\x07"), RAW)
+        assert answer.status == 413, answer.body
+        many = [(40000 + i, 1, 1 << 20, 8) for i in range(100)]
+        answer = server.request("/v2/models/grey/infer", tiff(grey + strip + many, bytes(1 << 20)), RAW)
+        assert answer.status == 400
+        assert "the values of its directory are longer than the file" in answer.error
+        assert resident(server) - before < 16 << 20
+
+
+def test_texts_in_a_png_are_not_inflated(server):
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    plain = encoded(12)
+    text = chunk(b"zTXt", b"k\0\0" + zlib.compress(bytes(7_900_000), 9))
+    answer = server.request("/v2/models/grey/infer", plain[:33] + text * 100 + plain[33:], RAW)
+    assert (answer.status, answer.json["outputs"][0]["data"]) == (
+        200,
+        server.request("/v2/models/grey/infer", plain, RAW).json["outputs"][0]["data"],
+    )
+
+
+def test_exif_of_many_segments_is_not_gathered(repository, serving):
+    data = encoded(12, "JPEG")
+    segment = b"\xff\xe1\xff\xff" + b"Exif\0\0" + bytes(65527)
+    with serving(repository, "--max-memory", "64M") as server:
+        server.request("/v2/models/grey/infer", data, RAW)
+        before = resident(server)
+        answer = server.request("/v2/models/grey/infer", data[:2] + segment * 400 + data[2:], RAW)
+        assert answer.status == 200, answer.body
+        assert resident(server) - before < 48 << 20  # the body of 26 MB, and little else
+
+
+def test_health_though_the_connections_are_at_their_limit(repository, serving):
+    with serving(repository, "--max-connections", "3") as server:
+        head = b"POST /v2/models/grey/infer HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n{"
+        connections = [server.connect() for _ in range(3)]
+        for connection in connections:
+            connection.sendall(head)
+        time.sleep(0.2)
+        answer = server.request("/v2/health/live")
+        assert (answer.status, answer.headers["connection"]) == (200, "close")
+        answer = server.request("/v2")
+        assert (answer.status, answer.error) == (503, "too many connections are open")
+        for connection in connections:
+            connection.close()
+
+
+def test_trailers_are_no_headers(server, png, images, read_answer):
+    body = png(images[0])
+    head = b"POST /v2/models/grey/infer HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+    chunk = b"%x\r\n%b\r\n0\r\nInference-Header-Content-Length: 0\r\nConnection: close\r\n\r\n" % (
+        len(body),
+        body,
+    )
+    with server.connect() as connection:
+        connection.sendall(head + chunk)
+        answer = read_answer(connection)
+        assert answer.status == 400  # an image without the header is no JSON
+        assert answer.headers.get("connection") != "close"
+
+
+def test_statistics_count_successes_and_the_time_of_failures(tmp_path, slow_model, serving):
+    slow_model(tmp_path, delay=0)
+    with serving(tmp_path) as server:
+        body, headers = _binary(np.zeros((1, 1, 64, 64), np.uint8))
+        assert server.request("/v2/models/slow/infer", body, headers).status == 200
+        late, headers = _binary(np.zeros((1, 1, 3000, 3000), np.uint8), timeout=1000)
+        assert server.request("/v2/models/slow/infer", late, headers).status == 504
+        found = server.request("/v2/models/slow/stats").json["model_stats"][0]["inference_stats"]
+        for part in ("success", "queue", "compute_input", "compute_infer", "compute_output"):
+            assert found[part]["count"] == 1, part
+        assert found["fail"]["count"] == 1
+        assert found["fail"]["ns"] >= 1_000_000
 
 
 def test_ends_in_time_whatever_it_computes(tmp_path, slow_model, serving):

@@ -82,7 +82,7 @@ def test_connections(server):
     for connection in connections:
         connection.sendall(b"POST /v2/models/grey/infer HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n{")
     time.sleep(0.1)
-    answer = server.send(b"")
+    answer = server.request("/v2")
     assert (answer.status, answer.error) == (503, "too many connections are open")
     for connection in connections:
         connection.close()
