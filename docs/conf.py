@@ -22,7 +22,7 @@ copyright = "labelassemble contributors"
 version = release = version_of("labelassemble")
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
-exclude_patterns = ["_ext", "_generated/*"]
+exclude_patterns = ["_build", "_ext", "_generated/*"]
 default_role = "literal"
 smartquotes = False  # -- begins an option
 

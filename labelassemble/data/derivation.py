@@ -49,7 +49,7 @@ def aligned(own: Table, classes: Sequence[str], taxonomy: Taxonomy | None) -> Al
     but only those that the source labels: a collection older than COVID-19 must not become a collection without
     COVID-19 because it labels pneumonia. Where a general class is named and no finer one is, nobody said of which kind
     it is: finer ones that are only not named are UNKNOWN. Positive "No Finding" makes negative exactly the classes that
-    the source labels.
+    the source labels; beside a positive finding it contradicts that, becomes UNCERTAIN and says nothing of the others.
     """
     mentions = {} if taxonomy is None or own.absence is None else own.absence.mentions
     named = {} if taxonomy is None else _telling(mentions, {*own.classes, *classes}, taxonomy)
@@ -66,7 +66,7 @@ def aligned(own: Table, classes: Sequence[str], taxonomy: Taxonomy | None) -> Al
         if own.absence is not None:
             unwritten[:, :count] = own.absence.negative & (labels[:, :count] == NEGATIVE)
         known = _labelled(own)
-        _apply_no_finding(labels, origins, wide, own, known, taxonomy)
+        contradictions += _apply_no_finding(labels, origins, wide, own, known, taxonomy)
         given = labels.copy()
         implied = {name: taxonomy.implied(name) for name in wide}
         for column, name in enumerate(wide):
@@ -78,7 +78,8 @@ def aligned(own: Table, classes: Sequence[str], taxonomy: Taxonomy | None) -> Al
                         contradictions.append(Contradiction(parent, name, rows))
         for above, parent in enumerate(wide):
             finer = [wide.index(name) for name in wide if parent in implied[name]]
-            alone = (given[:, above] == POSITIVE) & ~(given[:, finer] == POSITIVE).any(axis=1)
+            general = np.isin(given[:, above], (POSITIVE, UNCERTAIN))
+            alone = general & ~(given[:, finer] == POSITIVE).any(axis=1)
             for column in finer:
                 if column < count:
                     _withhold(given, labels, origins, unwritten, column, above, known[:, column], alone)
@@ -141,6 +142,7 @@ def _imply(
     origins[implied, above] = LabelOrigin.IMPLIES
     perhaps = (given[:, column] == UNCERTAIN) & unwritten[:, above] & (labels[:, above] == NEGATIVE)
     labels[perhaps, above] = UNKNOWN
+    origins[perhaps, above] = LabelOrigin.GIVEN
     against = present & absent & ~unwritten[:, above]
     labels[against, above] = UNCERTAIN
     origins[against, above] = LabelOrigin.GIVEN
@@ -167,13 +169,15 @@ def _withhold(
         column: The finer class.
         above: The general one.
         known: Whether the source of each row labels the finer class, bool [N].
-        alone: Where the general class is positive and no class that implies it is, bool [N].
+        alone: Where the general class is positive or uncertain and no class that implies it is positive, bool [N].
     """
     absent = (given[:, above] == NEGATIVE) & ~unwritten[:, above] & (labels[:, above] == NEGATIVE)
     absent &= known & (labels[:, column] == UNKNOWN)
     labels[absent, column] = NEGATIVE
     origins[absent, column] = LabelOrigin.IMPLIES
-    labels[alone & unwritten[:, column] & (labels[:, column] == NEGATIVE), column] = UNKNOWN
+    unsaid = alone & unwritten[:, column] & (labels[:, column] == NEGATIVE)
+    labels[unsaid, column] = UNKNOWN
+    origins[unsaid, column] = LabelOrigin.GIVEN
 
 
 def _labelled(own: Table) -> NDArray[np.bool_]:
@@ -196,12 +200,24 @@ def _apply_no_finding(
     own: Table,
     known: NDArray[np.bool_],
     taxonomy: Taxonomy,
-) -> None:
-    if taxonomy.no_finding not in own.classes:
-        return
-    healthy = labels[:, wide.index(taxonomy.no_finding)] == POSITIVE
+) -> list[Contradiction]:
+    """Make negative what images without a finding leave blank; return the images that have one all the same."""
+    none = taxonomy.no_finding
+    if none is None or none not in own.classes:
+        return []
+    healthy = labels[:, wide.index(none)] == POSITIVE
+    found = []
+    for column, name in enumerate(wide):
+        if name != none and not taxonomy.exempts(name):
+            rows = np.flatnonzero(healthy & (labels[:, column] == POSITIVE))
+            if len(rows):
+                found.append(Contradiction(none, name, rows))
+    for contradiction in found:
+        healthy[contradiction.rows] = False
+        labels[contradiction.rows, wide.index(none)] = UNCERTAIN
     for column, name in enumerate(own.classes):
-        if name != taxonomy.no_finding and not taxonomy.exempts(name):
+        if name != none and not taxonomy.exempts(name):
             absent = healthy & known[:, column] & (labels[:, column] == UNKNOWN)
             labels[absent, column] = NEGATIVE
             origins[absent, column] = LabelOrigin.NO_FINDING
+    return found

@@ -91,7 +91,7 @@ class ExclusionRules:
             tuple(classes),
             nothing if taxonomy is None else taxonomy.excluding(classes),
             tuple(options),
-            np.array(matrices, dtype=np.bool_).reshape(-1, *nothing.shape),
+            np.array(matrices, dtype=np.bool_).reshape(len(matrices), *nothing.shape),
         )
 
     def with_rivals(self, count: int) -> list[str]:

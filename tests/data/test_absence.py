@@ -339,3 +339,14 @@ def test_vindr_readers_who_agree_on_nothing(tmp_path: Path) -> None:
         labels,
         [[-2, -2, -2, 0, 0], [1, 0, 0, 0, 0], [0, 0, 0, 0, 1], [0, -2, -2, 0, -2], [0, 0, 0, 0, 1]],
     )
+
+
+def test_no_finding_beside_a_finding_is_a_conflict_and_says_nothing_of_the_others(tmp_path: Path) -> None:
+    lines = ["path,Normal,A,C", "1.png,1,1,", "2.png,1,,", "3.png,0,1,0", "4.png,,0,1"]
+    (tmp_path / "t.csv").write_text("\n".join(lines) + "\n")
+    taxonomy = Taxonomy.model_validate(
+        {"classes": [{"name": "Normal"}, {"name": "A"}, {"name": "C"}], "no_finding": "Normal"}
+    )
+    assembly = assemble([CsvSource(name="s", path=tmp_path / "t.csv")], taxonomy=taxonomy)
+    table = assembly.table.select_classes(["Normal", "A", "C"])
+    assert table.labels[:2].tolist() == [[-2, 1, -1], [1, 0, 0]]

@@ -47,9 +47,12 @@ def row_by_row(
         states = {name: row.get(name, -1) for name in {*classes, *union}}
         rules = dict.fromkeys(states, 0)
         if row.get("Normal") == 1:
-            for name in labelled - {"Normal", "Tube"}:
-                if states[name] == -1:
-                    states[name], rules[name] = 0, 3
+            if any(state == 1 for name, state in states.items() if name not in ("Normal", "Tube")):
+                states["Normal"] = -2
+            else:
+                for name in labelled - {"Normal", "Tube"}:
+                    if states[name] == -1:
+                        states[name], rules[name] = 0, 3
         given_states = dict(states)
         for name, parents in IMPLIES.items():
             for parent in parents:

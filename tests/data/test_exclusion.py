@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from labelassemble.data import Assembly, CsvSource, Taxonomy, assemble
+from labelassemble.data.exclusion import ExclusionRules
 from labelassemble.data.readers.options import SourceOptions
 
 SKIN = Taxonomy.load(Path(__file__).with_name("skin_of_tests.yaml"))
@@ -281,3 +282,9 @@ def test_a_rule_of_a_source_whose_images_another_has_too_is_not_called_idle(tmp_
         assembly = assemble(order)
         assert (assembly.table.origins == 4).sum() == 1
         assert not [note for note in assembly.report.notes if "changes no label" in note]
+
+
+def test_a_source_without_any_class_has_no_rules() -> None:
+    rules = ExclusionRules.of((), [], None)
+    assert rules.matrices.shape == (0, 0, 0)
+    assert rules.everywhere.shape == (0, 0)

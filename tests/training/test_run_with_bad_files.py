@@ -50,7 +50,7 @@ def test_bad_files_are_named_and_left_out_of_training_and_evaluation(
 
 def test_a_run_stops_where_a_bad_file_is_to_stop_it(damaged: Path) -> None:
     config = load_config(damaged / "run.yaml", ["views.bad_files=stop"])
-    with pytest.raises(LabelAssembleError, match=r"north-0\.png: damaged or cut off"):
+    with pytest.raises(LabelAssembleError, match=r"north-0\.png: damaged PNG image"):
         train_run(config, damaged / "out", resume=False, console=QUIET)
 
 

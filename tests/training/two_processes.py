@@ -237,7 +237,7 @@ def check_an_error_in_one_process_ends_all(processes: Processes, folder: Path) -
         raised = "other"
     kinds = processes.gather(raised)
     assert sorted(kind.partition(":")[0] for kind in kinds) == ["error", "other"], kinds
-    assert any("north-0.png: damaged or cut off" in kind for kind in kinds)
+    assert any("north-0.png: damaged PNG image" in kind for kind in kinds)
 
 
 def _signalling(at: int, on: bool) -> Callable[..., None]:
