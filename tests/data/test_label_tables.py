@@ -42,7 +42,7 @@ def test_mimic(mimic: Path) -> None:
     assert table.labels[2].tolist() == [-1, -2, 1, -1, -1, -1, -1, -1, -1, 0, -1, -1, -1, 1]
     assert table.labels[3].tolist() == [-1] * 14
     negative = MimicCxrSource(name="mimic", root=mimic, blank="negative").read()
-    assert negative.labels[2].tolist() == [0, -2, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]
+    assert negative.labels[2].tolist() == [0, -2, 1, 0, -1, 0, 0, 1, 0, 0, 0, -1, 0, 1]
     assert negative.labels[3].tolist() == [-1] * 14  # nobody has labelled this study
 
 

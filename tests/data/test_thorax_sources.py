@@ -171,7 +171,7 @@ def test_chexpert(chexpert: Path) -> None:
 
 def test_chexpert_options(chexpert: Path) -> None:
     table = CheXpertSource(name="c", root=chexpert, blank="negative", views="lateral").read()
-    assert table.labels.tolist() == [[0, 0, -2, 1, 0, -2, -2, 0, -2, 0, -2, 0, 1, 0]]
+    assert table.labels.tolist() == [[0, -1, -2, 1, -1, -2, -2, -1, -2, 0, -2, 0, 1, 0]]
     table = CheXpertSource(name="c", root=chexpert, views="frontal", valid="val").read()
     assert list(table.splits) == ["train", "val"]
 

@@ -38,6 +38,14 @@ CHEXPERT_CLASSES: Final = (
     "Fracture",
     "Support Devices",
 )
+CHEXPERT_KINDS: Final[dict[str, tuple[str, ...]]] = {
+    "Enlarged Cardiomediastinum": ("Cardiomegaly",),
+    "Lung Opacity": ("Lung Lesion", "Edema", "Consolidation", "Pneumonia", "Atelectasis"),
+    "Consolidation": ("Pneumonia",),
+}
+"""All that lies below each general class in the publisher's hierarchy (Irvin et al. 2019, figure 1)."""
+_NO_FINDING: Final = "No Finding"
+_NO_FINDINGS: Final = frozenset({_NO_FINDING, "Support Devices"})  # all other classes are findings
 _VIEW: Final = "(view)"  # made of the two columns that say it
 # the patients are adults: where the age is 0 nobody knows it
 _SUBGROUPS: Final = published(sex="Sex", view=_VIEW) | {
@@ -73,7 +81,8 @@ class CheXpertSource(TabularOptions):
     Attributes:
         root: The folder, `CheXpert-v1.0` or `CheXpert-v1.0-small`, or one above it.
         blank: What "not mentioned" means: "unknown" (the default) or "negative", where the row has a label at all and
-            the taxonomy does not say otherwise: what is mentioned may imply what is not.
+            neither the publisher's hierarchy (`blanks_by_hierarchy`) nor the taxonomy says otherwise: what is mentioned
+            may imply what is not.
         views: Which projections are taken.
         valid: What `valid.csv`, the 234 images labelled by radiologists, serves as. By default "test" where there are
             no test labels: `train.csv` is then divided into train and val by patient; else "val".
@@ -138,7 +147,8 @@ class CheXpertSource(TabularOptions):
                 f"source '{self.name}': {self.root} has no image with views: {self.views}"
             )
         paths = with_endings_there(texts.take("path"))
-        states, absence = blanks_settled(np.concatenate(labels), silent=True)
+        given, decided = blanks_by_hierarchy(np.concatenate(labels), CHEXPERT_CLASSES)
+        states, absence = blanks_settled(given, silent=True)
         return new_table(
             CHEXPERT_CLASSES,
             paths=paths,
@@ -149,7 +159,7 @@ class CheXpertSource(TabularOptions):
             groups=texts.take("patient"),
             splits=texts.take("split"),
             subgroups=subgroup_cells.take(),
-            notes=(*lacking, *subgroup_cells.notes()),
+            notes=(*lacking, *subgroup_cells.notes(), *decided),
             files=[path for path, _ in tables.values()],
         )
 
@@ -284,3 +294,48 @@ def chexpert_states(chunk: Chunk, classes: tuple[str, ...], blank: str) -> NDArr
     for column, name in enumerate(classes):
         states[:, column] = chunk.states(name, cells, "1.0, 0.0, -1.0 (uncertain) or blank (not mentioned)")
     return states
+
+
+def blanks_by_hierarchy(
+    labels: NDArray[np.int8], classes: Sequence[str]
+) -> tuple[NDArray[np.int8], tuple[str, ...]]:
+    """Return labels in which the publisher's hierarchy has settled those blanks of which it says something, and notes.
+
+    A general class is POSITIVE where a kind of it is, else UNKNOWN where a kind of it is uncertain. The kinds of a
+    general class that is positive or uncertain are UNKNOWN where none of them is positive: nobody said which it is.
+    "No Finding" is UNKNOWN where findings are uncertain and none is positive. What is written stays.
+
+    Args:
+        labels: States, or BLANK, int8 [N, C].
+        classes: The names of the C classes, all of CheXpert's.
+    """
+    blank = labels == BLANK
+    if not blank.any():
+        return labels, ()
+    states = labels.copy()
+    positive, uncertain = labels == POSITIVE, labels == UNCERTAIN
+    for general, kinds in CHEXPERT_KINDS.items():
+        above, below = classes.index(general), [classes.index(name) for name in kinds]
+        present = positive[:, below].any(axis=1)
+        states[blank[:, above] & uncertain[:, below].any(axis=1), above] = UNKNOWN
+        states[blank[:, above] & present, above] = POSITIVE
+        untold = (positive[:, above] | uncertain[:, above]) & ~present
+        for column in below:
+            states[untold & blank[:, column], column] = UNKNOWN
+    findings = [index for index, name in enumerate(classes) if name not in _NO_FINDINGS]
+    perhaps = uncertain[:, findings].any(axis=1) & ~positive[:, findings].any(axis=1)
+    healthy = classes.index(_NO_FINDING)
+    states[perhaps & blank[:, healthy], healthy] = UNKNOWN
+    said = {
+        "positive, as a kind of theirs is": states == POSITIVE,
+        "unknown, as a general class or a kind leaves them open": states == UNKNOWN,
+    }
+    notes = []
+    for words, where in said.items():
+        counts = (blank & where).sum(axis=0).tolist()
+        named = [f"'{name}' {count}" for name, count in zip(classes, counts, strict=True) if count]
+        if named:
+            notes.append(
+                f"blanks that the publisher's hierarchy makes {words}, by images: {', '.join(named)}"
+            )
+    return states, tuple(notes)

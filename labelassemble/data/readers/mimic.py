@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from labelassemble.data.absence import blanks_settled
 from labelassemble.data.csvfile import CsvFile, TextColumns, shown
 from labelassemble.data.joins import join_note, keys_of
-from labelassemble.data.readers.chexpert import chexpert_states
+from labelassemble.data.readers.chexpert import blanks_by_hierarchy, chexpert_states
 from labelassemble.data.readers.folders import DatasetFolder
 from labelassemble.data.readers.found import FoundFolders, FoundImages, with_endings_there
 from labelassemble.data.readers.mimic_subgroups import add_mimic_subgroups
@@ -66,7 +66,8 @@ class MimicCxrSource(TabularOptions):
         root: The folder.
         labeler: Which of the two label tables is read.
         blank: What "not mentioned" means: "unknown" (the default) or "negative", where the study has a label at all
-            and the taxonomy does not say otherwise: what is mentioned may imply what is not.
+            and neither CheXpert's hierarchy (`blanks_by_hierarchy`) nor the taxonomy says otherwise: what is mentioned
+            may imply what is not.
         views: Which projections are taken, by the metadata's ViewPosition; "all" does not need the metadata.
     """
 
@@ -131,7 +132,8 @@ class MimicCxrSource(TabularOptions):
         if view_file is not None and viewed is not None:
             notes.append(join_note(self.name, "images", written, name, viewed, view_file.name))
         images.check(name)
-        states, absence = blanks_settled(study_labels[rows], silent=True)
+        given, decided = blanks_by_hierarchy(study_labels[rows], MIMIC_CLASSES)
+        states, absence = blanks_settled(given, silent=True)
         groups, subgroup_cells = texts.take("patient"), self.subgroup_cells(subgroups)
         about: dict[str, Path] = {}
         if subgroups:
@@ -149,7 +151,7 @@ class MimicCxrSource(TabularOptions):
             groups=groups,
             splits=texts.take("split"),
             subgroups=subgroup_cells.take(),
-            notes=(*notes, *subgroup_cells.notes()),
+            notes=(*notes, *subgroup_cells.notes(), *decided),
             files=list(dict.fromkeys(read)),
         )
 
