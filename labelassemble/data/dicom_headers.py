@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 import numpy as np
 import pandas as pd
@@ -29,6 +29,7 @@ _ALSO_READ: Final = (
     *("SOPClassUID", "ImageLaterality", "ViewCodeSequence", "PatientBirthDate", "StudyDate"),
     *("PresentationIntentType", "NumberOfFrames", "Rows", "Columns"),
 )
+_PIXELS: Final = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})  # of floats, of doubles, of integers
 _DIRECTORY: Final = "1.2.840.10008.1.3.10"
 _STORAGE: Final = "1.2.840.10008.5.1.4.1.1."
 _FOR_PROCESSING: Final = f"{_STORAGE}1.1.1"
@@ -96,7 +97,7 @@ def read_radiographs(
     if not base.is_dir():
         raise LabelAssembleError(f"{base} {'is not a folder' if base.exists() else 'does not exist'}")
     try:
-        pydicom = import_module("pydicom")
+        import_module("pydicom")
     except ImportError:
         raise LabelAssembleError("DICOM files need pydicom: pip install 'labelassemble[dicom]'") from None
     wanted = tuple(dict.fromkeys((*KEYWORDS, *also)))
@@ -104,7 +105,7 @@ def read_radiographs(
     files = sorted(file for file in _files(base) if f"{base}/{file}" not in left_out)
 
     def read(block: Sequence[str]) -> list[dict[str, str] | str]:
-        return [_header(pydicom, f"{base}/{file}", wanted, secondary_captures) for file in block]
+        return [_header(f"{base}/{file}", wanted, secondary_captures) for file in block]
 
     blocks = [files[first : first + _BLOCK] for first in range(0, len(files), _BLOCK)]
     with _quiet(), ThreadPoolExecutor(_THREADS) as pool:
@@ -203,16 +204,16 @@ def _files(base: Path) -> Iterator[str]:
             ) from None
 
 
-def _header(pydicom: Any, path: str, wanted: Sequence[str], secondary_captures: bool) -> dict[str, str] | str:
+def _header(path: str, wanted: Sequence[str], secondary_captures: bool) -> dict[str, str] | str:
     """Return what the header of a radiograph says, or of which kind another file is."""
     try:
         with open(path, "rb") as file:
             if not is_dicom(file):
                 return _NOT_DICOM
-            data = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=[*wanted, *_ALSO_READ])
+            data, has_pixels = _before_pixels(file, [*wanted, *_ALSO_READ])
         if str(data.file_meta.get("MediaStorageSOPClassUID", "")) == _DIRECTORY:
             return "DICOMDIR files"
-        kind = _kind(data, secondary_captures)
+        kind = _kind(data, has_pixels, secondary_captures)
         return {name: _text(data, name) for name in (*wanted, *_ALSO_READ)} if kind is None else kind
     except OSError as error:
         return f"files that cannot be read ({error.strerror or error})"
@@ -220,7 +221,21 @@ def _header(pydicom: Any, path: str, wanted: Sequence[str], secondary_captures: 
         return _DAMAGED
 
 
-def _kind(data: Any, secondary_captures: bool) -> str | None:
+def _before_pixels(file: BinaryIO, keywords: Sequence[str]) -> tuple[Any, bool]:
+    """Return what stands before the pixels of a DICOM file, and whether pixels that are not empty come there."""
+    reader, tag = import_module("pydicom.filereader"), import_module("pydicom.tag").Tag
+    lengths: list[int] = []
+
+    def at_pixels(element: int, _: str | None, length: int) -> bool:
+        if element in _PIXELS:
+            lengths.append(length)
+        return element in _PIXELS
+
+    data = reader.read_partial(file, at_pixels, specific_tags=[tag(keyword) for keyword in keywords])
+    return data, any(lengths)
+
+
+def _kind(data: Any, has_pixels: bool, secondary_captures: bool) -> str | None:
     """Return what a DICOM file is that is no radiograph, None for a radiograph (DICOM PS3.4, B.5; PS3.3, C.7.3.1)."""
     sop_class = _text(data, "SOPClassUID") or str(data.file_meta.get("MediaStorageSOPClassUID", ""))
     modality = _text(data, "Modality").upper() or _RADIOGRAPHY.get(sop_class, "")
@@ -235,7 +250,7 @@ def _kind(data: Any, secondary_captures: bool) -> str | None:
         )
     if sop_class == _FOR_PROCESSING or "PROCESSING" in _text(data, "PresentationIntentType"):
         return "radiographs for processing (the detector's raw values)"
-    if not (int(data.get("Rows") or 0) and int(data.get("Columns") or 0)):
+    if not (has_pixels and int(data.get("Rows") or 0) and int(data.get("Columns") or 0)):
         return "radiographs without an image"
     return "radiographs of several frames" if int(data.get("NumberOfFrames") or 1) > 1 else None
 

@@ -5,7 +5,7 @@ import hmac
 from pathlib import Path
 from typing import Final
 
-from labelassemble.data.identifiers import plain_keys
+from labelassemble.data.identifiers import IdRule, plain_ids
 from labelassemble.data.text import TextArray, text_array, text_codes
 from labelassemble.errors import LabelAssembleError
 
@@ -31,15 +31,16 @@ def read_key(path: Path) -> bytes:
     return key
 
 
-def pseudonyms(values: TextArray, kind: str, key: bytes) -> TextArray:
+def pseudonyms(values: TextArray, kind: str, key: bytes, rule: IdRule = "numbers") -> TextArray:
     """Return for each identifier "p" and 32 hexadecimal digits of HMAC-SHA256 (RFC 2104), text [N]; blank stays blank.
 
     Args:
-        values: Identifiers; two spellings of a number give one pseudonym (see `labelassemble.data.identifiers`).
+        values: Identifiers.
         kind: What they identify; a patient and a study with one number have two pseudonyms.
         key: The secret.
+        rule: Which spellings give one pseudonym; by default those of one number do.
     """
-    distinct, code = text_codes(plain_keys(values))
+    distinct, code = text_codes(plain_ids(values, rule).values)
     hashed = [
         "p" + hmac.new(key, f"{kind}:{value}".encode(), hashlib.sha256).hexdigest()[:_DIGITS] if value else ""
         for value in distinct.tolist()

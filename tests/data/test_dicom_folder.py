@@ -146,6 +146,16 @@ def test_what_is_no_radiograph_is_counted(export: Path) -> None:
     assert len(read(export, secondary_captures=True)) == 5
 
 
+def test_a_header_without_pixels_is_no_radiograph(put: Writer, tmp_path: Path) -> None:
+    put("a")
+    put("compressed", PixelData=b"\xfe\xff\x00\xe0" + bytes(4) + b"\xfe\xff\xdd\xe0" + bytes(4))
+    put("empty", PixelData=b"")
+    put("header", PixelData=None)
+    table = read(tmp_path / "export")
+    assert list(table.names) == ["a", "compressed"]
+    assert table.notes == ("left out: 2 radiographs without an image (such as empty)",)
+
+
 def test_subgroups_come_from_the_headers(export: Path) -> None:
     wanted = ["sex", "age", "view", "laterality", "scanner"]
     table = read_with_subgroups(DicomSource(name="d", root=export), wanted)
@@ -197,6 +207,74 @@ def test_labels_are_joined(
         assert table.classes == ("Mass",)
         assert table.labels[:, 0].tolist() == expected
         assert table.files == (str(path),)
+
+
+@pytest.mark.parametrize(
+    ("headers", "text", "options", "expected"),
+    [
+        (["12", "0012", "77"], "12,0\n0012,1\n77,0\n", {}, [0, 1, 0]),
+        (["12", "0012", "77"], " 12,0\n0012 ,1\n077,0\n", {}, [0, 1, 0]),
+        (["12", "77", "78"], "12,0\n0077,1\n78.0,1\n", {}, [0, 1, 1]),
+        (["12", "77"], "12,1\n0012,1\n77,0\n", {}, [1, 0]),
+        (["12", "0012", "77"], "0012,1\n77,0\n", {"ids": "text"}, [-1, 1, 0]),
+        (["12", "0012", "77"], "0012,1\n77,0\n", {"ids": "exact"}, [-1, 1, 0]),
+        (["12", "0012", "77"], "0012,1\n77,0\n", {"ids": "numbers"}, [1, 1, 0]),
+        (["12", "unknown", "", "77"], "12,1\nunknown,1\n,0\n77,0\n", {}, [1, -1, -1, 0]),
+    ],
+)
+def test_numbers_are_joined_by_their_text_first(
+    put: Writer,
+    tmp_path: Path,
+    headers: list[str],
+    text: str,
+    options: dict[str, Any],
+    expected: list[int],
+) -> None:
+    for place, accession in enumerate(headers):
+        put(f"{place}", AccessionNumber=accession)
+    path = labels(tmp_path, f"AccessionNumber,Mass\n{text}")
+    table = read(tmp_path / "export", labels=path, **options)
+    assert table.labels[:, 0].tolist() == expected
+    assert ("1 of 3 accessions" in " ".join(table.notes)) == (expected[0] == -1)
+
+
+@pytest.mark.parametrize(
+    ("headers", "text", "error"),
+    [
+        (
+            ["12", "0012", "77"],
+            "0012,1\n77,0\n",
+            r"export has accessions '12' and '0012', which are one number, so whether '12' of .*export is '0012' of "
+            r"labels\.csv cannot be told: .* `ids: text`",
+        ),
+        (["12", "0012", "77"], "00012,1\n77,0\n", r"export has accessions '12' and '0012'.* is '00012' of"),
+        (["012", "77"], "12,1\n0012,1\n77,0\n", r"labels\.csv has accessions '12' and '0012'.* '012' of"),
+        (["12", "77"], "12,1\n0012,0\n77,0\n", "says two things of the accession '0012'"),
+    ],
+)
+def test_numbers_that_the_text_does_not_tell_apart(
+    put: Writer, tmp_path: Path, headers: list[str], text: str, error: str
+) -> None:
+    for place, accession in enumerate(headers):
+        put(f"{place}", AccessionNumber=accession)
+    path = labels(tmp_path, f"AccessionNumber,Mass\n{text}")
+    with pytest.raises(LabelAssembleError, match=error):
+        read(tmp_path / "export", labels=path)
+
+
+def test_names_of_files_are_no_numbers(put: Writer, tmp_path: Path) -> None:
+    key = tmp_path / "key"
+    key.write_text("0123456789abcdef")
+    for name in ("001.dcm", "1.dcm", "2.dcm", "3.dcm"):
+        put(name)
+    for text in ("001,1\n2,0\n3,0\n", "001.dcm,1\n2.dcm,0\n3.dcm,0\n"):
+        path = labels(tmp_path, f"file,Mass\n{text}")
+        for options in ({}, {"ids": "numbers"}, {"pseudonyms": key}):
+            table = read(tmp_path / "export", labels=path, **options)
+            assert table.labels[:, 0].tolist() == [1, -1, 0, 0]
+            assert any("1 of 4 files" in note for note in table.notes)
+    path = labels(tmp_path, "file,Mass\n001,1\n1,0\n2,0\n3,-2\n")
+    assert read(tmp_path / "export", labels=path).labels[:, 0].tolist() == [1, 0, 0, -2]
 
 
 def test_labels_in_chexperts_coding(export: Path, tmp_path: Path) -> None:

@@ -19,8 +19,8 @@ from labelassemble.data.dicom_headers import (
     read_radiographs,
     skipped_sentence,
 )
-from labelassemble.data.identifiers import plain_ids, plain_keys
-from labelassemble.data.joins import join_note
+from labelassemble.data.identifiers import IdRule, plain_ids, plain_keys
+from labelassemble.data.joins import join_note, matched_keys
 from labelassemble.data.parquet import ParquetFile
 from labelassemble.data.pseudonyms import pseudonyms, read_key
 from labelassemble.data.readers.csv import split_cells
@@ -279,26 +279,41 @@ class DicomSource(TabularOptions):
         self, found: Radiographs, rows: NDArray[np.int64], labels: _Labels, key: bytes | None
     ) -> tuple[NDArray[np.int64], str]:
         """Return the row of `labels` of each image, int64 [N], -1 where it has none, and how many meet."""
-        theirs = labels.keys
-        if labels.by == "file":
-            ours, theirs = _file_keys(found.files[rows], theirs, f"source '{self.name}'")
-        else:
-            ours = found.columns[_KEYWORD[labels.by]][rows]
         what = {"series": "series", "study": "studies"}.get(labels.by, f"{labels.by}s")
         names = str(self.root), Path(str(self.labels)).name
-        note = join_note(self.name, what, ours, names[0], theirs, names[1])
+        ours, theirs = self._keys(found, rows, labels, what)
+        note = join_note(self.name, what, ours, names[0], theirs, names[1], "exact")
         if key is not None:  # the note goes into the report
-            hidden = pseudonyms(ours, what, key), pseudonyms(theirs, what, key)
-            note = join_note(self.name, what, hidden[0], names[0], hidden[1], names[1])
-        self._check_once(theirs, labels)
-        row_of = pd.Series(np.arange(len(theirs)), index=_index(theirs))
+            hidden = pseudonyms(ours, what, key, "exact"), pseudonyms(theirs, what, key, "exact")
+            note = join_note(self.name, what, hidden[0], names[0], hidden[1], names[1], "exact")
+        self._check_once(ours, theirs, labels)
+        row_of = pd.Series(np.arange(len(theirs)), index=theirs.astype(object))
         row_of = row_of[~row_of.index.duplicated() & (row_of.index != "")]
-        joined = row_of.reindex(_index(ours)).fillna(-1).to_numpy(dtype=np.int64)
+        joined = row_of.reindex(ours.astype(object)).fillna(-1).to_numpy(dtype=np.int64)
         return joined, note
 
-    def _check_once(self, keys: TextArray, labels: _Labels) -> None:
+    def _keys(
+        self, found: Radiographs, rows: NDArray[np.int64], labels: _Labels, what: str
+    ) -> tuple[TextArray, TextArray]:
+        """Return the identifiers of the images [N] and of the labels [M], those that meet as the same text."""
+        if labels.by == "file":  # a name of digits is no number
+            return _file_keys(found.files[rows], labels.keys, f"source '{self.name}'")
+        ours, theirs = found.columns[_KEYWORD[labels.by]][rows], labels.keys
+        if self.ids == "auto":
+            return matched_keys(self.name, what, ours, str(self.root), theirs, Path(str(self.labels)).name)
+        rule: IdRule = (
+            "numbers" if self.ids == "numbers" else "text"
+        )  # an unknown one has no label by any rule
+        return plain_ids(ours, rule).values, plain_ids(theirs, rule).values
+
+    def _check_once(self, ours: TextArray, keys: TextArray, labels: _Labels) -> None:
         """Raise where two rows say different things of one patient, study, series, image or file."""
-        code, _ = pd.factorize(_index(keys))
+        code, _ = pd.factorize(keys.astype(object))
+        if self.ids == "auto" and labels.by != "file":
+            number, _ = pd.factorize(plain_keys(keys).astype(object))
+            # spellings of a number are two identifiers only where the images have each of them
+            strays = np.isin(number, number[~np.isin(code, code[keys.isin(ours.unique().tolist())])])
+            code, _ = pd.factorize(np.where(strays, number + len(keys), code))
         first = np.unique(code, return_index=True)[1][code] if len(code) else code
         against = (labels.states != labels.states[first]).any(axis=1) | (
             labels.splits != labels.splits[first]
@@ -314,10 +329,6 @@ class DicomSource(TabularOptions):
 
 def _plain(column: str) -> str:
     return re.sub(r"[^a-z0-9]", "", column.lower())
-
-
-def _index(keys: TextArray) -> "pd.Index[str]":
-    return pd.Index(plain_keys(keys).astype(object))
 
 
 def _file_keys(files: TextArray, cells: TextArray, source: str) -> tuple[TextArray, TextArray]:
