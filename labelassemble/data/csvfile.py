@@ -161,9 +161,10 @@ class CsvFile:
                 yield line
         except UnicodeDecodeError as error:
             byte = error.object[error.start]
+            other = "UTF-16" if error.object[:2] in (b"\xff\xfe", b"\xfe\xff") else "Latin-1 or Windows-1252"
             raise LabelAssembleError(
                 f"{self.path}, after line {self._line}: a CSV must be UTF-8, got the byte 0x{byte:02x} "
-                "(a file in Latin-1 or Windows-1252 must be saved as UTF-8 first)"
+                f"(a file in {other} must be saved as UTF-8 first)"
             ) from None
         except (OSError, EOFError, zlib.error) as error:  # the last two: a damaged .gz
             reason = getattr(error, "strerror", None) or error

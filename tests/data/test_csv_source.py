@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from labelassemble.data import CsvSource, Table, csvfile
+from labelassemble.data import CsvSource, Table, assemble, csvfile
 from labelassemble.errors import LabelAssembleError
 
 
@@ -284,3 +284,11 @@ def test_a_line_break_in_the_name_of_a_column_is_a_space(tmp_path: Path) -> None
     with pytest.raises(LabelAssembleError, match="no column 'path'") as raised:
         CsvSource(name="x", path=path).read()
     assert "\n" not in str(raised.value)
+
+
+def test_a_file_in_utf_16_is_called_so(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_bytes("path,Edema\na.png,1\n".encode("utf-16"))
+    with pytest.raises(
+        LabelAssembleError, match=r"must be UTF-8, .* \(a file in UTF-16 must be saved as UTF-8"
+    ):
+        assemble([CsvSource(name="s", path=tmp_path / "t.csv")])
