@@ -137,3 +137,10 @@ def test_nothing_fits(tmp_path: Path) -> None:
         match=r"such as 'a\.png': the reader looks in train/.*found pictures/1\.jpeg \(rename",
     ):
         read(tmp_path)
+
+
+def test_endings_in_capitals(tmp_path: Path) -> None:
+    lists(tmp_path, ["p1 a.PNG positive sirm", "p2 b.jpg negative rsna"], ["p3 c.png positive sirm"])
+    images(tmp_path, "train/a.png", "train/b.JPG", "test/c.png")
+    wanted = [str(tmp_path / name) for name in ("train/a.png", "train/b.JPG", "test/c.png")]
+    assert read(tmp_path).paths.tolist() == wanted

@@ -77,6 +77,7 @@ class FoundImages:
         Raises:
             LabelAssembleError: It lies in several folders with nothing to choose by.
         """
+        name = self._spelt(name)
         path = self._paths.get(name)
         if path is None:
             if self._missing is None:
@@ -87,7 +88,17 @@ class FoundImages:
 
     def has(self, name: str) -> bool:
         """Return whether the image lies anywhere."""
-        return name in self._paths
+        return self._spelt(name) in self._paths
+
+    def _spelt(self, name: str) -> str:
+        """Return the name as the disk has it: its ending may be written in capitals, or not."""
+        if name in self._paths:
+            return name
+        stem, dot, ending = name.rpartition(".")
+        for other in (ending.lower(), ending.upper()):
+            if f"{stem}{dot}{other}" in self._paths:
+                return f"{stem}{dot}{other}"
+        return name
 
     def _chosen(self, paths: Sequence[str], part: str) -> str:
         path = _meant(paths, part, self._parts, self._usual)
