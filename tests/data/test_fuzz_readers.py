@@ -142,6 +142,8 @@ def dicom(root: Path) -> Source:
         data.Modality, data.PatientID, data.PatientAge, data.ViewPosition = "CR", str(number), "058Y", "PA"
         data.Rows = data.Columns = 1
         (root / "deep").mkdir(exist_ok=True)
+        data.BitsAllocated = 8
+        data.PixelData = bytes(2)
         pydicom.dcmwrite(root / "deep" / str(number), data, enforce_file_format=True)
     (root / "labels.csv").write_text("PatientID,split,Mass\n1,train,1\n2,test,0\n")
     return DicomSource(name="x", root=root, labels=root / "labels.csv")
