@@ -1,5 +1,6 @@
 """A run's configuration: one YAML file, validated whole before anything is read or written."""
 
+import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import UnionType
@@ -266,6 +267,10 @@ def validation_sentence(error: ValidationError, *models: type[BaseModel]) -> str
         readers = sorted(_readers(_walk(model, location)[1]))
         tag = first.get("ctx", {}).get("tag")
         if tag is None:
+            keys = list(first["input"]) if isinstance(first.get("input"), dict) else []
+            near = difflib.get_close_matches("reader", map(str, keys), n=1, cutoff=0.6)
+            if near:
+                return f"unknown key '{shown}.{near[0]}', did you mean 'reader'?"
             return f"the key '{shown}.reader' is missing, known readers: {', '.join(readers)}"
         return f"unknown reader '{tag}' in '{shown}'{did_you_mean(str(tag), readers)}"
     message = first["msg"].removeprefix("Value error, ")

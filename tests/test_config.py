@@ -78,6 +78,10 @@ def test_overrides_win_over_the_file(tmp_path: Path) -> None:
             r"unknown reader 'cvs' in 'sources\.0', did you mean 'csv'\?",
         ),
         ("sources: [{name: a, path: a}]", r"the key 'sources\.0\.reader' is missing, known readers: .*csv"),
+        (
+            "sources: [{name: a, redaer: csv, path: a}]",
+            r"unknown key 'sources\.0\.redaer', did you mean 'reader'\?",
+        ),
         (MINIMAL + "train: {lr: fast}", r"'train\.lr': input should be a valid number.*, got 'fast'"),
         (MINIMAL + "model: {pretrained: false}", r"'model\.pretrained': input should be a path, got False"),
         (MINIMAL + "train: {lr: -1}", r"'train\.lr': input should be greater than 0, got -1"),
