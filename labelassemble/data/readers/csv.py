@@ -8,10 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labelassemble.data.absence import blanks_settled
-from labelassemble.data.class_names import check_class_names
 from labelassemble.data.csvfile import Chunk, CsvFile, RowFile, TextColumns, shown
 from labelassemble.data.parquet import ParquetFile
-from labelassemble.data.readers.label_cells import BlankCell, LabelCells, MinusOne
+from labelassemble.data.readers.label_cells import BlankCell, LabelCells, MinusOne, class_columns
 from labelassemble.data.readers.options import FilePath, TabularOptions
 from labelassemble.data.readers.paths import image_paths
 from labelassemble.data.table import Table, new_table
@@ -153,13 +152,7 @@ class CsvSource(TabularOptions):
                 raise LabelAssembleError(
                     f"{place}: column {position} has no name (name it, or list the columns in `classes`)"
                 )
-        if not classes:
-            raise LabelAssembleError(f"{place}: no column is a class, got {', '.join(file.header)}")
-        try:
-            check_class_names(classes)
-        except LabelAssembleError as error:
-            raise LabelAssembleError(f"{place}: {error}") from None
-        return classes
+        return class_columns(classes, file.header, place)
 
 
 def split_cells(chunk: Chunk, column: str) -> list[str]:

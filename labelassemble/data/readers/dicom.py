@@ -24,7 +24,7 @@ from labelassemble.data.joins import join_note, matched_keys
 from labelassemble.data.parquet import ParquetFile
 from labelassemble.data.pseudonyms import pseudonyms, read_key
 from labelassemble.data.readers.csv import split_cells
-from labelassemble.data.readers.label_cells import BlankCell, LabelCells, MinusOne
+from labelassemble.data.readers.label_cells import BlankCell, LabelCells, MinusOne, class_columns
 from labelassemble.data.readers.options import FilePath, TabularOptions
 from labelassemble.data.states import UNKNOWN
 from labelassemble.data.subgroups import published, view_of
@@ -267,13 +267,7 @@ class DicomSource(TabularOptions):
         )
         for name in classes:
             file.require(name, "classes")
-        if not classes:
-            raise LabelAssembleError(f"{place}: no column is a class, got {', '.join(file.header)}")
-        try:
-            check_class_names(classes)
-        except LabelAssembleError as error:
-            raise LabelAssembleError(f"{place}: {error}") from None
-        return classes
+        return class_columns(classes, file.header, place)
 
     def _joined(
         self, found: Radiographs, rows: NDArray[np.int64], labels: _Labels, key: bytes | None

@@ -7,14 +7,31 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labelassemble.data.absence import BLANK
+from labelassemble.data.class_names import check_class_names
 from labelassemble.data.csvfile import Chunk
 from labelassemble.data.states import NEGATIVE, POSITIVE, UNCERTAIN, UNKNOWN
+from labelassemble.errors import LabelAssembleError
 
 BlankCell: TypeAlias = Literal["unknown", "negative"]
 MinusOne: TypeAlias = Literal["unknown", "uncertain"]
 
 _MINUS_ONE: Final = -4  # while the cells are read: -1
 _ALLOWED: Final = "1, 0, -1 (unknown), -2 (uncertain) or blank"
+
+
+def class_columns(classes: tuple[str, ...], header: Sequence[str], place: str) -> tuple[str, ...]:
+    """Return the columns of a table that are classes.
+
+    Raises:
+        LabelAssembleError: There is none, or a name cannot be that of a class; with the `place`.
+    """
+    if not classes:
+        raise LabelAssembleError(f"{place}: no column is a class, got {', '.join(header)}")
+    try:
+        check_class_names(classes)
+    except LabelAssembleError as error:
+        raise LabelAssembleError(f"{place}: {error}") from None
+    return classes
 
 
 class LabelCells:
