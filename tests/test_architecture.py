@@ -11,6 +11,7 @@ ORDER = (
     "version",
     "_extension",
     "_files",
+    "_quiet",
     "ops",
     "functional",
     "loss",

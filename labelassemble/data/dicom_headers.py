@@ -2,10 +2,8 @@
 
 import logging
 import os
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -15,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from labelassemble._quiet import quiet
 from labelassemble.data.dicom import is_dicom
 from labelassemble.data.text import TextArray, text_array
 from labelassemble.errors import LabelAssembleError
@@ -108,7 +107,7 @@ def read_radiographs(
         return [_header(f"{base}/{file}", wanted, secondary_captures) for file in block]
 
     blocks = [files[first : first + _BLOCK] for first in range(0, len(files), _BLOCK)]
-    with _quiet(), ThreadPoolExecutor(_THREADS) as pool:
+    with quiet("pydicom", logging.CRITICAL), ThreadPoolExecutor(_THREADS) as pool:
         headers = [header for block in pool.map(read, blocks) for header in block]
     skipped: dict[str, tuple[int, str]] = {}
     kept: list[str] = []
@@ -150,7 +149,7 @@ def header_columns(paths: Sequence[str], keywords: Sequence[str]) -> dict[str, T
         except Exception:  # pydicom answers damage with many types
             return [""] * len(keywords)
 
-    with _quiet(), ThreadPoolExecutor(_THREADS) as pool:
+    with quiet("pydicom", logging.CRITICAL), ThreadPoolExecutor(_THREADS) as pool:
         rows = list(pool.map(read, paths))
     return {name: text_array([row[index] for row in rows]) for index, name in enumerate(keywords)}
 
@@ -163,20 +162,6 @@ def skipped_sentence(skipped: Mapping[str, tuple[int, str]], start: str = "") ->
     return f"{start}left out: " + ", ".join(
         f"{skipped[kind][0]} {kind} (such as {skipped[kind][1]})" for kind in most
     )
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence pydicom, which warns of each value that breaks the standard a little."""
-    logger = logging.getLogger("pydicom")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)
 
 
 def _files(base: Path) -> Iterator[str]:

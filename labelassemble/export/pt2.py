@@ -1,17 +1,15 @@
 """Export to a `.pt2` package: compiled by AOTInductor, loaded by libtorch without TorchScript."""
 
-import contextlib
 import logging
 import os
 import shutil
-import warnings
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 import torch
 
+from labelassemble._quiet import quiet
 from labelassemble.errors import LabelAssembleError
 from labelassemble.export.files import written_whole
 from labelassemble.export.metadata import METADATA_FILE, ModelMetadata
@@ -36,7 +34,10 @@ def write_pt2(parts: ExportParts, path: Path) -> ExportSummary:
 
     _check_compiler(path)
     program = trace(parts, path, outside="refused")
-    with written_whole(path) as temporary, _quiet():
+    with (
+        written_whole(path) as temporary,
+        quiet("torch", logging.ERROR),
+    ):  # AOTInductor speaks of its own insides
         try:
             aoti_compile_and_package(
                 program,
@@ -94,17 +95,3 @@ def _check_compiler(path: Path) -> None:
             f"{path}: a .pt2 is compiled, and the C++ compiler {compiler} is not there: install one "
             "(Debian: apt-get install g++), or name yours in the environment variable CXX"
         )
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence what AOTInductor says of its own insides."""
-    logger = logging.getLogger("torch")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)
