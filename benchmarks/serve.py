@@ -34,7 +34,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from labelassemble.export import cmake_path, find_program, load_metadata
-from labelassemble.export.program import SERVER, program_environment
+from labelassemble.export.native import SERVER, program_environment
 
 HERE = Path(__file__).parent
 BY_HAND = "FastAPI + uvicorn + torch, the exported file"

@@ -19,7 +19,7 @@ from harness import machine
 from serve import expected, finish, infer_request, labelassemble_serve, load, pictures, resident_mib
 
 from labelassemble.export import find_program, load_metadata
-from labelassemble.export.program import SERVER
+from labelassemble.export.native import SERVER
 
 LIBRARIES = Path("/usr/lib/x86_64-linux-gnu")
 PRELOADED = {

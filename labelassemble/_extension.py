@@ -4,33 +4,16 @@
 plain torch reference after one warning. Nothing is chosen silently: `labelassemble doctor` prints both.
 """
 
-import importlib
 import warnings
 from collections.abc import Callable
-from types import ModuleType
 from typing import Any, TypeVar
 
 import torch
 
+from labelassemble import _native
 from labelassemble.errors import LabelAssembleError
 
-REBUILD = "run: pip install --no-build-isolation --force-reinstall --no-deps labelassemble"
-
-
-def _load() -> tuple[ModuleType | None, str]:
-    try:
-        module = importlib.import_module("labelassemble._C")
-    except ModuleNotFoundError:
-        return None, f"labelassemble was installed without its native library; {REBUILD}"
-    except ImportError as error:
-        return None, f"the native library does not load ({error}); {REBUILD}"
-    built_for = str(module.build_info()["torch"])
-    if built_for.split("+")[0] != torch.__version__.split("+")[0]:
-        return None, f"the native library was built for torch {built_for}, not {torch.__version__}; {REBUILD}"
-    return module, ""
-
-
-_binding, REASON = _load()
+_binding, REASON = _native.load_binding()
 NATIVE: bool = _binding is not None
 _warned = False
 

@@ -10,9 +10,9 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from labelassemble.data import DuplicateSearch, Source, SplitOptions, Taxonomy
+from labelassemble.data.subgroup_options import AGE_BANDS, AgeBands, SubgroupNames
 from labelassemble.errors import LabelAssembleError, did_you_mean
-from labelassemble.evaluation.subgroups import AGE_BANDS, AgeBands, SubgroupNames
-from labelassemble.loss import LossOptions
+from labelassemble.loss_options import LossOptions
 from labelassemble.models import HEADS_BY_SOURCE, ModelOptions
 from labelassemble.training.options import TrainOptions
 from labelassemble.views.options import ViewOptions

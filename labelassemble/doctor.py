@@ -1,17 +1,16 @@
 """What is installed, what was built, and why not where something was not."""
 
 import importlib.util
+import os
 import platform
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import torch
-
-from labelassemble import _extension
-from labelassemble.data.formats import FORMATS, program_formats
+from labelassemble import _native
 from labelassemble.errors import LabelAssembleError
-from labelassemble.export.program import find_program
-from labelassemble.run import processor_name
+from labelassemble.export.native import find_program
+from labelassemble.processor import processor_name
 from labelassemble.version import __version__
 
 _LIBRARIES = {"PNG": "libpng", "JPEG": "libjpeg", "TIFF": "libtiff", "WebP": "libwebp"}
@@ -26,39 +25,31 @@ class Finding(NamedTuple):
 
 
 def examine() -> list[Finding]:
-    """Return the findings; one that is not good keeps labelassemble from doing its work well."""
+    """Return the findings; one that is not good keeps labelassemble from doing its work well.
+
+    torch is not imported but where its build is for a GPU, which only it can ask.
+    """
+    torch = _native.torch_version()
+    binding, reason = _native.load_binding()
     findings = [
         Finding("labelassemble", True, __version__),
         Finding("Python", True, platform.python_version()),
-        Finding("torch", True, torch.__version__),
-        Finding("processor", True, f"{processor_name()}, {torch.get_num_threads()} threads"),
+        Finding("torch", bool(torch), torch or "not installed"),
+        Finding("processor", True, f"{processor_name()}, {len(os.sched_getaffinity(0))} cores to use"),
     ]
-    if _extension.NATIVE:
-        info = _extension.build_info()
+    if binding is not None:
+        info = binding.build_info()
         findings += [
             Finding(
                 "native library", True, f"loaded, built by {info['compiler']} against torch {info['torch']}"
             ),
-            Finding("CPU kernels", True, f"{_extension.cpu_capability()} vectors"),
-            Finding(
-                "CUDA kernels",
-                None,
-                ("built: " if info["cuda"] else "not built: ") + str(info["cuda_reason"]),
-            ),
-            Finding(
-                "labelassemble-serve",
-                None,
-                ("built: " if info["serve"] else "not built: ") + str(info["serve_reason"]),
-            ),
+            Finding("CPU kernels", True, f"{binding.cpu_capability()} vectors"),
+            Finding("CUDA kernels", None, _built(info, "cuda")),
+            Finding("labelassemble-serve", None, _built(info, "serve")),
         ]
     else:
-        findings.append(
-            Finding("native library", False, f"not loaded, slow Python code serves: {_extension.REASON}")
-        )
-    cuda = torch.cuda.is_available()
-    findings.append(
-        Finding("CUDA device", None, torch.cuda.get_device_name() if cuda else "none that torch can use")
-    )
+        findings.append(Finding("native library", False, f"not loaded, slow Python code serves: {reason}"))
+    findings.append(Finding("CUDA device", None, _cuda_device()))
     try:
         findings.append(Finding("labelassemble-predict", True, str(find_program())))
     except LabelAssembleError as error:
@@ -70,14 +61,27 @@ def examine() -> list[Finding]:
     return findings
 
 
+def _built(info: Mapping[str, Any], part: str) -> str:
+    return f"{'built' if info[part] else 'not built'}: {info[f'{part}_reason']}"
+
+
+def _cuda_device() -> str:
+    if not _native.torch_has_gpu_code():
+        return "none that torch can use: it is a build for the CPU"
+    import torch
+
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else "none that torch can use"
+
+
 def _image_formats() -> Finding:
-    built = program_formats()
-    lacking = [f"{name}: built without {_LIBRARIES[name]}" for name in FORMATS if name not in built]
+    decoders = _native.load_decoders()
+    built = () if decoders is None else tuple(decoders.formats())
+    lacking = [f"{name}: built without {_LIBRARIES[name]}" for name in _native.FORMATS if name not in built]
     if not built:
         what = "read by Pillow: the native library lacks its decoders"
-        return Finding("image files", False, f"{what}; {_extension.REBUILD}")
+        return Finding("image files", False, f"{what}; {_native.REBUILD}")
     if lacking:
-        packages = " ".join(f"{_LIBRARIES[name]}-dev" for name in FORMATS if name not in built)
+        packages = " ".join(f"{_LIBRARIES[name]}-dev" for name in _native.FORMATS if name not in built)
         read = f"{', '.join(built)} are read alike by Python and the programs"
         return Finding(
             "image files",

@@ -9,11 +9,15 @@ PACKAGE = Path(labelassemble.__file__).parent
 ORDER = (
     "errors",
     "version",
+    "processor",
+    "_lazy",
+    "_native",
     "_extension",
     "_files",
     "_quiet",
     "ops",
     "functional",
+    "loss_options",
     "loss",
     "named_classes",
     "growth",
@@ -78,7 +82,7 @@ def test_native_code_is_reached_through_one_module_only() -> None:
     users = [
         str(path.relative_to(PACKAGE))
         for path in PACKAGE.rglob("*.py")
-        if "import _C" in path.read_text(encoding="utf-8") and path.name != "_extension.py"
+        if "labelassemble._C" in path.read_text(encoding="utf-8") and path.name != "_native.py"
     ]
     assert users == []
 

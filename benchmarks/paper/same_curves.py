@@ -102,7 +102,7 @@ def _train(options: argparse.Namespace) -> None:
     from labelassemble.experiments.dataset import open_dataset
     from labelassemble.experiments.experiment import load_experiment
     from labelassemble.experiments.jobs import Task, jobs_of
-    from labelassemble.run import processor_name
+    from labelassemble.processor import processor_name
 
     torch.set_num_threads(1)
     experiment = load_experiment(options.experiment)

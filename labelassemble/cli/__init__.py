@@ -2,10 +2,10 @@
 
 import errno
 import io
+import os
 import sys
 from typing import Any, TextIO
 
-from labelassemble._extension import check_processor
 from labelassemble.cli.app import app
 from labelassemble.errors import LabelAssembleError
 
@@ -47,7 +47,10 @@ def main() -> None:
     """Run the command line; a user's mistake is one sentence on stderr and exit status 2."""
     sys.stdout, sys.stderr = _unbreakable(sys.stdout), _unbreakable(sys.stderr)
     try:
-        check_processor()
+        if "ATEN_CPU_CAPABILITY" in os.environ:
+            from labelassemble._extension import check_processor
+
+            check_processor()
         app()
     except LabelAssembleError as error:
         print(f"labelassemble: {error}", file=sys.stderr)

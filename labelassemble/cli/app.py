@@ -49,7 +49,7 @@ def image_references(images: Sequence[Path], bits: int | None, ignore_orientatio
 
 def keep_freed_memory() -> None:
     """Make inference on the CPU quicker (`labelassemble.export.keep_freed_memory`) where the native part was built."""
-    from labelassemble.export import keep_freed_memory as keep
+    from labelassemble.export.native import keep_freed_memory as keep
 
     with suppress(LabelAssembleError):
         keep()

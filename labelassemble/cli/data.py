@@ -29,8 +29,7 @@ def assemble(
     from labelassemble.config import load_config
     from labelassemble.data import check_images as check
     from labelassemble.data import missing_files
-    from labelassemble.data.coverage import coverage_figure
-    from labelassemble.run import assemble_config, image_progress
+    from labelassemble.run.assembly import assemble_config, image_progress
 
     if picture is not None and picture.suffix not in (".svg", ".png"):
         raise LabelAssembleError(f"--picture must end in .svg or .png, got '{picture}'")
@@ -40,6 +39,8 @@ def assemble(
     if output is not None:  # before anything is printed: whoever reads the summary may have read enough
         assembly.table.write(output)
     if picture is not None:
+        from labelassemble.data.coverage import coverage_figure  # and with it matplotlib
+
         data = coverage_figure(assembly.report.coverage, format="svg" if picture.suffix == ".svg" else "png")
         try:
             picture.write_bytes(data)

@@ -88,6 +88,6 @@ def export(
 )
 def serve(context: typer.Context) -> None:
     """Serve exported models over HTTP, without Python: labelassemble serve --model-repository DIR."""
-    from labelassemble.export.program import run_server
+    from labelassemble.export.native import run_server
 
     run_server(context.args)

@@ -6,8 +6,6 @@ from typing import Literal, TypeAlias
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from labelassemble.data.decoding import plain_paths
 from labelassemble.data.fingerprints import Progress, content_fingerprints, near_pairs, picture_hashes
@@ -158,6 +156,9 @@ def joined_groups(groups: TextArray, image: NDArray[np.int64], alike: NDArray[np
     different = left != right
     if not different.any():
         return groups
+    from scipy.sparse import coo_array  # a third of a second, which few assemblies need
+    from scipy.sparse.csgraph import connected_components
+
     links = coo_array(
         (np.ones(int(different.sum())), (left[different], right[different])), shape=(len(names),) * 2
     )

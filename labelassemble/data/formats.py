@@ -5,21 +5,17 @@ and `labelassemble predict` read by them too, so that no two parts disagree abou
 the library of one format, Pillow reads it in Python and the programs refuse it (`program_formats`).
 """
 
-import importlib
 import struct
 import zlib
-from types import ModuleType
 from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from labelassemble._native import load_decoders
 from labelassemble.data.errors import ImageError
 from labelassemble.data.jpeg import whole_by_pillow
 from labelassemble.data.png import PNG_SIGNATURE
-
-FORMATS: Final = ("PNG", "JPEG", "TIFF", "WebP", "BMP", "PGM", "PPM")
-"""What is read, beside DICOM, which only Python reads."""
 
 MAX_PIXELS: Final = 89_478_485
 """Larger images are refused before anything is allocated for them: Pillow's limit, a quarter of a GiB of RGB."""
@@ -37,14 +33,7 @@ _MAGIC: Final = (
 )
 
 
-def _load() -> ModuleType | None:
-    try:
-        return importlib.import_module("labelassemble._images")
-    except ImportError:
-        return None
-
-
-_images = _load()
+_images = load_decoders()
 
 
 class Stored(NamedTuple):
@@ -66,7 +55,7 @@ class Stored(NamedTuple):
 
 
 def format_of(start: bytes) -> str | None:
-    """Return which of `FORMATS` a file has, by its first 12 bytes; "DICOM" by its first 132; None for any other."""
+    """Return a file's format, of `labelassemble._native.FORMATS` by its first 12 bytes, "DICOM" by 132, else None."""
     if start[:4] == b"RIFF" and start[8:12] == b"WEBP":
         return "WebP"
     if start[128:132] == b"DICM":

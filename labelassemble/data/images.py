@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, TiffImagePlugin
 
+from labelassemble._native import FORMATS
 from labelassemble.data.containers import is_reference, read_member
 from labelassemble.data.decoding import (
     AS_THE_FILE_SAYS,
@@ -26,7 +27,7 @@ from labelassemble.data.decoding import (
 )
 from labelassemble.data.dicom import decode_dicom, is_dicom
 from labelassemble.data.errors import ImageError
-from labelassemble.data.formats import FORMATS, MAX_PIXELS, Stored, format_of, png_is_sound, read_stored
+from labelassemble.data.formats import MAX_PIXELS, Stored, format_of, png_is_sound, read_stored
 from labelassemble.data.jpeg import whole_by_pillow
 from labelassemble.data.png import PngChunks, read_chunks
 from labelassemble.errors import LabelAssembleError
@@ -55,7 +56,7 @@ def decode_image(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
     of a file with several is taken.
 
     Args:
-        path: A file of one of the `labelassemble.data.formats.FORMATS`, a DICOM file (see
+        path: A file of one of the `labelassemble._native.FORMATS`, a DICOM file (see
             `labelassemble.data.dicom`), or `container::member` (see `labelassemble.data.containers`); the options of
             its source may stand behind it, `a.png::bits=12` (see `labelassemble.data.decoding`).
 

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labelassemble.data.predictions import Predictions
+from labelassemble.data.subgroup_options import AGE_BANDS
 from labelassemble.data.text import text_codes
 from labelassemble.errors import LabelAssembleError
 from labelassemble.evaluation.bootstrap import auroc_replicates, patient_indices, percentile_interval
@@ -21,7 +22,7 @@ from labelassemble.evaluation.results import (
     OverallResult,
 )
 from labelassemble.evaluation.statistics import Interval
-from labelassemble.evaluation.subgroups import AGE_BANDS, evaluate_subgroups
+from labelassemble.evaluation.subgroups import evaluate_subgroups
 
 
 def evaluate(

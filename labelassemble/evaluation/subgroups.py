@@ -4,15 +4,16 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
-from typing import Annotated, Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 from scipy.special import ndtri
 
 from labelassemble.data.predictions import Predictions
-from labelassemble.data.subgroups import OLDEST, age_of
+from labelassemble.data.subgroup_options import AGE_BANDS, AgeBands
+from labelassemble.data.subgroups import age_of
 from labelassemble.data.text import TextArray, text_codes
 from labelassemble.errors import LabelAssembleError
 from labelassemble.evaluation.bootstrap import auroc_replicates, percentile_interval
@@ -21,37 +22,11 @@ from labelassemble.evaluation.class_column import ClassColumn
 from labelassemble.evaluation.results import MISSING, ClassResult, SubgroupGap, SubgroupResult, SubgroupValue
 from labelassemble.evaluation.statistics import Interval
 
-AGE_BANDS: Final = (18.0, 40.0, 60.0, 80.0)
-"""Ages in years at which a band begins."""
 MOST: Final = 12
 """The commonest values of a subgroup that are evaluated apart; the others are taken together."""
 
 
-def _distinct(names: tuple[str, ...]) -> tuple[str, ...]:
-    for index, name in enumerate(names):
-        if name in names[:index]:
-            raise ValueError(f"each subgroup must be named once, got '{name}' twice")
-    return names
-
-
-def _rising(ages: tuple[float, ...]) -> tuple[float, ...]:
-    for lower, upper in zip((0.0, *ages), ages, strict=False):
-        if not lower < upper <= OLDEST:
-            raise ValueError(
-                f"age bands must begin at rising ages above 0 and up to {OLDEST} years, got {upper:g}"
-            )
-    return ages
-
-
 _Areas: TypeAlias = list[NDArray[np.float64] | None]  # of each class the AUROC in each resample
-
-SubgroupNames: TypeAlias = Annotated[
-    tuple[Annotated[str, Field(pattern=r"^[^\x00-\x20]([^\x00-\x1f]*[^\x00-\x20])?$")], ...],
-    AfterValidator(_distinct),
-]
-"""Names of subgroups in a configuration."""
-AgeBands: TypeAlias = Annotated[tuple[float, ...], Field(min_length=1), AfterValidator(_rising)]
-"""Age bands in a configuration."""
 
 
 def age_bands_of(config: Mapping[str, Any]) -> tuple[float, ...]:

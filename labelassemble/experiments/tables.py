@@ -23,7 +23,7 @@ from labelassemble.experiments.summary import (
     means,
     write_frame,
 )
-from labelassemble.run import processor_name
+from labelassemble.processor import processor_name
 from labelassemble.version import __version__
 
 TEST_NAMES: Final[dict[Test, str]] = {

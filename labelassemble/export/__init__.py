@@ -1,9 +1,26 @@
 """Exporting a trained network, and running what was exported without Python."""
 
-from labelassemble.export.metadata import InputDescription, ModelMetadata, load_metadata
-from labelassemble.export.parts import ExportSummary
-from labelassemble.export.program import cmake_path, find_program, keep_freed_memory, run_program, run_server
-from labelassemble.export.torchscript import export_torchscript
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from labelassemble.export.metadata import InputDescription, ModelMetadata, load_metadata
+    from labelassemble.export.native import cmake_path, find_program, keep_freed_memory, run_server
+    from labelassemble.export.parts import ExportSummary
+    from labelassemble.export.program import run_program
+    from labelassemble.export.torchscript import export_torchscript
+else:
+    from labelassemble._lazy import on_demand
+
+    __getattr__ = on_demand(
+        __name__,
+        {
+            "metadata": ["InputDescription", "ModelMetadata", "load_metadata"],
+            "native": ["cmake_path", "find_program", "keep_freed_memory", "run_server"],
+            "parts": ["ExportSummary"],
+            "program": ["run_program"],
+            "torchscript": ["export_torchscript"],
+        },
+    )
 
 __all__ = [
     "ExportSummary",

@@ -1,17 +1,26 @@
 """A run: from a configuration to a folder that holds everything a later command needs."""
 
-from labelassemble.run.evaluation import evaluate_on, evaluate_run
-from labelassemble.run.export import export_run
-from labelassemble.run.folder import (
-    TrainedModel,
-    assemble_config,
-    environment,
-    image_progress,
-    load_trained,
-    processor_name,
-    write_probabilities,
-)
-from labelassemble.run.training import Result, train_run
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from labelassemble.run.assembly import assemble_config, image_progress
+    from labelassemble.run.evaluation import evaluate_on, evaluate_run
+    from labelassemble.run.export import export_run
+    from labelassemble.run.folder import TrainedModel, environment, load_trained, write_probabilities
+    from labelassemble.run.training import Result, train_run
+else:
+    from labelassemble._lazy import on_demand
+
+    __getattr__ = on_demand(
+        __name__,
+        {
+            "assembly": ["assemble_config", "image_progress"],
+            "evaluation": ["evaluate_on", "evaluate_run"],
+            "export": ["export_run"],
+            "folder": ["TrainedModel", "environment", "load_trained", "write_probabilities"],
+            "training": ["Result", "train_run"],
+        },
+    )
 
 __all__ = [
     "Result",
@@ -23,7 +32,6 @@ __all__ = [
     "export_run",
     "image_progress",
     "load_trained",
-    "processor_name",
     "train_run",
     "write_probabilities",
 ]

@@ -33,13 +33,8 @@ from labelassemble.report.examples import Example, example_images
 from labelassemble.report.page import write_report
 from labelassemble.report.record import OtherRun, OverSeeds, Results
 from labelassemble.report.subgroups import write_subgroups
-from labelassemble.run.folder import (
-    TrainedModel,
-    assemble_and_look,
-    bad_files_of,
-    image_progress,
-    load_trained,
-)
+from labelassemble.run.assembly import assemble_and_look, image_progress
+from labelassemble.run.folder import TrainedModel, bad_files_of, load_trained
 from labelassemble.run.record import read_run
 
 Progress = Callable[[int, int], None]

@@ -1,29 +1,23 @@
-"""What every command on a run's folder uses: the trained network in it, the assembly, the environment."""
+"""What every command on a run's folder uses: the trained network in it, the environment."""
 
 import csv
 import io
 import json
 import platform
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from labelassemble import _extension
 from labelassemble._files import write_text
-from labelassemble.config import Config
-from labelassemble.data import Assembly, assemble
-from labelassemble.data.pixel_range import sample_pixels
-from labelassemble.data.served import not_served_alike
 from labelassemble.errors import LabelAssembleError
 from labelassemble.models import AssembleNet, ModelOptions
+from labelassemble.processor import processor_name
 from labelassemble.training.checkpoint import load_checkpoint
 from labelassemble.version import __version__
 from labelassemble.views.bad_files import BadFiles
@@ -79,59 +73,6 @@ def load_trained(run: Path) -> TrainedModel:
     )
 
 
-def assemble_config(config: Config, console: Console) -> Assembly:
-    """Return the assembly of a configuration's sources; looking for duplicates shows its progress on a terminal.
-
-    Raises:
-        LabelAssembleError: what `assemble` raises.
-    """
-    with image_progress(console, "looking for duplicates") as advance:
-        return assemble(
-            config.sources,
-            classes=config.classes,
-            split=config.split,
-            taxonomy=config.load_taxonomy(),
-            subgroups=config.subgroups,
-            duplicates=config.duplicates,
-            workers=config.views.decoders(),
-            progress=advance,
-        )
-
-
-def assemble_and_look(config: Config, console: Console, *, served: bool = False) -> Assembly:
-    """Return the assembly, with a warning among its notes where some images of each source look wrong.
-
-    Args:
-        config: a validated configuration.
-        console: shows progress.
-        served: warn too of images that the programs that answer by an exported model do not read alike.
-
-    Raises:
-        LabelAssembleError: what `assemble` raises.
-    """
-    assembly = assemble_config(config, console)
-    with image_progress(console, "looking at some images of each source") as advance:
-        found = sample_pixels(assembly.table, workers=config.views.decoders(), progress=advance)
-    warnings = found.warnings() + (not_served_alike(assembly.table) if served else ())
-    report = replace(assembly.report, notes=(*assembly.report.notes, *warnings))
-    return replace(assembly, report=report)
-
-
-@contextmanager
-def image_progress(console: Console, what: str) -> Iterator[Callable[[int, int], None]]:
-    """Give a function (images done, images in all) that moves a bar on a terminal and does nothing elsewhere."""
-    columns = (
-        TextColumn(what),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("images, left"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
-        task = progress.add_task(what, total=None)
-        yield lambda done, total: progress.update(task, completed=done, total=total)
-
-
 def write_probabilities(
     path: Path | None, classes: Sequence[str], images: Sequence[str], probabilities: np.ndarray
 ) -> None:
@@ -161,17 +102,6 @@ def environment() -> dict[str, Any]:
         "native": _extension.NATIVE,
         "cuda_device": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
     }
-
-
-def processor_name() -> str:
-    """Return the processor's name as the system gives it."""
-    try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
 
 
 def bad_files_of(total: int, views: ViewOptions) -> BadFiles:

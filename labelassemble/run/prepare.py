@@ -15,7 +15,8 @@ from labelassemble.data import Assembly, Table, missing_files
 from labelassemble.data.csvfile import or_compressed
 from labelassemble.errors import LabelAssembleError
 from labelassemble.models import HEADS_BY_SOURCE, AssembleNet
-from labelassemble.run.folder import assemble_and_look, environment, load_trained
+from labelassemble.run.assembly import assemble_and_look
+from labelassemble.run.folder import environment, load_trained
 from labelassemble.training.checkpoint import load_newest
 from labelassemble.training.collapse import known_shares
 from labelassemble.training.data import TrainingData

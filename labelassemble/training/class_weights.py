@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from labelassemble.errors import LabelAssembleError, did_you_mean
-from labelassemble.loss import LossOptions
+from labelassemble.loss_options import LossOptions
 
 
 def class_weights(

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from labelassemble.loss import LossOptions
+from labelassemble.loss_options import LossOptions
 
 
 class TermWeights(NamedTuple):

@@ -1,11 +1,12 @@
 """The augmentation options: what the weak and the strong view of an image may change, and how much."""
 
 import os
-from typing import Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from labelassemble.views.preprocess import Preprocess
+if TYPE_CHECKING:
+    from labelassemble.views.preprocess import Preprocess
 
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 Strength = Annotated[float, Field(ge=0.0)]
@@ -103,6 +104,8 @@ class ViewOptions(BaseModel):
         """Return the number of threads that decode."""
         return self.threads or len(os.sched_getaffinity(0))
 
-    def preprocess(self) -> Preprocess:
+    def preprocess(self) -> "Preprocess":
         """Return the deterministic view of these options."""
+        from labelassemble.views.preprocess import Preprocess  # which imports torch
+
         return Preprocess(self.channels, self.size, self.mean, self.std)

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from labelassemble._native import FORMATS
 from labelassemble.data import ImageError, decode_bytes
-from labelassemble.data.formats import FORMATS, format_of, jpeg_is_whole, program_formats
+from labelassemble.data.formats import format_of, jpeg_is_whole, program_formats
 from labelassemble.views.decode import decode_encoded
 
 HEIGHT, WIDTH = 64, 72

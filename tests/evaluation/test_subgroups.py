@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
+from labelassemble.data.subgroup_options import AgeBands, SubgroupNames
 from labelassemble.data.text import text_array
 from labelassemble.evaluation import Predictions, calibrate, evaluate
-from labelassemble.evaluation.subgroups import MOST, AgeBands, SubgroupNames, age_band_names, subgroup_values
+from labelassemble.evaluation.subgroups import MOST, age_band_names, subgroup_values
 
 
 def make(size: int = 900, seed: int = 0, shift: float = 0.0, **subgroups: list[str]) -> Predictions:

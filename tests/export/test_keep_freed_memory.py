@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from labelassemble.errors import LabelAssembleError
-from labelassemble.export import keep_freed_memory, program
+from labelassemble.export import keep_freed_memory, native
 
 FAULTS = """
 import resource, torch
@@ -37,7 +37,7 @@ def test_a_tensor_takes_the_memory_of_the_one_before() -> None:
 
 
 def test_a_library_that_does_not_load_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(program, "_native_folder", lambda: tmp_path)
+    monkeypatch.setattr(native, "_native_folder", lambda: tmp_path)
     with pytest.raises(
         LabelAssembleError, match=r"liblabelassemble_runtime\.so does not load .*No such file"
     ):

@@ -19,7 +19,7 @@ from torch import nn
 
 from labelassemble.data.images import decode_image
 from labelassemble.errors import LabelAssembleError
-from labelassemble.export import find_program, program, run_program
+from labelassemble.export import find_program, native, run_program
 from labelassemble.views.preprocess import Preprocess
 
 Images = list[NDArray[np.uint8]]
@@ -284,8 +284,8 @@ def test_run_program_says_what_the_program_says(tmp_path: Path, images: Images, 
 
 
 def test_find_program_says_how_to_build_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(program, "_native_folder", lambda: tmp_path)
+    monkeypatch.setattr(native, "_native_folder", lambda: tmp_path)
     with pytest.raises(LabelAssembleError, match=r"labelassemble-predict was not built: .* pip install"):
         find_program()
     with pytest.raises(LabelAssembleError, match=r"package for CMake is not in .* pip install"):
-        program.cmake_path()
+        native.cmake_path()

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from labelassemble.errors import LabelAssembleError
 from labelassemble.export import export_torchscript, find_program
-from labelassemble.export.program import SERVER, program_environment
+from labelassemble.export.native import SERVER, program_environment
 from labelassemble.views.preprocess import Preprocess
 
 CLASSES = ("one", "two, too", "three")

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from labelassemble.export.program import program_environment
+from labelassemble.export.native import program_environment
 
 RAW = {"Inference-Header-Content-Length": "0"}
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from labelassemble.export.program import program_environment
+from labelassemble.export.native import program_environment
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,15 @@
+"""The processor that this process runs on, as the system describes it."""
+
+import platform
+from pathlib import Path
+
+
+def processor_name() -> str:
+    """Return the processor's name as the system gives it."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
