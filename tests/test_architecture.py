@@ -12,6 +12,7 @@ ORDER = (
     "processor",
     "_lazy",
     "_native",
+    "_class_name",
     "_extension",
     "_files",
     "_quiet",

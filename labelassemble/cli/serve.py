@@ -34,7 +34,18 @@ def export(
         bool, typer.Option("--dali", help="With triton: decode JPEG and PNG by DALI in front of the network.")
     ] = False,
     name: Annotated[
-        str | None, typer.Option(help="With triton: of the model; default: that of the run's folder.")
+        str | None,
+        typer.Option(
+            help="With triton: of the model; default: as in RUN/model_repository, or else as the run's folder."
+        ),
+    ] = None,
+    model_format: Annotated[
+        str | None,
+        typer.Option(
+            help="With triton: torchscript, pt2 or onnx (which Triton serves and labelassemble-serve does not); "
+            "default: torchscript.",
+            show_default=False,
+        ),
     ] = None,
     version: Annotated[
         int | None,
@@ -58,6 +69,7 @@ def export(
 ) -> None:
     """Write the best checkpoint for a server without Python, compared with Python on real images."""
     from labelassemble.export.formats import check_choice
+    from labelassemble.export.model_files import check_model_format
     from labelassemble.export.repository import RepositoryOptions
     from labelassemble.run import export_run
 
@@ -66,6 +78,7 @@ def export(
         "max_batch": max_batch,
         "queue_delay_us": queue_delay_us,
         "dali": dali or None,
+        "model_format": check_model_format(model_format) if model_format is not None else None,
     }
     given = {key: value for key, value in said.items() if value is not None}
     options = RepositoryOptions(**given) if given else None  # type: ignore[arg-type]

@@ -1,23 +1,19 @@
 """The formats by name, and where each is written."""
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Final, Literal, cast, get_args
+from typing import Literal, cast, get_args
 
 from labelassemble.errors import LabelAssembleError, did_you_mean
-from labelassemble.export.onnx import write_onnx
+from labelassemble.export.model_files import FILES
 from labelassemble.export.parts import ExportParts, ExportSummary
-from labelassemble.export.pt2 import write_pt2
-from labelassemble.export.repository import RepositoryOptions, RepositorySummary, write_repository
-from labelassemble.export.torchscript import write_torchscript
+from labelassemble.export.repository import (
+    RepositoryOptions,
+    RepositorySummary,
+    only_model,
+    write_repository,
+)
 
 ExportFormat = Literal["torchscript", "pt2", "onnx", "triton"]
-
-_FILES: Final[dict[str, tuple[str, Callable[[ExportParts, Path], ExportSummary]]]] = {
-    "torchscript": ("model.pt", write_torchscript),
-    "pt2": ("model.pt2", write_pt2),
-    "onnx": ("model.onnx", write_onnx),
-}
 
 
 def check_choice(name: str) -> ExportFormat:
@@ -37,7 +33,7 @@ def write_export(
     *,
     format: ExportFormat,
     folder: Path,
-    name: str,
+    name: str | None = None,
     repository: RepositoryOptions | None = None,
 ) -> ExportSummary | RepositorySummary:
     """Write parts in a format; return a summary.
@@ -47,7 +43,8 @@ def write_export(
         output: a file, or a folder that exists, for its usual name in there; for "triton" the repository.
         format: what to write.
         folder: where to write without `output`.
-        name: of the model in a repository.
+        name: of the model in a repository; default: that of the only model in folder's own repository, so that the
+            model is still called the same when the folder no longer is, and otherwise that of the folder.
         repository: for "triton", how the model stands there.
 
     Raises:
@@ -55,17 +52,19 @@ def write_export(
             writer of the format raises.
     """
     if format == "triton":
-        return write_repository(parts, output or folder / "model_repository", name, repository)
-    if repository is not None:
+        root = output or folder / "model_repository"
+        kept = only_model(root) if output is None else None
+        return write_repository(parts, root, name or kept or folder.resolve().name, repository)
+    if repository is not None or name is not None:
         raise LabelAssembleError(
-            "name, version, max_batch, queue_delay_us and dali are of a model repository (triton), "
+            "name, version, max_batch, queue_delay_us, dali and model_format are of a model repository (triton), "
             f"got the format {format}"
         )
-    usual, write = _FILES[format]
+    usual, write = FILES[format]
     path = output or folder
     if path.is_dir():
         path = path / usual
-    others = {Path(file).suffix for file, _ in _FILES.values()} - {Path(usual).suffix}
+    others = {Path(file).suffix for file, _ in FILES.values()} - {Path(usual).suffix}
     if path.suffix in others or (format == "pt2" and path.suffix != ".pt2"):
         raise LabelAssembleError(f"{path}: a file of the format {format} must be named *{Path(usual).suffix}")
     if not path.parent.is_dir():

@@ -9,6 +9,7 @@ from typing import Final
 
 import torch
 
+from labelassemble._class_name import check_class_name
 from labelassemble._quiet import quiet
 from labelassemble.errors import LabelAssembleError
 from labelassemble.export.files import written_whole
@@ -65,11 +66,10 @@ def description(metadata: ModelMetadata) -> dict[str, str]:
     """Return what a C++ program reads of the package by AOTIModelPackageLoader::get_metadata.
 
     Raises:
-        LabelAssembleError: the name of a class holds a line end.
+        LabelAssembleError: the name of a class cannot be a line of text.
     """
     for name in metadata.classes:
-        if "\n" in name:
-            raise LabelAssembleError(f"a class must be one line of text to stand in a .pt2, got {name!r}")
+        check_class_name(name)
     thresholds = metadata.thresholds or {}
     lists = {
         "classes": metadata.classes,

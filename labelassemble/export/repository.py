@@ -12,7 +12,8 @@ import torch
 from labelassemble._files import make_folder
 from labelassemble.errors import LabelAssembleError
 from labelassemble.export.decoder import as_png, check_dali, decode, write_decoder
-from labelassemble.export.metadata import ModelMetadata
+from labelassemble.export.metadata import ModelMetadata, load_metadata
+from labelassemble.export.model_files import FILES, ModelFormat
 from labelassemble.export.parts import ExportParts
 from labelassemble.export.torchscript import write_torchscript
 from labelassemble.export.triton import (
@@ -31,18 +32,26 @@ class RepositoryOptions:
 
     Attributes:
         version: the folder of the version, from 1 on. None replaces the model and all its versions by version 1; a
-            number replaces that version alone, and the others stay beside it (servers answer with the newest).
+            number replaces that version alone, and the others stay beside it and are served too (a request that
+            names no version is answered by the newest).
         max_batch: images of a batch, from 1 on.
         queue_delay_us: the longest that a request waits for others to make a batch with, in microseconds.
         dali: decode image files in front of the network.
+        model_format: of the model's file; labelassemble-serve loads "torchscript" and "pt2", Triton all three.
     """
 
     version: int | None = None
     max_batch: int = MAX_BATCH
     queue_delay_us: int = QUEUE_DELAY_US
     dali: bool = False
+    model_format: ModelFormat = "torchscript"
 
     def __post_init__(self) -> None:
+        if self.dali and self.model_format != "torchscript":
+            raise LabelAssembleError(
+                f"dali decodes to uint8 images, which a model in the format {self.model_format} does not take: "
+                "leave one of the two out"
+            )
         for name, least in (("version", 1), ("max_batch", 1), ("queue_delay_us", 0)):
             value = getattr(self, name)
             if value is not None and value < least:
@@ -83,14 +92,14 @@ def write_repository(
 ) -> RepositorySummary:
     """Write the parts as a model of a repository, in the place of what has its name; return a summary.
 
-    NAME/VERSION/model.pt, NAME/config.pbtxt and NAME/labels.txt; with `dali` also NAME_images, an ensemble that takes
-    JPEG and PNG files, and NAME_decoder, its first step.
+    NAME/VERSION/model.pt (.pt2, .onnx), NAME/config.pbtxt and NAME/labels.txt; with `dali` also NAME_images, an
+    ensemble that takes JPEG and PNG files, and NAME_decoder, its first step.
 
     Args:
         parts: of `take_apart`.
         repository: the folder; made if need be.
         name: letters, digits, underscores, hyphens and dots.
-        options: version, batching, DALI.
+        options: version, batching, DALI, format.
 
     Raises:
         LabelAssembleError: a name that cannot be a folder's, a class that is not one line, another version beside
@@ -108,19 +117,29 @@ def write_repository(
     make_folder(repository)
     ensemble_name, decoder_name = f"{name}_images", f"{name}_decoder"
     names = (name, ensemble_name, decoder_name) if options.dali else (name,)
-    others = [] if options.version is None else _other_versions(repository / name, version, labels)
+    file_name, write = FILES[options.model_format]
+    others: list[Path] = []
+    if options.version is not None:
+        others = _other_versions(repository / name, version, file_name, parts.metadata.input.channels, labels)
     difference = None
     with tempfile.TemporaryDirectory(prefix=".export.", suffix=".tmp", dir=repository) as temporary:
         new = Path(temporary)
         for each in names:
             (new / each / version).mkdir(parents=True)
-        file = new / name / version / "model.pt"
-        metadata = write_torchscript(parts, file).metadata
+        file = new / name / version / file_name
+        if options.model_format == "torchscript":
+            metadata = write_torchscript(parts, file, tensors_only=True).metadata
+        else:
+            metadata = write(parts, file).metadata
         (new / name / "labels.txt").write_text(labels, encoding="utf-8")
         _config(
             new / name,
             model_config(
-                name, "model.pt", metadata, max_batch=options.max_batch, queue_delay_us=options.queue_delay_us
+                file_name,
+                metadata,
+                max_batch=options.max_batch,
+                queue_delay_us=options.queue_delay_us,
+                all_versions=options.version is not None,
             ),
         )
         if options.dali:
@@ -128,14 +147,12 @@ def write_repository(
             write_decoder(decoder, metadata.input, max_batch=options.max_batch)
             _config(
                 new / decoder_name,
-                decoder_config(
-                    decoder_name, metadata, max_batch=options.max_batch, queue_delay_us=options.queue_delay_us
-                ),
+                decoder_config(metadata, max_batch=options.max_batch, queue_delay_us=options.queue_delay_us),
             )
             (new / ensemble_name / "labels.txt").write_text(labels, encoding="utf-8")
             _config(
                 new / ensemble_name,
-                ensemble_config(ensemble_name, decoder_name, name, metadata, max_batch=options.max_batch),
+                ensemble_config(decoder_name, name, metadata, max_batch=options.max_batch),
             )
             difference = _decoded_difference(parts, decoder, file, options.max_batch)
         for other in others:
@@ -148,17 +165,41 @@ def write_repository(
     return RepositorySummary(repository, names, metadata, difference)
 
 
-def _other_versions(folder: Path, version: str, labels: str) -> list[Path]:
-    """Return the folders of the other versions, which one labels.txt must serve."""
+def only_model(repository: Path) -> str | None:
+    """Return the name of the one exported model of a repository; None where there is none, or more than one."""
+    files = [name for name, _ in FILES.values()]
+    names = {
+        path.parent.parent.name
+        for path in repository.glob("[!.]*/*/model.*")
+        if path.name in files and path.parent.name.isdecimal()
+    }
+    return names.pop() if len(names) == 1 else None
+
+
+def _other_versions(folder: Path, version: str, file: str, channels: int, labels: str) -> list[Path]:
+    """Return the folders of the other versions, which one config.pbtxt and one labels.txt must serve."""
     others = [
         path for path in folder.glob("*") if path.is_dir() and path.name.isdecimal() and path.name != version
     ]
+    if not others:
+        return []
+    first, advice = others[0].name, "and versions share one config.pbtxt: give the model another name"
     path = folder / "labels.txt"
-    if others and path.exists() and path.read_text(encoding="utf-8") != labels:
+    if path.exists() and path.read_text(encoding="utf-8") != labels:
         raise LabelAssembleError(
-            f"{path}: version {version} has other classes than version {others[0].name}, and versions share one "
-            "config.pbtxt: give the model another name"
+            f"{path}: version {version} has other classes than version {first}, {advice}"
         )
+    for other in others:
+        beside = other / file
+        if not beside.exists():
+            raise LabelAssembleError(
+                f"{beside} is not there: version {version} is to be {file} and version {other.name} is not, {advice}"
+            )
+        if file != "model.pt" and load_metadata(beside).input.channels != channels:  # a .pt takes any
+            raise LabelAssembleError(
+                f"{beside}: version {version} takes images of {channels} channels and version {other.name} does "
+                f"not, {advice}"
+            )
     return others
 
 

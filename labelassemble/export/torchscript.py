@@ -74,18 +74,22 @@ class ServedModel(nn.Module):
 
 
 class ServedQueryModel(ServedModel):
-    """The same with its queries: a request may name the classes that it asks for."""
+    """The same with its queries: `classify_some` answers for the classes that it is given."""
+
+    @torch.jit.export
+    def classify_some(self, prepared: Tensor, classes: list[str]) -> Tensor:
+        """Return probabilities float32 [B, len(classes)] of the classes named."""
+        return torch.sigmoid(self.head.choose(self.features(prepared), classes))  # type: ignore[operator]
+
+
+class ServedQueryFile(ServedQueryModel):
+    """The same as a file of its own: a call, too, may name the classes that it asks for."""
 
     def forward(self, images: Tensor, classes: list[str] | None = None) -> Tensor:
         """Return probabilities float32 [B, C] of all classes, or of those named, in the order given."""
         if classes is None:
             return self.classify(self.prepare(images))
         return self.classify_some(self.prepare(images), classes)
-
-    @torch.jit.export
-    def classify_some(self, prepared: Tensor, classes: list[str]) -> Tensor:
-        """Return probabilities float32 [B, len(classes)] of the classes named."""
-        return torch.sigmoid(self.head.choose(self.features(prepared), classes))  # type: ignore[operator]
 
 
 @contextmanager
@@ -142,9 +146,17 @@ def export_torchscript(
 
 
 @_quiet_torchscript()
-def write_torchscript(parts: ExportParts, path: Path) -> ExportSummary:
-    """Write the parts as TorchScript, compared with eager; see `export_torchscript`."""
-    served = (ServedQueryModel if parts.metadata.queries else ServedModel)(parts)
+def write_torchscript(parts: ExportParts, path: Path, *, tensors_only: bool = False) -> ExportSummary:
+    """Write the parts as TorchScript, compared with eager; see `export_torchscript`.
+
+    Args:
+        parts: of the network.
+        path: the file to write.
+        tensors_only: `forward` takes the images alone, where queries are kept too: Triton loads no model whose
+            `forward` has an argument that is neither a Tensor nor a list (pytorch_backend, ValidateInputs).
+    """
+    with_queries = ServedQueryModel if tensors_only else ServedQueryFile
+    served = (with_queries if parts.metadata.queries else ServedModel)(parts)
     served.eval().requires_grad_(False)
     # Not frozen: that turns weights into constants, which every load compares pair by pair to merge equal ones,
     # each with a parallel region (seconds for DenseNet121 on busy cores, against 0.2 s), and gains no speed.

@@ -3,46 +3,47 @@
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from labelassemble.errors import LabelAssembleError
+from labelassemble._class_name import check_class_name
 from labelassemble.export.decoder import INPUT, OUTPUT
 from labelassemble.export.metadata import ModelMetadata
 
 MAX_BATCH: Final = 16
 QUEUE_DELAY_US: Final = 2000
-# What each file is called in the repository, and the line that makes Triton load it.
+# What each file is called in the repository, and the lines that make Triton load it.
 BACKENDS: Final = {
-    "model.pt": 'backend: "pytorch"',
-    "model.pt2": 'platform: "torch_aoti"',
+    "model.pt": ('backend: "pytorch"',),
+    "model.pt2": ('backend: "pytorch"', 'platform: "torch_aoti"'),
+    "model.onnx": ('backend: "onnxruntime"',),
 }
 
 
 def model_config(
-    name: str,
     file: str,
     metadata: ModelMetadata,
     *,
     max_batch: int = MAX_BATCH,
     queue_delay_us: int = QUEUE_DELAY_US,
+    all_versions: bool = False,
 ) -> str:
     """Return the text of config.pbtxt (model_config.proto of Triton's common repository) for an exported file.
 
     The images are INPUT__0, the probabilities OUTPUT__0 with labels.txt beside them. A `.pt` takes uint8 images of
-    any size, grey or colour; a `.pt2` takes float32 in 0..1 with the network's own number of channels.
+    any size, grey or colour; a `.pt2` and a `.onnx` take float32 in 0..1 with the network's own number of channels.
     Requests of one size are batched as they come, and two requests warm the model up before it counts as ready.
+    The model's name is left to its folder, which may be renamed.
 
     Args:
-        name: the model's folder.
-        file: "model.pt" or "model.pt2".
+        file: "model.pt", "model.pt2" or "model.onnx".
         metadata: of the export.
         max_batch: images of a batch.
         queue_delay_us: the longest wait for more requests, in microseconds.
+        all_versions: every version is served, not only the newest.
     """
     grey = metadata.input.channels
     dtype, channels = ("TYPE_UINT8", -1) if file == "model.pt" else ("TYPE_FP32", grey)
     size = metadata.input.size
     lines = [
-        f"name: {_quoted(name)}",
-        BACKENDS[file],
+        *BACKENDS[file],
         f"default_model_filename: {_quoted(file)}",
         f"max_batch_size: {max_batch}",
         f'input [ {{ name: "INPUT__0" data_type: {dtype} dims: [ {channels}, -1, -1 ] }} ]',
@@ -51,6 +52,8 @@ def model_config(
         f"dynamic_batching {{ max_queue_delay_microseconds: {queue_delay_us} }}",
         *(_warmup(batch, dtype, (grey, size, size)) for batch in (1, max_batch)),
     ]
+    if all_versions:
+        lines.append("version_policy { all { } }")
     if file == "model.pt":
         # The profiling executor spends the first calls of every new size on compiling and gains nothing here.
         lines += [_parameter("INFERENCE_MODE", "true"), _parameter("DISABLE_OPTIMIZED_EXECUTION", "true")]
@@ -58,12 +61,11 @@ def model_config(
 
 
 def decoder_config(
-    name: str, metadata: ModelMetadata, *, max_batch: int = MAX_BATCH, queue_delay_us: int = QUEUE_DELAY_US
+    metadata: ModelMetadata, *, max_batch: int = MAX_BATCH, queue_delay_us: int = QUEUE_DELAY_US
 ) -> str:
     """Return config.pbtxt of the DALI pipeline (`labelassemble.export.decoder`) for Triton's backend `dali`."""
     side = metadata.input.size
     lines = [
-        f"name: {_quoted(name)}",
         'backend: "dali"',
         f"max_batch_size: {max_batch}",
         f'input [ {{ name: "{INPUT}" data_type: TYPE_UINT8 dims: [ -1 ] allow_ragged_batch: true }} ]',
@@ -76,11 +78,10 @@ def decoder_config(
 
 
 def ensemble_config(
-    name: str, decoder: str, network: str, metadata: ModelMetadata, *, max_batch: int = MAX_BATCH
+    decoder: str, network: str, metadata: ModelMetadata, *, max_batch: int = MAX_BATCH
 ) -> str:
     """Return config.pbtxt of decoder and network one after the other: bytes of an image file -> probabilities."""
     lines = [
-        f"name: {_quoted(name)}",
         'platform: "ensemble"',
         f"max_batch_size: {max_batch}",
         'input [ { name: "IMAGE" data_type: TYPE_UINT8 dims: [ -1 ] } ]',
@@ -108,12 +109,9 @@ def labels_text(classes: Sequence[str]) -> str:
     """Return labels.txt: a class a line, in the order of OUTPUT__0.
 
     Raises:
-        LabelAssembleError: a name that is empty or holds a line end.
+        LabelAssembleError: a name that cannot be a line of text.
     """
-    for name in classes:
-        if not name or name.splitlines() != [name]:
-            raise LabelAssembleError(f"a class must be one line of text to stand in labels.txt, got {name!r}")
-    return "".join(f"{name}\n" for name in classes)
+    return "".join(f"{check_class_name(name)}\n" for name in classes)
 
 
 def _warmup(batch: int, dtype: str, dims: Sequence[int]) -> str:

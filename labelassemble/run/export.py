@@ -40,16 +40,15 @@ def export_run(
         format: "torchscript", "pt2", "onnx" or "triton".
         precision: of the backbone.
         queries: keep them, so that a request may ask for some classes.
-        name: with "triton", of the model; default: that of the run's folder.
-        repository: with "triton", version, batching and DALI.
+        name: with "triton", of the model; default: that of the only model in the run's own model_repository, and
+            without one that of the run's folder.
+        repository: with "triton", version, batching, DALI and the format of the model in it.
         specificity: of the thresholds.
 
     Raises:
         LabelAssembleError: no trained model, an unreadable image, something missing for the format, or an export
             that differs from eager.
     """
-    if format != "triton" and name is not None:
-        repository = repository or RepositoryOptions()  # refused below, with its sentence
     trained = load_trained(run)
     table = Table.from_csv(or_compressed(run / "table.csv"))
     for warning in not_served_alike(table):
@@ -74,6 +73,6 @@ def export_run(
         output,
         format=format,
         folder=run,
-        name=name or run.resolve().name,
+        name=name,
         repository=repository,
     )

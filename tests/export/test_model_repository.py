@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from labelassemble.errors import LabelAssembleError
+from labelassemble.export.formats import write_export
 from labelassemble.export.parts import ExportParts, take_apart
 from labelassemble.export.repository import RepositoryOptions, write_repository
 from labelassemble.export.triton import labels_text, model_config
@@ -40,11 +41,8 @@ def test_the_repository_is_what_triton_reads(tmp_path: Path, parts: ExportParts,
     ]
     assert (folder / "labels.txt").read_text() == "one\ntwo, too\n"
     config = _parsed((folder / "config.pbtxt").read_text())
-    assert (config.name, config.backend, config.default_model_filename) == (
-        "chest-1.b",
-        "pytorch",
-        "model.pt",
-    )
+    assert (config.name, config.backend, config.default_model_filename) == ("", "pytorch", "model.pt")
+    assert not config.HasField("version_policy")
     assert config.max_batch_size == 16
     assert config.dynamic_batching.max_queue_delay_microseconds == 2000
     (given,), (answered,) = config.input, config.output
@@ -82,6 +80,7 @@ def test_versions_stand_beside_each_other(tmp_path: Path, parts: ExportParts) ->
         torch.jit.load(folder / version / "model.pt")
     config = _parsed((folder / "config.pbtxt").read_text())
     assert (config.max_batch_size, config.dynamic_batching.max_queue_delay_microseconds) == (4, 500)
+    assert config.version_policy.HasField("all")  # or the newest alone would be served
     (folder / "labels.txt").write_text("other\n")
     with pytest.raises(
         LabelAssembleError, match=r"version 2 has other classes than version [13], and versions share"
@@ -91,6 +90,57 @@ def test_versions_stand_beside_each_other(tmp_path: Path, parts: ExportParts) ->
     assert sorted(path.name for path in folder.iterdir()) == ["1", "config.pbtxt", "labels.txt"]
 
 
+def test_versions_that_one_configuration_cannot_serve(
+    tmp_path: Path, parts: ExportParts, colour_network: nn.Module, images: Images
+) -> None:
+    pytest.importorskip("onnxruntime")
+    write_repository(parts, tmp_path, "chest")
+    with pytest.raises(
+        LabelAssembleError,
+        match=r"chest/1/model\.onnx is not there: version 2 is to be model\.onnx and version 1",
+    ):
+        write_repository(parts, tmp_path, "chest", RepositoryOptions(version=2, model_format="onnx"))
+    write_repository(parts, tmp_path, "chest", RepositoryOptions(model_format="onnx"))
+    colour = take_apart(colour_network, classes=CLASSES, preprocess=Preprocess(3, 12), images=images)
+    with pytest.raises(
+        LabelAssembleError, match="version 2 takes images of 3 channels and version 1 does not"
+    ):
+        write_repository(colour, tmp_path, "chest", RepositoryOptions(version=2, model_format="onnx"))
+
+
+def test_onnx_in_the_repository(tmp_path: Path, parts: ExportParts) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    summary = write_repository(parts, tmp_path, "chest", RepositoryOptions(model_format="onnx"))
+    config = _parsed((tmp_path / "chest" / "config.pbtxt").read_text())
+    assert (config.backend, config.default_model_filename) == ("onnxruntime", "model.onnx")
+    session = onnxruntime.InferenceSession(str(tmp_path / "chest" / "1" / "model.onnx"))
+    (given,), (answered,) = session.get_inputs(), session.get_outputs()
+    assert (given.name, answered.name) == (config.input[0].name, config.output[0].name)
+    assert (given.type, config.input[0].data_type) == ("tensor(float)", model_config_pb2.TYPE_FP32)
+    assert given.shape[1:2] == list(config.input[0].dims)[:1] == [1]
+    assert summary.metadata.difference <= 1e-6
+    with pytest.raises(
+        LabelAssembleError, match="dali decodes to uint8 images, which a model in the format onnx"
+    ):
+        RepositoryOptions(model_format="onnx", dali=True)
+
+
+def test_the_folder_of_a_run_may_be_renamed(tmp_path: Path, parts: ExportParts) -> None:
+    (tmp_path / "covid").mkdir()
+    write_export(parts, None, format="triton", folder=tmp_path / "covid")
+    (tmp_path / "covid").rename(tmp_path / "other")
+    write_export(parts, None, format="triton", folder=tmp_path / "other")
+    root = tmp_path / "other" / "model_repository"
+    assert [path.name for path in root.iterdir()] == [
+        "covid"
+    ]  # the name that clients know, and no second model
+    write_export(parts, None, format="triton", folder=tmp_path / "other", name="chest")
+    write_export(
+        parts, None, format="triton", folder=tmp_path / "other"
+    )  # which of the two is not for us to say
+    assert sorted(path.name for path in root.iterdir()) == ["chest", "covid", "other"]
+
+
 @pytest.mark.parametrize(("field", "value"), [("version", 0), ("max_batch", 0), ("queue_delay_us", -1)])
 def test_options_that_cannot_be(field: str, value: int) -> None:
     with pytest.raises(LabelAssembleError, match=f"{field} must be at least "):
@@ -98,8 +148,8 @@ def test_options_that_cannot_be(field: str, value: int) -> None:
 
 
 def test_a_package_takes_floats_of_the_networks_channels(parts: ExportParts) -> None:
-    config = _parsed(model_config('a "b"\\', "model.pt2", parts.metadata))
-    assert (config.name, config.platform) == ('a "b"\\', "torch_aoti")
+    config = _parsed(model_config("model.pt2", parts.metadata))
+    assert (config.backend, config.platform) == ("pytorch", "torch_aoti")
     assert (config.input[0].data_type, list(config.input[0].dims)) == (
         model_config_pb2.TYPE_FP32,
         [1, -1, -1],
@@ -143,7 +193,10 @@ def test_a_repository_that_cannot_be_made_is_one_sentence(tmp_path: Path, parts:
 
 
 def test_a_class_of_two_lines_is_refused() -> None:
-    with pytest.raises(LabelAssembleError, match=r"a class must be one line of text to stand in labels\.txt"):
+    with pytest.raises(
+        LabelAssembleError,
+        match="a class name must not contain a control character or a line break",
+    ):
         labels_text(["fine", "not\nfine"])
 
 
