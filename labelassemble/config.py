@@ -7,8 +7,9 @@ from types import UnionType
 from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from labelassemble._class_name import check_class_name
 from labelassemble.data import DuplicateSearch, Source, SplitOptions, Taxonomy
 from labelassemble.data.subgroup_options import AGE_BANDS, AgeBands, SubgroupNames
 from labelassemble.errors import LabelAssembleError, did_you_mean
@@ -58,7 +59,7 @@ class Config(BaseModel):
 
     preset: Literal["recommended", "paper"] = "recommended"
     sources: Annotated[tuple[Source, ...], Field(min_length=1)]
-    classes: tuple[str, ...] | None = None
+    classes: tuple[Annotated[str, AfterValidator(check_class_name)], ...] | None = None
     interest: tuple[str, ...] = ()
     taxonomy: str | None = None
     subgroups: SubgroupNames = ()

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from labelassemble._class_name import check_class_name
 from labelassemble.errors import LabelAssembleError, did_you_mean
 from labelassemble.functional import class_query_logits, pooled_class_query_logits
 from labelassemble.growth import grow
@@ -16,6 +17,8 @@ def _names(classes: int | Sequence[str]) -> list[str]:
     names = [f"class{index}" for index in range(classes)] if isinstance(classes, int) else list(classes)
     if not names:
         raise LabelAssembleError("classes must name at least one class, got none")
+    for name in names:
+        check_class_name(name)
     twice = [name for index, name in enumerate(names) if name in names[:index]]
     if twice:
         raise LabelAssembleError(f"classes must differ, got {twice[0]!r} twice")

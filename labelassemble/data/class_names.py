@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 from typing import Final
-from unicodedata import category
 
+from labelassemble._class_name import check_class_name
 from labelassemble.data.subgroups import PREFIX
 from labelassemble.errors import LabelAssembleError
 
@@ -22,9 +22,8 @@ def check_class_names(classes: Sequence[str]) -> None:
             )
         if name.startswith(PREFIX):
             raise LabelAssembleError(f"a class name must not begin with '{PREFIX}', got '{name}'")
-        if ";" in name or any(category(mark) == "Cc" for mark in name):
-            raise LabelAssembleError(
-                f"a class name must not contain ';' or a control character, got {name!r}"
-            )
+        if ";" in name:
+            raise LabelAssembleError(f"a class name must not contain ';', got {name!r}")
+        check_class_name(name)
         if name in classes[:index]:
             raise LabelAssembleError(f"each class must be named once, got '{name}' twice")

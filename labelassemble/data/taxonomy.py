@@ -9,15 +9,16 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
-    Field,
     PrivateAttr,
     ValidationError,
     model_validator,
 )
 
+from labelassemble._class_name import check_class_name
 from labelassemble.data.class_groups import class_groups
 from labelassemble.errors import LabelAssembleError, did_you_mean
 
@@ -46,8 +47,8 @@ class TaxonomyClass(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: Annotated[str, Field(min_length=1)]
-    synonyms: tuple[str, ...] = ()
+    name: Annotated[str, AfterValidator(check_class_name)]
+    synonyms: tuple[Annotated[str, AfterValidator(check_class_name)], ...] = ()
     implies: tuple[str, ...] = ()
     excludes: Annotated[Literal["all"] | tuple[str, ...], BeforeValidator(_names_or_all)] = ()
 

@@ -6,13 +6,13 @@ from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
-from unicodedata import category
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from labelassemble._class_name import check_class_name
 from labelassemble.errors import LabelAssembleError, did_you_mean
 from labelassemble.export.densenet import fold_densenet
 from labelassemble.export.heads import ServedHead, ServedQueries
@@ -289,11 +289,7 @@ def _check_names(
             f"classes must name the {linear.out_features} outputs of the head, got {len(classes)}"
         )
     for name in classes:
-        # The formats keep names as lines of text.
-        if not name.strip() or any(category(mark) == "Cc" for mark in name):
-            raise LabelAssembleError(
-                f"a class name must not be blank or contain a control character, got {name!r}"
-            )
+        check_class_name(name)  # the formats keep names as lines of text
     if len(set(classes)) != len(classes):
         twice = next(name for name in classes if list(classes).count(name) > 1)
         raise LabelAssembleError(f"classes must be unique, got '{twice}' twice")

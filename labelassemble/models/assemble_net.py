@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
+from labelassemble._class_name import check_class_name
 from labelassemble.errors import LabelAssembleError, did_you_mean
 from labelassemble.head import ClassQueryHead
 from labelassemble.models.backbones import Backbones, feature_count
@@ -85,7 +86,7 @@ class AssembleNet(nn.Module):
             raise LabelAssembleError(f"unknown head '{head}'{did_you_mean(head, get_args(Head))}")
         if not classes:
             raise LabelAssembleError("classes must name at least one class, got none")
-        self.classes: tuple[str, ...] = tuple(classes)
+        self.classes: tuple[str, ...] = tuple(map(check_class_name, classes))
         self.needs_sources: bool = head in HEADS_BY_SOURCE
         if self.needs_sources and not sources:
             raise LabelAssembleError(f"head '{head}' needs sources: the classes that each source labels")

@@ -252,8 +252,8 @@ def test_an_export_that_differs_is_not_written_and_keeps_the_old_file(
     [
         ({"classes": ("one",)}, "classes must name the 2 outputs of the head, got 1"),
         ({"classes": ("one", "one")}, "classes must be unique, got 'one' twice"),
-        ({"classes": ("one", " ")}, "a class name must not be blank or contain a control character, got ' '"),
-        ({"classes": ("one", "t\two")}, "a class name must not be blank or contain a control character"),
+        ({"classes": ("one", " ")}, "a class name must not be blank, got ' '"),
+        ({"classes": ("one", "t\two")}, "a class name must not contain a control character"),
         ({"classes": ("two, too", "one")}, "classes must be the network's own, in its order"),
         ({"interest": ["on"]}, "unknown class 'on', did you mean 'one'?"),
         ({"thresholds": {"one": 0.5}}, "thresholds must hold every class, got none for 'two, too'"),
