@@ -18,7 +18,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 NATIVE := CMakeLists.txt $(shell find cmake csrc -type f)
 
-.PHONY: demo test lint format docs wheel check-wheel system-packages cuda-objects setup clean check-tools
+.PHONY: demo test lint format docs wheel check-wheel system-packages cuda-objects setup clean check-tools always
 
 demo: setup
 	$(BIN)/labelassemble demo --output runs/demo --overwrite
@@ -90,8 +90,13 @@ $(VENV)/.dependencies: pyproject.toml | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet "scikit-build-core>=0.11" "pybind11>=2.13" "cmake>=3.24" ninja build
 	@touch $@
 
-$(VENV)/.installed: $(VENV)/.dependencies $(NATIVE) pyproject.toml
-	@echo "Building the native library (about a minute) ..."
+# Which of the libraries that the build can use the system has; touched only when one has come or gone.
+$(VENV)/.libraries: always | $(VENV)/bin/python
+	@{ $${CXX:-c++} -E -P -x c++ cmake/system_libraries.h; command -v nvcc || true; } >$@.now
+	@if cmp -s $@.now $@; then rm $@.now; else mv $@.now $@; fi
+
+$(VENV)/.installed: $(VENV)/.dependencies $(VENV)/.libraries $(NATIVE) pyproject.toml
+	@echo "Building the native library: about five minutes on two cores, and later only what has changed ..."
 	$(BIN)/python -m pip install --quiet --no-build-isolation --editable ".[$(EXTRAS)]"
 	@touch $@
 

@@ -3,13 +3,13 @@
 import importlib.util
 import os
 import platform
-from collections.abc import Mapping
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from labelassemble import _native
 from labelassemble.errors import LabelAssembleError
-from labelassemble.export.native import find_program
+from labelassemble.export.native import cmake_path, find_program, server_reason
 from labelassemble.processor import processor_name
 from labelassemble.version import __version__
 
@@ -44,8 +44,10 @@ def examine() -> list[Finding]:
                 "native library", True, f"loaded, built by {info['compiler']} against torch {info['torch']}"
             ),
             Finding("CPU kernels", True, f"{binding.cpu_capability()} vectors"),
-            Finding("CUDA kernels", None, _built(info, "cuda")),
-            Finding("labelassemble-serve", None, _built(info, "serve")),
+            Finding(
+                "CUDA kernels", None, f"{'built' if info['cuda'] else 'not built'}: {info['cuda_reason']}"
+            ),
+            Finding("labelassemble-serve", None, server_reason(info)),
         ]
     else:
         findings.append(Finding("native library", False, f"not loaded, slow Python code serves: {reason}"))
@@ -54,15 +56,15 @@ def examine() -> list[Finding]:
         findings.append(Finding("labelassemble-predict", True, str(find_program())))
     except LabelAssembleError as error:
         findings.append(Finding("labelassemble-predict", False, str(error)))
+    with suppress(LabelAssembleError):  # said of the program above
+        findings.append(
+            Finding("package for CMake", True, f"{cmake_path()} (labelassemble doctor --cmake-path)")
+        )
     findings.append(_image_formats())
     findings.append(_optional("DALI", "nvidia.dali", ("nvidia-dali-cuda130", "nvidia-dali-cuda120")))
     findings.append(_optional("kornia_rs, which reads PNG", "kornia_rs", ("kornia_rs",)))
     findings.append(_optional("scikit-learn", "sklearn", ("scikit-learn",)))
     return findings
-
-
-def _built(info: Mapping[str, Any], part: str) -> str:
-    return f"{'built' if info[part] else 'not built'}: {info[f'{part}_reason']}"
 
 
 def _cuda_device() -> str:

@@ -61,7 +61,7 @@ labelassemble-predict --version
 
 # A C++ program outside: built against the wheel, it answers as the wheel's own program does.
 pip install --quiet cmake
-cmake -S "$sources/csrc/example" -B build -DCMAKE_PREFIX_PATH="$(python -c 'import labelassemble.export as export; print(export.cmake_path())')" >/dev/null
+cmake -S "$sources/csrc/example" -B build -DCMAKE_PREFIX_PATH="$(labelassemble doctor --cmake-path)" >/dev/null
 cmake --build build >/dev/null
 grep -q "labelassemble_DIR:PATH=$folder/venv/" build/CMakeCache.txt
 python -c '

@@ -54,6 +54,10 @@ def test_doctor_finds_everything_in_order(cli: Cli) -> None:
     ):
         assert word in out
     assert "no " not in out.splitlines()[0]
+    status, out, _ = cli("doctor", "--cmake-path")
+    assert status == 0
+    assert (Path(out.strip()) / "labelassemble" / "labelassembleConfig.cmake").exists()
+    assert "cmake_path()" in cli("doctor", "--help")[1]
 
 
 def test_train_evaluate_predict_export_on_one_run(cli: Cli, small_sources: Path) -> None:

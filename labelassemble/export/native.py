@@ -3,9 +3,9 @@
 import ctypes
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import Any, Final, NoReturn
 
 from labelassemble import _native
 from labelassemble.errors import LabelAssembleError
@@ -22,8 +22,22 @@ def find_program(name: str = PROGRAM) -> Path:
     """
     program = _native_folder() / "bin" / name
     if not os.access(program, os.X_OK):
+        binding, _ = _native.load_binding()
+        if name == SERVER and binding is not None and not binding.build_info()["serve"]:
+            raise LabelAssembleError(f"{name} was {server_reason(binding.build_info())}")
         raise LabelAssembleError(f"{name} was not built: {program} does not exist; {_HOW_TO_BUILD}")
     return program
+
+
+def server_reason(build: Mapping[str, Any]) -> str:
+    """Return whether the server was built, and why; where it was not, what to do.
+
+    Args:
+        build: what the native library says of its build.
+    """
+    if build["serve"]:
+        return f"built: {build['serve_reason']}"
+    return f"not built: {build['serve_reason']}, then build again: {_BUILD_AGAIN}"
 
 
 def cmake_path() -> Path:
@@ -67,6 +81,7 @@ def run_server(arguments: Sequence[str]) -> NoReturn:
     os.execve(program, [SERVER, *arguments], program_environment())
 
 
+_BUILD_AGAIN: Final = "make setup, or pip install --no-build-isolation --force-reinstall --no-deps ."
 _HOW_TO_BUILD: Final = "build it: pip install --no-build-isolation . (with a C++20 compiler)"
 
 

@@ -8,6 +8,7 @@ import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import NoReturn
 
 import numpy as np
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import nn
 
+from labelassemble import _native
 from labelassemble.data.images import decode_image
 from labelassemble.errors import LabelAssembleError
 from labelassemble.export import find_program, native, run_program
@@ -289,3 +291,27 @@ def test_find_program_says_how_to_build_it(tmp_path: Path, monkeypatch: pytest.M
         find_program()
     with pytest.raises(LabelAssembleError, match=r"package for CMake is not in .* pip install"):
         native.cmake_path()
+
+
+def test_a_server_that_was_not_built_names_the_packages(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cli: Callable[..., tuple[int, str, str]]
+) -> None:
+    binding, _ = _native.load_binding()
+    assert binding is not None
+    lacks = "its libraries are not there; to change that: apt-get install libboost-dev zlib1g-dev"
+    info = {**binding.build_info(), "serve": False, "serve_reason": lacks}
+    monkeypatch.setattr(native, "_native_folder", lambda: tmp_path)
+    monkeypatch.setattr(
+        _native,
+        "load_binding",
+        lambda: (SimpleNamespace(build_info=lambda: info, cpu_capability=lambda: "avx2"), ""),
+    )
+    said = (
+        r"not built: its libraries are not there; .*apt-get install libboost-dev zlib1g-dev, then build again"
+    )
+    with pytest.raises(LabelAssembleError, match=f"labelassemble-serve was {said}"):
+        find_program("labelassemble-serve")
+    status, _, error = cli("serve", "--model-repository", tmp_path)
+    assert status == 2
+    assert re.search(said, error)
+    assert re.search(said, " ".join(cli("doctor")[1].split()))
