@@ -33,6 +33,7 @@ from labelassemble.evaluation.results import (
     SubgroupGap,
     SubgroupResult,
     SubgroupValue,
+    Unreadable,
 )
 from labelassemble.evaluation.statistics import (
     DeLong,
@@ -64,6 +65,7 @@ __all__ = [
     "SubgroupResult",
     "SubgroupValue",
     "Temperature",
+    "Unreadable",
     "auroc",
     "auroc_per_class",
     "average_precision",

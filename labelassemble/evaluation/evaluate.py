@@ -20,6 +20,7 @@ from labelassemble.evaluation.results import (
     Evaluation,
     MeanResult,
     OverallResult,
+    Unreadable,
 )
 from labelassemble.evaluation.statistics import Interval
 from labelassemble.evaluation.subgroups import evaluate_subgroups
@@ -33,6 +34,7 @@ def evaluate(
     bootstrap: int = 1000,
     seed: int = 0,
     age_bands: Sequence[float] = AGE_BANDS,
+    unreadable: Sequence[Unreadable] = (),
 ) -> Evaluation:
     """Return the evaluation of one split.
 
@@ -49,6 +51,7 @@ def evaluate(
         bootstrap: replicates; 0 leaves the bootstrap out.
         seed: of the bootstrap.
         age_bands: ages in years, rising, at which a band begins, where the predictions carry ages.
+        unreadable: images without a prediction, to be counted and named; those of other splits are passed over.
 
     Raises:
         LabelAssembleError: another split, or one without images.
@@ -93,6 +96,7 @@ def evaluate(
         subgroups=evaluate_subgroups(
             rows, columns, calibration, age_bands=age_bands, replicates=bootstrap, seed=seed
         ),
+        unreadable=tuple(image for image in unreadable if image.split == split),
     )
 
 

@@ -121,6 +121,16 @@ class SubgroupResult:
 
 
 @dataclass(frozen=True, slots=True)
+class Unreadable:
+    """An image that could not be read, and so counts in no figure."""
+
+    path: str
+    split: str
+    source: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Evaluation:
     """The evaluation of one split."""
 
@@ -136,6 +146,7 @@ class Evaluation:
     replicates: int  # of the bootstrap; 0: none
     seed: int
     subgroups: tuple[SubgroupResult, ...] = ()
+    unreadable: tuple[Unreadable, ...] = ()  # images of the split that are not among `images`
 
     def of(self, name: str, source: str | None = None) -> ClassResult | None:
         """Return the result of a class, over all sources or one; None where there is none."""

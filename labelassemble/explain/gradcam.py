@@ -6,12 +6,14 @@ equations 1 and 2: a_k = mean over positions of d z_c / d A_k, L = ReLU(sum over
 Not captum's or MONAI's: both want the layer named, and take the map before the ReLU that DenseNet applies in place.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from labelassemble.errors import LabelAssembleError
+from labelassemble.models.predict import check_finite
 
 # Just above 0: behind the map, the network's own ReLU then lets gradients through everywhere, as they are after it.
 _ABOVE_ZERO = 1e-30
@@ -35,6 +37,8 @@ def heat_maps(
     net: nn.Module,
     images: Tensor,  # [B, channels, H, W]
     columns: list[int],  # [K]
+    *,
+    files: Sequence[str] | None = None,
 ) -> HeatMaps:
     """Return Grad-CAM heat maps of the classes in `columns` for preprocessed images.
 
@@ -44,11 +48,14 @@ def heat_maps(
         net: gives logits [B, C] and has a feature map [B, D, h, w] that all of them come from. In eval mode.
         images: on the network's device.
         columns: of the classes.
+        files: what errors call the images; default: "image 0", "image 1", ...
 
     Raises:
-        LabelAssembleError: a network without a feature map or with one per class, or a column that it does not have.
+        LabelAssembleError: a network without a feature map or with one per class, a column that it does not have, or a
+            logit that is not finite.
     """
     layer, logits = _last_map(net, images)
+    check_finite(logits, net, [f"image {row}" for row in range(len(images))] if files is None else files)
     for column in columns:
         if not 0 <= column < logits.shape[1]:
             raise LabelAssembleError(f"a column must lie in [0, {logits.shape[1]}), got {column}")

@@ -32,12 +32,13 @@ def explained(
 
     Raises:
         ImageError: a file that cannot be read.
-        LabelAssembleError: a network without a feature map.
+        LabelAssembleError: a network without a feature map, or an answer that is not finite.
     """
     device = next(net.parameters()).device
     found = []
     for batch in evaluation_batches(paths, views, batch_size=16):
-        heat = heat_maps(net, batch.images.to(device), list(columns))
+        files = [paths[row] for row in batch.rows.tolist()]
+        heat = heat_maps(net, batch.images.to(device), list(columns), files=files)
         for index in range(len(batch.images)):
             shown = [
                 Shown(

@@ -5,6 +5,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 
+def probabilities_of(logits: Tensor) -> Tensor:
+    """Return probabilities [B, C] of logits; an infinite one gives NaN, since 0 or 1 would look like an answer."""
+    return torch.where(logits.isinf(), float("nan"), torch.sigmoid(logits))
+
+
 class ServedQueries(nn.Module):
     """Classes by their queries, W = Q A^T + b; what normalisation and temperature do is inside A, b and an offset.
 

@@ -19,6 +19,7 @@ from labelassemble.export.heads import ServedHead, ServedQueries
 from labelassemble.export.metadata import InputDescription, ModelMetadata
 from labelassemble.head import ClassQueryHead
 from labelassemble.models.densenet import DenseNet
+from labelassemble.models.predict import check_finite
 from labelassemble.version import __version__
 from labelassemble.views.preprocess import Preprocess
 
@@ -261,6 +262,7 @@ def _eager(network: nn.Module, preprocess: Preprocess, images: list[Tensor], div
         raise LabelAssembleError(
             f"the network must answer {[len(images), len(divisors)]} for {len(images)} images, got {list(logits.shape)}"
         )
+    check_finite(logits, network, [f"image {index} of those to compare on" for index in range(len(images))])
     return torch.sigmoid(logits / divisors)
 
 

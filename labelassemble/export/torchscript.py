@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from labelassemble.errors import LabelAssembleError
 from labelassemble.export.files import written_whole
+from labelassemble.export.heads import probabilities_of
 from labelassemble.export.metadata import METADATA_FILE
 from labelassemble.export.parts import ExportParts, ExportSummary, Precision, take_apart
 from labelassemble.views.preprocess import Preprocess
@@ -70,7 +71,7 @@ class ServedModel(nn.Module):
     @torch.jit.export
     def classify(self, prepared: Tensor) -> Tensor:
         """Return probabilities float32 [B, C] of prepared images."""
-        return torch.sigmoid(self.head(self.features(prepared)))
+        return probabilities_of(self.head(self.features(prepared)))
 
 
 class ServedQueryModel(ServedModel):
@@ -79,7 +80,7 @@ class ServedQueryModel(ServedModel):
     @torch.jit.export
     def classify_some(self, prepared: Tensor, classes: list[str]) -> Tensor:
         """Return probabilities float32 [B, len(classes)] of the classes named."""
-        return torch.sigmoid(self.head.choose(self.features(prepared), classes))  # type: ignore[operator]
+        return probabilities_of(self.head.choose(self.features(prepared), classes))  # type: ignore[operator]
 
 
 class ServedQueryFile(ServedQueryModel):

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from labelassemble.errors import LabelAssembleError
+from labelassemble.export.heads import probabilities_of
 from labelassemble.export.parts import ExportParts
 from labelassemble.export.resize import resize_by_products
 from labelassemble.views.preprocess import SPARE, to_unit_range
@@ -36,7 +37,7 @@ class TracedModel(nn.Module):
             torch.ops.aten._assert_async.msg(inside.all(), "images must be floating in 0..1")
         resized = resize_by_products(images, self.preprocess.size)
         prepared = self.preprocess.normalize(resized).contiguous(memory_format=torch.channels_last)
-        probabilities = torch.sigmoid(self.head(self.backbone(prepared)))
+        probabilities = probabilities_of(self.head(self.backbone(prepared)))
         if self.outside == "nan":
             return torch.where(inside[:, None], probabilities, torch.nan)
         return probabilities

@@ -48,13 +48,13 @@ def predict_with_features(
 
     Raises:
         ImageError: a file that cannot be read, without `bad_files`.
-        LabelAssembleError: too many files that cannot be read, or none that can.
+        LabelAssembleError: too many files that cannot be read, or none that can; an answer that is not finite.
     """
     with captured_features(net) as batches:
         probabilities = predict(
             net, paths, views, batch_size=batch_size, bad_files=bad_files, advance=advance
         )
-    read = np.flatnonzero(~np.isnan(probabilities).any(axis=1))
+    read = np.arange(len(paths)) if bad_files is None else np.flatnonzero(bad_files.readable(len(paths)))
     found = torch.cat(batches).numpy() if batches else np.empty((0, 0), np.float32)
     if len(found) != len(read):  # the network went around its backbone
         return Answers(probabilities, None)

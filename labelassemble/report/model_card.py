@@ -14,6 +14,7 @@ from labelassemble.report.record import Results, RunRecord
 from labelassemble.report.sections import coverage_of
 from labelassemble.report.subgroups import gap_note, gap_sentences
 from labelassemble.report.text import leakage_sentences
+from labelassemble.report.unreadable import unreadable_sentence
 
 INTENDED: Final = (
     "Research on learning from images that are labelled in part: comparing methods, and studying what a model of this "
@@ -174,7 +175,9 @@ def _results(results: Results) -> tuple[tuple[tuple[str, str], ...], tuple[str, 
     if len(evaluation.mean.classes) > 1:
         mean = with_interval(evaluation.mean.auroc, evaluation.mean.bootstrap)
         facts.append((f"mean of {len(evaluation.mean.classes)}", f"AUROC {mean}"))
-    return tuple(facts), () if leakage is None else leakage_sentences(leakage)
+    lost = unreadable_sentence(evaluation)
+    said = () if leakage is None else leakage_sentences(leakage)
+    return tuple(facts), (lost, *said) if lost else said
 
 
 def _subgroups(evaluation: Evaluation | None) -> tuple[tuple[tuple[str, str], ...], tuple[str, ...]]:

@@ -24,6 +24,7 @@ from labelassemble.report.sections import (
     roc_plots,
 )
 from labelassemble.report.subgroups import gap_note
+from labelassemble.report.unreadable import unreadable_sentence
 
 CARDS = 4
 """With at most this many classes of interest each has a card of its own at the top."""
@@ -91,6 +92,7 @@ def report_page(
         low=_low_of(tested),
         subgroup_low=_low_of([r for group in subgroups for value in group.values for r in value.classes]),
         gap_note="" if evaluation is None else gap_note(evaluation),
+        unreadable="" if evaluation is None else unreadable_sentence(evaluation),
         roc=roc_plots(compared),
         compared=compared if others else (),
         over_seeds=over_seeds,

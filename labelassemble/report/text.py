@@ -7,6 +7,7 @@ from labelassemble.evaluation.leakage import LEAST, Leakage
 from labelassemble.evaluation.results import ClassResult, Evaluation
 from labelassemble.report.format import FEW, interval_text, number, percent, plural, text_table, with_interval
 from labelassemble.report.subgroups import subgroup_lines
+from labelassemble.report.unreadable import unreadable_sentence
 
 LEAK: Final = 0.7
 """From which AUROC of the source alone on a class is pointed out as perhaps learnt from the source."""
@@ -48,6 +49,7 @@ def evaluation_text(evaluation: Evaluation) -> str:
     lines = [
         f"{evaluation.split} split: {evaluation.images} images of {evaluation.patients} patients from "
         f"{plural(len(evaluation.sources), 'source')}; unknown, uncertain and assumed labels are not counted",
+        *filter(None, (unreadable_sentence(evaluation),)),
         "",
         text_table(rows),
         "",

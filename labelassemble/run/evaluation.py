@@ -18,6 +18,7 @@ from labelassemble.errors import LabelAssembleError
 from labelassemble.evaluation import (
     Calibration,
     Evaluation,
+    Unreadable,
     calibrate,
     evaluate,
     read_calibration,
@@ -33,9 +34,11 @@ from labelassemble.report.examples import Example, example_images
 from labelassemble.report.page import write_report
 from labelassemble.report.record import OtherRun, OverSeeds, Results
 from labelassemble.report.subgroups import write_subgroups
+from labelassemble.report.unreadable import write_unreadable
 from labelassemble.run.assembly import assemble_and_look, image_progress
 from labelassemble.run.folder import TrainedModel, bad_files_of, load_trained
 from labelassemble.run.record import read_run
+from labelassemble.views.bad_files import BadFiles
 
 Progress = Callable[[int, int], None]
 """Called with (images done, images in all)."""
@@ -50,8 +53,8 @@ def evaluate_run(
 ) -> Evaluation | None:
     """Predict the validation and test images with the best checkpoint, evaluate, and write the report anew.
 
-    Leaves predictions.csv, calibration.json, report.html, model_card.md and, with subgroups, subgroups.csv in the run's
-    folder.
+    Leaves predictions.csv, calibration.json, report.html, model_card.md and, where there is something to put into them,
+    subgroups.csv and unreadable.csv in the run's folder.
 
     Args:
         run: the folder of a run that has a best checkpoint.
@@ -63,7 +66,7 @@ def evaluate_run(
         The evaluation on the test images; None if the run has none.
 
     Raises:
-        LabelAssembleError: the folder holds no finished epoch, or an image is gone.
+        LabelAssembleError: the folder holds no finished epoch, no test image can be read, or an answer is not finite.
     """
     trained = load_trained(run)
     record = read_run(run, classes=trained.net.classes, interest=trained.interest, table=table)
@@ -72,15 +75,22 @@ def evaluate_run(
     held_out = record.table.select(record.table.splits != "train")
     results = Results(similarity=_similarity(trained))
     if len(held_out):
-        predictions, leakage = _predict(trained, held_out)
+        predictions, leakage, unreadable = _predict(trained, held_out)
+        _require_some("test", held_out, predictions, unreadable)
         write_predictions(predictions, run / "predictions.csv")
+        write_unreadable(unreadable, run)
         calibration = calibrate(predictions)
         write_calibration(calibration, run / CALIBRATION_FILE)
         tested = bool((predictions.splits == "test").any())
         results = Results(
             predictions,
             calibration,
-            evaluate(predictions, calibration=calibration, age_bands=age_bands_of(record.config))
+            evaluate(
+                predictions,
+                calibration=calibration,
+                age_bands=age_bands_of(record.config),
+                unreadable=unreadable,
+            )
             if tested
             else None,
             leakage,
@@ -100,7 +110,8 @@ def evaluate_on(
 
     Thresholds and temperatures are those of the run's validation images. Classes are aligned by name, through the
     configuration's taxonomy or else the run's; subgroups are the configuration's or else the run's. Leaves data.yaml,
-    table.csv, predictions.csv, subgroups.csv (with subgroups) and report.html.
+    table.csv, predictions.csv, report.html and, where there is something to put into them, subgroups.csv and
+    unreadable.csv.
 
     Args:
         run: the folder of a run that has a best checkpoint.
@@ -137,10 +148,14 @@ def evaluate_on(
     write_text(folder / "data.yaml", config.to_yaml())
     external.table.to_csv(folder / "table.csv")
     with image_progress(console, "predicting") as advance:
-        predictions, leakage = _predict(trained, external.table, advance)
+        predictions, leakage, unreadable = _predict(trained, external.table, advance)
+    _require_some("test", external.table, predictions, unreadable)
     write_predictions(predictions, folder / "predictions.csv")
+    write_unreadable(unreadable, folder)
     calibration = _calibration_of(run)
-    evaluation = evaluate(predictions, calibration=calibration, age_bands=config.age_bands)
+    evaluation = evaluate(
+        predictions, calibration=calibration, age_bands=config.age_bands, unreadable=unreadable
+    )
     write_subgroups(evaluation, folder)
     examples = _examples(trained, predictions)
     results = Results(predictions, calibration, evaluation, leakage, _similarity(trained), examples)
@@ -209,8 +224,8 @@ def _examples(trained: TrainedModel, predictions: Predictions) -> tuple[Example,
 
 def _predict(
     trained: TrainedModel, table: Table, progress: Progress | None = None
-) -> tuple[Predictions, Leakage | None]:
-    """Return the predictions of the table's classes for the images that can be read, and the source leakage."""
+) -> tuple[Predictions, Leakage | None, tuple[Unreadable, ...]]:
+    """Return the predictions of the table's classes for what can be read, the source leakage, and what cannot be."""
     done = 0
 
     def advance(images: int) -> None:
@@ -223,7 +238,7 @@ def _predict(
     answers = predict_with_features(
         trained.net, table.paths.tolist(), trained.views, bad_files=bad_files, advance=advance
     )
-    read = ~np.isnan(answers.probabilities).any(axis=1)
+    read = bad_files.readable(len(table))
     unknown = [name for name in table.classes if name not in trained.net.classes]
     if unknown:
         raise LabelAssembleError(
@@ -232,4 +247,30 @@ def _predict(
     columns = [trained.net.classes.index(name) for name in table.classes]
     predictions = Predictions.of(table.select(read), answers.probabilities[read][:, columns])
     features = answers.features
-    return predictions, None if features is None else leakage_of(predictions, features[read])
+    leakage = None if features is None else leakage_of(predictions, features[read])
+    return predictions, leakage, _unreadable(table, bad_files)
+
+
+def _unreadable(table: Table, bad_files: BadFiles) -> tuple[Unreadable, ...]:
+    """Return the images that could not be read, in the table's order."""
+    return tuple(
+        Unreadable(
+            str(table.paths[row]),
+            str(table.splits[row]),
+            str(table.sources[row]),
+            bad_files.errors[row].reason,
+        )
+        for row in sorted(bad_files.errors)
+    )
+
+
+def _require_some(
+    split: str, table: Table, predictions: Predictions, unreadable: Sequence[Unreadable]
+) -> None:
+    """Raise where the table has images of the split, and none of them could be read."""
+    if (predictions.splits == split).any() or not (table.splits == split).any():
+        return
+    lost = [image for image in unreadable if image.split == split]
+    raise LabelAssembleError(
+        f"none of the {len(lost)} {split} images can be read, such as {lost[0].path}: {lost[0].reason}"
+    )

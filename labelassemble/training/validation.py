@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import nn
 
 from labelassemble.models.predict import predict
@@ -54,8 +55,8 @@ def validate(net: nn.Module, validation: Validation, processes: Processes) -> Sc
     """Return the scores of `net`, in float32 and eval mode; each process predicts its share of the images.
 
     Raises:
-        LabelAssembleError: too many images that cannot be read.
-        OtherProcessFailed: another process cannot read its images.
+        LabelAssembleError: too many images that cannot be read, or an answer that is not finite.
+        OtherProcessFailed: another process raised one of these.
     """
     shares = processes.gather(processes.together(lambda: _predict_share(net, validation, processes)))
     bad = sum(processes.gather(len(validation.bad_files)))
@@ -64,22 +65,28 @@ def validate(net: nn.Module, validation: Validation, processes: Processes) -> Sc
     def score() -> Scores:
         classes = validation.targets.shape[1]
         probabilities = np.full((len(validation.paths), classes), np.nan)
-        for rank, share in enumerate(shares):
+        read = np.zeros(len(validation.paths), dtype=np.bool_)
+        for rank, (share, readable) in enumerate(shares):
             probabilities[rank :: processes.count] = share
-        return _score(probabilities, validation)
+            read[rank :: processes.count] = readable
+        return _score(probabilities[read], validation.targets[read], validation)
 
     return processes.from_first(score)  # computed once, so that no two processes can come to differ
 
 
-def _predict_share(net: nn.Module, validation: Validation, processes: Processes) -> np.ndarray:
+def _predict_share(
+    net: nn.Module, validation: Validation, processes: Processes
+) -> tuple[np.ndarray, NDArray[np.bool_]]:
+    """Return the probabilities of this process's images, and which of them can be read."""
     paths = validation.paths[processes.rank :: processes.count]
     if not paths:
-        return np.empty((0, validation.targets.shape[1]))
-    return predict(net, paths, validation.views, bad_files=validation.bad_files)
+        return np.empty((0, validation.targets.shape[1])), np.empty(0, dtype=np.bool_)
+    bad_files = validation.bad_files  # of this process's images alone
+    return predict(net, paths, validation.views, bad_files=bad_files), bad_files.readable(len(paths))
 
 
-def _score(probabilities: np.ndarray, validation: Validation) -> Scores:
-    targets = np.where(np.isnan(probabilities), np.nan, validation.targets)  # without the files that are bad
+def _score(probabilities: np.ndarray, targets: np.ndarray, validation: Validation) -> Scores:
+    """Return the scores of the images that can be read."""
     known = ~np.isnan(targets)
     if not known.any():
         return Scores(None, (None,) * targets.shape[1], None, None)
@@ -87,8 +94,7 @@ def _score(probabilities: np.ndarray, validation: Validation) -> Scores:
     # The smallest step below 1 in float64 keeps the logarithm of a certain wrong answer finite.
     p = np.clip(probabilities[known], 1e-15, 1.0 - 1e-15)
     bce = float(-(y * np.log(p) + (1.0 - y) * np.log1p(-p)).mean())
-    read = ~np.isnan(probabilities).any(axis=1)
-    aucs = tuple(validation.auroc(probabilities[read], targets[read]))
+    aucs = tuple(validation.auroc(probabilities, targets))
     return Scores(bce, aucs, _mean(aucs), _mean([aucs[column] for column in validation.interest]))
 
 

@@ -5,6 +5,9 @@ import threading
 from collections.abc import Mapping
 from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from labelassemble.data.errors import ImageError, PluginError
 from labelassemble.errors import LabelAssembleError
 
@@ -37,6 +40,12 @@ class BadFiles:
 
     def __contains__(self, row: int) -> bool:
         return row in self.errors
+
+    def readable(self, count: int) -> NDArray[np.bool_]:
+        """Return which of the first `count` rows are not recorded as bad, bool [count]."""
+        found = np.ones(count, dtype=np.bool_)
+        found[list(self.errors)] = False
+        return found
 
     def add(self, row: int, error: ImageError) -> None:
         """Record that the file of `row` cannot be read, and warn once.

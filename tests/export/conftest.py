@@ -58,6 +58,20 @@ class TinyNet(nn.Module):
         return self.head(self.backbone(images))
 
 
+class Overflowing(nn.Module):
+    """The second logit of a white image is infinite in float32."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.backbone = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        self.head = nn.Linear(1, len(CLASSES), bias=False)
+        self.head.weight.data = torch.tensor([[1.0], [2e38]])
+        self.classes = CLASSES
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.head(self.backbone(images))
+
+
 Eager = Callable[[nn.Module, Preprocess, list[NDArray[np.uint8]]], NDArray[np.float32]]
 
 
@@ -87,6 +101,11 @@ def _trained() -> TinyNet:
 def network(_trained: TinyNet) -> TinyNet:
     """The network in `model`, a copy for each test to change."""
     return deepcopy(_trained)
+
+
+@pytest.fixture
+def overflowing() -> Overflowing:
+    return Overflowing()
 
 
 @pytest.fixture

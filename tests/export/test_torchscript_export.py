@@ -224,6 +224,20 @@ def test_network_is_left_as_it_was(
         torch.testing.assert_close(value, before[name], atol=0, rtol=0)
 
 
+def test_an_infinite_logit_is_no_probability(
+    tmp_path: Path, overflowing: nn.Module, preprocess: Preprocess
+) -> None:
+    path, grey, white = tmp_path / "m.pt", np.full((1, 4, 4), 99, np.uint8), np.full((1, 4, 4), 255, np.uint8)
+    export_torchscript(overflowing, path, classes=CLASSES, preprocess=preprocess, images=[grey])
+    answer = torch.jit.load(path)(torch.from_numpy(np.stack([grey, white])))
+    assert torch.isfinite(answer).tolist() == [[True, True], [True, False]]
+    with pytest.raises(
+        LabelAssembleError,
+        match="image 1 of those to compare on: the model's answer for 'two, too' must be finite",
+    ):
+        export_torchscript(overflowing, path, classes=CLASSES, preprocess=preprocess, images=[grey, white])
+
+
 def test_no_warning_reaches_the_caller(
     tmp_path: Path, network: nn.Module, preprocess: Preprocess, images: Images
 ) -> None:

@@ -2,14 +2,17 @@
 
 import csv
 import logging
+import re
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from labelassemble.config import load_config
+from labelassemble.data.table import Table
 from labelassemble.errors import LabelAssembleError
-from labelassemble.run import train_run
+from labelassemble.report.text import evaluation_text
+from labelassemble.run import evaluate_run, train_run
 from labelassemble.training.checkpoint import load_checkpoint
 from labelassemble.training.history import EpochRow, History
 
@@ -46,6 +49,24 @@ def test_bad_files_are_named_and_left_out_of_training_and_evaluation(
     warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     for name in BAD:
         assert any(f"{name}: " in warning for warning in warnings), name
+    out = damaged / "out"
+    [lost] = [image for image in result.evaluation.unreadable if image.split == "test"]
+    said = f"1 of {result.evaluation.images + 1} test images could not be read, so no figure counts it: {lost.path} ("
+    assert said in (out / "report.html").read_text()
+    assert said in re.sub(r"\\(.)", r"\1", (out / "model_card.md").read_text())
+    assert said in evaluation_text(result.evaluation)
+    with (out / "unreadable.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert sorted(row["split"] for row in rows) == ["test", "val"]
+    assert {Path(row["path"]).name for row in rows} < set(BAD)
+    assert all(row["source"] == "north" and "damaged PNG image" in row["reason"] for row in rows)
+    table = Table.from_csv(out / "table.csv")
+    for path in table.paths[table.splits == "test"].tolist():
+        Path(path).write_bytes(b"")
+    with pytest.raises(
+        LabelAssembleError, match=r"of \d+ images cannot be read, more than views.bad_files_limit"
+    ):
+        evaluate_run(out)
 
 
 def test_a_run_stops_where_a_bad_file_is_to_stop_it(damaged: Path) -> None:
