@@ -8,11 +8,12 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 import pytest
 import torch
+import yaml
 from hypothesis import settings
 from PIL import Image
 
@@ -160,6 +161,24 @@ def cli(
             status = int(stop.code or 0)
         captured = capsys.readouterr()
         return status, captured.out, captured.err
+
+    return run
+
+
+@pytest.fixture
+def init_and_assemble(
+    cli: Callable[..., tuple[int, str, str]], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., dict[str, Any]]:
+    """Run `labelassemble init` and `assemble` of what it writes; gives the keys of the source."""
+
+    def run(data: Path, *options: object) -> dict[str, Any]:
+        config = tmp_path_factory.mktemp("init") / "first.yaml"
+        status, out, err = cli("init", data, "-o", config, *options)
+        assert status == 0, out + err
+        status, out, err = cli("assemble", config)
+        assert status == 0, out + err
+        source: dict[str, Any] = yaml.safe_load(config.read_text())["sources"][0]
+        return source
 
     return run
 

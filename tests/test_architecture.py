@@ -33,6 +33,7 @@ ORDER = (
     "export",
     "config",
     "run",
+    "init",
     "doctor",
     "experiments",
     "cli",

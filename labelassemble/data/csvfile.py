@@ -69,17 +69,20 @@ class Chunk:
                 raise self.error(int(np.argmax(codes == code)), column, str(error)) from None
         return values, codes
 
-    def states(self, column: str, cells: Mapping[str, int], allowed: str) -> NDArray[np.int8]:
+    def states(
+        self, column: str, cells: Mapping[str, int], allowed: str, instead: str = ""
+    ) -> NDArray[np.int8]:
         """Return the label state of each cell of `column`, int8 [rows], by the mapping `cells`.
 
         Raises:
-            LabelAssembleError: A cell, spaces around it aside, is none of `cells`; `allowed` says what may be.
+            LabelAssembleError: A cell, spaces around it aside, is none of `cells`; `allowed` says what may be, and
+                `instead` what to do.
         """
 
         def state(cell: str) -> int:
             found = cells.get(cell.strip())
             if found is None:
-                raise ValueError(f"a label must be {allowed}, got {shown(cell)}")
+                raise ValueError(f"a label must be {allowed}, got {shown(cell)}{instead}")
             return found
 
         states, codes = self.mapped(column, state)

@@ -292,3 +292,21 @@ def test_a_file_in_utf_16_is_called_so(tmp_path: Path) -> None:
         LabelAssembleError, match=r"must be UTF-8, .* \(a file in UTF-16 must be saved as UTF-8"
     ):
         assemble([CsvSource(name="s", path=tmp_path / "t.csv")])
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("file,Mass\n1.png,1\n", r"no column 'path' \(path_column: the path of each image\)"),
+        ("path,age,Mass\n1.png,old,1\n", "if this column is no class, list those that are in `classes`"),
+        ("path,split,Mass\n1.png,7,1\n", '`split_column` names another column, `split_column: ""` none'),
+        ("path,patient\n1.png,1\n", "name the columns in `classes`"),
+    ],
+)
+def test_an_error_about_a_column_names_the_key(tmp_path: Path, text: str, key: str) -> None:
+    (tmp_path / "a.csv").write_text(text)
+    with pytest.raises(LabelAssembleError, match=key):
+        CsvSource(name="a", path=tmp_path / "a.csv").read()
+    if "classes`" in key and "list" in key:  # nothing of the kind where the columns were chosen
+        with pytest.raises(LabelAssembleError, match=r"got 'old'$"):
+            CsvSource(name="a", path=tmp_path / "a.csv", classes=("age",)).read()

@@ -414,3 +414,20 @@ def test_no_pixel_is_read(export: Path) -> None:
     path = export / "7" / "a" / "IM1"
     path.write_bytes(path.read_bytes()[:-4])
     assert "7/a/IM1" in read(export).names.tolist()
+
+
+def test_init(
+    export: Path, cli: Callable[..., Any], init_and_assemble: Callable[..., dict[str, Any]]
+) -> None:
+    status, _, err = cli("init", export, "-o", export.parent / "d.yaml")
+    assert (status, err.count("\n")) == (2, 1)
+    assert "holds DICOM files and no table: name the table of their labels by --labels FILE" in err
+    path = labels(export.parent, "PatientID,Edema\n7,1\n8,0\n")
+    source = init_and_assemble(export, "--labels", path)
+    assert source == {
+        "name": "export",
+        "reader": "dicom",
+        "root": str(export),
+        "labels": str(path),
+        "classes": ["Edema"],
+    }

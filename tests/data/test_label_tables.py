@@ -1,7 +1,9 @@
 """MIMIC-CXR-JPG, PadChest and VinDr-CXR, in tiny folders of each publisher's exact format."""
 
 import gzip
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -249,3 +251,18 @@ def test_vindr_image_in_both_tables(vindr: Path) -> None:
     test.write_text("\n".join([*lines, ",".join([f" {image}", *lines[1].split(",")[1:]])]) + "\n")
     with pytest.raises(LabelAssembleError, match=f"1 of its images are in both tables, such as '{image}"):
         VinDrCxrSource(name="v", root=vindr).read()
+
+
+def test_init_recognises_mimic(mimic: Path, init_and_assemble: Callable[..., dict[str, Any]]) -> None:
+    assert init_and_assemble(mimic)["reader"] == "mimic-cxr"
+
+
+def test_init_recognises_padchest(padchest: Path, init_and_assemble: Callable[..., dict[str, Any]]) -> None:
+    source = init_and_assemble(padchest)
+    assert source["reader"] == "padchest"
+    assert {"kyphosis", "normal"} <= {*source["classes"]}
+    assert "exclude" not in source["classes"]
+
+
+def test_init_recognises_vindr(vindr: Path, init_and_assemble: Callable[..., dict[str, Any]]) -> None:
+    assert init_and_assemble(vindr)["reader"] == "vindr-cxr"

@@ -1,7 +1,9 @@
 """ChestX-ray14, CheXpert and COVIDx, in tiny folders of each publisher's exact format."""
 
 import gzip
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -289,3 +291,15 @@ def test_a_compressed_csv_and_damage_to_it(tmp_path: Path) -> None:
     path.write_bytes(b"path,Mass\n")
     with pytest.raises(LabelAssembleError, match="cannot be read"):
         CsvSource(name="x", path=path).read()
+
+
+def test_init_recognises_them(
+    nih: Path, chexpert: Path, init_and_assemble: Callable[..., dict[str, Any]]
+) -> None:
+    for folder, reader in ((nih, "chestxray14"), (chexpert, "chexpert")):
+        source = init_and_assemble(folder)
+        assert source == {"name": folder.name.split(".")[0], "reader": reader, "root": str(folder)}
+
+
+def test_init_recognises_covidx(covidx: Path, init_and_assemble: Callable[..., dict[str, Any]]) -> None:
+    assert init_and_assemble(covidx, "--name", "c") == {"name": "c", "reader": "covidx", "root": str(covidx)}

@@ -30,6 +30,7 @@ SPLIT_CELLS: Final = {
     "train_val": "trainval",
 }
 """What may stand in a split column; blank and trainval are divided by `assemble`."""
+_NO_SPLIT: Final = ' (`split_column` names another column, `split_column: ""` none)'
 
 
 class CsvSource(TabularOptions):
@@ -87,7 +88,7 @@ class CsvSource(TabularOptions):
             classes = self._classes(file, used)
             texts = TextColumns("path", *uses)
             labels: list[NDArray[np.int8]] = []
-            cells = LabelCells(self.blank, self.minus_one)
+            cells = LabelCells(self.blank, self.minus_one, chosen=self.classes is not None)
             for chunk in file.chunks(tuple({self.path_column, *used, *classes})):
                 subgroup_cells.add(chunk, columns)
                 texts.add({"path": image_paths(root, chunk, self.path_column)})
@@ -166,7 +167,9 @@ def split_cells(chunk: Chunk, column: str) -> list[str]:
         found = SPLIT_CELLS.get(cell.strip().lower())
         if found is None:
             near = did_you_mean(cell, ("train", "val", "test", "trainval"))
-            raise ValueError(f"a split must be train, val, test, trainval or blank, got {shown(cell)}{near}")
+            raise ValueError(
+                f"a split must be train, val, test, trainval or blank, got {shown(cell)}{near or _NO_SPLIT}"
+            )
         return found
 
     splits, codes = chunk.mapped(column, split)

@@ -219,7 +219,7 @@ class DicomSource(TabularOptions):
             if self.split_column:
                 file.require(self.split_column, "split_column")
             classes = self._classes(file, {key, split})
-            cells = LabelCells(self.blank, self.minus_one)
+            cells = LabelCells(self.blank, self.minus_one, chosen=self.classes is not None)
             texts = TextColumns("key", "split")
             blocks = [np.empty((0, len(classes)), dtype=np.int8)]
             for chunk in file.chunks(tuple({key, *classes, *([split] if split else [])})):

@@ -16,6 +16,10 @@ BlankCell: TypeAlias = Literal["unknown", "negative"]
 MinusOne: TypeAlias = Literal["unknown", "uncertain"]
 
 _MINUS_ONE: Final = -4  # while the cells are read: -1
+_NO_CLASS: Final = (
+    "; if this column is no class, list those that are in `classes` (of a table that names classes in words, "
+    "`labelassemble init` makes one with a column per class)"
+)
 _ALLOWED: Final = "1, 0, -1 (unknown), -2 (uncertain) or blank"
 
 
@@ -26,7 +30,9 @@ def class_columns(classes: tuple[str, ...], header: Sequence[str], place: str) -
         LabelAssembleError: There is none, or a name cannot be that of a class; with the `place`.
     """
     if not classes:
-        raise LabelAssembleError(f"{place}: no column is a class, got {', '.join(header)}")
+        raise LabelAssembleError(
+            f"{place}: no column is a class, got {', '.join(header)} (name the columns in `classes`)"
+        )
     try:
         check_class_names(classes)
     except LabelAssembleError as error:
@@ -37,8 +43,12 @@ def class_columns(classes: tuple[str, ...], header: Sequence[str], place: str) -
 class LabelCells:
     """Turns cells into states, and counts those that a table in another coding means otherwise."""
 
-    def __init__(self, blank: BlankCell, minus_one: MinusOne | None) -> None:
-        """Take what a blank cell and what -1 means; None is unknown, and perhaps a mistake."""
+    def __init__(self, blank: BlankCell, minus_one: MinusOne | None, *, chosen: bool = True) -> None:
+        """Take what a blank cell and what -1 means (None is unknown, and perhaps a mistake).
+
+        `chosen` says whether the columns were named as classes, or taken since they have no other use.
+        """
+        self._instead = "" if chosen else _NO_CLASS
         minus = {"unknown": int(UNKNOWN), "uncertain": int(UNCERTAIN), None: _MINUS_ONE}[minus_one]
         self._cells = {
             "1": int(POSITIVE),
@@ -62,7 +72,7 @@ class LabelCells:
         """
         block = np.empty((len(chunk), len(classes)), dtype=np.int8)
         for index, name in enumerate(classes):
-            block[:, index] = chunk.states(name, self._cells, _ALLOWED)
+            block[:, index] = chunk.states(name, self._cells, _ALLOWED, self._instead)
         if self._blank == "unknown":
             blank = block == BLANK
             self._blanks += int(blank.sum())

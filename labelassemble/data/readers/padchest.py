@@ -35,7 +35,7 @@ _DATES: Final = ("StudyDate_DICOM", "PatientBirth")
 _SUBGROUPS: Final = published(
     sex="PatientSex_DICOM", age=_AGE, view="Projection|ViewPosition_DICOM", scanner="Manufacturer_DICOM"
 )
-_TABLES: Final = (
+TABLES: Final = (
     "PADCHEST_chest_x_ray_images_labels_160K_01.02.19.csv",
     "chest_x_ray_images_labels_sample.csv",
 )
@@ -43,7 +43,7 @@ _REFUSED: Final = {
     r"master_table\.csv|grounded_reports_.*\.json": "PadChest-GR, grounded reports, which this reader does not read",
     r"pneumo_dataset_balanced_\d\.tsv": "a part of PadChest in groups (BIMCV-COVID19), which this reader does not read",
 }
-_LIKE: Final = r"PADCHEST_chest_x_ray_images_labels_160K.*\.csv(\.gz)?"
+LIKE: Final = r"PADCHEST_chest_x_ray_images_labels_160K.*\.csv(\.gz)?"
 _LAYOUTS: Final = "0/ to 54/, in one folder, or anywhere else below the root"
 _EXCLUDED: Final = "exclude"  # the report of another image, say: it speaks of nothing in this one
 # A film that cannot be judged, or a report that points at an earlier one: what is not named may be there all the same.
@@ -86,10 +86,10 @@ class PadChestSource(TabularOptions):
         Raises:
             LabelAssembleError: A file is missing or breaks the format, or a class occurs nowhere in it.
         """
-        lists = WordLists(_labels)
+        lists = WordLists(labels_named)
         views = {"frontal": _FRONTAL, "lateral": _LATERAL}.get(self.views)
         below = DatasetFolder(self.name, self.root)
-        path = below.table("PadChest", _TABLES, like=_LIKE, refused=_REFUSED)
+        path = below.table("PadChest", TABLES, like=LIKE, refused=_REFUSED)
         images = FoundImages(below, parts=[str(number) for number in range(55)])
         texts = TextColumns("path", "name", "patient")
         subgroup_cells = self.subgroup_cells(subgroups)
@@ -160,7 +160,7 @@ class PadChestSource(TabularOptions):
         return {word: named[rows, column] for word, column in place.items()}
 
 
-def _labels(cell: str) -> frozenset[str]:
+def labels_named(cell: str) -> frozenset[str]:
     """Return the labels of one cell such as "['cardiomegaly', ' kyphosis']"; none where it is blank."""
     if not cell.strip() or cell == "nan":
         return frozenset()

@@ -1,0 +1,115 @@
+"""A table that the reader `csv` reads, made of one that writes labels otherwise or of folders named after classes."""
+
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import pandas as pd
+
+from labelassemble._files import atomic_file
+from labelassemble.data.class_names import check_class_names
+from labelassemble.data.csvfile import TextColumns
+from labelassemble.errors import LabelAssembleError
+from labelassemble.init.columns import WORDS, Uses
+from labelassemble.init.profile import open_table
+
+_MARKS: Final = re.compile(r"\s*[|;]\s*")
+_MOST_CLASSES: Final = 500
+
+
+def write_one_hot(
+    table: Path, uses: Uses, path_of: Callable[[list[str]], list[str]], target: Path
+) -> tuple[str, ...]:
+    """Write the table with a column per class, and return the classes in order of their frequency.
+
+    A finding that a row does not name is left blank: whether that means negative is for the configuration to say.
+
+    Args:
+        table: as it is.
+        uses: of its columns.
+        path_of: the cells of the path column as paths below the root.
+        target: the CSV to write.
+
+    Raises:
+        LabelAssembleError: the table cannot be read, or what it holds cannot be classes.
+    """
+    if uses.path is None:
+        raise LabelAssembleError(f"{table}: no column names the images")
+    texts = {"path": uses.path, "patient": uses.patient, "split": uses.split, **uses.subgroups}
+    kept = {use: column for use, column in texts.items() if column}
+    parts = TextColumns(*kept, *(f"class {index}" for index in range(len(uses.classes))))
+    with open_table(table) as file:
+        for chunk in file.chunks(tuple({*kept.values(), *uses.classes})):
+            parts.add({use: chunk.columns[column] for use, column in kept.items()})
+            parts.add({f"class {index}": chunk.columns[name] for index, name in enumerate(uses.classes)})
+    frame = pd.DataFrame({use: parts.take(use).tolist() for use in kept})
+    frame["path"] = path_of(frame["path"].tolist())
+    cells = [pd.Series(parts.take(f"class {index}").tolist()) for index in range(len(uses.classes))]
+    if uses.coding in ("label", "list"):
+        labels = _spread(cells[0], uses.classes[0], several=uses.coding == "list")
+    else:
+        words = {**WORDS, **{number: number for number in ("1", "0", "-1", "-2")}}
+        labels = pd.DataFrame(
+            {
+                name: column.str.strip().str.lower().map(words)
+                for name, column in zip(uses.classes, cells, strict=True)
+            }
+        )
+    classes = tuple(map(str, labels.columns))
+    check_class_names(classes)
+    _write(pd.concat([frame, labels], axis=1), target)
+    return classes
+
+
+def write_class_folders(images: Sequence[tuple[str, str, str]], target: Path) -> tuple[str, ...]:
+    """Write the table of images that lie in folders named after classes, and return the classes.
+
+    Args:
+        images: path, class and split of each, "" for none.
+        target: the CSV to write.
+
+    Raises:
+        LabelAssembleError: a folder's name cannot be that of a class.
+    """
+    frame = pd.DataFrame(list(images), columns=["path", "class", "split"])
+    labels = _spread(frame.pop("class"), "class", several=False)
+    classes = tuple(map(str, labels.columns))
+    check_class_names(classes)
+    if not frame["split"].any():
+        del frame["split"]
+    _write(pd.concat([frame, labels], axis=1), target)
+    return classes
+
+
+def _spread(cells: "pd.Series[str]", column: str, *, several: bool) -> pd.DataFrame:
+    """Return a column per label, "1" where a row has it and "" elsewhere; numbers are named after the column."""
+    codes, distinct = pd.factorize(cells)
+    lists = [_labels(cell, several) for cell in distinct]
+    counts = np.bincount(codes, minlength=len(distinct))
+    often: dict[str, int] = {}
+    for names, count in zip(lists, counts, strict=True):
+        for name in names:
+            often[name] = often.get(name, 0) + int(count)
+    if len(often) > _MOST_CLASSES:
+        raise LabelAssembleError(
+            f"column '{column}' holds {len(often)} different labels: say which column by --label-column"
+        )
+    order = sorted(often, key=lambda name: (-often[name], name))
+    numbers = all(re.fullmatch(r"\d+", name) for name in order)
+    if numbers:
+        order.sort(key=int)
+    there = np.array([[("1" if name in names else "") for name in order] for names in lists], dtype=object)
+    headed = [f"{column} {name}" for name in order] if numbers else order
+    return pd.DataFrame(there.reshape(len(lists), len(order))[codes], columns=headed)
+
+
+def _labels(cell: str, several: bool) -> set[str]:
+    parts = _MARKS.split(cell.strip()) if several else [cell.strip()]
+    return {part for part in parts if part}
+
+
+def _write(frame: pd.DataFrame, target: Path) -> None:
+    with atomic_file(target) as file:
+        frame.to_csv(file, index=False, lineterminator="\n")
