@@ -17,6 +17,21 @@ json tensor_metadata(const ModelConfig& config, const TensorConfig& tensor) {
           {"shape", whole_shape(config, tensor)}};
 }
 
+// A network takes grey and colour, whichever it was trained with, unless config.pbtxt allows one.
+json channels_json(const ModelConfig& config) {
+  const std::size_t place = config.max_batch_size > 0 ? 0 : 1;
+  const std::vector<std::int64_t>& dims = config.input.dims;
+  if (config.input.type == DataType::kBytes || place >= dims.size() || dims[place] == -1) {
+    return json::array({1, 3});
+  }
+  return json::array({dims[place]});
+}
+
+const std::string& platform_of(const ModelConfig& config) {
+  static const std::string usual = "pytorch_libtorch";
+  return config.platform.empty() ? usual : config.platform;
+}
+
 json policy_json(const VersionPolicy& policy) {
   if (policy.kind == VersionPolicy::Kind::kAll) return {{"all", json::object()}};
   if (policy.kind == VersionPolicy::Kind::kSpecific) {
@@ -34,13 +49,14 @@ json metadata_json(const Model& model, const std::vector<std::string>& versions)
   output.dims.back() = static_cast<std::int64_t>(description.classes.size());
   return {{"name", config.name},
           {"versions", versions},
-          {"platform", "pytorch_libtorch"},
+          {"platform", platform_of(config)},
           {"inputs", {tensor_metadata(config, config.input)}},
           {"outputs", {tensor_metadata(config, output)}},
           {"parameters",
            {{"classes", description.classes},
             {"interest", description.interest},
             {"thresholds", description.thresholds},
+            {"image_channels", channels_json(config)},
             {"input_channels", description.channels},
             {"input_size", description.size},
             {"exported_by", "labelassemble " + description.library}}}};
@@ -56,7 +72,7 @@ json config_json(const Model& model) {
               {"dims", config.output.dims},
               {"label_filename", config.output.label_filename}};
   json out{{"name", config.name},
-           {"platform", "pytorch_libtorch"},
+           {"platform", platform_of(config)},
            {"backend", "pytorch"},
            {"version_policy", policy_json(config.version_policy)},
            {"max_batch_size", config.max_batch_size},

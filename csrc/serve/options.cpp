@@ -15,7 +15,8 @@ Triton work unchanged, for example tritonclient[http]; or, with an image and no 
        http://127.0.0.1:8000/v2/models/NAME/infer
 
 Models:
-  --model-repository DIR      the models to serve (needed)
+  --model-repository DIR      the models to serve (needed); a request to a model whose config.pbtxt
+                              has no max_batch_size may hold 64 images, and none are batched
   --model-control-mode MODE   none (default): all models are loaded at start, and stay; explicit:
                               requests load and unload them
   --load-model NAME           with explicit: load this one at start; may be repeated

@@ -94,7 +94,8 @@ Repository::Entry Repository::load_entry(const std::string& name) {
   try {
     config = read_config(folder, name);
     if (!config.backend.empty() && config.backend != "pytorch") {
-      throw Error("backend '" + config.backend + "' is not served here, only pytorch");
+      throw Error("backend '" + config.backend +
+                  "' is not served here, only pytorch (model.pt and model.pt2)");
     }
     numbers = chosen(config.version_policy, version_folders(folder));
     if (numbers.empty())

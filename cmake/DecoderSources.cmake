@@ -1,0 +1,13 @@
+# What reads images from files, without libtorch and without Python: for the library, and for tests that compile it
+# with sanitizers.
+set(labelassemble_decoder_sources
+  decode_bmp.cpp
+  decode_guard.cpp
+  decode_jpeg.cpp
+  decode_png.cpp
+  decode_pnm.cpp
+  decode_tiff.cpp
+  decode_webp.cpp
+  exif.cpp
+  image.cpp)
+list(TRANSFORM labelassemble_decoder_sources PREPEND "${CMAKE_CURRENT_LIST_DIR}/../csrc/runtime/")
