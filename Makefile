@@ -1,6 +1,6 @@
 # make demo    sets everything up in .venv and runs the main job
 # make test    sets everything up and runs the tests
-# make lint    ruff, mypy, vulture (dead code), clang-format
+# make lint    ruff, mypy, vulture (dead code), hadolint and kubernetes-validate (examples/deployment), clang-format
 # make docs    builds the site of the documentation into docs/_build; a warning is an error
 # make wheel   builds dist/*.tar.gz and dist/*.whl
 # make check-wheel   installs that wheel into a fresh environment and uses it
@@ -34,6 +34,8 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/vulture
+	$(BIN)/hadolint examples/deployment/Dockerfile
+	$(BIN)/kubernetes-validate --strict --quiet examples/deployment/kubernetes.yaml
 	$(BIN)/clang-format --dry-run --Werror $(shell find csrc examples tests -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh')
 
 format: setup

@@ -120,6 +120,8 @@ def _parse_shell(code: str) -> None:
         if match is None:
             continue
         name, rest = match[1], re.split(r"\s[|>&]", match[2])[0]
+        if command[: match.start()].endswith("$("):
+            rest = rest.partition(")")[0]
         assert name in group.commands, f"no such command: {name}"
         words = shlex.split(rest)
         if name == "serve":  # whose options are the C++ program's
