@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from labelassemble._files import make_folder, write_text
-from labelassemble.experiments.jobs import Job, Row
+from labelassemble.experiments.jobs import Job
+from labelassemble.experiments.measures import Row
 
 
 class Results:

@@ -17,7 +17,8 @@ from labelassemble.config import make_config
 from labelassemble.errors import LabelAssembleError, did_you_mean
 from labelassemble.experiments.dataset import Dataset, NotAtHand, open_dataset
 from labelassemble.experiments.experiment import Experiment, Setting
-from labelassemble.experiments.jobs import Job, Row, Task, jobs_of
+from labelassemble.experiments.jobs import Job, Task, jobs_of
+from labelassemble.experiments.measures import Row
 from labelassemble.experiments.processes import Killed, log_in, side_by_side
 from labelassemble.experiments.results import Results
 from labelassemble.experiments.summary import runs_frame, write_frame

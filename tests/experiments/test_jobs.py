@@ -14,10 +14,11 @@ from labelassemble.data import Table, assemble
 from labelassemble.data.states import UNKNOWN, LabelOrigin
 from labelassemble.errors import LabelAssembleError
 from labelassemble.evaluation import delong, wilson
-from labelassemble.experiments import jobs
+from labelassemble.experiments import measures
 from labelassemble.experiments.dataset import Dataset, open_dataset
 from labelassemble.experiments.experiment import Experiment, make_experiment
-from labelassemble.experiments.jobs import Row, Task, jobs_of
+from labelassemble.experiments.jobs import Task, jobs_of
+from labelassemble.experiments.measures import Row
 
 
 class _Brightness(nn.Module):
@@ -90,11 +91,11 @@ def measure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Measure:
         net = _Brightness().eval()
 
     def measured(dataset: Dataset) -> Row:
-        monkeypatch.setattr(jobs, "load_trained", lambda _: Trained)
+        monkeypatch.setattr(measures, "load_trained", lambda _: Trained)
         experiment = _experiment()
         (job,) = jobs_of(experiment, experiment.settings[0], dataset, [0])
         task = Task.of(experiment, job, dataset, tmp_path / "run")
-        return task._measures(task.config())
+        return measures.measures(task, task.config())
 
     return measured
 
@@ -260,6 +261,6 @@ def test_cosine_of_features_is_that_of_class_means_from_the_mean_of_all() -> Non
     features = np.array([[2, 0], [0, 2], [4, 0], [-6, -2]], np.float32)
     labels = np.array([[1, 0], [1, 0], [0, 1], [0, UNKNOWN]], np.int8)
     # The mean of all is 0; the first class's mean is (1, 1), the second's (4, 0).
-    assert jobs._cosine_of_features(features, labels) == pytest.approx(0.5**0.5)
-    assert jobs._cosine_of_features(features + 5, labels) == pytest.approx(0.5**0.5)
-    assert jobs._cosine_of_features(features, labels * np.array([1, 0], np.int8)) is None
+    assert measures._cosine_of_features(features, labels) == pytest.approx(0.5**0.5)
+    assert measures._cosine_of_features(features + 5, labels) == pytest.approx(0.5**0.5)
+    assert measures._cosine_of_features(features, labels * np.array([1, 0], np.int8)) is None
