@@ -1,12 +1,14 @@
 """What every test shares."""
 
 import importlib.util
+import multiprocessing
 import os
 import random
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -163,6 +165,51 @@ def cli(
         return status, captured.out, captured.err
 
     return run
+
+
+@pytest.fixture(scope="session")
+def forking() -> ForkServerContext:
+    """Start processes that have imported already what a training imports: forks of one that does nothing else."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(
+        ["labelassemble.cli", "labelassemble.experiments.runner", "torch._dynamo", "pytest", "hypothesis"]
+    )
+    return context
+
+
+def _command_line(folder: Path, arguments: list[str], stderr: Path, read: bool) -> None:
+    """Be the command line: in the folder, with one thread, errors in a file and an output that is perhaps not read."""
+    from labelassemble.cli import main
+
+    torch.set_num_threads(1)
+    os.chdir(folder)
+    reader, writer = os.pipe()
+    os.close(reader)
+    os.dup2(os.open(os.devnull, os.O_WRONLY) if read else writer, 1)
+    os.dup2(os.open(stderr, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
+    sys.argv = ["labelassemble", *arguments]
+    main()
+
+
+@pytest.fixture
+def begin_cli(forking: ForkServerContext) -> Iterator[Callable[..., ForkServerProcess]]:
+    """Begin the command line in a process of its own: ``begin_cli(folder, *arguments)``.
+
+    What it writes to stderr is in `stderr.txt` of the folder. With ``read=False`` the reader of its output has gone.
+    """
+    begun: list[ForkServerProcess] = []
+
+    def begin(folder: Path, *arguments: object, read: bool = True) -> ForkServerProcess:
+        words = [str(argument) for argument in arguments]
+        process = forking.Process(target=_command_line, args=(folder, words, folder / "stderr.txt", read))
+        process.start()
+        begun.append(process)
+        return process
+
+    yield begin
+    for process in begun:
+        process.kill()
+        process.join()
 
 
 @pytest.fixture

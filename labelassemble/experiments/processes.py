@@ -4,13 +4,12 @@ import logging
 import os
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -21,8 +20,12 @@ from labelassemble.errors import LabelAssembleError
 from labelassemble.training.interrupt import StopRequest, TrainingInterrupted
 
 _LOOK_EVERY = 0.2  # seconds between looks at a stop that was asked for
-# Libraries read these when they are loaded. Without, NumPy's and SciPy's BLAS would take all cores in every process.
+# Libraries read these when they are loaded, in the process that is forked: those of the first call hold for later ones.
+# Without, NumPy's and SciPy's BLAS would take all cores in every process.
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+# What a training imports, seconds of work, is imported once and not in every process; the last, by the first step of an
+# optimizer.
+_IMPORTED = ["labelassemble.experiments.runner", "torch._dynamo"]
 
 T = TypeVar("T")
 
@@ -114,12 +117,14 @@ class _Worker:
     """A pool of one process, so that one that is killed breaks no pool but its own."""
 
     def __init__(self, threads: int) -> None:
-        self._pool = ProcessPoolExecutor(1, get_context("spawn"), _begin, (threads, os.getpid()))
+        context = get_context("forkserver")
+        context.set_forkserver_preload(_IMPORTED)
+        self._pool = ProcessPoolExecutor(1, context, _begin, (threads,))
         with _in_environment(dict.fromkeys(_THREADS, str(threads))):
             self._pid = self._pool.submit(os.getpid)  # which starts the process
 
     def submit(self, task: Callable[[], T]) -> Future[T | None]:
-        return self._pool.submit(_do, task, os.getpid())
+        return self._pool.submit(_do, task)
 
     def interrupt(self) -> None:
         """Let a training end with a checkpoint."""
@@ -145,26 +150,27 @@ def _in_environment(values: Mapping[str, str]) -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _do(task: Callable[[], T], parent: int) -> T | None:
+def _do(task: Callable[[], T]) -> T | None:
     """Return what a task comes to; None for a training that was interrupted, whose checkpoint is written."""
     try:
         return task()
     except TrainingInterrupted:
-        if os.getppid() != parent:  # a pool's process would wait for its next task for ever
-            os._exit(1)
+        parent = parent_process()
+        if parent is not None and not parent.is_alive():
+            os._exit(1)  # a pool's process would wait for its next task for ever
         return None
     except LabelAssembleError as error:  # not every subclass can be pickled
         raise LabelAssembleError(str(error)) from None
 
 
-def _begin(threads: int, parent: int) -> None:
+def _begin(threads: int) -> None:
     os.setsid()  # a Ctrl-C of the terminal reaches the parent alone, which ends its workers
     torch.set_num_threads(threads)
-    threading.Thread(target=_end_without, args=(parent,), daemon=True).start()
+    threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
-def _end_without(parent: int) -> None:
-    """End this process, in training with a checkpoint, when its parent is no more."""
-    while os.getppid() == parent:
-        time.sleep(1.0)
-    os.kill(os.getpid(), signal.SIGTERM)
+def _end_with_parent() -> None:
+    """End this process, in training with a checkpoint, when the one that started it is no more."""
+    if (parent := parent_process()) is not None:
+        parent.join()
+        os.kill(os.getpid(), signal.SIGTERM)

@@ -2,11 +2,12 @@
 
 import os
 import signal
-import subprocess
-import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures.process import _ExecutorManagerThread
 from functools import partial
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
@@ -54,8 +55,9 @@ def test_what_a_training_warns_of_is_kept_in_its_own_folder(
     assert "pseudo-labels" not in caplog.text
 
 
-def _children(pid: int) -> list[int]:
-    return [int(text) for text in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+def _descendants(pid: int) -> list[int]:
+    children = [int(text) for text in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    return children + [further for child in children for further in _descendants(child)]
 
 
 def _gone(pid: int) -> bool:
@@ -73,29 +75,32 @@ def _wait_until_gone(processes: list[int]) -> None:
 
 
 @pytest.fixture
-def long_one(tiny: dict[str, Any], shapes: Path, tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+def long_one(
+    tiny: dict[str, Any], shapes: Path, tmp_path: Path, begin_cli: Callable[..., ForkServerProcess]
+) -> ForkServerProcess:
     """The command with two workers on jobs of many epochs, each of which has a checkpoint by now."""
     tiny["train"]["epochs"] = 100_000
     file = tmp_path / "long.yaml"
     file.write_text(yaml.safe_dump(tiny))
-    command = [sys.executable, "-m", "labelassemble", "experiment", str(file), "--data", str(shapes)]
-    command += ["--workers", "2", "-o", str(tmp_path / "out")]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-        begun = time.monotonic()
-        while len(list((tmp_path / "out").glob("work/*/checkpoints/last.pt"))) < 2:
-            assert process.poll() is None, process.communicate()[1]
-            assert time.monotonic() - begun < 240
-            time.sleep(0.1)
-        yield process
-        process.kill()
+    process = begin_cli(
+        tmp_path, "experiment", file, "--data", shapes, "--workers", 2, "-o", tmp_path / "out"
+    )
+    begun = time.monotonic()
+    while len(list((tmp_path / "out").glob("work/*/checkpoints/last.pt"))) < 2:
+        assert process.is_alive(), (tmp_path / "stderr.txt").read_text()
+        assert time.monotonic() - begun < 240
+        time.sleep(0.1)
+    return process
 
 
-def test_ctrl_c_leaves_checkpoints_and_no_process(long_one: subprocess.Popen[str], tmp_path: Path) -> None:
-    workers = _children(long_one.pid)
-    assert len(workers) >= 2
+def test_ctrl_c_leaves_checkpoints_and_no_process(long_one: ForkServerProcess, tmp_path: Path) -> None:
+    assert long_one.pid is not None
+    workers = _descendants(long_one.pid)
+    assert len(workers) >= 3  # two, and the process that they are forks of
     os.kill(long_one.pid, signal.SIGINT)
-    said = long_one.communicate(timeout=120)[1]
-    assert long_one.returncode == 130
+    long_one.join(120)
+    said = (tmp_path / "stderr.txt").read_text()
+    assert long_one.exitcode == 130
     assert "Traceback" not in said
     assert "the same command goes on from there" in said
     assert len(list((tmp_path / "out").glob("work/*/checkpoints/last.pt"))) == 2
@@ -126,8 +131,8 @@ def test_a_worker_that_is_killed_while_it_has_nothing_to_do_is_replaced() -> Non
     first = next(found)
     assert isinstance(first, int)
     os.kill(first, signal.SIGKILL)
-    while Path(f"/proc/{first}").exists():  # until the pool has noticed
-        time.sleep(0.01)
+    while any(isinstance(thread, _ExecutorManagerThread) for thread in threading.enumerate()):
+        time.sleep(0.01)  # until the pool has noticed
     second = next(found)
     assert isinstance(second, int)
     assert second != first
@@ -160,7 +165,8 @@ def _kill_the_first(tasks: Iterator[Any], **_: object) -> Iterator[Any]:
         yield task()
 
 
-def test_workers_end_when_their_parent_is_killed(long_one: subprocess.Popen[str]) -> None:
-    workers = _children(long_one.pid)
+def test_workers_end_when_their_parent_is_killed(long_one: ForkServerProcess) -> None:
+    assert long_one.pid is not None
+    workers = _descendants(long_one.pid)
     os.kill(long_one.pid, signal.SIGKILL)
     _wait_until_gone(workers)
