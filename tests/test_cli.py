@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 import pytest
@@ -189,23 +190,26 @@ def test_a_class_that_nobody_labels_yet_ends_nothing(cli: Cli, small_sources: Pa
     ],
 )
 def test_a_reader_that_goes_away_loses_no_file(
-    small_sources: Path, arguments: list[str], written: list[str]
+    small_sources: Path, begin_cli: Callable[..., ForkServerProcess], arguments: list[str], written: list[str]
 ) -> None:
+    process = begin_cli(small_sources, *arguments, read=False)  # as `head` does when it has what it wants
+    process.join(120)
+    assert (process.exitcode, (small_sources / "stderr.txt").read_text()) == (0, "")
+    assert all((small_sources / name).stat().st_size for name in written)
+
+
+def test_an_interpreter_whose_reader_goes_away_ends_well(small_sources: Path) -> None:
     read, write = os.pipe()
-    os.close(read)  # as `head` does when it has what it wants
+    os.close(read)
+    command = [sys.executable, "-m", "labelassemble", "assemble", "run.yaml", "-o", "out.csv"]
     try:
         done = subprocess.run(
-            [sys.executable, "-m", "labelassemble", *arguments],
-            cwd=small_sources,
-            stdout=write,
-            stderr=subprocess.PIPE,
-            text=True,
-            check=False,
+            command, cwd=small_sources, stdout=write, stderr=subprocess.PIPE, text=True, check=False
         )
     finally:
         os.close(write)
     assert (done.returncode, done.stderr) == (0, "")
-    assert all((small_sources / name).stat().st_size for name in written)
+    assert (small_sources / "out.csv").stat().st_size
 
 
 def test_views_draws_the_policy(cli: Cli, small_sources: Path) -> None:
@@ -287,21 +291,19 @@ def test_other_mistakes(
     assert re.search(sentence, err), err
 
 
-def test_ctrl_c_leaves_a_checkpoint_and_says_how_to_go_on(small_sources: Path) -> None:
-    command = [sys.executable, "-m", "labelassemble", "train", "run.yaml", "train.epochs=2000", "-o", "out"]
-    process = subprocess.Popen(
-        command, cwd=small_sources, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    try:
-        deadline = time.monotonic() + 120
-        while not (small_sources / "out" / "checkpoints" / "last.pt").exists():
-            assert process.poll() is None, process.stderr.read() if process.stderr else ""
-            assert time.monotonic() < deadline, "no checkpoint after two minutes"
-            time.sleep(0.1)
-        os.kill(process.pid, signal.SIGINT)
-        _, err = process.communicate(timeout=60)
-    finally:
-        process.kill()
-    assert process.returncode == 130, err
-    assert "go on with: labelassemble train out --resume" in err
+def test_ctrl_c_leaves_a_checkpoint_and_says_how_to_go_on(
+    small_sources: Path, begin_cli: Callable[..., ForkServerProcess]
+) -> None:
+    process = begin_cli(small_sources, "train", "run.yaml", "train.epochs=2000", "-o", "out")
+    said = small_sources / "stderr.txt"
+    deadline = time.monotonic() + 120
+    while not (small_sources / "out" / "checkpoints" / "last.pt").exists():
+        assert process.is_alive(), said.read_text()
+        assert time.monotonic() < deadline, "no checkpoint after two minutes"
+        time.sleep(0.1)
+    assert process.pid is not None
+    os.kill(process.pid, signal.SIGINT)
+    process.join(60)
+    assert process.exitcode == 130, said.read_text()
+    assert "go on with: labelassemble train out --resume" in said.read_text()
     assert (small_sources / "out" / "checkpoints" / "last.pt").exists()

@@ -1,12 +1,14 @@
-"""Several processes train as one does; started by torchrun, as a user would."""
+"""Several processes train as one does; torchrun starts them where it matters that it does."""
 
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
 import pytest
@@ -15,43 +17,45 @@ from labelassemble.errors import LabelAssembleError
 from labelassemble.training.checkpoint import load_checkpoint
 from labelassemble.training.distributed import SINGLE_PROCESS, joined
 
-HERE = Path(__file__).parent
+sys.path.insert(0, str(Path(__file__).parent))
+import two_processes
+
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-
-
-def _names() -> list[str]:
-    lines = (HERE / "two_processes.py").read_text().splitlines()
-    return [
-        line.removeprefix("def check_").partition("(")[0] for line in lines if line.startswith("def check_")
-    ]
 
 
 def _environment() -> dict[str, str]:
     return {**os.environ, "OMP_NUM_THREADS": "1"}
 
 
+def _free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
 @pytest.fixture(scope="module")
 def results(
-    tmp_path_factory: pytest.TempPathFactory, write_small_sources: Callable[[Path], Path]
+    tmp_path_factory: pytest.TempPathFactory,
+    write_small_sources: Callable[[Path], Path],
+    forking: ForkServerContext,
 ) -> list[dict[str, str]]:
     """What went wrong in each process, by check."""
     folder = tmp_path_factory.mktemp("two")
     write_small_sources(folder)
     bad = write_small_sources(folder / "damaged") / "images" / "north-0.png"
     bad.write_bytes(bad.read_bytes()[:60])
-    done = subprocess.run(
-        [*TORCHRUN, str(HERE / "two_processes.py"), str(folder)],
-        env=_environment(),
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-4000:]
+    port = _free_port()
+    begun = [forking.Process(target=two_processes.begin, args=(folder, rank, port)) for rank in (0, 1)]
+    for process in begun:
+        process.start()
+    for process in begun:
+        process.join(300)
+        process.kill()
+    assert [process.exitcode for process in begun] == [0, 0]
     return [json.loads((folder / f"{rank}.json").read_text()) for rank in (0, 1)]
 
 
-@pytest.mark.parametrize("name", _names())
+@pytest.mark.parametrize("name", list(two_processes.CHECKS))
 def test_two_processes(results: list[dict[str, str]], name: str) -> None:
     for rank, found in enumerate(results):
         assert found.get(name, "not reached") == "", f"process {rank}: {found.get(name)}"

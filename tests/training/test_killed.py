@@ -1,10 +1,10 @@
 """A run that is killed (SIGKILL) again and again ends as one that never was, bit for bit."""
 
 import csv
-import multiprocessing
 import os
 import signal
 from collections.abc import Callable
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Any
 
@@ -136,14 +136,14 @@ def _same(one: Any, two: Any, where: str = "") -> None:
 
 
 @pytest.mark.parametrize("precision", ["float32", "float16"])
-def test_a_run_that_is_killed_ends_as_one_that_never_was(small_sources: Path, precision: str) -> None:
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["labelassemble.run"])
+def test_a_run_that_is_killed_ends_as_one_that_never_was(
+    small_sources: Path, forking: ForkServerContext, precision: str
+) -> None:
     overrides = [*OPTIONS, f"train.precision={precision}"]
     moments = MOMENTS if precision == "float32" else MOMENTS[3::4]
 
     def run(resume: bool, moment: tuple[Callable[[int], None], int] | None) -> int | None:
-        process = context.Process(target=_train, args=(small_sources, overrides, resume, moment))
+        process = forking.Process(target=_train, args=(small_sources, overrides, resume, moment))
         process.start()
         process.join(120)
         return process.exitcode

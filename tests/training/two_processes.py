@@ -1,4 +1,4 @@
-"""What two processes must do as one does: run by torchrun from test_distributed.py, a check a function.
+"""What two processes must do as one does: begun by test_distributed.py, a check a function.
 
 Each process runs every check; what went wrong in one is written to FOLDER/RANK.json by the check's name.
 """
@@ -9,7 +9,6 @@ import json
 import logging
 import os
 import signal
-import sys
 import time
 import traceback
 from collections.abc import Callable
@@ -322,7 +321,10 @@ def main(folder: Path) -> None:
                 os._exit(0)  # the two are no longer in step: the other one notices
 
 
-if __name__ == "__main__":
+def begin(folder: Path, rank: int, port: int) -> None:
+    """Be one of the two, in a process of its own."""
+    os.environ |= {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "RANK": str(rank), "LOCAL_RANK": str(rank)}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}  # torchrun sets all of these
     torch.set_num_threads(1)
     run_module.evaluate_run = lambda run, table: None  # type: ignore[assignment]  # what comes after training
-    main(Path(sys.argv[1]))
+    main(folder)
