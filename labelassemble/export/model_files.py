@@ -26,8 +26,5 @@ def check_model_format(name: str) -> ModelFormat:
         LabelAssembleError: there is none.
     """
     if name not in get_args(ModelFormat):
-        raise LabelAssembleError(
-            f"unknown model format '{name}'{did_you_mean(name, get_args(ModelFormat))}: "
-            f"it is one of {', '.join(get_args(ModelFormat))}"
-        )
+        raise LabelAssembleError(f"unknown model format '{name}'{did_you_mean(name, get_args(ModelFormat))}")
     return cast(ModelFormat, name)

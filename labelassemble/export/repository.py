@@ -111,6 +111,10 @@ def write_repository(
         raise LabelAssembleError(
             f"a model's name must be letters, digits, underscores, hyphens and dots, got '{name}'"
         )
+    if parts.metadata.queries and options.model_format != "torchscript":
+        raise LabelAssembleError(
+            f"queries are kept in the model format torchscript only, got {options.model_format}: leave one out"
+        )
     if options.dali:
         check_dali()
     labels = labels_text(parts.metadata.classes)

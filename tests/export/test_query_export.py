@@ -89,5 +89,7 @@ def test_in_a_repository_a_call_takes_tensors_alone(tmp_path: Path, parts: Expor
     with torch.inference_mode():
         some = model.classify_some(model.prepare(images), ["COVID-19", "Nodule"])
         torch.testing.assert_close(some, model(images)[:, [2, 0]], atol=1e-6, rtol=0)
-    with pytest.raises(LabelAssembleError, match="queries are kept in TorchScript only"):
+    with pytest.raises(
+        LabelAssembleError, match="queries are kept in the model format torchscript only, got onnx"
+    ):
         write_repository(parts, tmp_path, "chest", RepositoryOptions(model_format="onnx"))
