@@ -88,8 +88,12 @@ def test_train_evaluate_predict_export_on_one_run(cli: Cli, small_sources: Path)
     assert status == 0
     assert set(load_metadata(run / "model.pt").thresholds or ()) == {"square", "stripe"}
 
-    chosen = {"temperature": 2.0, "calibrated_thresholds": {"0.95": 0.6, "0.9": 0.4}}
-    calibration = {"format": 1, "classes": {"square": chosen, "stripe": chosen}}
+    chosen = {
+        "method": "temperature",
+        "temperature": 2.0,
+        "thresholds": {"specificity=0.95": 0.6, "specificity=0.9": 0.4},
+    }
+    calibration = {"format": 2, "classes": {"square": chosen, "stripe": chosen}}
     (run / "calibration.json").write_text(json.dumps(calibration))
     models = small_sources / "models"
     status, out, _ = cli(
@@ -122,7 +126,10 @@ def test_train_evaluate_predict_export_on_one_run(cli: Cli, small_sources: Path)
             ["--name", "x"],
             "name, version, max_batch, queue_delay_us and dali are of a model repository (triton)",
         ),
-        (["--specificity", 0.5], "no threshold for the specificity 0.5, known: 0.95, 0.9"),
+        (
+            ["--specificity", 0.5],
+            "no threshold for specificity=0.5, known: specificity=0.95, specificity=0.9",
+        ),
     ):
         status, _, error = cli("export", run, *options)
         assert status == 2

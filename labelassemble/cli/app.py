@@ -38,6 +38,29 @@ StoredOrientation = Annotated[
     ),
 ]
 
+Prevalence = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--prevalence",
+        metavar="CLASS=SHARE",
+        help="State predictive values at this prevalence, such as COVID-19=0.02; may be repeated.",
+    ),
+]
+
+
+def prevalences(given: Sequence[str] | None) -> dict[str, float]:
+    """Return the shares by class that --prevalence gives."""
+    found = {}
+    for text in given or ():
+        name, _, share = text.rpartition("=")
+        try:
+            found[name] = float(share)
+        except ValueError:
+            name = ""
+        if not name:
+            raise LabelAssembleError(f"--prevalence must be CLASS=SHARE, such as COVID-19=0.02, got '{text}'")
+    return found
+
 
 def image_references(images: Sequence[Path], bits: int | None, ignore_orientation: bool) -> list[str]:
     """Return the images with how they are decoded behind them."""

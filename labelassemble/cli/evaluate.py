@@ -7,7 +7,16 @@ from typing import Annotated, cast, get_args
 import typer
 from rich.console import Console
 
-from labelassemble.cli.app import Bits, Run, StoredOrientation, app, image_references, keep_freed_memory
+from labelassemble.cli.app import (
+    Bits,
+    Prevalence,
+    Run,
+    StoredOrientation,
+    app,
+    image_references,
+    keep_freed_memory,
+    prevalences,
+)
 from labelassemble.errors import LabelAssembleError, did_you_mean
 
 
@@ -36,15 +45,17 @@ def evaluate(
             "--output", "-o", help="With --data: folder to fill; default: RUN/evaluations/NAME OF CONFIG."
         ),
     ] = None,
+    prevalence: Prevalence = None,
 ) -> None:
     """Predict a run's held-out images anew with its best checkpoint, evaluate, and rewrite the report.
 
-    With --data, evaluate it on other images: classes are aligned by name, thresholds and temperatures are those of the
-    run's validation images, and images that the run was trained on are left out and named. The run's own report
+    With --data, evaluate it on other images: classes are aligned by name, thresholds and calibration are those that
+    the run has in use, and images that the run was trained on are left out and named. The run's own report
     stays as it is.
     """
     from labelassemble.config import load_config
     from labelassemble.evaluation.external import Part
+    from labelassemble.report.operating import operating_lines
     from labelassemble.report.text import evaluation_text
     from labelassemble.run import evaluate_on, evaluate_run
 
@@ -52,22 +63,32 @@ def evaluate(
     if data is None:
         if overrides or output is not None or split != "all":
             raise LabelAssembleError("--output, --split and KEY=VALUE go with --data CONFIG")
-        evaluation = evaluate_run(run)
-        if evaluation is None:
+        results = evaluate_run(run, prevalence=prevalences(prevalence))
+        if results.evaluation is None or results.calibration is None:
             print(f"{run} has no test images, so there is nothing to evaluate.")
         else:
-            print(evaluation_text(evaluation))
+            print(evaluation_text(results.evaluation))
+            print("".join(f"{line}\n" for line in operating_lines(results.operating, results.calibration)))
         print(f"Report: {run / 'report.html'}")
         return
     if split not in get_args(Part):
         raise LabelAssembleError(f"--split must be all, train, val or test, got '{split}'")
     settings = load_config(data, overrides or [])
-    evaluation, external = evaluate_on(
-        run, settings, name=data.stem, part=cast(Part, split), output=output, console=Console()
+    results, external = evaluate_on(
+        run,
+        settings,
+        name=data.stem,
+        part=cast(Part, split),
+        output=output,
+        console=Console(),
+        prevalence=prevalences(prevalence),
     )
+    assert results.evaluation is not None
+    assert results.calibration is not None
     print(f"{run.name} on other data: {data}")
     print("".join(f"- {remark}\n" for remark in external.remarks))
-    print(evaluation_text(evaluation))
+    print(evaluation_text(results.evaluation))
+    print("".join(f"{line}\n" for line in operating_lines(results.operating, results.calibration)))
     print(f"Report: {external.folder / 'report.html'}")
 
 
@@ -131,13 +152,12 @@ def predict(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write a CSV here instead of printing it.")
     ] = None,
-    calibrated: Annotated[
+    uncalibrated: Annotated[
         bool,
         typer.Option(
-            "--calibrated",
-            help="Give calibrated probabilities: scaled by the temperatures in RUN/calibration.json, which were fitted "
-            "on the run's validation images; a class without a temperature stays as it is, with a note. "
-            "Without this option: as the model gives them.",
+            "--uncalibrated",
+            help="Give probabilities as the network does, without the calibration in RUN/calibration.json, with which "
+            "every other command and exported model answers.",
         ),
     ] = False,
     bits: Bits = None,
@@ -145,13 +165,12 @@ def predict(
 ) -> None:
     """Print the probability of every class for each image, as CSV."""
     from labelassemble.data.pixel_range import ON_COMMAND_LINE, sample_files
-    from labelassemble.evaluation.calibration import CALIBRATION_FILE, read_calibration
     from labelassemble.models.predict import predict as predict_probabilities
-    from labelassemble.run import load_trained, write_probabilities
+    from labelassemble.run import calibration_in_use, load_trained, write_probabilities
 
     keep_freed_memory()
     trained = load_trained(run)
-    calibration = read_calibration(run / CALIBRATION_FILE) if calibrated else None
+    calibration = None if uncalibrated else calibration_in_use(run)
     paths = [str(image) for image in images]
     references = image_references(images, bits, ignore_orientation)
     probabilities = predict_probabilities(trained.net, references, trained.views)
@@ -159,12 +178,6 @@ def predict(
         print(f"labelassemble: {warning}", file=sys.stderr)
     if calibration is not None:
         probabilities = calibration.apply(probabilities, trained.net.classes)
-        for name in trained.net.classes:
-            if calibration.of(name).temperature is None:
-                print(
-                    f"labelassemble: '{name}' is not scaled: {calibration.of(name).no_temperature}",
-                    file=sys.stderr,
-                )
     write_probabilities(output, trained.net.classes, paths, probabilities)
 
 
@@ -183,11 +196,14 @@ def explain(
     ignore_orientation: StoredOrientation = False,
 ) -> None:
     """Draw where in each image the model finds evidence for a class (Grad-CAM); no proof of reasoning."""
+    import numpy as np
+
     from labelassemble.explain.images import write_heat_maps
     from labelassemble.explain.overlay import NO_PROOF
-    from labelassemble.run import load_trained
+    from labelassemble.run import calibration_in_use, load_trained
 
     trained = load_trained(run)
+    calibration = calibration_in_use(run)
     chosen = trained.interest if classes is None else [name.strip() for name in classes.split(",")]
     write_heat_maps(
         trained.net,
@@ -196,6 +212,7 @@ def explain(
         output,
         names=trained.net.classes,
         chosen=chosen,
+        answered=lambda name, probability: float(calibration.apply(np.array([[probability]]), [name])[0, 0]),
         wrote=print,
     )
     print(NO_PROOF)

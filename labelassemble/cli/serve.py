@@ -64,8 +64,12 @@ def export(
         ),
     ] = None,
     specificity: Annotated[
-        float, typer.Option(help="Operating point of the thresholds in RUN/calibration.json.")
-    ] = 0.95,
+        float | None,
+        typer.Option(
+            help="Operating point of the thresholds; default: that of RUN/calibration.json.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Write the best checkpoint for a server without Python, compared with Python on real images."""
     from labelassemble.export.formats import check_choice

@@ -1,7 +1,8 @@
 """A table, or predictions, as CSV or Parquet: written whole or not at all, read back the same.
 
-A table has a column per class, predictions have two: ``label:CLASS`` and ``probability:CLASS``. Before them stand those
-of the subgroups, if there are any: ``subgroup:sex``.
+A table has a column per class, predictions have two: ``label:CLASS`` and ``probability:CLASS``, and where calibration
+changes the probability a third, ``uncalibrated:CLASS``, as the network gives it. Before them stand those of the
+subgroups, if there are any: ``subgroup:sex``.
 """
 
 import csv
@@ -27,29 +28,44 @@ from labelassemble.errors import LabelAssembleError, did_you_mean
 
 _CELLS: Final = {"1": int(POSITIVE), "0": int(NEGATIVE), "": int(UNKNOWN), "-2": int(UNCERTAIN)}
 _CELL_OF_STATE: Final = np.array(["-2", "", "0", "1"], dtype=object)  # indexed by state + 2
-_LABEL, _PROBABILITY = "label:", "probability:"
+_LABEL, _PROBABILITY, _UNCALIBRATED = "label:", "probability:", "uncalibrated:"
 _RULES: Final = [origin.name.lower() for origin in LabelOrigin]
 _ROWS_AT_ONCE: Final = 1 << 16
 
 
 def write_table_csv(table: Table, path: Path) -> None:
     """Write `table` to `path`; see `Table.to_csv`."""
-    _write(table, path, None)
+    _write(table, path, [[] for _ in table.classes])
 
 
-def write_predictions(predictions: Predictions, path: Path) -> None:
+def write_predictions(
+    predictions: Predictions, path: Path, answered: NDArray[np.float64] | None = None
+) -> None:
     """Write predictions.csv as `write_table_csv` does, probabilities with the 9 digits that are all of a float32.
+
+    Args:
+        predictions: as the network gives them.
+        path: the file.
+        answered: the probabilities after calibration, float64 [N, C]; default: those of the predictions.
 
     Raises:
         LabelAssembleError: The file cannot be written.
     """
-    _write(predictions, path, predictions.probabilities)
+    given = predictions.probabilities
+    columns = []
+    for index in range(len(predictions.classes)):
+        if answered is None or bool((answered[:, index] == given[:, index]).all()):
+            columns.append([(_PROBABILITY, given[:, index])])
+        else:
+            columns.append([(_PROBABILITY, answered[:, index]), (_UNCALIBRATED, given[:, index])])
+    _write(predictions, path, columns)
 
 
-def _write(table: Table, path: Path, probabilities: NDArray[np.float64] | None) -> None:
-    classes: Sequence[str] = table.classes
-    if probabilities is not None:
-        classes = [prefix + name for name in classes for prefix in (_LABEL, _PROBABILITY)]
+def _write(table: Table, path: Path, numbers: list[list[tuple[str, NDArray[np.float64]]]]) -> None:
+    """Write a table; `numbers` are of each class the columns [N] behind that of the label, none for a plain table."""
+    classes: list[str] = []
+    for name, found in zip(table.classes, numbers, strict=True):
+        classes += [_LABEL + name, *(prefix + name for prefix, _ in found)] if found else [name]
     with atomic_file(path) as file:
         plain = csv.writer(file, lineterminator="\n")
         quoted = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
@@ -65,8 +81,9 @@ def _write(table: Table, path: Path, probabilities: NDArray[np.float64] | None) 
             columns += [assumed_cells(table.origins[rows], table.classes), *subgroups]
             for column, states in enumerate(table.labels[rows].T):
                 columns.append(_CELL_OF_STATE[states + 2].tolist())
-                if probabilities is not None:
-                    columns.append([f"{value:.9g}" for value in probabilities[rows, column].tolist()])
+                columns += [
+                    [f"{value:.9g}" for value in values[rows].tolist()] for _, values in numbers[column]
+                ]
             writer.writerows(zip(*columns, strict=True))
 
 
@@ -146,7 +163,7 @@ def _other_columns(file: RowFile) -> tuple[str, ...]:
 
 
 def read_predictions(path: Path) -> Predictions:
-    """Return what `write_predictions` wrote.
+    """Return what `write_predictions` wrote: predictions as the network gives them, before calibration.
 
     Raises:
         LabelAssembleError: The file cannot be read or is no such file; with file, line and column.
@@ -169,16 +186,18 @@ def _predicted_classes(file: CsvFile, place: str) -> tuple[str, ...]:
             f"got {shown(','.join(file.header))}"
         )
     for column in rest:
-        if not column.startswith((_LABEL, _PROBABILITY)):
+        if not column.startswith((_LABEL, _PROBABILITY, _UNCALIBRATED)):
             raise LabelAssembleError(
-                f"{place}: a column must be called label:<class> or probability:<class>, got {shown(column)}"
+                f"{place}: a column must be called label:<class>, probability:<class> or uncalibrated:<class>, "
+                f"got {shown(column)}"
             )
     classes = tuple(column.removeprefix(_LABEL) for column in rest if column.startswith(_LABEL))
     with_probability = {
         column.removeprefix(_PROBABILITY) for column in rest if column.startswith(_PROBABILITY)
     }
-    for name in sorted(with_probability.symmetric_difference(classes)):
-        missing = _LABEL if name in with_probability else _PROBABILITY
+    uncalibrated = {column.removeprefix(_UNCALIBRATED) for column in rest if column.startswith(_UNCALIBRATED)}
+    for name in sorted(with_probability.symmetric_difference(classes) | uncalibrated.difference(classes)):
+        missing = _PROBABILITY if name in classes else _LABEL
         raise LabelAssembleError(f"{place}: the class '{name}' has no column '{missing}{name}'")
     if not classes:
         raise LabelAssembleError(f"{place}: predictions must have at least one class, got none")
@@ -212,7 +231,7 @@ def _read(
         labels.append(block)
         origins.append(_origins(chunk, block, classes))
         if probabilities is not None:
-            probabilities.append(np.stack([_numbers(chunk, _PROBABILITY + name) for name in classes], axis=1))
+            probabilities.append(np.stack([_given(chunk, name) for name in classes], axis=1))
     return Table(
         classes=classes,
         paths=texts.take("path"),
@@ -224,6 +243,12 @@ def _read(
         origins=np.concatenate(origins),
         subgroups={name.removeprefix(PREFIX): texts.take(name) for name in subgroups},
     )
+
+
+def _given(chunk: Chunk, name: str) -> NDArray[np.float64]:
+    """Return the probabilities of a class as the network gives them, [rows]."""
+    before = _UNCALIBRATED + name
+    return _numbers(chunk, before if before in chunk.columns else _PROBABILITY + name)
 
 
 def _numbers(chunk: Chunk, column: str) -> NDArray[np.float64]:

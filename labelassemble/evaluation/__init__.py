@@ -6,12 +6,19 @@ from labelassemble.evaluation.bootstrap import bootstrap_auroc
 from labelassemble.evaluation.calibration import (
     Calibration,
     ClassCalibration,
-    Temperature,
+    OperatingRule,
     calibrate,
-    fit_temperature,
     read_calibration,
-    scaled,
     write_calibration,
+)
+from labelassemble.evaluation.calibrators import (
+    Calibrator,
+    Platt,
+    Temperature,
+    choose_calibrator,
+    fit_platt,
+    fit_temperature,
+    scaled,
 )
 from labelassemble.evaluation.evaluate import evaluate
 from labelassemble.evaluation.metrics import (
@@ -47,6 +54,7 @@ from labelassemble.evaluation.statistics import (
 
 __all__ = [
     "Calibration",
+    "Calibrator",
     "ClassCalibration",
     "ClassResult",
     "DeLong",
@@ -54,8 +62,10 @@ __all__ = [
     "Interval",
     "MeanResult",
     "OperatingPoint",
+    "OperatingRule",
     "OverallResult",
     "PairedTest",
+    "Platt",
     "Predictions",
     "Proportion",
     "Reliability",
@@ -71,8 +81,10 @@ __all__ = [
     "average_precision",
     "bootstrap_auroc",
     "calibrate",
+    "choose_calibrator",
     "delong",
     "evaluate",
+    "fit_platt",
     "fit_temperature",
     "paired_delong",
     "read_calibration",

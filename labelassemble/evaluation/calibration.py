@@ -1,34 +1,43 @@
-"""Calibration: temperatures and thresholds chosen on validation images, and calibration.json, which keeps them.
+"""Calibration: corrections and thresholds chosen on validation images, and calibration.json, which keeps them.
 
-Temperature scaling (Guo et al., "On Calibration of Modern Neural Networks", ICML 2017, section 4.2): probabilities
-become sigmoid(logit / T), T fitted on validation images. Each class has its own T, since each is a yes-or-no question
-with its own share of positives; the ranking within a class, and with it AUROC, stays.
+Each class has a correction of its own or none (`labelassemble.evaluation.calibrators` has the rule), since each is a
+yes-or-no question with its own share of positives. Every command and every exported model answers with what this file
+says.
 
 The file is one JSON object::
 
     {
-      "format": 1,
+      "format": 2,
       "split": "val",
+      "data": "",
+      "checkpoint": "5f0c...",
+      "at": "specificity=0.95",
       "images": 210,
       "classes": {
         "COVID-19": {
           "positives": 31,
           "negatives": 120,
+          "method": "platt",
           "temperature": 1.84,
-          "no_temperature": "",
-          "thresholds": {"0.9": 0.41, "0.95": 0.57, "0.98": null},
-          "calibrated_thresholds": {"0.9": 0.45, "0.95": 0.54, "0.98": null}
+          "offset": -0.31,
+          "reason": "",
+          "log_loss": {"none": 0.52, "temperature": 0.44, "platt": 0.41},
+          "thresholds": {"specificity=0.9": 0.45, "specificity=0.95": 0.54, "specificity=0.98": null}
         }
       }
     }
 
+- ``data``: "" for the run's own validation images, else the name of the data that `labelassemble calibrate` was given.
+- ``checkpoint``: SHA-256 of the weights that it belongs to.
+- ``at``: the operating point that exports and `labelassemble calibrate` use.
 - ``images``: validation images that could be read; 0 where the run has none.
 - ``classes``: by name, in the order of the model's outputs.
 - ``positives``, ``negatives``: known validation labels that the rest was chosen by.
-- ``temperature``: null where none was fitted (use 1), and ``no_temperature`` says why.
-- ``thresholds``: by the specificity asked for, on the model's own probabilities: an image is called positive where its
-  probability is at least the threshold; null: nothing is called positive. Empty without negatives.
-- ``calibrated_thresholds``: the same thresholds on calibrated probabilities.
+- ``method``: "none", "temperature" or "platt"; the answer is sigmoid(logit / temperature + offset).
+- ``reason``: why there is no correction.
+- ``log_loss``: the mean log loss on patients that were left out, by method.
+- ``thresholds``: by the specificity (or sensitivity) asked for, on the answered probabilities: an image is called
+  positive where its probability is at least the threshold; null: nothing is called positive. Empty without negatives.
 """
 
 import json
@@ -38,31 +47,56 @@ from pathlib import Path
 from typing import Annotated, Final, Literal, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from scipy.optimize import brentq
-from scipy.special import expit, logit
 
 from labelassemble._files import write_text
 from labelassemble.data.predictions import Predictions
 from labelassemble.errors import LabelAssembleError
-from labelassemble.evaluation.metrics import threshold_at_specificity
+from labelassemble.evaluation.bootstrap import patient_indices
+from labelassemble.evaluation.calibrators import Method, choose_calibrator, scaled
+from labelassemble.evaluation.metrics import threshold_at_sensitivity, threshold_at_specificity
 
 CALIBRATION_FILE: Final = "calibration.json"
 
 SPECIFICITIES: Final = (0.90, 0.95, 0.98)
 """The specificities at which sensitivity is given."""
 
-LEAST: Final = 10
-"""With fewer known validation labels of either state no temperature is fitted."""
-
-BOUNDS: Final = (0.1, 10.0)
-"""A temperature outside these is none: the labels were separated without an error, or the scores tell nothing."""
-
-_CERTAIN: Final = 36.0  # the logit of the largest float64 below 1
-
 Floats = NDArray[np.float64]
 Thresholds = dict[str, Annotated[float, Field(ge=0)] | None]
+
+
+class OperatingRule(NamedTuple):
+    """What a threshold is chosen by; as text "specificity=0.95"."""
+
+    figure: Literal["specificity", "sensitivity"]
+    value: float  # between 0 and 1
+
+    def __str__(self) -> str:
+        return f"{self.figure}={self.value:g}"
+
+    @classmethod
+    def parse(cls, text: str) -> "OperatingRule":
+        """Return what a text says.
+
+        Raises:
+            LabelAssembleError: it is no such text.
+        """
+        figure, _, number = text.partition("=")
+        try:
+            value = float(number)
+        except ValueError:
+            value = math.nan
+        if figure == "specificity" and 0 < value < 1:
+            return cls("specificity", value)
+        if figure == "sensitivity" and 0 < value < 1:
+            return cls("sensitivity", value)
+        raise LabelAssembleError(
+            f"the operating point must be specificity=X or sensitivity=X with X between 0 and 1, got '{text}'"
+        )
+
+
+DEFAULT_RULE: Final = OperatingRule("specificity", 0.95)
 
 
 class ClassCalibration(BaseModel):
@@ -72,163 +106,154 @@ class ClassCalibration(BaseModel):
 
     positives: int = Field(default=0, ge=0)
     negatives: int = Field(default=0, ge=0)
-    temperature: float | None = Field(default=None, gt=0, allow_inf_nan=False)
-    no_temperature: str = ""
+    method: Method = "none"
+    temperature: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+    offset: float = Field(default=0.0, allow_inf_nan=False)
+    reason: str = ""
+    log_loss: dict[str, float] = {}
     thresholds: Thresholds = {}
-    calibrated_thresholds: Thresholds = {}
 
     @property
     def by_specificity(self) -> tuple[tuple[float, float], ...]:
-        """(specificity asked for, threshold on uncalibrated probabilities; inf calls nothing positive)."""
-        return tuple(
-            (float(target), math.inf if value is None else value) for target, value in self.thresholds.items()
-        )
+        """(specificity asked for, threshold; inf calls nothing positive), for each of `SPECIFICITIES`."""
+        found = [(target, f"specificity={target:g}") for target in SPECIFICITIES]
+        return tuple((target, self.threshold(key)) for target, key in found if key in self.thresholds)
+
+    def threshold(self, rule: str) -> float:
+        """Return the threshold of an operating rule that is among `thresholds`; inf calls nothing positive."""
+        value = self.thresholds[rule]
+        return math.inf if value is None else value
+
+    @property
+    def correction(self) -> str:
+        """The correction in words, "" without one."""
+        if self.method == "none":
+            return ""
+        offset = "" if self.method == "temperature" else f", offset {self.offset:+.2f}"
+        return f"temperature {self.temperature:.2f}{offset}"
 
 
 class Calibration(BaseModel):
-    """Temperatures and thresholds by class name; the fields are those of the file."""
+    """Corrections and thresholds by class name; the fields are those of the file."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    format: Literal[1] = 1
+    format: Literal[2] = 2
     split: Literal["val"] = "val"
+    data: str = ""
+    checkpoint: str = ""
+    at: str = str(DEFAULT_RULE)
     images: int = Field(default=0, ge=0)
     classes: dict[str, ClassCalibration] = {}
 
     def of(self, name: str) -> ClassCalibration:
         """Return the calibration of a class; for one that was not there, the empty one."""
-        return self.classes.get(name, ClassCalibration(no_temperature="not in the run"))
+        return self.classes.get(name, ClassCalibration(reason="not in the run"))
+
+    @property
+    def chosen_on(self) -> str:
+        """Whose images it was chosen on, in words."""
+        return f"the validation images of “{self.data}”" if self.data else "the validation images of the run"
 
     def apply(self, probabilities: Floats, classes: Sequence[str]) -> Floats:
-        """Return calibrated probabilities [N, C] of those that the model gave; the columns are `classes`."""
-        columns = [scaled(probabilities[:, c], self.of(name).temperature) for c, name in enumerate(classes)]
+        """Return the probabilities [N, C] to answer for those that the network gave; the columns are `classes`."""
+        found = [self.of(name) for name in classes]
+        columns = [scaled(probabilities[:, c], of.temperature, of.offset) for c, of in enumerate(found)]
         return np.stack(columns, axis=1)
 
     def temperatures(self, classes: Sequence[str]) -> dict[str, float]:
         """Return the temperature of each class, 1 where there is none."""
-        return {name: self.of(name).temperature or 1.0 for name in classes}
+        return {name: self.of(name).temperature for name in classes}
 
-    def thresholds(self, classes: Sequence[str], specificity: float) -> dict[str, float] | None:
-        """Return the threshold of each class on calibrated probabilities, inf where nothing is called positive.
+    def offsets(self, classes: Sequence[str]) -> dict[str, float]:
+        """Return the offset of each class, 0 where there is none."""
+        return {name: self.of(name).offset for name in classes}
+
+    def thresholds(self, classes: Sequence[str], rule: str | None = None) -> dict[str, float] | None:
+        """Return the threshold of each class, inf where nothing is called positive.
+
+        Args:
+            classes: their names.
+            rule: "specificity=0.95" or the like; default: `at`.
 
         Returns:
             None unless every class has thresholds.
 
         Raises:
-            LabelAssembleError: A class has thresholds for other specificities only.
+            LabelAssembleError: A class has thresholds for other rules only.
         """
-        key, found = f"{specificity:g}", {}
+        key, found = self.at if rule is None else rule, {}
         for name in classes:
-            offered = self.of(name).calibrated_thresholds
-            if offered and key not in offered:
+            own = self.of(name)
+            if own.thresholds and key not in own.thresholds:
                 raise LabelAssembleError(
-                    f"{CALIBRATION_FILE}: no threshold for the specificity {key}, known: {', '.join(offered)}"
+                    f"{CALIBRATION_FILE}: no threshold for {key}, known: {', '.join(own.thresholds)}"
                 )
-            if offered:
-                value = offered[key]
-                found[name] = math.inf if value is None else value
+            if own.thresholds:
+                found[name] = own.threshold(key)
         return found if len(found) == len(classes) else None
 
 
-class Temperature(NamedTuple):
-    """What was fitted for one class."""
-
-    value: float | None  # None: probabilities are left as they are
-    reason: str  # why there is none, "" where there is one
-
-
-def fit_temperature(positives: ArrayLike, negatives: ArrayLike) -> Temperature:
-    """Return the temperature that gives the known labels the least negative log-likelihood.
-
-    With b = 1/T that is the sum of log(1 + exp(-b z)) over positives and of log(1 + exp(b z)) over negatives, z the
-    logits: convex in b, so its derivative, the sum of z (sigmoid(b z) - y), has one root, found by Brent's method.
+def calibrate(
+    predictions: Predictions, at: OperatingRule = DEFAULT_RULE, *, data: str = "", checkpoint: str = ""
+) -> Calibration:
+    """Return corrections and thresholds chosen by the known labels of the validation split.
 
     Args:
-        positives: [m], probabilities of the known positives.
-        negatives: [n], probabilities of the known negatives.
-
-    Returns:
-        A temperature within `BOUNDS`, or none with the reason: fewer than `LEAST` labels of a state, or a minimum
-        outside the bounds.
-
-    Raises:
-        LabelAssembleError: a value outside [0, 1].
+        predictions: as the network gives them.
+        at: the operating point, beside those of `SPECIFICITIES`.
+        data: name of the data, "" for the run's own.
+        checkpoint: SHA-256 of the weights that gave the predictions.
     """
-    hits, misses = np.asarray(positives, np.float64), np.asarray(negatives, np.float64)
-    scores = np.concatenate([hits, misses])
-    if not bool(((scores >= 0) & (scores <= 1)).all()):
-        raise LabelAssembleError("temperatures are fitted to probabilities, each a number from 0 to 1")
-    if len(hits) < LEAST or len(misses) < LEAST:
-        return Temperature(
-            None,
-            f"{len(hits)} positive and {len(misses)} negative validation labels are too few "
-            f"(at least {LEAST} of each)",
-        )
-    z = np.clip(logit(scores), -_CERTAIN, _CERTAIN)
-    positive = np.arange(len(z)) < len(hits)
-
-    def slope(b: float) -> float:
-        return float(np.sum(z * (expit(b * z) - positive)))
-
-    low, high = 1 / BOUNDS[1], 1 / BOUNDS[0]
-    if not slope(low) < 0 < slope(high):
-        cause = (
-            "the validation labels are separated with hardly an error"
-            if slope(low) < 0
-            else "the probabilities tell the validation labels apart too badly"
-        )
-        return Temperature(None, f"none from {BOUNDS[0]:g} to {BOUNDS[1]:g} fits best: {cause}")
-    return Temperature(1 / float(brentq(slope, low, high, xtol=1e-12)), "")
-
-
-def scaled(probabilities: ArrayLike, temperature: float | None) -> Floats:
-    """Return sigmoid(logit(p) / temperature) of probabilities of any shape; None leaves them as they are.
-
-    Raises:
-        LabelAssembleError: a temperature that is not positive and finite.
-    """
-    values = np.asarray(probabilities, np.float64)
-    if temperature is None:
-        return values
-    if not (np.isfinite(temperature) and temperature > 0):
-        raise LabelAssembleError(f"a temperature must be positive and finite, got {temperature}")
-    calibrated: Floats = expit(logit(values) / temperature)
-    return calibrated
-
-
-def calibrate(predictions: Predictions) -> Calibration:
-    """Return thresholds and temperatures chosen by the known labels of the validation split."""
     rows = predictions.subset_by_split("val")
-    targets = rows.given_targets()
+    targets, patients = rows.given_targets(), patient_indices(rows.groups, len(rows))
     return Calibration(
+        data=data,
+        checkpoint=checkpoint,
+        at=str(at),
         images=len(rows),
         classes={
-            name: _of_class(targets[:, column], rows.probabilities[:, column])
+            name: _of_class(targets[:, column], rows.probabilities[:, column], patients, at)
             for column, name in enumerate(predictions.classes)
         },
     )
 
 
-def _of_class(targets: Floats, probabilities: Floats) -> ClassCalibration:
-    positives, negatives = probabilities[targets == 1], probabilities[targets == 0]
-    fitted = fit_temperature(positives, negatives)
-    thresholds: Thresholds = {}
-    calibrated: Thresholds = {}
-    if len(negatives):
-        known = probabilities[~np.isnan(targets)]
-        for target in SPECIFICITIES:
-            value = threshold_at_specificity(negatives, known, target)
-            finite = bool(np.isfinite(value))
-            thresholds[f"{target:g}"] = value if finite else None
-            calibrated[f"{target:g}"] = float(scaled(value, fitted.value)) if finite else None
-    return ClassCalibration(
-        positives=len(positives),
-        negatives=len(negatives),
-        temperature=fitted.value,
-        no_temperature=fitted.reason,
-        thresholds=thresholds,
-        calibrated_thresholds=calibrated,
+def _of_class(
+    targets: Floats, probabilities: Floats, patients: NDArray[np.intp], at: OperatingRule
+) -> ClassCalibration:
+    positive, negative = targets == 1, targets == 0
+    fitted = choose_calibrator(
+        probabilities[positive], probabilities[negative], patients[positive], patients[negative]
     )
+    answered = scaled(probabilities, fitted.temperature, fitted.offset)
+    return ClassCalibration(
+        positives=int(np.count_nonzero(positive)),
+        negatives=int(np.count_nonzero(negative)),
+        method=fitted.method,
+        temperature=fitted.temperature,
+        offset=fitted.offset,
+        reason=fitted.reason,
+        log_loss=fitted.log_loss,
+        thresholds=_thresholds(answered[positive], answered[negative], at),
+    )
+
+
+def _thresholds(positives: Floats, negatives: Floats, at: OperatingRule) -> Thresholds:
+    found: Thresholds = {}
+    if not len(negatives):
+        return found
+    known = np.concatenate([positives, negatives])
+    rules = [OperatingRule("specificity", value) for value in SPECIFICITIES]
+    for rule in [*rules, *([] if at in rules else [at])]:
+        if rule.figure == "specificity":
+            value = threshold_at_specificity(negatives, known, rule.value)
+        elif len(positives):
+            value = threshold_at_sensitivity(positives, rule.value)
+        else:
+            value = math.inf
+        found[str(rule)] = value if math.isfinite(value) else None
+    return found
 
 
 def write_calibration(calibration: Calibration, path: Path) -> None:
@@ -260,4 +285,9 @@ def read_calibration(path: Path) -> Calibration:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(map(str, first["loc"])) or "the file"
+        if where == "format":
+            raise LabelAssembleError(
+                f"{path}: written by another version of labelassemble: "
+                f"`labelassemble evaluate {path.parent}` writes it anew"
+            ) from None
         raise LabelAssembleError(f"{path}: damaged: {where}: {first['msg']}") from None

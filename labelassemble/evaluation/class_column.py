@@ -10,7 +10,7 @@ from labelassemble.data.states import UNCERTAIN, UNKNOWN
 from labelassemble.evaluation.bootstrap import Ranking
 from labelassemble.evaluation.calibration import Calibration, ClassCalibration
 from labelassemble.evaluation.metrics import at_threshold, average_precision_of
-from labelassemble.evaluation.reliability import reliability_of
+from labelassemble.evaluation.reliability import Reliability, reliability_of
 from labelassemble.evaluation.results import DECISION, ClassResult
 from labelassemble.evaluation.statistics import Proportion, delong
 
@@ -23,8 +23,8 @@ class ClassColumn:
     labels: NDArray[np.int8]
     assumed: NDArray[np.bool_]
     targets: NDArray[np.float64]
-    probabilities: NDArray[np.float64]
-    calibrated: NDArray[np.float64]
+    uncalibrated: NDArray[np.float64]  # as the network gives them
+    probabilities: NDArray[np.float64]  # as they are answered
     patients: NDArray[np.intp]
 
     def select(self, inside: NDArray[np.bool_]) -> "ClassColumn":
@@ -42,8 +42,10 @@ class ClassColumn:
     def pooled(self, *, scaled: bool) -> ClassResult:
         """Return the result of cases of all classes; without thresholds, since a class has its own."""
         found = self.result(ClassCalibration())
-        after = self.calibrated[self.targets == 1], self.calibrated[self.targets == 0]
-        return replace(found, calibrated=reliability_of(*after) if scaled else None)
+        return replace(found, calibrated=self._reliability() if scaled else None)
+
+    def _reliability(self) -> Reliability | None:
+        return reliability_of(self.probabilities[self.targets == 1], self.probabilities[self.targets == 0])
 
     def result(self, choice: ClassCalibration) -> ClassResult:
         """Return the result over all sources; the bootstrap and what the source alone reaches are left out."""
@@ -76,12 +78,10 @@ class ClassColumn:
             ),
             threshold_negatives=choice.negatives,
             accuracy=Proportion(int(right), len(positives) + len(negatives)),
-            calibration=reliability_of(positives, negatives),
-            calibrated=None
-            if choice.temperature is None
-            else reliability_of(self.calibrated[positive], self.calibrated[negative]),
-            temperature=choice.temperature,
-            no_temperature=choice.no_temperature,
+            calibration=reliability_of(self.uncalibrated[positive], self.uncalibrated[negative]),
+            calibrated=None if choice.method == "none" else self._reliability(),
+            correction=choice.correction,
+            no_correction=choice.reason,
             source_auroc=None,
         )
 
@@ -94,15 +94,15 @@ def class_columns(
     rows: Predictions, calibration: Calibration, patients: NDArray[np.intp]
 ) -> list[ClassColumn]:
     """Return the classes of the split's images."""
-    targets, calibrated = rows.given_targets(), calibration.apply(rows.probabilities, rows.classes)
+    targets, answered = rows.given_targets(), calibration.apply(rows.probabilities, rows.classes)
     return [
         ClassColumn(
             name=name,
             labels=rows.labels[:, index],
             assumed=rows.assumed[:, index],
             targets=targets[:, index],
-            probabilities=rows.probabilities[:, index],
-            calibrated=calibrated[:, index],
+            uncalibrated=rows.probabilities[:, index],
+            probabilities=answered[:, index],
             patients=patients,
         )
         for index, name in enumerate(rows.classes)

@@ -38,7 +38,7 @@ def evaluate(
 ) -> Evaluation:
     """Return the evaluation of one split.
 
-    Unknown, uncertain and assumed labels are never counted. Thresholds for sensitivity and temperatures are chosen on
+    Unknown, uncertain and assumed labels are never counted. Thresholds for sensitivity and calibration are chosen on
     the validation split and then applied to `split`, so the images that they are measured on had no part in them
     (with split="val" they had, which flatters). AUROC has DeLong's interval with several images of a patient summed
     (Obuchowski 1997) and the percentile interval of the bootstrap by patient. Each subgroup that the predictions carry
@@ -47,7 +47,7 @@ def evaluate(
     Args:
         predictions: of a model, for several splits.
         split: which one to evaluate: "train", "val" or "test".
-        calibration: thresholds and temperatures of the run; default: chosen on the predictions' own validation split.
+        calibration: corrections and thresholds of the run; default: chosen on the predictions' own validation split.
         bootstrap: replicates; 0 leaves the bootstrap out.
         seed: of the bootstrap.
         age_bands: ages in years, rising, at which a band begins, where the predictions carry ages.
@@ -80,7 +80,7 @@ def evaluate(
     if bootstrap:
         results, mean_interval = _with_bootstrap(columns, results, replicates=bootstrap, seed=seed)
     mean = _mean(results, mean_interval)
-    scaled = any(result.temperature is not None for result in results)
+    scaled = any(bool(result.correction) for result in results)
     return Evaluation(
         split=split,
         threshold_split=calibration.split if calibration.images else None,

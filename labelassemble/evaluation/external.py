@@ -27,7 +27,7 @@ class External:
     Attributes:
         name: what it is called, in the report's title and as a folder's name.
         folder: gets predictions.csv, table.csv and report.html.
-        table: images of the classes that it shares with the run, in the run's order, every split "test".
+        table: images of the classes that it shares with the run, in the run's order, every split "test" by default.
         remarks: what was done to it, one sentence each.
     """
 
@@ -45,6 +45,7 @@ def prepare_external(
     name: str,
     folder: Path,
     part: Part = "all",
+    keep_splits: bool = False,
     workers: int = 1,
     progress: Progress | None = None,
 ) -> External:
@@ -61,6 +62,7 @@ def prepare_external(
         name: of the evaluation.
         folder: where it is to go.
         part: which images.
+        keep_splits: leave the data's own splits, instead of calling all of it "test".
         workers: threads that read files of equal size.
         progress: called while files are read.
 
@@ -84,7 +86,8 @@ def prepare_external(
     if found.any():
         remarks.append(_leak_sentence(rows, leaks))
     kept = rows.select(~found)
-    kept = replace(kept, splits=constant_text("test", len(kept)))
+    if not keep_splits:
+        kept = replace(kept, splits=constant_text("test", len(kept)))
     return External(name=name, folder=folder, table=kept, remarks=tuple(remarks))
 
 

@@ -183,6 +183,20 @@ def threshold_at_specificity(negatives: Floats, candidates: Floats, specificity:
     return float(falling[enough.argmax()]) if enough.any() else float("inf")
 
 
+def threshold_at_sensitivity(positives: Floats, sensitivity: float) -> float:
+    """Return the highest score of a positive that calls at least a share `sensitivity` of the positives positive.
+
+    Args:
+        positives: [m], scores of known positives, m >= 1.
+        sensitivity: the share, above 0, at most 1.
+    """
+    if not 0 < sensitivity <= 1:
+        raise LabelAssembleError(f"sensitivity must lie above 0 and at most 1, got {sensitivity}")
+    falling = np.sort(positives)[::-1]
+    # The small slack as in `threshold_at_specificity`.
+    return float(falling[max(0, int(np.ceil(sensitivity * len(falling) - 1e-9)) - 1)])
+
+
 def youden_threshold(labels: ArrayLike, scores: ArrayLike) -> float | None:
     """Return the score at which sensitivity + specificity - 1 is greatest, the highest such score.
 

@@ -40,11 +40,11 @@ class ClassResult:
     average_precision: float | None
     operating_points: tuple[OperatingPoint, ...]  # thresholds from `Evaluation.threshold_split`
     threshold_negatives: int  # known negatives that the thresholds were chosen by
-    accuracy: Proportion  # at probability 0.5
+    accuracy: Proportion  # at an answered probability of 0.5
     calibration: Reliability | None  # of the probabilities as the model gives them
-    calibrated: Reliability | None  # after temperature scaling; None without a temperature
-    temperature: float | None  # fitted on `Evaluation.threshold_split`; None: see no_temperature
-    no_temperature: str
+    calibrated: Reliability | None  # of the probabilities as they are answered; None without a correction
+    correction: str  # chosen on `Evaluation.threshold_split`, in words; "": see no_correction
+    no_correction: str
     source_auroc: float | None  # what knowing nothing but the image's source reaches; all sources only
 
     @property

@@ -76,12 +76,12 @@ class _Components:
     shared: bool  # the columns of both stand for the same P = Q patients, who may have both states
 
 
-def wilson(successes: float, trials: int, *, level: float = 0.95) -> Interval | None:
+def wilson(successes: float, trials: float, *, level: float = 0.95) -> Interval | None:
     """Return Wilson's score interval of a proportion, within [0, 1]; None without trials.
 
     Args:
         successes: how many, in [0, trials]; need not be whole.
-        trials: of how many.
+        trials: of how many; need not be whole, as an effective number is not.
         level: the confidence, in (0, 1).
     """
     z = _normal_quantile(level)

@@ -17,7 +17,8 @@ from labelassemble.data.subgroups import age_of
 from labelassemble.data.text import TextArray, text_codes
 from labelassemble.errors import LabelAssembleError
 from labelassemble.evaluation.bootstrap import auroc_replicates, percentile_interval
-from labelassemble.evaluation.calibration import LEAST, Calibration
+from labelassemble.evaluation.calibration import Calibration
+from labelassemble.evaluation.calibrators import LEAST
 from labelassemble.evaluation.class_column import ClassColumn
 from labelassemble.evaluation.results import MISSING, ClassResult, SubgroupGap, SubgroupResult, SubgroupValue
 from labelassemble.evaluation.statistics import Interval

@@ -166,7 +166,7 @@ def _check_in_cpp(run: Path) -> tuple[float, int]:
     held_out = np.flatnonzero(predictions.splits == "test")
     images = [decode_image(str(predictions.paths[row])) for row in held_out]
     answered = run_program(run / "model.pt", images)
-    calibration = read_calibration(run / CALIBRATION_FILE)  # the temperatures are inside model.pt
+    calibration = read_calibration(run / CALIBRATION_FILE)  # it is inside model.pt
     expected = calibration.apply(predictions.probabilities[held_out], predictions.classes)
     largest = float(np.abs(answered - expected).max())
     if not largest <= _TOLERANCE:

@@ -58,6 +58,7 @@ def write_heat_maps(
     *,
     names: Sequence[str],
     chosen: Sequence[str],
+    answered: Callable[[str, float], float] = lambda _, probability: probability,
     wrote: Callable[[Path], None] | None = None,
 ) -> list[Path]:
     """Write a PNG a file into `output`, named after the file, and return where they are.
@@ -69,6 +70,7 @@ def write_heat_maps(
         output: the folder; made if need be.
         names: of all C classes.
         chosen: those to explain.
+        answered: the probability to show for a class's name and the network's probability, by calibration.
         wrote: called after each.
 
     Raises:
@@ -83,7 +85,8 @@ def write_heat_maps(
     make_folder(output)
     with torch.no_grad():
         for path, target in zip(paths, targets, strict=True):
-            [(pixels, shown)] = explained(net, [path], views, names, columns)
+            [(pixels, found)] = explained(net, [path], views, names, columns)
+            shown = [Shown(item.name, answered(item.name, item.probability), item.heat) for item in found]
             with atomic_path(target) as file:
                 file.write_bytes(heat_figure(Path(split_reference(path)[0]).name, pixels, shown))
             if wrote is not None:

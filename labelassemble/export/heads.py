@@ -11,7 +11,7 @@ def probabilities_of(logits: Tensor) -> Tensor:
 
 
 class ServedQueries(nn.Module):
-    """Classes by their queries, W = Q A^T + b; what normalisation and temperature do is inside A, b and an offset.
+    """Classes by their queries, W = Q A^T + b; what normalisation and calibration do is inside.
 
     Args:
         queries: Q [C, K].
@@ -20,6 +20,7 @@ class ServedQueries(nn.Module):
         scale: [D]; the features that the head was trained for are scale * features + shift.
         shift: [D].
         temperatures: [C], divide the logits.
+        added: [C], is added after that.
         classes: names of the rows of Q.
     """
 
@@ -34,6 +35,7 @@ class ServedQueries(nn.Module):
         scale: Tensor,
         shift: Tensor,
         temperatures: Tensor,
+        added: Tensor,
         classes: list[str],
     ) -> None:
         super().__init__()
@@ -43,13 +45,15 @@ class ServedQueries(nn.Module):
         self.bias = nn.Parameter((bias * scale.double()).float())
         self.register_buffer("offsets", (torch.addmm(bias, queries, weight.t()) @ shift).float())
         self.register_buffer("temperatures", temperatures.float())
+        self.register_buffer("added", added.float())
         self.offsets: Tensor
         self.temperatures: Tensor
+        self.added: Tensor
         self.classes = classes
 
     def forward(self, features: Tensor) -> Tensor:
         """Return logits [B, C] of features [B, D]."""
-        return self._logits(features, self.queries, self.offsets, self.temperatures)
+        return self._logits(features, self.queries, self.offsets, self.temperatures, self.added)
 
     @torch.jit.export
     def choose(self, features: Tensor, classes: list[str]) -> Tensor:
@@ -60,34 +64,47 @@ class ServedQueries(nn.Module):
                 raise ValueError(f"the model has no class '{name}'")
             rows.append(self.classes.index(name))
         chosen = torch.tensor(rows, dtype=torch.long, device=features.device)
-        return self._logits(features, self.queries[chosen], self.offsets[chosen], self.temperatures[chosen])
+        return self._logits(
+            features,
+            self.queries[chosen],
+            self.offsets[chosen],
+            self.temperatures[chosen],
+            self.added[chosen],
+        )
 
-    def _logits(self, features: Tensor, queries: Tensor, offsets: Tensor, temperatures: Tensor) -> Tensor:
+    def _logits(
+        self, features: Tensor, queries: Tensor, offsets: Tensor, temperatures: Tensor, added: Tensor
+    ) -> Tensor:
         classifiers = torch.addmm(self.bias, queries, self.weight.t())
-        return (F.linear(features, classifiers) + offsets) / temperatures
+        return (F.linear(features, classifiers) + offsets) / temperatures + added
 
 
 class ServedHead(nn.Module):
-    """A head that is not linear, between what normalisation and temperature do.
+    """A head that is not linear, between what normalisation and calibration do.
 
     Args:
         head: features [B, D] -> logits [B, C].
         scale: [D]; the features that the head was trained for are scale * features + shift.
         shift: [D].
         temperatures: [C], divide the logits.
+        added: [C], is added after that.
     """
 
-    def __init__(self, head: nn.Module, *, scale: Tensor, shift: Tensor, temperatures: Tensor) -> None:
+    def __init__(
+        self, head: nn.Module, *, scale: Tensor, shift: Tensor, temperatures: Tensor, added: Tensor
+    ) -> None:
         super().__init__()
         self.head = head
         self.register_buffer("scale", scale.float())
         self.register_buffer("shift", shift.float())
         self.register_buffer("temperatures", temperatures.float())
+        self.register_buffer("added", added.float())
         self.scale: Tensor
         self.shift: Tensor
         self.temperatures: Tensor
+        self.added: Tensor
 
     def forward(self, features: Tensor) -> Tensor:
         """Return logits [B, C] of features [B, D]."""
         logits: Tensor = self.head(features * self.scale + self.shift)
-        return logits / self.temperatures
+        return logits / self.temperatures + self.added

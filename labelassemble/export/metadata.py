@@ -43,6 +43,7 @@ class ModelMetadata(BaseModel):
         interest: classes that the model was chosen by.
         thresholds: per class, positive at or above (infinity: never); None when none were chosen.
         temperatures: per class, of the calibration, already inside the model; None when all are 1.
+        offsets: per class, of the calibration, already inside the model; None when all are 0.
         precision: of the backbone; images, head and probabilities are float32 in any case.
         queries: whether a request may ask for some classes only.
         input: what the network takes.
@@ -59,6 +60,7 @@ class ModelMetadata(BaseModel):
     interest: tuple[str, ...] = ()
     thresholds: dict[str, float] | None = None
     temperatures: dict[str, float] | None = None
+    offsets: dict[str, float] | None = None
     precision: Literal["float32", "bfloat16"] = "float32"
     queries: bool = False
     input: InputDescription

@@ -58,7 +58,7 @@ class ExportParts:
     Attributes:
         preprocess: images as they are served -> the network's input.
         backbone: the network's input -> features float32 [B, D].
-        head: features -> logits [B, C], temperatures inside.
+        head: features -> logits [B, C], calibration inside.
         metadata: with `difference` still NaN.
         images: those to compare on, uint8 [1, 1 or 3, H, W].
         expected: eager probabilities for them, float64 [N, C].
@@ -101,6 +101,7 @@ def take_apart(
     interest: Sequence[str] = (),
     thresholds: Mapping[str, float] | None = None,
     temperature: float | Mapping[str, float] = 1.0,
+    offset: float | Mapping[str, float] = 0.0,
     precision: Precision = "float32",
     queries: bool = False,
 ) -> ExportParts:
@@ -114,7 +115,9 @@ def take_apart(
         images: decoded images, uint8 [1 or 3, H, W], of any sizes, on which export and eager are compared.
         interest: classes that the model was chosen by.
         thresholds: per class, for all of them, the probability from which it counts as positive; infinity: never.
-        temperature: of the calibration, for all classes or for each: probabilities are sigmoid(logits / temperature).
+        temperature: of the calibration, for all classes or for each: probabilities are
+            sigmoid(logits / temperature + offset).
+        offset: likewise.
         precision: of the backbone.
         queries: keep the queries of a `ClassQueryHead`, instead of one linear layer.
 
@@ -132,7 +135,8 @@ def take_apart(
         )
     linear = _linear_of(head)
     _check_names(network, linear, classes, interest, thresholds)
-    temperatures = _temperatures(temperature, classes)
+    temperatures = _by_class("temperature", temperature, classes)
+    offsets = _by_class("offset", offset, classes)
     if queries and not isinstance(head, ClassQueryHead):
         raise LabelAssembleError(f"queries can be kept of a ClassQueryHead only, got {type(head).__name__}")
 
@@ -143,6 +147,7 @@ def take_apart(
         interest=tuple(interest),
         thresholds=None if thresholds is None else {name: float(thresholds[name]) for name in classes},
         temperatures=None if set(temperatures.values()) == {1.0} else temperatures,
+        offsets=None if set(offsets.values()) == {0.0} else offsets,
         precision=precision,
         queries=queries,
         input=InputDescription(
@@ -155,9 +160,10 @@ def take_apart(
         images=len(images),
     )
     divisors = torch.tensor([temperatures[name] for name in classes], dtype=torch.float64)
+    added = torch.tensor([offsets[name] for name in classes], dtype=torch.float64)
     tensors = [torch.from_numpy(np.array(image))[None] for image in images]
-    expected = _eager(network, preprocess, tensors, divisors)
-    folded, served = _fold(backbone, linear, head if queries else None, divisors, list(classes))
+    expected = _eager(network, preprocess, tensors, divisors, added)
+    folded, served = _fold(backbone, linear, head if queries else None, divisors, added, list(classes))
     folded.eval().requires_grad_(False)
     if precision == "bfloat16":
         folded = InBfloat16(folded)
@@ -189,6 +195,7 @@ def _fold(
     linear: nn.Module,
     head: nn.Module | None,  # the ClassQueryHead, where its queries are kept
     divisors: Tensor,  # float64 [C]
+    added: Tensor,  # float64 [C]
     classes: list[str],
 ) -> tuple[nn.Module, nn.Linear | ServedQueries | ServedHead]:
     """Return copies on the CPU: the backbone without norms, and the head with what that leaves to it."""
@@ -208,10 +215,13 @@ def _fold(
             scale=scale.expand(len(head.weight)),
             shift=shift.expand(len(head.weight)),
             temperatures=divisors,
+            added=added,
             classes=classes,
         )
     if not isinstance(linear, nn.Linear):
-        return backbone, ServedHead(linear.eval(), scale=scale, shift=shift, temperatures=divisors)
+        return backbone, ServedHead(
+            linear.eval(), scale=scale, shift=shift, temperatures=divisors, added=added
+        )
     served = nn.Linear(linear.in_features, linear.out_features)
     with torch.no_grad():
         weight = linear.weight.double()
@@ -219,7 +229,7 @@ def _fold(
         if linear.bias is not None:
             bias += linear.bias.double()
         served.weight.copy_(weight * scale / divisors[:, None])
-        served.bias.copy_(bias / divisors)
+        served.bias.copy_(bias / divisors + added)
     return backbone, served
 
 
@@ -245,7 +255,9 @@ def _without_norms(backbone: nn.Module) -> nn.Module:
         return backbone
 
 
-def _eager(network: nn.Module, preprocess: Preprocess, images: list[Tensor], divisors: Tensor) -> Tensor:
+def _eager(
+    network: nn.Module, preprocess: Preprocess, images: list[Tensor], divisors: Tensor, added: Tensor
+) -> Tensor:
     """Return float64 [N, C]: the network's own probabilities, calibrated."""
     device = next(network.parameters()).device
     modules = [*network.modules(), *preprocess.modules()]
@@ -263,18 +275,23 @@ def _eager(network: nn.Module, preprocess: Preprocess, images: list[Tensor], div
             f"the network must answer {[len(images), len(divisors)]} for {len(images)} images, got {list(logits.shape)}"
         )
     check_finite(logits, network, [f"image {index} of those to compare on" for index in range(len(images))])
-    return torch.sigmoid(logits / divisors)
+    return torch.sigmoid(logits / divisors + added)
 
 
-def _temperatures(temperature: float | Mapping[str, float], classes: Sequence[str]) -> dict[str, float]:
-    by_class = temperature if isinstance(temperature, Mapping) else dict.fromkeys(classes, temperature)
+def _by_class(
+    what: Literal["temperature", "offset"], given: float | Mapping[str, float], classes: Sequence[str]
+) -> dict[str, float]:
+    by_class = given if isinstance(given, Mapping) else dict.fromkeys(classes, given)
     for name in by_class:
         if name not in classes:
             raise LabelAssembleError(f"unknown class '{name}'{did_you_mean(name, classes)}")
     for name in classes:
         if name not in by_class:
-            raise LabelAssembleError(f"temperatures must hold every class, got none for '{name}'")
-        if not (math.isfinite(by_class[name]) and by_class[name] > 0):
+            raise LabelAssembleError(f"{what}s must hold every class, got none for '{name}'")
+        if not math.isfinite(by_class[name]):
+            rule = "positive and finite" if what == "temperature" else "finite"
+            raise LabelAssembleError(f"{what} must be {rule}, got {by_class[name]}")
+        if what == "temperature" and by_class[name] <= 0:
             raise LabelAssembleError(f"temperature must be positive and finite, got {by_class[name]}")
     return {name: float(by_class[name]) for name in classes}
 

@@ -111,6 +111,7 @@ def export_torchscript(
     interest: Sequence[str] = (),
     thresholds: Mapping[str, float] | None = None,
     temperature: float | Mapping[str, float] = 1.0,
+    offset: float | Mapping[str, float] = 0.0,
     precision: Precision = "float32",
     queries: bool = False,
 ) -> ExportSummary:
@@ -118,7 +119,7 @@ def export_torchscript(
 
     The file takes images uint8 (0..255) or floating (0..1), grey or colour, of any size, [B, 1 or 3, H, W], and
     gives probabilities float32 [B, C]; it refuses a batch with a floating value outside 0..1. A linear head becomes one
-    layer (queries and temperatures folded in), norms are folded into the convolutions beside them, and names, input
+    layer (queries and calibration folded in), norms are folded into the convolutions beside them, and names, input
     and thresholds travel inside (`load_metadata`). The network itself is left as it is; the file appears whole or not
     at all.
 
@@ -140,6 +141,7 @@ def export_torchscript(
         interest=interest,
         thresholds=thresholds,
         temperature=temperature,
+        offset=offset,
         precision=precision,
         queries=queries,
     )

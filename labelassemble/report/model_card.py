@@ -84,21 +84,22 @@ def _model(run: RunRecord, calibration: Calibration | None) -> tuple[tuple[str, 
         ("input", _input(views)),
         ("classes", f"{len(run.classes)}: {', '.join(run.classes)}" if run.classes else "not recorded"),
         ("chosen by", ", ".join(run.interest) or "not recorded"),
-        ("temperature", _temperatures(run, calibration)),
+        ("calibration", _calibration(run, calibration)),
         ("licence", "unknown: none is recorded for the model, and each source's own licence applies to its images"),
     ]  # fmt: skip
     return tuple(facts)
 
 
-def _temperatures(run: RunRecord, calibration: Calibration | None) -> str:
+def _calibration(run: RunRecord, calibration: Calibration | None) -> str:
     if calibration is None or not calibration.images:
-        return "none: there are no validation images to fit one on"
-    fitted = {name: calibration.of(name).temperature for name in run.classes}
-    told = [f"{name} {value:.2f}" for name, value in fitted.items() if value is not None]
-    without = [name for name, value in fitted.items() if value is None]
+        return "none: there are no validation images to choose one on"
+    found = {name: calibration.of(name).correction for name in run.classes}
+    told = [f"{name} {correction}" for name, correction in found.items() if correction]
+    without = [name for name, correction in found.items() if not correction]
     if not told:
-        return "none could be fitted on the validation images"
-    return ", ".join(told) + (f"; none for {', '.join(without)}" if without else "")
+        return f"none: no correction is of clear use on {calibration.chosen_on}"
+    rest = f"; none for {', '.join(without)}" if without else ""
+    return f"{'; '.join(told)}{rest}; chosen on {calibration.chosen_on}"
 
 
 def _data(table: Table | None) -> tuple[tuple[str, str], ...]:

@@ -6,12 +6,14 @@ from pathlib import Path
 
 from labelassemble._files import write_text
 from labelassemble.data.table import WARNING
+from labelassemble.evaluation.calibration import Calibration
 from labelassemble.evaluation.external import External
 from labelassemble.evaluation.leakage import LEAST
 from labelassemble.evaluation.results import ClassResult
 from labelassemble.explain.overlay import NO_PROOF
 from labelassemble.report.format import flat
 from labelassemble.report.model_card import card_markdown, model_card
+from labelassemble.report.operating import benefit_plots, rule_text, shown_rows
 from labelassemble.report.plots import strip_low
 from labelassemble.report.record import OtherRun, OverSeeds, Results, RunRecord
 from labelassemble.report.render import page
@@ -97,6 +99,10 @@ def report_page(
         compared=compared if others else (),
         over_seeds=over_seeds,
         calibration=calibration_plots(interest),
+        operating=shown_rows(results.operating, names),
+        operating_rule=rule_text(results.calibration),
+        benefit=benefit_plots(results.benefit, names),
+        chosen_on=(results.calibration or Calibration()).chosen_on,
         coverage=None if table is None else coverage_of(table),
         warnings=[
             note.removeprefix(WARNING) for note in run.notes if external is None and note.startswith(WARNING)

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from labelassemble.evaluation.metrics import RocCurve
+from labelassemble.evaluation.operating import DecisionCurve
 from labelassemble.evaluation.reliability import Reliability
 from labelassemble.evaluation.statistics import Interval
 from labelassemble.report.format import number
@@ -85,7 +86,7 @@ def reliability(measured: Reliability, label: str, *, scaled: Reliability | None
     Args:
         measured: of the probabilities as the model gives them.
         label: the plot in words.
-        scaled: after temperature scaling, drawn as a second line.
+        scaled: after correction, drawn as a second line.
     """
     with mpl.rc_context(_STYLE):
         figure = _figure(320, 340)
@@ -165,6 +166,22 @@ def learning_curve(
                 if known:
                     marker = "o" if len(places) == 1 else ""
                     axes.plot(*zip(*places, strict=True), marker=marker, ms=5, **_line(index))
+        return _svg(figure, label)
+
+
+def decision_curve(thresholds: Sequence[float], curve: DecisionCurve, label: str) -> Markup:
+    """Return the net benefit of a model over threshold probabilities, beside calling everybody and nobody positive."""
+    top = max(curve.prevalence, *curve.model) * 1.05
+    low = -0.25 * top
+    with mpl.rc_context(_STYLE):
+        figure = _figure(400, 236)
+        axes = figure.add_axes((56 / 400, 36 / 236, 332 / 400, 190 / 236))
+        axes.set(xlim=(0, 1), ylim=(low, top), xlabel="threshold probability", ylabel="net benefit")
+        axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
+        axes.axhline(0, color=_SOFT, lw=1, ls=(0, (3, 3)))
+        for index, values in ((1, curve.everybody), (0, curve.model)):
+            shown = [(t, value) for t, value in zip(thresholds, values, strict=True) if value >= low]
+            axes.plot(*zip(*shown, strict=True), **_line(index))
         return _svg(figure, label)
 
 

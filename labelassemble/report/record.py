@@ -12,6 +12,7 @@ from labelassemble.data.predictions import Predictions
 from labelassemble.data.table import Table
 from labelassemble.evaluation.calibration import Calibration
 from labelassemble.evaluation.leakage import Leakage
+from labelassemble.evaluation.operating import DecisionCurve, OperatingRow
 from labelassemble.evaluation.results import Evaluation
 from labelassemble.evaluation.statistics import Interval
 from labelassemble.report.examples import Example
@@ -58,11 +59,13 @@ class Results:
 
     Attributes:
         predictions: of the images that could be read.
-        calibration: temperatures and thresholds of the run.
+        calibration: corrections and thresholds in use.
         evaluation: on the test images.
         leakage: how well the network's features tell sources apart.
         similarity: cosine of each pair of learned queries, [C, C].
         examples: test images to show.
+        operating: the classes at the threshold in use.
+        benefit: their decision curves.
     """
 
     predictions: Predictions | None = None
@@ -71,6 +74,8 @@ class Results:
     leakage: Leakage | None = None
     similarity: NDArray[np.floating] | None = None
     examples: tuple[Example, ...] = ()
+    operating: tuple[OperatingRow, ...] = ()
+    benefit: tuple[DecisionCurve, ...] = ()
 
 
 @dataclass(frozen=True)

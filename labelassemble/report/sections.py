@@ -105,13 +105,13 @@ def calibration_plots(interest: Sequence[ClassResult]) -> tuple[Plot, ...]:
                 result.calibration, f"reliability curve of {result.name}", scaled=result.calibrated
             )
             error = "calibration error " + number(result.calibration.error)
-            legend = [(0, "as the model gives them", error)]
+            legend = [(0, "as the network gives them", error)]
             note = f"Over {count_text(result.known)} images."
             if result.calibrated is not None:
                 error = "calibration error " + number(result.calibrated.error)
-                legend.append((1, f"temperature {result.temperature:.2f}", error))
-            elif result.no_temperature:
-                note += f" Not scaled: {result.no_temperature}."
+                legend.append((1, result.correction, error))
+            elif result.no_correction:
+                note += f" Not corrected: {result.no_correction}."
             found.append(Plot(result.name, svg, tuple(legend), note))
     return tuple(found)
 

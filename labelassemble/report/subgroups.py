@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from labelassemble._files import write_text
-from labelassemble.evaluation.calibration import LEAST
+from labelassemble.evaluation.calibrators import LEAST
 from labelassemble.evaluation.results import (
     MISSING,
     ClassResult,

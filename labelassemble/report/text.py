@@ -147,17 +147,19 @@ def _row(result: ClassResult) -> tuple[str, ...]:
 
 
 def _calibration_lines(evaluation: Evaluation) -> list[str]:
-    lines = ["Calibration error (ECE) of the probabilities as given, and after temperature scaling:"]
+    lines = [
+        "Calibration error (ECE) of the probabilities as the network gives them, and as they are answered:"
+    ]
     pooled = [overall.pooled for overall in evaluation.overall[:1] if len(evaluation.classes) > 1]
     for result in [*evaluation.classes, *pooled]:
         if result.calibration is None:
             continue
         if result.calibrated is None:
-            after = f"not scaled ({result.no_temperature})" if result.no_temperature else "not scaled"
+            after = f"not corrected ({result.no_correction})" if result.no_correction else "not corrected"
         else:
             after = f"then {number(result.calibrated.error)}"
-            if result.temperature is not None:
-                after += f" with temperature {result.temperature:.2f}"
+            if result.correction:
+                after += f" with {result.correction}"
         lines.append(f"- {result.name}: {number(result.calibration.error)}, {after}")
     return lines if len(lines) > 1 else ["No known label, so calibration is not defined."]
 

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from labelassemble.run.assembly import assemble_config, image_progress
+    from labelassemble.run.calibration import calibration_in_use
     from labelassemble.run.evaluation import evaluate_on, evaluate_run
     from labelassemble.run.export import export_run
     from labelassemble.run.folder import TrainedModel, environment, load_trained, write_probabilities
@@ -15,6 +16,7 @@ else:
         __name__,
         {
             "assembly": ["assemble_config", "image_progress"],
+            "calibration": ["calibration_in_use"],
             "evaluation": ["evaluate_on", "evaluate_run"],
             "export": ["export_run"],
             "folder": ["TrainedModel", "environment", "load_trained", "write_probabilities"],
@@ -26,6 +28,7 @@ __all__ = [
     "Result",
     "TrainedModel",
     "assemble_config",
+    "calibration_in_use",
     "environment",
     "evaluate_on",
     "evaluate_run",

@@ -1,8 +1,9 @@
 """A run evaluated: on its own held-out images, or on other data."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,29 +14,23 @@ from labelassemble.config import Config, load_config
 from labelassemble.data import Table, missing_files
 from labelassemble.data.csvfile import or_compressed
 from labelassemble.data.predictions import Predictions
-from labelassemble.data.table_io import read_predictions, write_predictions
+from labelassemble.data.table_io import write_predictions
 from labelassemble.errors import LabelAssembleError
-from labelassemble.evaluation import (
-    Calibration,
-    Evaluation,
-    Unreadable,
-    calibrate,
-    evaluate,
-    read_calibration,
-    write_calibration,
-)
-from labelassemble.evaluation.calibration import CALIBRATION_FILE
+from labelassemble.evaluation import Calibration, Unreadable, evaluate
 from labelassemble.evaluation.external import External, Part, prepare_external
 from labelassemble.evaluation.leakage import Leakage, leakage_of
+from labelassemble.evaluation.operating import check_prevalence, decision_curves, operating_rows
 from labelassemble.evaluation.subgroups import age_bands_of
 from labelassemble.head import ClassQueryHead
 from labelassemble.models.features import predict_with_features
 from labelassemble.report.examples import Example, example_images
+from labelassemble.report.operating import write_operating
 from labelassemble.report.page import write_report
-from labelassemble.report.record import OtherRun, OverSeeds, Results
+from labelassemble.report.record import OtherRun, OverSeeds, Results, RunRecord
 from labelassemble.report.subgroups import write_subgroups
 from labelassemble.report.unreadable import write_unreadable
 from labelassemble.run.assembly import assemble_and_look, image_progress
+from labelassemble.run.calibration import calibration_in_use, renewed_calibration
 from labelassemble.run.folder import TrainedModel, bad_files_of, load_trained
 from labelassemble.run.record import read_run
 from labelassemble.views.bad_files import BadFiles
@@ -50,68 +45,66 @@ def evaluate_run(
     table: Table | None = None,
     others: Sequence[OtherRun] = (),
     over_seeds: OverSeeds | None = None,
-) -> Evaluation | None:
+    prevalence: Mapping[str, float] | None = None,
+) -> Results:
     """Predict the validation and test images with the best checkpoint, evaluate, and write the report anew.
 
     Leaves predictions.csv, calibration.json, report.html, model_card.md and, where there is something to put into them,
-    subgroups.csv and unreadable.csv in the run's folder.
+    operating_points.csv, decision_curve.csv, subgroups.csv and unreadable.csv in the run's folder.
 
     Args:
         run: the folder of a run that has a best checkpoint.
         table: what was assembled; default: the folder's table.csv.
         others: runs to show beside this one in the report.
         over_seeds: ways of training compared over seeds, to open the report with.
+        prevalence: by class, to state predictive values at.
 
     Returns:
-        The evaluation on the test images; None if the run has none.
+        What it reaches on the test images; without an evaluation if the run has none.
 
     Raises:
         LabelAssembleError: the folder holds no finished epoch, no test image can be read, or an answer is not finite.
     """
     trained = load_trained(run)
+    check_prevalence(prevalence or {}, trained.net.classes)
     record = read_run(run, classes=trained.net.classes, interest=trained.interest, table=table)
     if record.table is None:
         raise LabelAssembleError(f"{run / 'table.csv'}: cannot be read (No such file or directory)")
     held_out = record.table.select(record.table.splits != "train")
     results = Results(similarity=_similarity(trained))
     if len(held_out):
-        predictions, leakage, unreadable = _predict(trained, held_out)
-        _require_some("test", held_out, predictions, unreadable)
-        write_predictions(predictions, run / "predictions.csv")
-        write_unreadable(unreadable, run)
-        calibration = calibrate(predictions)
-        write_calibration(calibration, run / CALIBRATION_FILE)
-        tested = bool((predictions.splits == "test").any())
-        results = Results(
-            predictions,
-            calibration,
-            evaluate(
-                predictions,
-                calibration=calibration,
-                age_bands=age_bands_of(record.config),
-                unreadable=unreadable,
-            )
-            if tested
-            else None,
-            leakage,
-            results.similarity,
-            _examples(trained, predictions) if tested else (),
+        found = _predict(trained, held_out)
+        _require_some("test", held_out, found)
+        calibration = renewed_calibration(run, found.predictions)
+        write_predictions(
+            found.predictions, run / "predictions.csv", _answered(found.predictions, calibration)
         )
-        if results.evaluation is not None:
-            write_subgroups(results.evaluation, run)
+        write_unreadable(found.unreadable, run)
+        if (found.predictions.splits == "test").any():
+            bands = age_bands_of(record.config)
+            results = _tested(trained, found, calibration, bands, prevalence, run)
+        else:
+            results = Results(found.predictions, calibration, None, found.leakage, results.similarity)
     write_report(record, results, others=others, over_seeds=over_seeds)
-    return results.evaluation
+    return results
 
 
 def evaluate_on(
-    run: Path, config: Config, *, name: str, part: Part, output: Path | None, console: Console
-) -> tuple[Evaluation, External]:
+    run: Path,
+    config: Config,
+    *,
+    name: str,
+    part: Part,
+    output: Path | None,
+    console: Console,
+    prevalence: Mapping[str, float] | None = None,
+) -> tuple[Results, External]:
     """Evaluate a run on another configuration's images; the run's own report stays as it is.
 
-    Thresholds and temperatures are those of the run's validation images. Classes are aligned by name, through the
+    Thresholds and calibration are those that the run has in use. Classes are aligned by name, through the
     configuration's taxonomy or else the run's; subgroups are the configuration's or else the run's. Leaves data.yaml,
-    table.csv, predictions.csv, report.html and, where there is something to put into them, subgroups.csv and
-    unreadable.csv.
+    table.csv, predictions.csv, report.html and, where there is something to put into them, operating_points.csv,
+    decision_curve.csv, subgroups.csv and unreadable.csv.
 
     Args:
         run: the folder of a run that has a best checkpoint.
@@ -120,16 +113,79 @@ def evaluate_on(
         part: "all" images, or those of one of the data's own splits.
         output: the folder to fill; default: evaluations/NAME in the run's.
         console: shows progress.
+        prevalence: by class, to state predictive values at.
 
     Returns:
-        The evaluation, and the data as it was used.
+        What it reaches, and the data as it was used.
 
     Raises:
         LabelAssembleError: no class in common, only images that the run was trained on, a folder that holds something
             else, ...
     """
+    other = open_other(
+        run, config, output or run / "evaluations" / name, name=name, part=part, console=console
+    )
+    check_prevalence(prevalence or {}, other.trained.net.classes)
+    results = other.finish(other.predict(console), calibration_in_use(run), prevalence)
+    return results, other.external
+
+
+@dataclass(frozen=True)
+class Other:
+    """A run with other data than its own, ready to be predicted.
+
+    Attributes:
+        trained: the run's network.
+        record: what is known of the run.
+        config: of the data, with the run's taxonomy, subgroups and age bands where it says nothing of them.
+        external: the data.
+    """
+
+    trained: TrainedModel
+    record: RunRecord
+    config: Config
+    external: External
+
+    def predict(self, console: Console) -> "Predicted":
+        """Write data.yaml and table.csv into the folder; return what the network gives."""
+        folder = self.external.folder
+        make_folder(folder)
+        write_text(folder / "data.yaml", self.config.to_yaml())
+        self.external.table.to_csv(folder / "table.csv")
+        with image_progress(console, "predicting") as advance:
+            found = _predict(self.trained, self.external.table, advance)
+        _require_some("test", self.external.table, found)
+        return found
+
+    def finish(
+        self, found: "Predicted", calibration: Calibration, prevalence: Mapping[str, float] | None
+    ) -> Results:
+        """Evaluate on the images whose split is "test", and fill the folder."""
+        folder, bands = self.external.folder, self.config.age_bands
+        answered = _answered(found.predictions, calibration)
+        write_predictions(found.predictions, folder / "predictions.csv", answered)
+        write_unreadable(found.unreadable, folder)
+        results = _tested(self.trained, found, calibration, bands, prevalence, folder)
+        write_report(self.record, results, external=self.external)
+        return results
+
+
+def open_other(
+    run: Path,
+    config: Config,
+    folder: Path,
+    *,
+    name: str,
+    console: Console,
+    part: Part = "all",
+    keep_splits: bool = False,
+) -> Other:
+    """Return a run with another configuration's images; see `evaluate_on`.
+
+    Raises:
+        LabelAssembleError: what `evaluate_on` raises.
+    """
     trained = load_trained(run)
-    folder = output or run / "evaluations" / name
     if (folder / "checkpoints").exists() or (folder.exists() and folder.samefile(run)):
         raise LabelAssembleError(f"{folder} is the folder of a run: choose another one with --output")
     if folder.is_dir() and any(folder.iterdir()) and not (folder / "data.yaml").exists():
@@ -143,24 +199,46 @@ def evaluate_on(
         table=Table.from_csv(or_compressed(run / "table.csv")),
     )
     assert record.table is not None
-    external = _external(config, record.table, trained, name=name, part=part, folder=folder, console=console)
-    make_folder(folder)
-    write_text(folder / "data.yaml", config.to_yaml())
-    external.table.to_csv(folder / "table.csv")
-    with image_progress(console, "predicting") as advance:
-        predictions, leakage, unreadable = _predict(trained, external.table, advance)
-    _require_some("test", external.table, predictions, unreadable)
-    write_predictions(predictions, folder / "predictions.csv")
-    write_unreadable(unreadable, folder)
-    calibration = _calibration_of(run)
+    external = _external(
+        config,
+        record.table,
+        trained,
+        name=name,
+        part=part,
+        keep_splits=keep_splits,
+        folder=folder,
+        console=console,
+    )
+    return Other(trained, record, config, external)
+
+
+def _tested(
+    trained: TrainedModel,
+    found: "Predicted",
+    calibration: Calibration,
+    age_bands: Sequence[float],
+    prevalence: Mapping[str, float] | None,
+    folder: Path,
+) -> Results:
+    """Return what the network reaches on test images, and leave it in a folder as CSV."""
+    predictions = found.predictions
     evaluation = evaluate(
-        predictions, calibration=calibration, age_bands=config.age_bands, unreadable=unreadable
+        predictions, calibration=calibration, age_bands=age_bands, unreadable=found.unreadable
+    )
+    rows = predictions.subset_by_split("test")
+    results = Results(
+        predictions,
+        calibration,
+        evaluation,
+        found.leakage,
+        _similarity(trained),
+        _examples(trained, predictions, calibration),
+        operating_rows(rows, calibration, prevalence=prevalence, age_bands=age_bands),
+        decision_curves(rows, calibration, prevalence=prevalence),
     )
     write_subgroups(evaluation, folder)
-    examples = _examples(trained, predictions)
-    results = Results(predictions, calibration, evaluation, leakage, _similarity(trained), examples)
-    write_report(record, results, external=external)
-    return evaluation, external
+    write_operating(results.operating, results.benefit, folder)
+    return results
 
 
 def _with_defaults_of(run: Config, config: Config) -> Config:
@@ -179,6 +257,7 @@ def _external(
     *,
     name: str,
     part: Part,
+    keep_splits: bool,
     folder: Path,
     console: Console,
 ) -> External:
@@ -195,21 +274,12 @@ def _external(
             name=name,
             folder=folder,
             part=part,
+            keep_splits=keep_splits,
             workers=config.views.decoders(),
             progress=advance,
         )
     notes = tuple(f"{note[0].upper()}{note[1:]}." for note in assembly.report.notes)
     return replace(external, remarks=(*external.remarks, *notes))
-
-
-def _calibration_of(run: Path) -> Calibration:
-    """Return a run's calibration: from calibration.json, else from its validation predictions."""
-    if (run / CALIBRATION_FILE).exists():
-        return read_calibration(run / CALIBRATION_FILE)
-    predictions = or_compressed(run / "predictions.csv")
-    if predictions.exists():
-        return calibrate(read_predictions(predictions))
-    return Calibration()
 
 
 def _similarity(trained: TrainedModel) -> NDArray[np.floating] | None:
@@ -218,14 +288,27 @@ def _similarity(trained: TrainedModel) -> NDArray[np.floating] | None:
     return head.similarity().cpu().numpy() if isinstance(head, ClassQueryHead) else None
 
 
-def _examples(trained: TrainedModel, predictions: Predictions) -> tuple[Example, ...]:
-    return example_images(trained.net, trained.net.classes, trained.views, predictions, trained.interest)
+def _answered(predictions: Predictions, calibration: Calibration) -> NDArray[np.float64]:
+    """Return the probabilities [N, C] as every command answers them."""
+    return calibration.apply(predictions.probabilities, predictions.classes)
 
 
-def _predict(
-    trained: TrainedModel, table: Table, progress: Progress | None = None
-) -> tuple[Predictions, Leakage | None, tuple[Unreadable, ...]]:
-    """Return the predictions of the table's classes for what can be read, the source leakage, and what cannot be."""
+def _examples(
+    trained: TrainedModel, predictions: Predictions, calibration: Calibration
+) -> tuple[Example, ...]:
+    answered = replace(predictions, probabilities=_answered(predictions, calibration))
+    return example_images(trained.net, trained.net.classes, trained.views, answered, trained.interest)
+
+
+class Predicted(NamedTuple):
+    """What a network gives for a table's images."""
+
+    predictions: Predictions  # of the table's classes, for what can be read
+    leakage: Leakage | None  # of the sources into the features
+    unreadable: tuple[Unreadable, ...]
+
+
+def _predict(trained: TrainedModel, table: Table, progress: Progress | None = None) -> Predicted:
     done = 0
 
     def advance(images: int) -> None:
@@ -248,7 +331,7 @@ def _predict(
     predictions = Predictions.of(table.select(read), answers.probabilities[read][:, columns])
     features = answers.features
     leakage = None if features is None else leakage_of(predictions, features[read])
-    return predictions, leakage, _unreadable(table, bad_files)
+    return Predicted(predictions, leakage, _unreadable(table, bad_files))
 
 
 def _unreadable(table: Table, bad_files: BadFiles) -> tuple[Unreadable, ...]:
@@ -264,13 +347,11 @@ def _unreadable(table: Table, bad_files: BadFiles) -> tuple[Unreadable, ...]:
     )
 
 
-def _require_some(
-    split: str, table: Table, predictions: Predictions, unreadable: Sequence[Unreadable]
-) -> None:
+def _require_some(split: str, table: Table, found: Predicted) -> None:
     """Raise where the table has images of the split, and none of them could be read."""
-    if (predictions.splits == split).any() or not (table.splits == split).any():
+    if (found.predictions.splits == split).any() or not (table.splits == split).any():
         return
-    lost = [image for image in unreadable if image.split == split]
+    lost = [image for image in found.unreadable if image.split == split]
     raise LabelAssembleError(
         f"none of the {len(lost)} {split} images can be read, such as {lost[0].path}: {lost[0].reason}"
     )

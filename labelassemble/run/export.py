@@ -8,10 +8,11 @@ from labelassemble.data.csvfile import or_compressed
 from labelassemble.data.images import decode_image
 from labelassemble.data.served import not_served_alike
 from labelassemble.data.table import WARNING
-from labelassemble.evaluation.calibration import CALIBRATION_FILE, Calibration, read_calibration
+from labelassemble.evaluation.calibration import OperatingRule
 from labelassemble.export.formats import ExportFormat, write_export
 from labelassemble.export.parts import ExportSummary, Precision, take_apart
 from labelassemble.export.repository import RepositoryOptions, RepositorySummary
+from labelassemble.run.calibration import calibration_in_use
 from labelassemble.run.folder import load_trained
 
 _log = logging.getLogger(__name__)
@@ -26,12 +27,12 @@ def export_run(
     queries: bool = False,
     name: str | None = None,
     repository: RepositoryOptions | None = None,
-    specificity: float = 0.95,
+    specificity: float | None = None,
 ) -> ExportSummary | RepositorySummary:
     """Export a run's best checkpoint, compared with eager on the run's own held-out images.
 
-    Warns of images of the run that the programs which answer by the export do not read alike. A calibration.json in the
-    run's folder gives temperatures and thresholds.
+    Warns of images of the run that the programs which answer by the export do not read alike. The calibration that the
+    run has in use (`calibration_in_use`) is inside, with its thresholds.
 
     Args:
         run: the folder of a run that has a best checkpoint.
@@ -43,7 +44,7 @@ def export_run(
         name: with "triton", of the model; default: that of the only model in the run's own model_repository, and
             without one that of the run's folder.
         repository: with "triton", version, batching, DALI and the format of the model in it.
-        specificity: of the thresholds.
+        specificity: of the thresholds; default: the operating point of the calibration.
 
     Raises:
         LabelAssembleError: no trained model, an unreadable image, something missing for the format, or an export
@@ -55,16 +56,17 @@ def export_run(
         _log.warning(warning.removeprefix(WARNING))
     held_out = table.paths[table.splits != "train"]
     sample = (held_out if len(held_out) else table.paths)[:16]
-    path = run / CALIBRATION_FILE
-    calibration = read_calibration(path) if path.exists() else Calibration()
+    calibration = calibration_in_use(run)
+    rule = None if specificity is None else str(OperatingRule("specificity", specificity))
     parts = take_apart(
         trained.net,
         classes=trained.net.classes,
         preprocess=trained.views.preprocess(),
         interest=trained.interest,
         images=[decode_image(str(path)) for path in sample],
-        thresholds=calibration.thresholds(trained.net.classes, specificity),
+        thresholds=calibration.thresholds(trained.net.classes, rule),
         temperature=calibration.temperatures(trained.net.classes),
+        offset=calibration.offsets(trained.net.classes),
         precision=precision,
         queries=queries,
     )

@@ -102,9 +102,8 @@ def train_run(
     checkpoints = Checkpoints(run / "checkpoints", start.description(config), processes)
     outcome = fit(state, views, validation, log, checkpoints, until=until)
     finished = outcome.early or outcome.epochs == config.train.epochs
-    return Result(
-        run, outcome, evaluate_run(run, table=start.table) if processes.first and finished else None
-    )
+    found = evaluate_run(run, table=start.table) if processes.first and finished else None
+    return Result(run, outcome, None if found is None else found.evaluation)
 
 
 def _shared_threads(views: ViewOptions, processes: Processes) -> ViewOptions:

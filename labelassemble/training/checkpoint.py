@@ -80,6 +80,23 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     return state
 
 
+def checkpoint_sum(path: Path) -> str:
+    """Return the SHA-256 that a checkpoint carries, in hexadecimal digits; the file is not read whole.
+
+    Raises:
+        LabelAssembleError: no such file, or not a whole checkpoint.
+    """
+    try:
+        with path.open("rb") as file:
+            file.seek(-min(_FOOT, path.stat().st_size), os.SEEK_END)
+            foot = file.read()
+    except OSError as error:
+        raise LabelAssembleError(f"{path}: cannot be read ({error.strerror})") from None
+    if not foot.startswith(_MARK):
+        raise LabelAssembleError(f"{path}: not a whole checkpoint (no checksum at its end)")
+    return foot[len(_MARK) :].hex()
+
+
 def load_newest(path: Path) -> dict[str, Any]:
     """Return what `path` holds, or with a warning what the one before it holds, if `path` is damaged.
 

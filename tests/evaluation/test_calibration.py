@@ -1,8 +1,7 @@
-"""Temperature scaling: the minimum of the likelihood, a known temperature found again, and when there is none."""
+"""Calibration: known corrections found again, the rule by which one is kept, and the file."""
 
 import json
 import math
-import re
 
 import numpy as np
 import pytest
@@ -10,20 +9,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import minimize_scalar
 from scipy.special import expit, logit
+from sklearn.calibration import _sigmoid_calibration
 
 from labelassemble.errors import LabelAssembleError
 from labelassemble.evaluation import (
     Calibration,
+    OperatingRule,
     Predictions,
     calibrate,
+    choose_calibrator,
     evaluate,
+    fit_platt,
     fit_temperature,
     read_calibration,
     reliability_of,
     scaled,
     write_calibration,
 )
-from labelassemble.report.text import evaluation_text
 
 
 def draw(size, temperature, seed=0):
@@ -96,9 +98,11 @@ def test_certainty_stays_certain_and_none_changes_nothing():
 
 
 def test_mistakes_are_named():
-    with pytest.raises(LabelAssembleError, match="fitted to probabilities, each a number from 0 to 1"):
+    with pytest.raises(LabelAssembleError, match="is fitted to probabilities, each a number from 0 to 1"):
         fit_temperature([1.2], [0.1])
-    with pytest.raises(LabelAssembleError, match="must be positive and finite, got 0"):
+    with pytest.raises(
+        LabelAssembleError, match=r"must be positive and finite and an offset finite, got 0\.0 and 0\.0"
+    ):
         scaled([0.5], 0.0)
 
 
@@ -126,36 +130,79 @@ def test_choices_are_those_of_the_known_validation_labels(predictions):
     calibration = calibrate(predictions)
     val = predictions.subset_by_split("val")
     targets = val.given_targets()[:, 0]
-    expected = fit_temperature(val.probabilities[targets == 1, 0], val.probabilities[targets == 0, 0])
-    assert calibration.images == 200
-    assert calibration.of("often").temperature == expected.value
-    assert expected.value > 1.5
-    assert calibration.of("rare").temperature is None
-    assert "too few" in calibration.of("rare").no_temperature
-    assert calibration.of("rare").thresholds == {}
-    assert calibration.of("of another run").no_temperature == "not in the run"
-    # A threshold and its calibrated twin call the same images positive.
+    positive, negative = targets == 1, targets == 0
+    scores, rows = val.probabilities[:, 0], np.arange(len(val))
+    expected = choose_calibrator(scores[positive], scores[negative], rows[positive], rows[negative])
     often = calibration.of("often")
+    assert calibration.images == 200
+    assert expected.method == "platt"
+    assert often.temperature == expected.temperature > 1.5
+    assert often.offset == expected.offset
+    assert often.log_loss == pytest.approx(expected.log_loss, rel=0.02)  # other divisions
+    assert often.correction.startswith("temperature ")
+    assert "too few" in calibration.of("rare").reason
+    assert (calibration.of("rare").temperature, calibration.of("rare").offset) == (1, 0)
+    assert calibration.of("rare").thresholds == {}
+    assert calibration.of("of another run").reason == "not in the run"
+    # Thresholds are on what is answered, and keep the specificity asked for.
     after = calibration.apply(val.probabilities, val.classes)
-    for target, threshold in often.thresholds.items():
-        called = val.probabilities[:, 0] >= threshold
-        assert (called == (after[:, 0] >= often.calibrated_thresholds[target] * (1 - 1e-12))).all()
-        assert called.any()
+    for target, threshold in often.by_specificity:
+        assert (after[negative, 0] < threshold).mean() >= target
     assert (after[:, 1] == val.probabilities[:, 1]).all()
 
 
-def test_the_evaluation_shows_calibration_before_and_after(predictions):
-    evaluation = evaluate(predictions)
-    often, rare = evaluation.classes
-    assert often.calibrated.error < often.calibration.error
-    assert rare.calibrated is None
-    text = evaluation_text(evaluation)
-    line = (
-        f"- often: {often.calibration.error:.3f}, then {often.calibrated.error:.3f} with temperature "
-        f"{often.temperature:.2f}"
+def test_another_operating_point_can_be_asked_for(predictions):
+    val = predictions.subset_by_split("val")
+    positive = val.given_targets()[:, 0] == 1
+    calibration = calibrate(predictions, OperatingRule.parse("sensitivity=0.8"), data="clinic")
+    answered = calibration.apply(val.probabilities, val.classes)[positive, 0]
+    threshold = calibration.of("often").threshold(calibration.at)
+    assert (answered >= threshold).mean() >= 0.8
+    assert (answered > threshold).mean() < 0.8
+    assert [target for target, _ in calibration.of("often").by_specificity] == [0.9, 0.95, 0.98]
+    assert "clinic" in calibration.chosen_on
+    for text in ("specificity", "specificity=1", "accuracy=0.9", "specificity=a"):
+        with pytest.raises(LabelAssembleError, match=r"must be specificity=X or sensitivity=X .*, got '"):
+            OperatingRule.parse(text)
+
+
+def test_platt_is_that_of_scikit_learn():
+    positives, negatives = draw(500, 2.0, seed=3)
+    scores = np.concatenate([positives, negatives])
+    a, b = _sigmoid_calibration(logit(scores), np.arange(len(scores)) < len(positives))
+    found = fit_platt(positives, negatives)
+    assert 1 / found.temperature == pytest.approx(-a, rel=1e-5)
+    assert found.offset == pytest.approx(-b, abs=1e-5)
+    assert scaled(0.3, *found) == pytest.approx(expit(logit(0.3) / found.temperature + found.offset))
+
+
+def test_a_correction_is_kept_only_where_cross_validation_says_that_it_helps():
+    def chosen(shift, temperature, seed, size=150):
+        rng = np.random.default_rng(seed)
+        truth = rng.normal(scale=2, size=size)
+        positive = rng.random(size) < expit(truth)
+        answers = expit(truth * temperature + shift)
+        rows = np.arange(size)
+        return choose_calibrator(answers[positive], answers[~positive], rows[positive], rows[~positive])
+
+    # Probabilities that are right as they are: nearly always left alone. By chance a few are not.
+    assert sum(chosen(0, 1, seed).method != "none" for seed in range(20)) <= 2
+    assert all(chosen(0, 3, seed, 300).method in ("temperature", "platt") for seed in range(5))
+    assert all(chosen(2, 1, seed).method == "platt" for seed in range(5))
+    left = chosen(0, 1, 0)
+    assert (left.temperature, left.offset) == (1, 0)
+    assert "no clear gain" in left.reason
+    assert set(left.log_loss) == {"none", "temperature", "platt"}
+
+
+def test_images_of_a_patient_are_left_out_together():
+    """Forty images of six patients: too few, though there are enough labels."""
+    positives, negatives = draw(200, 3.0)
+    found = choose_calibrator(
+        positives, negatives, np.arange(len(positives)) % 6, np.arange(len(negatives)) % 50
     )
-    assert line in text
-    assert re.search(r"- rare: 0\.\d+, not scaled \(\d+ positive and 0 negative", text)
+    assert found.method == "none"
+    assert "6 positive and 50 negative patients of the validation images are too few" in found.reason
 
 
 def test_choices_of_another_split_can_be_brought_along(predictions):
@@ -171,21 +218,26 @@ def test_what_is_written_is_read(predictions, tmp_path):
     assert read_calibration(tmp_path / "calibration.json") == calibration
     document = json.loads((tmp_path / "calibration.json").read_text(encoding="utf-8"))
     assert list(document["classes"]) == ["often", "rare"]
-    assert set(document["classes"]["often"]["thresholds"]) == {"0.9", "0.95", "0.98"}
+    assert set(document["classes"]["often"]["thresholds"]) == {
+        "specificity=0.9", "specificity=0.95", "specificity=0.98"
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("{", "calibration.json: damaged: the file: Invalid JSON"),
-        ('{"format": 2, "images": 0, "classes": {}}', "damaged: format: "),
+        (
+            '{"format": 1, "images": 0, "classes": {}}',
+            "written by another version of labelassemble: `labelassemble",
+        ),
         ('{"classes": []}', "damaged: classes: "),
         ('{"classes": {"a": 1}}', r"damaged: classes\.a: "),
         ('{"classes": {"a": {"temperature": -1}}}', r"damaged: classes\.a\.temperature: "),
         ('{"classes": {"a": {"temperature": "hot"}}}', r"damaged: classes\.a\.temperature: "),
         (
-            '{"classes": {"a": {"calibrated_thresholds": {"0.95": -1}}}}',
-            r"damaged: classes\.a\.calibrated_thresholds\.0\.95: ",
+            '{"classes": {"a": {"thresholds": {"specificity=0.95": -1}}}}',
+            r"damaged: classes\.a\.thresholds\.specificity=0\.95: ",
         ),
     ],
 )
@@ -197,27 +249,31 @@ def test_damage_is_named(tmp_path, text, message):
         read_calibration(tmp_path / "nowhere" / "calibration.json")
 
 
-def test_without_a_calibration_temperatures_are_1_and_thresholds_absent():
+def test_without_a_calibration_nothing_is_corrected_and_thresholds_are_absent():
     assert Calibration().temperatures(["a", "b"]) == {"a": 1.0, "b": 1.0}
-    assert Calibration().thresholds(["a", "b"], 0.95) is None
+    assert Calibration().offsets(["a", "b"]) == {"a": 0.0, "b": 0.0}
+    assert Calibration().thresholds(["a", "b"]) is None
 
 
 def test_an_export_gets_what_the_file_has(tmp_path):
-    a = {"temperature": 1.5, "thresholds": {"0.9": 0.1}, "calibrated_thresholds": {"0.9": 0.2, "0.95": 0.3}}
-    b = {
-        "temperature": None,
-        "no_temperature": "no positives",
-        "calibrated_thresholds": {"0.9": 0.4, "0.95": None},
+    a = {
+        "method": "platt",
+        "temperature": 1.5,
+        "offset": 0.2,
+        "thresholds": {"specificity=0.9": 0.2, "specificity=0.95": 0.3},
     }
+    b = {"reason": "no positives", "thresholds": {"specificity=0.9": 0.4, "specificity=0.95": None}}
     path = tmp_path / "calibration.json"
-    path.write_text(json.dumps({"format": 1, "split": "val", "classes": {"b": b, "a": a}}))
+    path.write_text(json.dumps({"format": 2, "split": "val", "classes": {"b": b, "a": a}}))
     calibration = read_calibration(path)
     assert calibration.temperatures(["a", "b"]) == {"a": 1.5, "b": 1.0}
-    assert calibration.thresholds(["a", "b"], 0.95) == {"a": 0.3, "b": math.inf}
-    assert calibration.thresholds(["a", "b"], 0.9) == {"a": 0.2, "b": 0.4}
+    assert calibration.offsets(["a", "b"]) == {"a": 0.2, "b": 0.0}
+    assert calibration.thresholds(["a", "b"]) == {"a": 0.3, "b": math.inf}
+    assert calibration.thresholds(["a", "b"], "specificity=0.9") == {"a": 0.2, "b": 0.4}
     # A class without thresholds of its own: none for any, since all are needed.
-    assert calibration.thresholds(["a", "b", "c"], 0.95) is None
+    assert calibration.thresholds(["a", "b", "c"]) is None
     with pytest.raises(
-        LabelAssembleError, match=r"no threshold for the specificity 0\.8, known: 0\.9, 0\.95"
+        LabelAssembleError,
+        match=r"no threshold for specificity=0\.8, known: specificity=0\.9, specificity=0\.95",
     ):
-        calibration.thresholds(["a", "b"], 0.8)
+        calibration.thresholds(["a", "b"], "specificity=0.8")

@@ -1,21 +1,26 @@
 """A trained run on other data: classes by name, leaks found and named, the run's own files left alone."""
 
+import json
 import re
 import shutil
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
+import torch
 from PIL import Image
 from rich.console import Console
 
 from labelassemble.config import load_config
 from labelassemble.data import Table
+from labelassemble.data.images import decode_image
 from labelassemble.errors import LabelAssembleError
-from labelassemble.evaluation import calibrate, evaluate, read_calibration, read_predictions
+from labelassemble.evaluation import calibrate, evaluate, read_calibration, read_predictions, scaled
 from labelassemble.evaluation.external import prepare_external
+from labelassemble.export import load_metadata
 from labelassemble.report.text import evaluation_text
-from labelassemble.run import train_run
+from labelassemble.run import export_run, train_run
 
 
 def table(classes, paths, *, splits="test", groups=None, labels=0):
@@ -136,6 +141,101 @@ def write_clinic(folder: Path) -> Path:
     return folder / "clinic.yaml"
 
 
+def check_answers_are_calibrated_alike(run, image, config, cli):
+    """One calibration.json is in every command and in the exported model, unless it is that of other weights."""
+    raw = [float(cell) for cell in cli("predict", run, image)[1].splitlines()[1].split(",")[1:]]
+    document = json.loads((run / "calibration.json").read_text())
+    assert "too few" in document["classes"]["square"]["reason"]
+    document["classes"]["square"] |= {"method": "platt", "temperature": 2.0, "offset": -1.5}
+    (run / "calibration.json").write_text(json.dumps(document))
+    expected = [scaled(raw[0], 2.0, -1.5).item(), raw[1]]
+    assert abs(expected[0] - raw[0]) > 0.05
+    _, text, err = cli("predict", run, image)
+    assert err == ""
+    assert [float(cell) for cell in text.splitlines()[1].split(",")[1:]] == pytest.approx(expected, abs=1e-8)
+    _, text, _ = cli("predict", run, image, "--uncalibrated")
+    assert [float(cell) for cell in text.splitlines()[1].split(",")[1:]] == raw
+
+    summary = export_run(run)
+    assert summary.metadata.offsets == {"square": -1.5, "stripe": 0.0}
+    model = torch.jit.load(run / "model.pt")
+    pixels = torch.from_numpy(decode_image(str(image)))[None]
+    assert model(pixels)[0].tolist() == pytest.approx(expected, abs=1e-6)
+
+    assert cli("evaluate", run, "--data", config)[0] == 0
+    folder = run / "evaluations" / "clinic"
+    table = pd.read_csv(folder / "predictions.csv")
+    assert "uncalibrated:stripe" not in table
+    again = scaled(table["uncalibrated:square"].to_numpy(), 2.0, -1.5)
+    assert table["probability:square"].to_numpy() == pytest.approx(again, abs=1e-7)
+    read = read_predictions(folder / "predictions.csv")
+    assert read.probabilities[:, 0] == pytest.approx(table["uncalibrated:square"], abs=1e-9)
+
+    document["checkpoint"] = "0" * 64
+    (run / "calibration.json").write_text(json.dumps(document))
+    for command in (["predict", run, image], ["export", run], ["evaluate", run, "--data", config]):
+        status, _, err = cli(*command)
+        assert status == 2
+        assert "calibration.json: belongs to other weights than" in err
+    (run / "calibration.json").write_text('{"format": 1}')
+    assert "written by another version of labelassemble" in cli("predict", run, image)[2]
+    (run / "calibration.json").unlink()  # chosen anew from predictions.csv
+    _, text, _ = cli("predict", run, image)
+    assert [float(cell) for cell in text.splitlines()[1].split(",")[1:]] == raw
+
+
+def check_a_site_chooses_its_own(run, config, cli):
+    """`labelassemble calibrate` chooses on some patients, measures on the others, and is in use in every command."""
+    rule = "sensitivity=0.9"
+    status, out, err = cli("calibrate", run, "--data", config, "--at", rule, "--prevalence", "stripe=0.02")
+    assert (status, err) == (0, "")
+    folder = run / "calibrations" / "clinic"
+    assert {path.name for path in folder.iterdir()} == {
+        "calibration.json", "data.yaml", "decision_curve.csv", "operating_points.csv", "predictions.csv",
+        "report.html", "table.csv",
+    }  # fmt: skip
+    site = read_calibration(run / "calibration.json")
+    assert (folder / "calibration.json").read_bytes() == (run / "calibration.json").read_bytes()
+    assert (site.data, site.at) == ("clinic", rule)
+    assert f"At thresholds for a sensitivity of at least 90%, chosen on {site.chosen_on}:" in out
+    assert "PPV and NPV of stripe at a prevalence of 2%." in out
+    assert f"Written anew: {run / 'model.pt'}" in out
+    predictions = read_predictions(folder / "predictions.csv")
+    chosen, rest = (predictions.subset_by_split(split) for split in ("val", "test"))
+    assert len(chosen) + len(rest) == 24
+    assert not set(chosen.groups) & set(rest.groups)
+    assert site.of("stripe").positives == (chosen.labels[:, 1] == 1).sum()
+    own = read_predictions(run / "predictions.csv").subset_by_split("val")
+    assert site.of("square").positives + site.of("square").negatives == len(chosen) != len(own)
+    [row] = (folder / "operating_points.csv").read_text().splitlines()[1:2]
+    assert row.startswith("square,all,,")
+    threshold = site.of("stripe").threshold(rule)
+    assert load_metadata(run / "model.pt").thresholds == {
+        "square": site.of("square").threshold(rule), "stripe": threshold
+    }  # fmt: skip
+    # Evaluated anew, the run keeps its site's calibration until it is sent back.
+    assert cli("evaluate", run)[0] == 0
+    assert read_calibration(run / "calibration.json") == site
+    assert "chosen on the validation images of “clinic”" in (run / "report.html").read_text(encoding="utf-8")
+    assert cli("calibrate", run)[0] == 0
+    assert read_calibration(run / "calibration.json").data == ""
+    # The data's own split decides where it is asked for; it has no "val".
+    for arguments, message in (
+        (["--data", config, "--own-split"], "got 0 of 24 of the data's own split 'val'"),
+        (["--data", config, "--at", "0.95"], "must be specificity=X or sensitivity=X"),
+        (
+            ["--data", config, "--prevalence", "stripes=0.1"],
+            "unknown class 'stripes', did you mean 'stripe'?",
+        ),
+        (["--data", config, "--prevalence", "stripe"], "--prevalence must be CLASS=SHARE, such as"),
+        (["--data", config, "--share", "1"], "the share of patients must lie between 0 and 1, got 1"),
+        (["--own-split"], "go with --data CONFIG"),
+    ):
+        status, _, err = cli("calibrate", run, *arguments)
+        assert (status, len(err.splitlines())) == (2, 1)
+        assert message in err
+
+
 def test_evaluate_on_other_data_from_the_command_line(small_sources, cli):
     run = small_sources / "out"
     train_run(load_config(small_sources / "run.yaml"), run, resume=False, console=Console(quiet=True))
@@ -152,7 +252,7 @@ def test_evaluate_on_other_data_from_the_command_line(small_sources, cli):
     assert re.search(r"trained or tuned on 1 of the 25 images .*images/south-1\.png", out)
     folder = run / "evaluations" / "clinic"
     assert {path.name for path in folder.iterdir()} == {
-        "data.yaml", "predictions.csv", "report.html", "table.csv",
+        "data.yaml", "decision_curve.csv", "operating_points.csv", "predictions.csv", "report.html", "table.csv",
     }  # fmt: skip
     predictions = read_predictions(folder / "predictions.csv")
     assert predictions.classes == ("square", "stripe")
@@ -185,10 +285,5 @@ def test_evaluate_on_other_data_from_the_command_line(small_sources, cli):
         assert len(err.splitlines()) == 1
     assert {path: path.read_bytes() for path in own} == own
 
-    status, out, err = cli("predict", run, small_sources / "images/south-1.png", "--calibrated")
-    assert status == 0
-    assert "'square' is not scaled: 3 positive and 3 negative validation labels are too few" in err
-    (run / "calibration.json").unlink()
-    status, _, err = cli("predict", run, small_sources / "images/south-1.png", "--calibrated")
-    assert status == 2
-    assert "calibration.json does not exist: `labelassemble evaluate" in err
+    check_answers_are_calibrated_alike(run, small_sources / "images/south-1.png", config, cli)
+    check_a_site_chooses_its_own(run, config, cli)

@@ -1,0 +1,87 @@
+"""Commands for the place where a model is used."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from labelassemble.cli.app import Prevalence, Run, app, keep_freed_memory, prevalences
+from labelassemble.errors import LabelAssembleError
+
+
+@app.command()
+def calibrate(
+    run: Run,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            "--data",
+            metavar="CONFIG",
+            help="A configuration whose sources are the site's own labelled images; default: go back to the run's own "
+            "validation images.",
+        ),
+    ] = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="KEY=VALUE", help="Changes to CONFIG, e.g. sources.0.limit=500"),
+    ] = None,
+    at: Annotated[
+        str, typer.Option(metavar="RULE", help="Operating point: specificity=0.95, sensitivity=0.9, ...")
+    ] = "specificity=0.95",
+    prevalence: Prevalence = None,
+    share: Annotated[
+        float,
+        typer.Option(help="With --data: share of the patients to choose by; the others are measured on."),
+    ] = 0.5,
+    seed: Annotated[int, typer.Option(min=0, help="With --data: of the draw of these patients.")] = 0,
+    own_split: Annotated[
+        bool,
+        typer.Option(
+            "--own-split",
+            help="With --data: choose by the patients of the data's own split val, and measure on the others.",
+        ),
+    ] = False,
+) -> None:
+    """Choose calibration and thresholds anew on a site's own patients, and measure them on its other patients.
+
+    They stand in RUN/calibrations/NAME OF CONFIG with a report, and from then on every command answers with them;
+    exported models in RUN are written anew. Without --data, those of the run's own validation images are in use again.
+    """
+    from labelassemble.config import load_config
+    from labelassemble.evaluation.calibration import OperatingRule
+    from labelassemble.report.operating import operating_lines
+    from labelassemble.run.site import calibrate_on, calibrate_own
+
+    keep_freed_memory()
+    rule, stated = OperatingRule.parse(at), prevalences(prevalence)
+    if data is None:
+        if overrides or stated or own_split:
+            raise LabelAssembleError("--prevalence, --own-split and KEY=VALUE go with --data CONFIG")
+        calibration = calibrate_own(run, rule)
+        print(
+            f"In use: calibration and thresholds ({rule}) of the {calibration.images} validation images of the run."
+        )
+        return
+    site = calibrate_on(
+        run,
+        load_config(data, overrides or []),
+        name=data.stem,
+        at=rule,
+        console=Console(),
+        prevalence=stated,
+        share=share,
+        seed=seed,
+        own_split=own_split,
+    )
+    print(f"{run.name} at {data}")
+    print("".join(f"- {remark}\n" for remark in site.external.remarks))
+    for name, own in site.calibration.classes.items():
+        print(f"- {name}: {own.correction or f'no correction ({own.reason})'}")
+    print("\n" + "\n".join(operating_lines(site.results.operating, site.calibration)))
+    print(f"\nIn use from now on: {run / 'calibration.json'} (labelassemble calibrate {run} goes back)")
+    for path in site.exported:
+        print(f"Written anew: {path}")
+    for path in site.stale:
+        print(f"Still with the calibration of before: {path}: export it again")
+    print(f"Report: {site.external.folder / 'report.html'}")

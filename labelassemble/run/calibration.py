@@ -1,0 +1,62 @@
+"""The calibration of a run: one for all commands, chosen on its own validation images or at a site."""
+
+from pathlib import Path
+
+from labelassemble.data.csvfile import or_compressed
+from labelassemble.data.predictions import Predictions
+from labelassemble.data.table_io import read_predictions
+from labelassemble.errors import LabelAssembleError
+from labelassemble.evaluation.calibration import (
+    CALIBRATION_FILE,
+    Calibration,
+    calibrate,
+    read_calibration,
+    write_calibration,
+)
+from labelassemble.training.checkpoint import checkpoint_sum
+
+
+def calibration_in_use(run: Path) -> Calibration:
+    """Return the calibration that every command on a run's folder answers with.
+
+    It is that of calibration.json; without this file it is chosen anew from predictions.csv, and without validation
+    predictions probabilities stay as the network gives them.
+
+    Raises:
+        LabelAssembleError: a file that is damaged, or that belongs to other weights than the best checkpoint.
+    """
+    path = run / CALIBRATION_FILE
+    if path.exists():
+        calibration = read_calibration(path)
+        if calibration.checkpoint not in ("", checkpoint_sum(run / "checkpoints" / "best.pt")):
+            raise LabelAssembleError(
+                f"{path}: belongs to other weights than {run / 'checkpoints' / 'best.pt'}: "
+                f"`labelassemble evaluate {run}` writes it anew"
+            )
+        return calibration
+    predictions = or_compressed(run / "predictions.csv")
+    return calibrate(read_predictions(predictions)) if predictions.exists() else Calibration()
+
+
+def renewed_calibration(run: Path, predictions: Predictions) -> Calibration:
+    """Write calibration.json anew from a run's own predictions, unless it is one of a site for the same weights.
+
+    Returns:
+        What is in use then.
+    """
+    weights = checkpoint_sum(run / "checkpoints" / "best.pt")
+    site = site_calibration(run)
+    if site is not None and site.checkpoint == weights:
+        return site
+    calibration = calibrate(predictions, checkpoint=weights)
+    write_calibration(calibration, run / CALIBRATION_FILE)
+    return calibration
+
+
+def site_calibration(run: Path) -> Calibration | None:
+    """Return the calibration that `labelassemble calibrate` left; None where the run's own is in use, or none."""
+    try:
+        calibration = read_calibration(run / CALIBRATION_FILE)
+    except LabelAssembleError:  # none, or one that is to be replaced
+        return None
+    return calibration if calibration.data else None

@@ -1,0 +1,185 @@
+"""Calibration and thresholds chosen at a site: on some of its patients, measured on the others."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from rich.console import Console
+
+from labelassemble.config import Config
+from labelassemble.data.csvfile import or_compressed
+from labelassemble.data.predictions import Predictions
+from labelassemble.data.table import Table
+from labelassemble.data.table_io import read_predictions
+from labelassemble.data.text import text_array, text_codes, uniform_numbers
+from labelassemble.errors import LabelAssembleError
+from labelassemble.evaluation.calibration import (
+    CALIBRATION_FILE,
+    Calibration,
+    OperatingRule,
+    calibrate,
+    write_calibration,
+)
+from labelassemble.evaluation.external import External
+from labelassemble.evaluation.operating import check_prevalence
+from labelassemble.export.formats import ExportFormat
+from labelassemble.export.metadata import load_metadata
+from labelassemble.report.format import count_text
+from labelassemble.report.record import Results
+from labelassemble.run.evaluation import open_other
+from labelassemble.run.export import export_run
+from labelassemble.training.checkpoint import checkpoint_sum
+
+FOLDER: Final = "calibrations"
+
+_EXPORTS: Final[Mapping[str, ExportFormat]] = {
+    "model.pt": "torchscript",
+    "model.pt2": "pt2",
+    "model.onnx": "onnx",
+}
+
+
+@dataclass(frozen=True)
+class Site:
+    """A run calibrated at a site.
+
+    Attributes:
+        calibration: what is in use now.
+        results: on the patients that it was not chosen by.
+        external: the site's data.
+        exported: files in the run's folder that were written anew.
+        stale: model repositories in the run's folder, which are to be exported again.
+    """
+
+    calibration: Calibration
+    results: Results
+    external: External
+    exported: tuple[Path, ...]
+    stale: tuple[Path, ...]
+
+
+def calibrate_on(
+    run: Path,
+    config: Config,
+    *,
+    name: str,
+    at: OperatingRule,
+    console: Console,
+    prevalence: Mapping[str, float] | None = None,
+    share: float = 0.5,
+    seed: int = 0,
+    own_split: bool = False,
+) -> Site:
+    """Choose calibration and thresholds on some of a site's patients, evaluate on the others, and use them from now on.
+
+    Leaves calibrations/NAME in the run's folder, with calibration.json and what `evaluate_on` leaves; calibration.json
+    and the exported models (model.pt, .pt2, .onnx) in the run's folder become those of the site. A class without known
+    labels among the patients that are chosen by keeps the calibration of the run's own validation images.
+
+    Args:
+        run: the folder of a run that has a best checkpoint.
+        config: its sources are the site's data.
+        name: of the data.
+        at: the operating point.
+        console: shows progress.
+        prevalence: by class, to state predictive values at.
+        share: of the patients that calibration and thresholds are chosen by, drawn by a hash of their names.
+        seed: another seed, another draw.
+        own_split: choose on the data's own split "val" and evaluate on the rest, instead of drawing.
+
+    Raises:
+        LabelAssembleError: what `evaluate_on` raises, or no image on one of the two sides.
+    """
+    if not 0 < share < 1:
+        raise LabelAssembleError(f"the share of patients must lie between 0 and 1, got {share:g}")
+    folder = run / FOLDER / name
+    other = open_other(run, config, folder, name=name, console=console, keep_splits=True)
+    trained = other.trained
+    check_prevalence(prevalence or {}, trained.net.classes)
+    table = _divided(other.external.table, share, seed, own_split)
+    chosen_by = int(np.count_nonzero(table.splits == "val"))
+    patients = [len(table.groups[table.splits == split].unique()) for split in ("val", "test")]
+    remark = (
+        f"Calibration and thresholds were chosen on {count_text(chosen_by)} images of {count_text(patients[0])} "
+        f"patients, and measured on {count_text(len(table) - chosen_by)} images of {count_text(patients[1])} others."
+    )
+    remarks = (remark, *other.external.remarks)
+    other = replace(other, external=replace(other.external, table=table, remarks=remarks))
+    found = other.predict(console)
+    weights = checkpoint_sum(run / "checkpoints" / "best.pt")
+    calibration = _whole(
+        calibrate(found.predictions, at, data=name, checkpoint=weights), _own(run, at), trained.net.classes
+    )
+    results = other.finish(found, calibration, prevalence)
+    write_calibration(calibration, folder / CALIBRATION_FILE)
+    write_calibration(calibration, run / CALIBRATION_FILE)
+    return Site(calibration, results, other.external, _exported_anew(run), _repositories(run))
+
+
+def calibrate_own(run: Path, at: OperatingRule) -> Calibration:
+    """Go back to the run's own validation images: choose calibration and thresholds anew on its predictions.csv.
+
+    Exported models in the run's folder are written anew.
+
+    Raises:
+        LabelAssembleError: no predictions.csv, or one without validation images.
+    """
+    path = or_compressed(run / "predictions.csv")
+    if not path.exists():
+        raise LabelAssembleError(f"{path} does not exist: `labelassemble evaluate {run}` writes it")
+    predictions = read_predictions(path)
+    weights = checkpoint_sum(run / "checkpoints" / "best.pt")
+    calibration = calibrate(predictions, at, checkpoint=weights)
+    if not calibration.images:
+        raise LabelAssembleError(f"{path} holds no validation images to choose a calibration on")
+    write_calibration(calibration, run / CALIBRATION_FILE)
+    _exported_anew(run)
+    return calibration
+
+
+def _divided(table: Table, share: float, seed: int, own_split: bool) -> Table:
+    """Return the table with "val" for the patients that are chosen by and "test" for the others."""
+    if own_split:
+        chosen = np.asarray(table.splits == "val")
+    else:
+        names, code = text_codes(table.groups)
+        chosen = (uniform_numbers(names, seed) < share)[code]
+    if chosen.all() or not chosen.any():
+        what = "of the data's own split 'val'" if own_split else f"for a share of {share:g} of the patients"
+        raise LabelAssembleError(
+            f"there must be images to choose on and others to measure on, got {int(chosen.sum())} of {len(table)} "
+            f"{what}"
+        )
+    return replace(table, splits=text_array(np.where(chosen, "val", "test").tolist()))
+
+
+def _own(run: Path, at: OperatingRule) -> Calibration:
+    path = or_compressed(run / "predictions.csv")
+    predictions: Predictions | None = read_predictions(path) if path.exists() else None
+    return Calibration() if predictions is None else calibrate(predictions, at)
+
+
+def _whole(site: Calibration, own: Calibration, classes: tuple[str, ...]) -> Calibration:
+    """Return the site's calibration with the run's own where the site knows no label of a class."""
+    known = {name: site.of(name).positives + site.of(name).negatives for name in classes}
+    found = {name: site.of(name) if known[name] else own.of(name) for name in classes}
+    return site.model_copy(update={"classes": found})
+
+
+def _exported_anew(run: Path) -> tuple[Path, ...]:
+    """Write the exported models in a run's folder anew, with the calibration that is in use now."""
+    written = []
+    for file, format in _EXPORTS.items():
+        path = run / file
+        if path.exists():
+            metadata = load_metadata(path)
+            export_run(run, format=format, precision=metadata.precision, queries=metadata.queries)
+            written.append(path)
+    return tuple(written)
+
+
+def _repositories(run: Path) -> tuple[Path, ...]:
+    path = run / "model_repository"
+    return (path,) if path.exists() else ()
