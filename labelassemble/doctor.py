@@ -11,6 +11,7 @@ from labelassemble import _native
 from labelassemble.errors import LabelAssembleError
 from labelassemble.export.native import cmake_path, find_program, server_reason
 from labelassemble.processor import processor_name
+from labelassemble.training.speed import bfloat16_is_quicker
 from labelassemble.version import __version__
 
 _LIBRARIES = {"PNG": "libpng", "JPEG": "libjpeg", "TIFF": "libtiff", "WebP": "libwebp"}
@@ -51,7 +52,10 @@ def examine() -> list[Finding]:
         ]
     else:
         findings.append(Finding("native library", False, f"not loaded, slow Python code serves: {reason}"))
-    findings.append(Finding("CUDA device", None, _cuda_device()))
+    device, capability = _cuda_device()
+    findings.append(Finding("CUDA device", None, device))
+    quick, why = bfloat16_is_quicker(capability)
+    findings.append(Finding("training", None, f"in {'bfloat16' if quick else 'float32'} by default: {why}"))
     try:
         findings.append(Finding("labelassemble-predict", True, str(find_program())))
     except LabelAssembleError as error:
@@ -67,12 +71,15 @@ def examine() -> list[Finding]:
     return findings
 
 
-def _cuda_device() -> str:
+def _cuda_device() -> tuple[str, tuple[int, int] | None]:
+    """Return what the GPU is called and its compute capability, or why there is none and None."""
     if not _native.torch_has_gpu_code():
-        return "none that torch can use: it is a build for the CPU"
+        return "none that torch can use: it is a build for the CPU", None
     import torch
 
-    return torch.cuda.get_device_name() if torch.cuda.is_available() else "none that torch can use"
+    if not torch.cuda.is_available():
+        return "none that torch can use", None
+    return torch.cuda.get_device_name(), torch.cuda.get_device_capability()
 
 
 def _image_formats() -> Finding:

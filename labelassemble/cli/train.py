@@ -1,5 +1,6 @@
 """Commands that train: the demo, a configuration, the paper's experiments."""
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -67,11 +68,17 @@ def train(
             "alone.",
         ),
     ] = None,
+    processes: Annotated[
+        int | None,
+        typer.Option(
+            "--processes", min=1, metavar="N", help="Train in N processes of this machine, one a GPU, say."
+        ),
+    ] = None,
 ) -> None:
     """Assemble the sources, train, evaluate, and leave a run's folder with a report.
 
-    On several processes or GPUs: torchrun --nproc-per-node N -m labelassemble train CONFIG. They share the images of
-    train.batch_size, so the learning curve is that of one process.
+    On several processes or GPUs of this machine: --processes N; on several machines: torchrun ... -m labelassemble
+    train CONFIG. They share the images of train.batch_size, so the learning curve is that of one process.
     """
     from labelassemble.config import load_config
     from labelassemble.report.text import evaluation_text
@@ -79,6 +86,8 @@ def train(
     from labelassemble.training.distributed import joined
 
     run = output
+    if resume and not config.exists() and not config.suffix:
+        raise LabelAssembleError(f"{config} holds no run: the folder does not exist")
     if config.is_dir():
         if not resume:
             raise LabelAssembleError(
@@ -89,14 +98,22 @@ def train(
         run = run or config
         config = config / "config.yaml"
     run = run or Path("runs") / config.stem
-    settings = load_config(config, overrides or [])
+    settings = load_config(config, overrides or [])  # before processes are started: a mistake is said once
+    if processes is not None and processes > 1:
+        from labelassemble.training.launch import launch
+
+        if status := launch(_without_processes(sys.argv[1:]), processes):
+            raise typer.Exit(status)
+        return
     console = Console()
     how = f"go on with: labelassemble train {run} --resume"
-    with joined() as processes, interruptible(how, say=processes.first):
+    with joined() as joint, interruptible(how, say=joint.first):
+        if resume:
+            joint.together(lambda: _check_resumable(run))
         result = train_run(
-            settings, run, resume=resume, console=console, start_from=start_from, processes=processes
+            settings, run, resume=resume, console=console, start_from=start_from, processes=joint
         )
-    if not processes.first:
+    if not joint.first:
         return
     if result.evaluation is not None:
         console.print(evaluation_text(result.evaluation), highlight=False, soft_wrap=True, markup=False)
@@ -108,6 +125,25 @@ def train(
         highlight=False,
         soft_wrap=True,
     )
+
+
+def _without_processes(words: list[str]) -> list[str]:
+    """Return the command line without the option --processes."""
+    kept, rest = [], iter(words)
+    for word in rest:
+        if word == "--processes":
+            next(rest, None)
+        elif not word.startswith("--processes="):
+            kept.append(word)
+    return kept
+
+
+def _check_resumable(run: Path) -> None:
+    if not (run / "config.yaml").exists():
+        raise LabelAssembleError(
+            f"{run} holds no run that could be resumed ({run / 'config.yaml'} does not exist): leave --resume out to "
+            "begin it, or name its folder with --output"
+        )
 
 
 @app.command()

@@ -19,6 +19,7 @@ from labelassemble.training.distributed import SINGLE_PROCESS, Processes
 from labelassemble.training.logging import TrainingLog
 from labelassemble.training.loop import Outcome, fit
 from labelassemble.training.options import Sampling
+from labelassemble.training.speed import Speed
 from labelassemble.training.start import freeze
 from labelassemble.training.state import TrainState
 from labelassemble.training.validation import Validation
@@ -93,6 +94,7 @@ def train_run(
     state = TrainState(
         start.net.to(device), start.data, config.loss, config.train, processes=processes, criterion=criterion
     )
+    _say_speed(state.speed, console)
     if start.checkpoint is not None:
         state.load_state_dict(start.checkpoint)
     view_options = _shared_threads(config.views, processes)
@@ -104,6 +106,15 @@ def train_run(
     finished = outcome.early or outcome.epochs == config.train.epochs
     found = evaluate_run(run, table=start.table) if processes.first and finished else None
     return Result(run, outcome, None if found is None else found.evaluation)
+
+
+def _say_speed(speed: Speed, console: Console) -> None:
+    """Say how the network is trained, and warn of what was asked for and is slow."""
+    console.print(speed.to_text(), highlight=False, markup=False, soft_wrap=True)
+    if speed.warning:
+        console.print(
+            f"Warning: {speed.warning}", style="yellow", highlight=False, markup=False, soft_wrap=True
+        )
 
 
 def _shared_threads(views: ViewOptions, processes: Processes) -> ViewOptions:

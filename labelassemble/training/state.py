@@ -13,8 +13,10 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from labelassemble.errors import LabelAssembleError
 from labelassemble.head import ClassQueryHead
 from labelassemble.loss import LossOptions, PartialLabelLoss
+from labelassemble.models.densenet import DenseNet
 from labelassemble.training.collapse import CollapseWatch
 from labelassemble.training.data import TrainingData
 from labelassemble.training.distributed import (
@@ -27,6 +29,7 @@ from labelassemble.training.losses import StepLoss
 from labelassemble.training.options import TrainOptions
 from labelassemble.training.running_means import RunningMeans
 from labelassemble.training.schedule import Best
+from labelassemble.training.speed import choose_speed
 from labelassemble.training.validation import Scores
 from labelassemble.views.batch import Batch
 
@@ -47,6 +50,7 @@ class TrainState:
     Attributes:
         net: the network; with several processes its BatchNorms take their statistics over all of them.
         network: the same, compiled if asked for, and adding up gradients over the processes.
+        speed: precision, order and compilation of the network, and why.
         optimizer: Adam.
         plateau: lowers the learning rate.
         scaler: of the loss, for float16.
@@ -73,10 +77,16 @@ class TrainState:
         self.options = options
         self.processes = processes
         self.device = next(net.parameters()).device
-        if options.channels_last:
+        self.speed = choose_speed(
+            options,
+            gpu=torch.cuda.get_device_capability(self.device) if self.device.type == "cuda" else None,
+            dense=isinstance(backbone := getattr(net, "backbone", None), DenseNet)
+            and backbone.out_features >= 1024,
+        )
+        if self.speed.channels_last:
             net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.net = net if processes.count == 1 else synchronise_batch_norm(net, self.device)
-        network = cast(nn.Module, torch.compile(self.net)) if options.compile else self.net
+        network = cast(nn.Module, torch.compile(self.net)) if self.speed.compile else self.net
         self.network = network if processes.count == 1 else data_parallel(network)
         self.trained = [parameter for parameter in self.net.parameters() if parameter.requires_grad]
         # One kernel for all parameters: on a CPU a step takes as long as with one a parameter, or a few percent less.
@@ -86,7 +96,7 @@ class TrainState:
         self.plateau = ReduceLROnPlateau(
             self.optimizer, factor=options.plateau.factor, patience=options.plateau.patience
         )
-        self.precision: torch.dtype = getattr(torch, options.precision)
+        self.precision: torch.dtype = getattr(torch, self.speed.precision)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == torch.float16)
         self.ema = None if options.ema is None else averaged_model(self.net, options.ema)
         self.loss = StepLoss(loss, data, self.device, criterion)
@@ -143,9 +153,29 @@ class TrainState:
         if self._sources is not None:
             sources = [torch.cat([self._sources[batch.rows]] * len(views)).to(self.device)]
         with torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32):
-            logits = self.network(torch.cat(views).to(self.device), *sources)
+            images = torch.cat(views).to(self.device)
+            logits = self._compiled(images, sources) if self.speed.compile else self.network(images, *sources)
         size = len(batch.weak)
         return logits[:size].float(), None if batch.strong is None else logits[size:].float()
+
+    def _compiled(self, images: Tensor, sources: list[Tensor]) -> Tensor:
+        """Return the logits of the compiled network, which the first call compiles.
+
+        Raises:
+            LabelAssembleError: it cannot be compiled, or what an earlier run left in the compiler's cache is damaged.
+        """
+        from torch._dynamo.exc import TorchDynamoException
+        from torch._inductor.runtime.cache_dir_utils import cache_dir
+
+        try:
+            logits: Tensor = self.network(images, *sources)
+        except (TorchDynamoException, ImportError, EOFError, OSError, SyntaxError) as error:
+            reason = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
+            raise LabelAssembleError(
+                f"train.compile: torch.compile fails ({reason}): remove its cache {cache_dir()}, which may be damaged "
+                "or full, or set train.compile=false"
+            ) from error
+        return logits
 
     def gradients_kept(self, *, apart: bool) -> AbstractContextManager[None]:
         """Within this context the gradients of a part are not added up over the processes yet, if they are `apart`."""
