@@ -59,6 +59,19 @@ def atomic_file(path: Path) -> Iterator[TextIO]:
         yield opened.enter_context(io.TextIOWrapper(binary, encoding="utf-8", newline=""))
 
 
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn an error of the disk into a sentence that names `path`: a full disk itself names no file.
+
+    Raises:
+        LabelAssembleError: something in the block cannot be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise LabelAssembleError(f"{path}: cannot be written ({error.strerror or error})") from None
+
+
 def make_folder(path: Path) -> None:
     """Make the folder and those above it, where they are not there yet.
 

@@ -1,6 +1,7 @@
 """A run's configuration: one YAML file, validated whole before anything is read or written."""
 
 import difflib
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import UnionType
@@ -191,7 +192,8 @@ class _Loader(yaml.SafeLoader):
 
 
 def _mapping_without_duplicates(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
-    keys = [loader.construct_object(key, deep=True) for key, _ in node.value]
+    merge = "tag:yaml.org,2002:merge"  # "<<: *anchor", whose keys the mapping's own replace
+    keys = [loader.construct_object(key, deep=True) for key, _ in node.value if key.tag != merge]
     for key in keys:
         if keys.count(key) > 1:
             raise yaml.constructor.ConstructorError(
@@ -274,6 +276,13 @@ def validation_sentence(error: ValidationError, *models: type[BaseModel]) -> str
                 return f"unknown key '{shown}.{near[0]}', did you mean 'reader'?"
             return f"the key '{shown}.reader' is missing, known readers: {', '.join(readers)}"
         return f"unknown reader '{tag}' in '{shown}'{did_you_mean(str(tag), readers)}"
+    if first["type"] == "too_short" and not first.get("input"):
+        return f"'{shown}' must have at least one entry, got none"
+    if first["type"] == "literal_error":
+        expected = first.get("ctx", {}).get("expected", "")
+        hint = did_you_mean(str(first.get("input")), re.findall(r"'([^']*)'", expected))
+        if "did you mean" in hint:
+            return f"'{shown}' must be {expected}, got {first.get('input')!r}{hint}"
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "path_type":  # pydantic names the class
         message = "input should be a path"

@@ -72,7 +72,7 @@ def test_overrides_win_over_the_file(tmp_path: Path) -> None:
         ),
         ("sources: [{name: a, reader: csv}]", r"the key 'sources\.0\.path' is missing"),
         ("train: {}", r"the key 'sources' is missing"),
-        ("sources: []", r"'sources': tuple should have at least 1 item"),
+        ("sources: []", r"'sources' must have at least one entry, got none"),
         (
             "sources: [{name: a, reader: cvs, path: a}]",
             r"unknown reader 'cvs' in 'sources\.0', did you mean 'csv'\?",
@@ -89,7 +89,7 @@ def test_overrides_win_over_the_file(tmp_path: Path) -> None:
         (MINIMAL + "views: {mean: [1, 2]}", r"mean must have 1 or 1 values, got 2"),
         (
             MINIMAL + "model: {head: lienar}",
-            r"'model\.head': input should be 'class_query', 'linear', .* or 'task_code', got 'lienar'",
+            r"'model\.head' must be 'class_query', 'linear', .* or 'task_code', got 'lienar', did you mean 'linear'",
         ),
         (MINIMAL + "train: {lr: 1, lr: 2}", r"not valid YAML \(the key 'lr' is given twice"),
         ("sources: [", r"run\.yaml: not valid YAML"),

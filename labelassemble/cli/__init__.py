@@ -58,11 +58,13 @@ def main() -> None:
     except KeyboardInterrupt:
         print("\nlabelassemble: stopped", file=sys.stderr)
         sys.exit(130)
+    except SystemExit as stop:  # Typer makes one of a Ctrl-C
+        if isinstance(getattr(stop.__context__, "__cause__", None), KeyboardInterrupt):
+            print("\nlabelassemble: stopped", file=sys.stderr)
+        raise
     except OSError as error:
-        if error.errno not in _DISK:
-            raise
-        print(
-            f"labelassemble: {error.filename or 'a file'}: cannot be written ({error.strerror})",
-            file=sys.stderr,
-        )
+        if error.errno not in _DISK and error.filename is None:
+            raise  # of no file: a defect of ours
+        what = "cannot be written" if error.errno in _DISK else "cannot be read or written"
+        print(f"labelassemble: {error.filename or 'a file'}: {what} ({error.strerror})", file=sys.stderr)
         sys.exit(2)

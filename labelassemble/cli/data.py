@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from labelassemble._files import writing
 from labelassemble.cli.app import app
 from labelassemble.errors import LabelAssembleError
 
@@ -28,7 +29,7 @@ def assemble(
     """Print what the sources label, and write the one table made of them; nothing is trained."""
     from labelassemble.config import load_config
     from labelassemble.data import check_images as check
-    from labelassemble.data import missing_files
+    from labelassemble.data import missing_files, missing_text
     from labelassemble.run.assembly import assemble_config, image_progress
 
     if picture is not None and picture.suffix not in (".svg", ".png"):
@@ -42,14 +43,12 @@ def assemble(
         from labelassemble.data.coverage import coverage_figure  # and with it matplotlib
 
         data = coverage_figure(assembly.report.coverage, format="svg" if picture.suffix == ".svg" else "png")
-        try:
+        with writing(picture):
             picture.write_bytes(data)
-        except OSError as error:
-            raise LabelAssembleError(f"{picture}: cannot be written ({error.strerror})") from error
     print(assembly.report.to_text())
     missing = missing_files(assembly.table.paths)
     if missing:
-        print(f"{len(missing)} files do not exist, the first: {missing[0]}\n")
+        print(missing_text(assembly.table, missing))
     if output is not None:
         print(f"Table: {output}")
     if picture is not None:
@@ -75,6 +74,8 @@ def views(
     from labelassemble.config import load_config
     from labelassemble.views.plots import write_views_plot
 
+    if output.suffix.lower() != ".png":
+        raise LabelAssembleError(f"--output must end in .png, got '{output}'")
     settings = load_config(config, overrides or [])
     write_views_plot(str(image), settings.views, output, count=count, seed=seed)
     print(f"Picture: {output}")

@@ -1,7 +1,7 @@
 """Datasets that label different things, read as they are published and assembled into one table."""
 
 from labelassemble.data.assemble import Assembly, assemble
-from labelassemble.data.check import ImageCheck, check_images, missing_files
+from labelassemble.data.check import ImageCheck, check_images, missing_files, missing_text
 from labelassemble.data.duplicates import DuplicateSearch
 from labelassemble.data.errors import ImageError
 from labelassemble.data.exclusion import Exclusions
@@ -77,4 +77,5 @@ __all__ = [
     "decode_bytes",
     "decode_image",
     "missing_files",
+    "missing_text",
 ]

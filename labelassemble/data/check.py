@@ -65,6 +65,20 @@ def check_images(table: Table, *, workers: int = 1, progress: Progress | None = 
     return ImageCheck(len(paths), bad, PixelCheck.of(paths, sources, looks))
 
 
+def missing_text(table: Table, missing: Sequence[str]) -> str:
+    """Return how many files of a table do not exist, and of which sources none does: a wrong `root`, most likely."""
+    lines = [f"{len(missing)} files do not exist, the first: {missing[0]}\n"]
+    absent = table.paths.isin(missing)
+    for source in table.sources.unique().tolist():
+        rows = table.sources == source
+        if absent[rows].all():
+            lines.append(
+                f"no image of source '{source}' is there: its paths start at another folder, which its key `root` "
+                f"has to name (the first is {table.paths[rows][0]})\n"
+            )
+    return "".join(lines)
+
+
 def missing_files(paths: Sequence[str]) -> list[str]:
     """Return those of `paths` whose file (for a member: whose container) does not exist, in order, each once.
 

@@ -23,7 +23,7 @@ from labelassemble.data.states import (
     UncertainPolicy,
 )
 from labelassemble.data.subgroups import checked_subgroups
-from labelassemble.data.text import TextArray, checked_text, constant_text, text_array, text_codes
+from labelassemble.data.text import TextArray, checked_text, constant_text, read_only, text_array, text_codes
 from labelassemble.errors import LabelAssembleError, did_you_mean
 
 SPLITS: Final = ("train", "val", "test")
@@ -40,8 +40,8 @@ WARNING: Final = "warning: "
 class Table:
     """Images, their labels and where they come from; a row an image, a column of labels a class.
 
-    Labels are seen through read-only views; what is given in the right dtype is never copied. Texts may be any sequence
-    of str.
+    Labels and texts are seen through read-only views; what is given in the right dtype is never copied. Texts may be
+    any sequence of str.
 
     Attributes:
         classes: Names of the C classes, in the order of the columns of `labels`.
@@ -80,10 +80,11 @@ class Table:
         check_class_names(self.classes)
         rows = len(self.paths)
         for name in TEXT_FIELDS:
-            object.__setattr__(self, name, checked_text(getattr(self, name), f"Table: {name}"))
+            object.__setattr__(self, name, read_only(checked_text(getattr(self, name), f"Table: {name}")))
             if (found := len(getattr(self, name))) != rows:
                 raise LabelAssembleError(f"Table: {name} must have one entry per path ({rows}), got {found}")
-        object.__setattr__(self, "subgroups", checked_subgroups(self.subgroups, rows))
+        subgroups = checked_subgroups(self.subgroups, rows)
+        object.__setattr__(self, "subgroups", {name: read_only(column) for name, column in subgroups.items()})
         for name, dtype in (("labels", np.int8), ("origins", np.uint8)):
             array = np.asarray(getattr(self, name))
             if array.shape != (rows, len(self.classes)) or array.dtype != dtype:

@@ -57,6 +57,13 @@ def text_array(values: Iterable[str] | NDArray[Any] | TextArray) -> TextArray:
     return _of_arrow(array)
 
 
+def read_only(values: TextArray) -> TextArray:
+    """Return a view of text [N] whose items cannot be set (pandas 3; 2.3 has no such text)."""
+    view = cast(Any, values).view()
+    view._readonly = True
+    return cast(TextArray, view)
+
+
 def checked_text(values: Any, what: str) -> TextArray:
     """Return `values` as text [N]; `what` they are begins an error.
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from labelassemble._files import atomic_file
 from labelassemble.config import Config, make_config, read_mapping
 from labelassemble.evaluation.statistics import Interval
 from labelassemble.experiments.summary import mean_interval, t_test
@@ -92,7 +93,7 @@ def arm_config(file: Path, arm: Arm) -> Config:
 
 def write_summary(path: Path, scores: Sequence[Score]) -> None:
     """Write arm,seed,auc,low,high,seconds with one row per training."""
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with atomic_file(path) as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["arm", "seed", "auc", "low", "high", "seconds"])
         for score in scores:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from labelassemble._files import make_folder
+from labelassemble._files import atomic_file, make_folder
 from labelassemble.errors import LabelAssembleError
 
 NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
@@ -89,7 +89,7 @@ def _digits() -> Any:
 def _write_csv(
     path: Path, rows: list[tuple[int, str]], labels: tuple[str, ...], *, target: np.ndarray
 ) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with atomic_file(path) as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["path", "split", *labels])
         for index, split in rows:

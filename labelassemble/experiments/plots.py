@@ -14,6 +14,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from labelassemble._files import writing
 from labelassemble.experiments.experiment import Experiment, Setting
 from labelassemble.experiments.summary import by_source, correlation, gains, means
 
@@ -45,13 +46,14 @@ def draw(experiment: Experiment, runs: pd.DataFrame, path: Path) -> None:
 
 def save(figure: Figure, path: Path) -> None:
     """Write a figure as SVG or PNG, as the path ends; the same figure gives the same file."""
-    if path.suffix != ".svg":
-        figure.savefig(path, facecolor="white", dpi=150)
-        return
-    figure.savefig(path, facecolor="white", metadata={"Date": None})
-    # Matplotlib writes a line for every corner of a path and for every tag that ends.
-    text = re.sub(r"\n *(?=</g>|</defs>|[LQCMz] ?|\" )", " ", path.read_text(encoding="utf-8"))
-    path.write_text(re.sub(r"(<g[^>]*>)\n *", r"\1", text), encoding="utf-8")
+    with writing(path):
+        if path.suffix != ".svg":
+            figure.savefig(path, facecolor="white", dpi=150)
+            return
+        figure.savefig(path, facecolor="white", metadata={"Date": None})
+        # Matplotlib writes a line for every corner of a path and for every tag that ends.
+        text = re.sub(r"\n *(?=</g>|</defs>|[LQCMz] ?|\" )", " ", path.read_text(encoding="utf-8"))
+        path.write_text(re.sub(r"(<g[^>]*>)\n *", r"\1", text), encoding="utf-8")
 
 
 def _sizes_figure(

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from labelassemble._files import writing
 from labelassemble.errors import LabelAssembleError
 
 
@@ -22,16 +23,15 @@ def written_whole(path: Path) -> Iterator[Path]:
     """
     if not path.parent.is_dir():
         raise LabelAssembleError(f"{path}: the folder {path.parent} does not exist")
-    try:
+    with writing(path):
         folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
-    except OSError as error:
-        raise LabelAssembleError(f"{path}: cannot be written ({error.strerror or error})") from None
     try:
         temporary = folder / path.name
-        yield temporary
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
-        temporary.replace(path)
+        with writing(path):
+            yield temporary
+            umask = os.umask(0)
+            os.umask(umask)
+            temporary.chmod(0o666 & ~umask)
+            temporary.replace(path)
     finally:
         shutil.rmtree(folder, ignore_errors=True)

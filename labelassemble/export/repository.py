@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from labelassemble._files import make_folder
+from labelassemble._files import make_folder, writing
 from labelassemble.errors import LabelAssembleError
 from labelassemble.export.decoder import as_png, check_dali, decode, write_decoder
 from labelassemble.export.metadata import ModelMetadata, load_metadata
@@ -126,7 +126,10 @@ def write_repository(
     if options.version is not None:
         others = _other_versions(repository / name, version, file_name, parts.metadata.input.channels, labels)
     difference = None
-    with tempfile.TemporaryDirectory(prefix=".export.", suffix=".tmp", dir=repository) as temporary:
+    with (
+        writing(repository),
+        tempfile.TemporaryDirectory(prefix=".export.", suffix=".tmp", dir=repository) as temporary,
+    ):
         new = Path(temporary)
         for each in names:
             (new / each / version).mkdir(parents=True)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from labelassemble._files import make_folder, write_text
 from labelassemble.config import load_config
-from labelassemble.data import assemble, missing_files
+from labelassemble.data import assemble, missing_files, missing_text
 from labelassemble.errors import LabelAssembleError
 
 
@@ -24,5 +24,4 @@ def check_config(config: Path, text: str) -> str:
     except LabelAssembleError as error:
         raise LabelAssembleError(f"{config} was written and does not assemble yet: {error}") from None
     missing = missing_files(assembly.table.paths)
-    absent = f"{len(missing)} files do not exist, the first: {missing[0]}\n" if missing else ""
-    return assembly.report.to_text() + absent
+    return assembly.report.to_text() + (missing_text(assembly.table, missing) if missing else "")
