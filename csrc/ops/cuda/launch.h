@@ -28,6 +28,19 @@ struct Entries {
   bool flat = false;
 };
 
+// The options as entries need them, converted on the host: a kernel would convert them again for
+// each entry, since that takes it fewer registers.
+template <typename T>
+struct EntryOptions {
+  bool strong = false;   // the consistency term is there
+  bool unknown = false;  // any term of unknown entries is
+  T threshold = 0;
+  T inverse_temperature = 0;
+  T pseudo_weight = 0;
+  T consistency_weight = 0;
+  T target_slope = 0;  // ds/da; 0 where s is a constant
+};
+
 struct LossArguments {
   Entries entries;
   bool in_double = false;  // accumulate, and compute, in double
@@ -37,15 +50,21 @@ struct LossArguments {
   Operand pos_weight;
   Operand class_weight;
   LossOptions options;
-  double inverse_temperature = 0;  // divided once, not once a thread
+  EntryOptions<float> options_in_float;
+  EntryOptions<double> options_in_double;
 };
 
 // Values that are not allowed, in memory of the host that kernels write to; 0: none, which each
 // value may be.
+template <typename T>
+struct RefusedValues {
+  T target = 0;
+  T pos_weight = 0;
+  T class_weight = 0;
+};
 struct Refused {
-  double target = 0;
-  double pos_weight = 0;
-  double class_weight = 0;
+  RefusedValues<float> in_float;
+  RefusedValues<double> in_double;
 };
 
 struct LossForward {
@@ -59,9 +78,9 @@ struct LossForward {
 
 struct LossBackward {
   LossArguments arguments;
-  double target_slope = 0;  // ds/da; 0 where s is a constant
   const double* terms = nullptr;
-  Operand grad;  // reduction none: of the entries' shape; else one number
+  Operand
+      grad;  // float, or double for double; reduction none: of the entries' shape, else one number
   Operand grad_weak;
   Operand grad_strong;
 };

@@ -18,6 +18,7 @@ __device__ __forceinline__ void offsets_of(const std::int64_t* sizes, int axes, 
                                            std::int64_t (&offsets)[kOperands]) {
 #pragma unroll
   for (int i = 0; i < kOperands; ++i) offsets[i] = 0;
+#pragma unroll 1  // unrolled, the kernels spill
   for (int axis = 0; axis < axes; ++axis) {
     std::int64_t coordinate = index;
     if (axis + 1 < axes) {

@@ -4,6 +4,8 @@
 #include <ATen/TensorIterator.h>
 #include <ATen/core/Tensor.h>
 
+#include <optional>
+
 #include "ops/cuda/launch.h"
 #include "ops/element_of.h"
 
@@ -21,11 +23,11 @@ class Operands {
     add(tensor, operand);
   }
 
-  Entries lay_out() {
+  // Nothing where their strides leave more axes than kernels take: dense tensors leave few.
+  std::optional<Entries> lay_out() {
     config_.set_check_mem_overlap(false).check_all_same_dtype(false).resize_outputs(false);
     const at::TensorIterator iterator = config_.build();
-    TORCH_CHECK(iterator.ndim() <= kAxes, "labelassemble: more than ", kAxes,
-                " axes are left of a tensor's strides; make it contiguous");
+    if (iterator.ndim() > kAxes) return std::nullopt;
     Entries entries;
     entries.total = iterator.numel();
     entries.axes = iterator.ndim();

@@ -29,6 +29,16 @@ void add_inputs(Operands& operands, LossArguments& arguments, const LossInputs& 
     operands.add_input(along_classes(*inputs.class_weight, inputs.weak), arguments.class_weight);
 }
 
+// Runs with copies whose strides leave few axes.
+template <typename Run>
+LossPair with_dense(const LossInputs& inputs, const Run& run) {
+  const Tensor weak = inputs.weak.contiguous();
+  const Tensor targets = inputs.targets.contiguous();
+  std::optional<Tensor> strong;
+  if (inputs.strong.has_value()) strong = inputs.strong->contiguous();
+  return run({weak, strong, targets, inputs.pos_weight, inputs.class_weight, inputs.options});
+}
+
 void finish(LossArguments& arguments, const Entries& entries, const LossOptions& options) {
   arguments.entries = entries;
   // Vectors are read of the logits' dtype, and of targets in it or, beside half precision, in
@@ -40,7 +50,22 @@ void finish(LossArguments& arguments, const Entries& entries, const LossOptions&
                            arguments.class_weight.data == nullptr;
   arguments.in_double = arguments.weak.element == Element::kDouble;
   arguments.options = options;
-  arguments.inverse_temperature = 1 / options.temperature;
+  arguments.options_in_double = {arguments.strong.data != nullptr,
+                                 options.pseudo_weight != 0 || arguments.strong.data != nullptr,
+                                 options.threshold,
+                                 1 / options.temperature,
+                                 options.pseudo_weight,
+                                 options.consistency_weight,
+                                 options.target_slope()};
+  const auto& [strong, unknown, threshold, inverse, pseudo, consistency, slope] =
+      arguments.options_in_double;
+  arguments.options_in_float = {strong,
+                                unknown,
+                                static_cast<float>(threshold),
+                                static_cast<float>(inverse),
+                                static_cast<float>(pseudo),
+                                static_cast<float>(consistency),
+                                static_cast<float>(slope)};
 }
 
 // What kernels refuse, of every device and stream of this process.
@@ -56,11 +81,13 @@ Refused& refused_values() {
 }
 
 // The value, and 0 in its place, so that a refusal is told once.
-double take(double& value) { return std::atomic_ref<double>(value).exchange(0); }
+template <typename T>
+double take(T& value) {
+  return std::atomic_ref<T>(value).exchange(0);
+}
 
-// Raises what kernels have refused by now, without waiting for those that run.
-void raise_refused() {
-  Refused& refused = refused_values();
+template <typename T>
+void raise_refused(RefusedValues<T>& refused) {
   const char* const when =
       " in an earlier call on CUDA, whose loss is NaN and whose gradient is 0 (unknown and "
       "uncertain "
@@ -74,6 +101,12 @@ void raise_refused() {
     TORCH_CHECK(weight == 0, "partial_label_loss: ", name, " must be finite and not negative, got ",
                 weight, when);
   }
+}
+
+// Raises what kernels have refused by now, without waiting for those that run.
+void raise_refused() {
+  raise_refused(refused_values().in_float);
+  raise_refused(refused_values().in_double);
 }
 
 LossPair forward(const LossInputs& inputs, bool validate) {
@@ -90,7 +123,10 @@ LossPair forward(const LossInputs& inputs, bool validate) {
   Operands operands;
   if (inputs.per_entry()) operands.add_output(loss, launch.losses);
   add_inputs(operands, launch.arguments, inputs);
-  finish(launch.arguments, operands.lay_out(), inputs.options);
+  const std::optional<Entries> entries = operands.lay_out();
+  if (!entries.has_value())
+    return with_dense(inputs, [&](const LossInputs& dense) { return forward(dense, validate); });
+  finish(launch.arguments, *entries, inputs.options);
   launch.loss = inputs.per_entry() ? nullptr : loss.mutable_data_ptr();
   launch.terms = terms.mutable_data_ptr<double>();
   Tensor partials;
@@ -120,8 +156,12 @@ LossPair backward(const LossInputs& inputs, const LossGradients& gradients) {
     launch.grad.data = static_cast<char*>(const_cast<void*>(grad.const_data_ptr()));
     launch.grad.element = element_of(grad);
   }
-  finish(launch.arguments, operands.lay_out(), inputs.options);
-  launch.target_slope = inputs.options.target_slope();
+  const std::optional<Entries> entries = operands.lay_out();
+  if (!entries.has_value())
+    return with_dense(inputs, [&](const LossInputs& dense) {
+      return backward(dense, {grad.contiguous(), terms, need_weak, need_strong});
+    });
+  finish(launch.arguments, *entries, inputs.options);
   launch.terms = terms.const_data_ptr<double>();
   C10_CUDA_CHECK(launch_loss_backward(launch, c10::cuda::getCurrentCUDAStream()));
   return {grad_weak, grad_strong};

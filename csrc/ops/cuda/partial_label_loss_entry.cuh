@@ -7,7 +7,7 @@
 
 namespace labelassemble::cuda {
 
-// A thread adds the entries of a pack in T, packs and threads in double.
+// A thread adds some entries in T, and those sums and threads in double.
 template <typename T>
 struct SumsOf {
   T bce;
@@ -25,24 +25,18 @@ struct SumsOf {
 };
 using Sums = SumsOf<double>;
 
-// The options as the entries need them: converted once a thread, not once an entry.
 template <typename T>
-struct Options {
-  bool strong;   // the consistency term is there
-  bool unknown;  // any term of unknown entries is
-  T threshold;
-  T inverse_temperature;
-  T pseudo_weight;
-  T consistency_weight;
+__device__ __forceinline__ const EntryOptions<T>& options_in(const LossArguments& arguments) {
+  if constexpr (std::is_same_v<T, double>) return arguments.options_in_double;
+  if constexpr (std::is_same_v<T, float>) return arguments.options_in_float;
+}
 
-  __device__ explicit Options(const LossArguments& arguments)
-      : strong(arguments.strong.data != nullptr),
-        unknown(arguments.options.pseudo_weight != 0 || strong),
-        threshold(static_cast<T>(arguments.options.threshold)),
-        inverse_temperature(static_cast<T>(arguments.inverse_temperature)),
-        pseudo_weight(static_cast<T>(arguments.options.pseudo_weight)),
-        consistency_weight(static_cast<T>(arguments.options.consistency_weight)) {}
-};
+template <typename T>
+__device__ __forceinline__ RefusedValues<T>* refused_in(Refused* refused) {
+  if (refused == nullptr) return nullptr;
+  if constexpr (std::is_same_v<T, double>) return &refused->in_double;
+  if constexpr (std::is_same_v<T, float>) return &refused->in_float;
+}
 
 // What an entry is computed of; zs is 0 where there is no strong view.
 template <typename T>
@@ -59,21 +53,26 @@ __device__ __forceinline__ bool is_weight(T value) {
   return value >= T(0) && value < T(INFINITY);
 }
 
+// Several threads may write, each a value that is not allowed: the host reads one of them.
+template <typename T>
+__device__ __forceinline__ void note(T& place, T value) {
+  *static_cast<volatile T*>(&place) = value;
+}
+
 // Whether the entry's values are allowed; one that is not is noted.
 template <typename T>
-__device__ __forceinline__ bool is_allowed(const Entry<T>& entry, Refused& refused) {
+__device__ __forceinline__ bool is_allowed(const Entry<T>& entry, RefusedValues<T>& refused) {
   const bool outside = target_margin(entry.target) < T(-kTargetRounding);
-  if (outside) refused.target = static_cast<double>(entry.target);
+  if (outside) note(refused.target, entry.target);
   const bool weights = is_weight(entry.pos_weight) && is_weight(entry.class_weight);
-  if (!is_weight(entry.pos_weight)) refused.pos_weight = static_cast<double>(entry.pos_weight);
-  if (!is_weight(entry.class_weight))
-    refused.class_weight = static_cast<double>(entry.class_weight);
+  if (!is_weight(entry.pos_weight)) note(refused.pos_weight, entry.pos_weight);
+  if (!is_weight(entry.class_weight)) note(refused.class_weight, entry.class_weight);
   return !outside && weights;
 }
 
 template <typename T>
-__device__ __forceinline__ T forward_entry(const Options<T>& options, const Entry<T>& entry,
-                                           Refused* refused, SumsOf<T>& sums) {
+__device__ __forceinline__ T forward_entry(const EntryOptions<T>& options, const Entry<T>& entry,
+                                           RefusedValues<T>* refused, SumsOf<T>& sums) {
   if (refused != nullptr && !is_allowed(entry, *refused)) {
     sums.known = T(NAN);  // and so is their total, which makes NaN of all terms
     return T(NAN);
@@ -104,7 +103,6 @@ struct Scales {
   T known;
   T pseudo;
   T consistency;
-  T target_slope;
 };
 
 template <typename T>
@@ -114,7 +112,7 @@ struct Gradients {
 };
 
 template <typename T>
-__device__ __forceinline__ Gradients<T> backward_entry(const Options<T>& options,
+__device__ __forceinline__ Gradients<T> backward_entry(const EntryOptions<T>& options,
                                                        const Scales<T>& scales,
                                                        const Entry<T>& entry) {
   const Probability<T> a = probability(entry.z);
@@ -129,9 +127,9 @@ __device__ __forceinline__ Gradients<T> backward_entry(const Options<T>& options
     gap = a_strong.value - (a.value - move);
     strong = unknown_slope_strong(a_strong, gap, scales.consistency);
   }
-  const T weak = scales.target_slope == T(0)
+  const T weak = options.target_slope == T(0)
                      ? unknown_slope_weak(a, move, scales.pseudo)
-                     : unknown_slope_weak(a, move, gap, scales.target_slope, scales.pseudo,
+                     : unknown_slope_weak(a, move, gap, options.target_slope, scales.pseudo,
                                           scales.consistency);
   return {entry.class_weight * weak, entry.class_weight * strong};
 }

@@ -2,12 +2,17 @@
 // inputs once and writes nothing of their size but gradients (reduction "none": losses). The
 // formulas are those of the CPU.
 //
-// Sums are deterministic: a thread adds its entries in a fixed order, a block its threads' in a
+// Sums are deterministic: a thread adds its entries in a fixed order, 32 of them in float and those
+// sums in double (a conversion takes as long as eight additions), a block its threads' in a
 // fixed tree, and the block that ends last adds the blocks' partial sums by their number. Nothing
 // is read back to the host, so a CUDA graph can hold both. Flat operands go by 16 bytes a thread;
-// other layouts and dtypes, and those with weights by class, entry by entry, in place. Not
-// measured: written and compiled without a GPU (benchmarks/gpu.sh measures).
+// other layouts and dtypes, and those with weights by class, entry by entry, in place.
+//
+// Not measured: compiled, and run on the CPU (tests/cuda_on_cpu), without a GPU; benchmarks/gpu.sh
+// measures. Predicted for 2x4x96^3 in float, by the bytes alone: the forward (85 MB) 28 us on an
+// H100 (3.0 TB/s) and 20 us on an H200 (4.3), the backward (142 MB) 47 and 33 us.
 #include "ops/cuda/partial_label_loss_entry.cuh"
+#include "ops/cuda/run_kernel.cuh"
 
 namespace labelassemble::cuda {
 namespace {
@@ -15,8 +20,10 @@ namespace {
 constexpr int kThreads = 256;
 // A small batch is one block of more threads: one launch, and no second stage of the sums.
 constexpr int kThreadsOfOneBlock = 1024;
-constexpr std::int64_t kEntriesOfOneBlock = 1 << 14;
+constexpr std::int64_t kEntriesOfOneBlock = 4 * kThreadsOfOneBlock;
+constexpr int kEntriesOfThread = 4;  // at least: a pack of float
 constexpr int kMaxBlocks = 2048;
+constexpr int kEntriesInFloat = 32;
 
 // Adds the threads' sums in a fixed tree; the result is thread 0's.
 __device__ Sums sum_of_block(Sums sums) {
@@ -36,11 +43,24 @@ __device__ Sums sum_of_block(Sums sums) {
   return sums;
 }
 
+// Adds what body adds for index first, first + stride, ... below end, kIndices of them in T at a
+// time.
+template <typename T, int kIndices, typename Body>
+__device__ __forceinline__ void add_up(Sums& sums, std::int64_t first, std::int64_t end,
+                                       std::int64_t stride, const Body& body) {
+  for (std::int64_t index = first; index < end;) {
+    SumsOf<T> some{};
+    for (int i = 0; i < kIndices && index < end; ++i, index += stride) body(index, some);
+    sums.add(some);
+  }
+}
+
 // T: computed in; L: the logits' dtype where flat, Y: the targets'.
 template <typename T, typename L, typename Y, bool kFlat>
 __device__ Sums forward_entries(const LossForward& forward) {
   const LossArguments& arguments = forward.arguments;
-  const Options<T> options(arguments);
+  const EntryOptions<T>& options = options_in<T>(arguments);
+  RefusedValues<T>* const refused = refused_in<T>(forward.refused);
   const std::int64_t total = arguments.entries.total;
   const std::int64_t stride = static_cast<std::int64_t>(gridDim.x) * blockDim.x;
   const std::int64_t thread = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
@@ -49,31 +69,27 @@ __device__ Sums forward_entries(const LossForward& forward) {
   if constexpr (kFlat) {
     constexpr int kCount = 16 / sizeof(L);
     const std::int64_t packs = total / kCount;
-    for (std::int64_t pack = thread; pack < packs; pack += stride) {
+    const auto add_pack = [&](std::int64_t pack, SumsOf<T>& to) {
       const Packs<T, L, Y, kCount> inputs(arguments, pack * kCount);
       T loss[kCount];
-      SumsOf<T> of_pack{};
 #pragma unroll
-      for (int i = 0; i < kCount; ++i) {
-        loss[i] = forward_entry<T>(options, inputs[i], forward.refused, of_pack);
-      }
-      sums.add(of_pack);
+      for (int i = 0; i < kCount; ++i) loss[i] = forward_entry<T>(options, inputs[i], refused, to);
       if (forward.losses.data != nullptr)
         store_pack<T, kCount>(forward.losses.data, pack * kCount, loss);
-    }
+    };
+    add_up<T, kEntriesInFloat / kCount>(sums, thread, packs, stride, add_pack);
     rest = packs * kCount;
   }
-  for (std::int64_t index = rest + thread; index < total; index += stride) {
+  const auto add_entry = [&](std::int64_t index, SumsOf<T>& to) {
     std::int64_t offset;
     std::int64_t unused;
     const Entry<T> entry =
         entry_at<T>(arguments, index, forward.losses, forward.losses, offset, unused);
-    SumsOf<T> of_entry{};
-    const T loss = forward_entry<T>(options, entry, forward.refused, of_entry);
-    sums.add(of_entry);
+    const T loss = forward_entry<T>(options, entry, refused, to);
     if (forward.losses.data != nullptr)
       store(forward.losses.data + offset, forward.losses.element, loss);
-  }
+  };
+  add_up<T, kEntriesInFloat>(sums, rest + thread, total, stride, add_entry);
   return sums;
 }
 
@@ -132,11 +148,11 @@ template <typename T, typename L, typename Y, bool kFlat>
 __global__ void __launch_bounds__(kThreads)
     backward_kernel(const __grid_constant__ LossBackward backward) {
   const LossArguments& arguments = backward.arguments;
-  const Options<T> options(arguments);
+  const EntryOptions<T>& options = options_in<T>(arguments);
   const std::int64_t total = arguments.entries.total;
   const bool per_entry = arguments.options.reduction == Reduction::kNone;
   const bool mean = arguments.options.reduction == Reduction::kMean;
-  double incoming = per_entry ? 1 : load<T>(backward.grad.data, backward.grad.element);
+  double incoming = per_entry ? 1 : *reinterpret_cast<const T*>(backward.grad.data);
   if (backward.terms[3] != backward.terms[3]) incoming = 0;  // a value was not allowed
   const double of_known =
       mean ? (backward.terms[3] > 0 ? incoming / backward.terms[3] : 0) : incoming;
@@ -144,8 +160,7 @@ __global__ void __launch_bounds__(kThreads)
       mean ? (backward.terms[4] > 0 ? incoming / backward.terms[4] : 0) : incoming;
   const Scales<T> scales{static_cast<T>(of_known),
                          static_cast<T>(arguments.options.pseudo_weight * of_unknown),
-                         static_cast<T>(arguments.options.consistency_weight * of_unknown),
-                         static_cast<T>(backward.target_slope)};
+                         static_cast<T>(arguments.options.consistency_weight * of_unknown)};
   const std::int64_t stride = static_cast<std::int64_t>(gridDim.x) * kThreads;
   const std::int64_t thread = static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x;
   std::int64_t rest = 0;
@@ -182,7 +197,7 @@ __global__ void __launch_bounds__(kThreads)
       const std::int64_t* const strides[] = {backward.grad.strides};
       std::int64_t offsets[1];
       offsets_of(arguments.entries.sizes, arguments.entries.axes, index, strides, offsets);
-      factor = load<T>(backward.grad.data + offsets[0], backward.grad.element);
+      factor = *reinterpret_cast<const T*>(backward.grad.data + offsets[0]);
     }
     if (backward.grad_weak.data != nullptr)
       store(backward.grad_weak.data + weak, backward.grad_weak.element, factor * gradients.weak);
@@ -199,7 +214,7 @@ struct Of {
 };
 
 template <typename Run>
-void with_types(const LossArguments& arguments, const Run& run) {
+cudaError_t with_types(const LossArguments& arguments, const Run& run) {
   // Entry by entry the dtypes are the operands' own.
   if (!arguments.entries.flat) {
     return arguments.in_double ? run(Of<double>{}, Of<double>{}, Of<double>{}, std::false_type{})
@@ -225,7 +240,8 @@ void with_types(const LossArguments& arguments, const Run& run) {
 }
 
 int loss_blocks(std::int64_t total) {
-  const std::int64_t blocks = (total + kThreads * 8 - 1) / (kThreads * 8);
+  constexpr int kEntries = kThreads * kEntriesOfThread;
+  const std::int64_t blocks = (total + kEntries - 1) / kEntries;
   return static_cast<int>(blocks < kMaxBlocks ? blocks : kMaxBlocks);
 }
 
@@ -244,32 +260,29 @@ cudaError_t launch_loss_forward(const LossForward& forward, cudaStream_t stream)
         cudaMemsetAsync(forward.partials + 4 * blocks, 0, sizeof(double), stream);
     if (error != cudaSuccess) return error;
   }
-  with_types(forward.arguments, [&](auto t, auto l, auto y, auto flat) {
+  return with_types(forward.arguments, [&](auto t, auto l, auto y, auto flat) {
     using T = typename decltype(t)::type;
     using L = typename decltype(l)::type;
     using Y = typename decltype(y)::type;
     constexpr bool kFlat = decltype(flat)::value;
-    if (one_block) {
-      forward_kernel<T, L, Y, kFlat, kThreadsOfOneBlock>
-          <<<1, kThreadsOfOneBlock, 0, stream>>>(forward);
-    } else {
-      forward_kernel<T, L, Y, kFlat, kThreads><<<blocks, kThreads, 0, stream>>>(forward);
-    }
+    return one_block ? run_kernel(forward_kernel<T, L, Y, kFlat, kThreadsOfOneBlock>, 1,
+                                  kThreadsOfOneBlock, stream, forward)
+                     : run_kernel(forward_kernel<T, L, Y, kFlat, kThreads>, blocks, kThreads,
+                                  stream, forward);
   });
-  return cudaGetLastError();
 }
 
 cudaError_t launch_loss_backward(const LossBackward& backward, cudaStream_t stream) {
   const std::int64_t total = backward.arguments.entries.total;
-  const std::int64_t blocks = (total + kThreads * 4 - 1) / (kThreads * 4);
+  constexpr int kEntries = kThreads * kEntriesOfThread;
+  const std::int64_t blocks = (total + kEntries - 1) / kEntries;
   const auto grid = static_cast<unsigned int>(blocks < 8 * kMaxBlocks ? blocks : 8 * kMaxBlocks);
   if (grid == 0) return cudaSuccess;
-  with_types(backward.arguments, [&](auto t, auto l, auto y, auto flat) {
-    backward_kernel<typename decltype(t)::type, typename decltype(l)::type,
-                    typename decltype(y)::type, decltype(flat)::value>
-        <<<grid, kThreads, 0, stream>>>(backward);
+  return with_types(backward.arguments, [&](auto t, auto l, auto y, auto flat) {
+    return run_kernel(backward_kernel<typename decltype(t)::type, typename decltype(l)::type,
+                                      typename decltype(y)::type, decltype(flat)::value>,
+                      grid, kThreads, stream, backward);
   });
-  return cudaGetLastError();
 }
 
 }  // namespace labelassemble::cuda

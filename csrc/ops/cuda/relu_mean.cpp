@@ -37,8 +37,7 @@ Tensor forward(const Tensor& feature_map) {
       launch.sizes[last] *= length;
       continue;
     }
-    TORCH_CHECK(launch.axes < kAxes, "relu_mean: feature_map must have at most ", kAxes,
-                " spatial axes");
+    if (launch.axes == kAxes) return forward(feature_map.contiguous());
     launch.sizes[launch.axes] = length;
     launch.feature_map.strides[launch.axes++] = stride;
   }
@@ -62,7 +61,9 @@ Tensor backward(const Tensor& grad, const Tensor& feature_map) {
   operands.add_output(result, launch.result);
   operands.add_input(feature_map, launch.feature_map);
   operands.add_input(along, launch.grad);
-  launch.entries = operands.lay_out();
+  const std::optional<Entries> entries = operands.lay_out();
+  if (!entries.has_value()) return backward(grad, feature_map.contiguous());
+  launch.entries = *entries;
   launch.scale = static_cast<double>(rows) / static_cast<double>(feature_map.numel());
   C10_CUDA_CHECK(launch_relu_spread(launch, c10::cuda::getCurrentCUDAStream()));
   return result;

@@ -1,12 +1,18 @@
 // relu_mean on CUDA: one read of the feature map, nothing of its size written but the gradient.
-// Sums in a fixed order, so the same bits from run to run. Not measured: written and compiled
-// without a GPU.
+// Sums in a fixed order, so the same bits from run to run. Not measured: compiled, and run on the
+// CPU (tests/cuda_on_cpu), without a GPU.
 #include "ops/cuda/operand.cuh"
+#include "ops/cuda/run_kernel.cuh"
 
 namespace labelassemble::cuda {
 namespace {
 
 constexpr int kThreads = 256;
+constexpr std::int64_t kMaxBlocks = 4096;
+
+unsigned int grid_of(std::int64_t blocks) {
+  return static_cast<unsigned int>(blocks < kMaxBlocks ? blocks : kMaxBlocks);
+}
 
 template <typename T>
 __device__ __forceinline__ T relu(T value) {
@@ -42,11 +48,14 @@ __device__ __forceinline__ void write_mean(const ReluMean& mean, std::int64_t ro
 // A warp for each channel of an image, its lanes along the spatial axes.
 template <typename T>
 __global__ void __launch_bounds__(kThreads) mean_by_warp(const __grid_constant__ ReluMean mean) {
-  const std::int64_t row = (static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x) / 32;
-  if (row >= mean.batch * mean.channels) return;
-  T sum = sum_of_positions<T>(mean, row, threadIdx.x % 32, 32);
-  for (int step = 16; step > 0; step /= 2) sum += __shfl_down_sync(0xffffffffu, sum, step);
-  if (threadIdx.x % 32 == 0) write_mean(mean, row, sum);
+  const std::int64_t rows = mean.batch * mean.channels;
+  const std::int64_t stride = static_cast<std::int64_t>(gridDim.x) * kThreads / 32;
+  for (std::int64_t row = (static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x) / 32;
+       row < rows; row += stride) {
+    T sum = sum_of_positions<T>(mean, row, threadIdx.x % 32, 32);
+    for (int step = 16; step > 0; step /= 2) sum += __shfl_down_sync(0xffffffffu, sum, step);
+    if (threadIdx.x % 32 == 0) write_mean(mean, row, sum);
+  }
 }
 
 // channels_last: the lanes of a warp along the channels, so that it reads neighbours, and the warps
@@ -57,14 +66,20 @@ __global__ void __launch_bounds__(kThreads) mean_by_lane(const __grid_constant__
   __shared__ T shared[kWarps][32];
   const int lane = static_cast<int>(threadIdx.x % 32);
   const int warp = static_cast<int>(threadIdx.x / 32);
-  const std::int64_t row = static_cast<std::int64_t>(blockIdx.x) * 32 + lane;
-  const bool inside = row < mean.batch * mean.channels;
-  shared[warp][lane] = inside ? sum_of_positions<T>(mean, row, warp, kWarps) : T(0);
-  __syncthreads();
-  if (warp != 0 || !inside) return;
-  T sum = shared[0][lane];
-  for (int other = 1; other < kWarps; ++other) sum += shared[other][lane];
-  write_mean(mean, row, sum);
+  const std::int64_t rows = mean.batch * mean.channels;
+  for (std::int64_t first = static_cast<std::int64_t>(blockIdx.x) * 32; first < rows;
+       first += static_cast<std::int64_t>(gridDim.x) * 32) {
+    const std::int64_t row = first + lane;
+    const bool inside = row < rows;
+    shared[warp][lane] = inside ? sum_of_positions<T>(mean, row, warp, kWarps) : T(0);
+    __syncthreads();
+    if (warp == 0 && inside) {
+      T sum = shared[0][lane];
+      for (int other = 1; other < kWarps; ++other) sum += shared[other][lane];
+      write_mean(mean, row, sum);
+    }
+    __syncthreads();  // the next rows are written where these are read
+  }
 }
 
 template <typename T>
@@ -94,26 +109,19 @@ cudaError_t launch_relu_mean(const ReluMean& mean, cudaStream_t stream) {
   const bool channels_last =
       mean.channel_stride == element && mean.feature_map.strides[0] != element;
   const int rows_of_block = channels_last ? 32 : kThreads / 32;
-  const auto grid = static_cast<unsigned int>((rows + rows_of_block - 1) / rows_of_block);
+  const unsigned int grid = grid_of((rows + rows_of_block - 1) / rows_of_block);
   const bool in_double = mean.feature_map.element == Element::kDouble;
-  if (channels_last) {
-    in_double ? mean_by_lane<double><<<grid, kThreads, 0, stream>>>(mean)
-              : mean_by_lane<float><<<grid, kThreads, 0, stream>>>(mean);
-  } else {
-    in_double ? mean_by_warp<double><<<grid, kThreads, 0, stream>>>(mean)
-              : mean_by_warp<float><<<grid, kThreads, 0, stream>>>(mean);
-  }
-  return cudaGetLastError();
+  const auto run = [&](auto* kernel) { return run_kernel(kernel, grid, kThreads, stream, mean); };
+  if (channels_last) return run(in_double ? mean_by_lane<double> : mean_by_lane<float>);
+  return run(in_double ? mean_by_warp<double> : mean_by_warp<float>);
 }
 
 cudaError_t launch_relu_spread(const ReluSpread& spread, cudaStream_t stream) {
   if (spread.entries.total == 0) return cudaSuccess;
-  const std::int64_t blocks = (spread.entries.total + kThreads - 1) / kThreads;
-  const auto grid = static_cast<unsigned int>(blocks < 65536 ? blocks : 65536);
-  spread.feature_map.element == Element::kDouble
-      ? spread_kernel<double><<<grid, kThreads, 0, stream>>>(spread)
-      : spread_kernel<float><<<grid, kThreads, 0, stream>>>(spread);
-  return cudaGetLastError();
+  const unsigned int grid = grid_of((spread.entries.total + kThreads - 1) / kThreads);
+  const bool in_double = spread.feature_map.element == Element::kDouble;
+  return run_kernel(in_double ? spread_kernel<double> : spread_kernel<float>, grid, kThreads,
+                    stream, spread);
 }
 
 }  // namespace labelassemble::cuda
