@@ -64,7 +64,7 @@ cuda-objects: setup
 	  -DSKBUILD_PROJECT_VERSION="$$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)" -DCMAKE_BUILD_TYPE=Release -DLABELASSEMBLE_CUDA=OFF -DLABELASSEMBLE_CUDA_COMPILE=ON
 	$(BIN)/cmake --build build/cuda --target labelassemble_cuda_objects
 
-SYSTEM_PACKAGES := g++ make python3-dev python3-venv libgtest-dev libjpeg-dev libpng-dev libtiff-dev libwebp-dev libboost-dev \
+SYSTEM_PACKAGES := g++ make python3-dev python3-venv libgtest-dev libjpeg-dev libpng-dev libtiff-dev libwebp-dev libboost-dev libboost-context-dev \
   nlohmann-json3-dev prometheus-cpp-dev zlib1g-dev
 
 system-packages:

@@ -46,6 +46,7 @@ LONG_FILES = (
     "examples/test_examples.py",
     "export/test_cpp_library.py",
     "serve/test_fuzz_corpus.py",
+    "cuda_on_cpu/test_cuda_on_cpu.py",
 )
 
 
@@ -70,7 +71,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     place = {str(ROOT / "tests" / name): index for index, name in enumerate(LONG_FILES)}
     items.sort(key=lambda item: place.get(str(item.path), len(place)))
     for marker, there, reason in (
-        ("cuda", torch.cuda.is_available(), "no CUDA device"),
+        ("cuda", torch.cuda.is_available() or "LABELASSEMBLE_CUDA_ON_CPU" in os.environ, "no CUDA device"),
         ("dali", _is_installed("nvidia", "nvidia.dali"), "NVIDIA DALI is not installed"),
     ):
         if there or os.environ.get(f"LABELASSEMBLE_FAIL_WITHOUT_{marker.upper()}") == "1":
