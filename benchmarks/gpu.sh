@@ -1,75 +1,147 @@
 #!/usr/bin/env bash
-# On a machine with a CUDA GPU, one command: builds, tests, checks with compute-sanitizer, and measures; tables go to
-# benchmarks/results/ with the device's name. Needs a CUDA torch (2.11 or later), nvcc, compute-sanitizer, and the
-# Python packages that are asked for below; installs and downloads nothing.
+# On a machine with a CUDA GPU, one command: builds, tests, measures, checks with compute-sanitizer, trains; tables go to
+# benchmarks/results/ with the device's name, and into the folder $OUT where that is set. Each step stays under ten
+# minutes on 16 cores. Needs a CUDA torch (2.11 or later), nvcc, CMake, a C++20 compiler, and for the step sanitize
+# compute-sanitizer. Downloads nothing: benchmarks/gpu_wheels.sh fetches the Python packages, elsewhere, into
+# build/gpu-wheels, which this script finds.
 #
-#   benchmarks/gpu.sh                    # everything
-#   STEPS="build test" benchmarks/gpu.sh # some of: build test sanitize measure
+#   benchmarks/gpu.sh                           # everything
+#   STEPS=build,test,measure benchmarks/gpu.sh  # some of: build test measure sanitize train dali
+#   benchmarks/gpu.sh --dry-run                 # without a GPU: what would keep the steps from beginning
 set -euo pipefail
 cd "$(dirname "$0")/.."
 python=${PYTHON:-python3}
-steps=${STEPS:-build test sanitize measure}
-build=build/gpu
-export LABELASSEMBLE_FAIL_WITHOUT_CUDA=1 PYTHONPATH="$PWD/$build/package"
+steps=${STEPS:-build,test,measure,sanitize,train,dali}
+build=$PWD/build/gpu
+wheels=$PWD/build/gpu-wheels
+dry_run=""
+case "${1:-}" in
+  "") ;;
+  --dry-run) dry_run=1 ;;
+  *) echo "gpu.sh: unknown option $1; it takes --dry-run" >&2; exit 2 ;;
+esac
+for step in ${steps//,/ }; do
+  case $step in
+    build | test | measure | sanitize | train | dali) ;;
+    *) echo "gpu.sh: STEPS names $step; there are build, test, measure, sanitize, train and dali" >&2; exit 2 ;;
+  esac
+done
+wants() { [[ ",${steps// /,}," == *",$1,"* ]]; }
+say() { printf '\n== %s\n' "$*"; }
 
-wants() { [[ " $steps " == *" $1 "* ]]; }
+# The package of this build, then what was carried, then what the caller has.
+export PYTHONPATH="$build/package:$wheels/site${PYTHONPATH:+:$PYTHONPATH}" PYTHONDONTWRITEBYTECODE=1
+
+configure() {
+  cmake -S . -B "$build" -DCMAKE_BUILD_TYPE=Release -DSKBUILD_PROJECT_VERSION=0 -DLABELASSEMBLE_CUDA=ON \
+    -DLABELASSEMBLE_SERVE=OFF -DCMAKE_CUDA_ARCHITECTURES="$1" -DPython_EXECUTABLE="$(command -v "$python")" \
+    -Dpybind11_DIR="$("$python" -m pybind11 --cmakedir)"
+  cmake --build "$build" --target _C --parallel
+}
+
+# A package of links to the sources with the libraries in it, before any installed one.
+link_package() {
+  rm -rf "$build/package"
+  mkdir -p "$build/package/labelassemble"
+  find "$PWD/labelassemble" -mindepth 1 -maxdepth 1 ! -name '*.so' -exec ln -s {} "$build/package/labelassemble/" \;
+  cp "$build"/csrc/_C*.so "$build"/csrc/ops/liblabelassemble_ops.so "$build/package/labelassemble/"
+  export LD_LIBRARY_PATH="$build/package/labelassemble:${LD_LIBRARY_PATH:-}"
+}
+
+if [[ $dry_run ]]; then
+  say "what the steps import"
+  "$python" benchmarks/gpu_imports.py
+  say "the CUDA tests"
+  LABELASSEMBLE_FAIL_WITHOUT_CUDA=1 "$python" -m pytest -q -p no:cacheprovider -m cuda --collect-only tests/ops | tail -1
+  say "build"
+  if [[ -z $("$python" -c 'import torch; print(torch.version.cuda or "")') ]]; then
+    echo "the installed torch is a CPU build: nothing is configured (make cuda-objects compiles the sources)"
+  else
+    configure 90
+  fi
+  say "ready for a GPU"
+  exit
+fi
 
 "$python" - <<'PY'
 import importlib.util, sys
-needed = ["torch", "pybind11", "numpy", "pydantic", "pytest", "hypothesis", "PIL"]
+needed = ["torch", "numpy", "pybind11", "pydantic", "pytest", "hypothesis", "PIL"]
 missing = [name for name in needed if importlib.util.find_spec(name) is None]
 if missing:
-    sys.exit(f"gpu.sh: {sys.executable} lacks {', '.join(missing)}")
+    sys.exit(f"gpu.sh: {sys.executable} lacks {', '.join(missing)}; benchmarks/gpu_wheels.sh fetches what is needed")
 import torch
 if not torch.cuda.is_available():
-    sys.exit(f"gpu.sh: torch {torch.__version__} sees no CUDA device")
+    sys.exit(f"gpu.sh: torch {torch.__version__} sees no CUDA device; without one: benchmarks/gpu.sh --dry-run")
 PY
+export LABELASSEMBLE_FAIL_WITHOUT_CUDA=1
+results=$PWD/benchmarks/results
+say "device"
+nvidia-smi --query-gpu=name,driver_version,clocks.sm,clocks.max.sm,clocks.mem,power.limit --format=csv
 
 if wants build; then
+  say "build"
   # For this GPU alone, which takes a third of the time.
-  architecture=$("$python" -c 'import torch; print("%d%d" % torch.cuda.get_device_capability())')
-  cmake -S . -B "$build" -DCMAKE_BUILD_TYPE=Release -DSKBUILD_PROJECT_VERSION=0 -DLABELASSEMBLE_CUDA=ON \
-    -DCMAKE_CUDA_ARCHITECTURES="$architecture" -DPython_EXECUTABLE="$(command -v "$python")" \
-    -Dpybind11_DIR="$("$python" -m pybind11 --cmakedir)"
-  cmake --build "$build" --target _C --parallel
+  configure "$("$python" -c 'import torch; print("%d%d" % torch.cuda.get_device_capability())')"
 fi
-# A package of links to the sources with the libraries in it, before any installed one.
-rm -rf "$build/package"
-mkdir -p "$build/package/labelassemble"
-ln -s "$PWD"/labelassemble/* "$build/package/labelassemble/"
-cp "$build"/csrc/_C*.so "$build"/csrc/ops/liblabelassemble_ops.so "$build/package/labelassemble/"
-export LD_LIBRARY_PATH="$PWD/$build/package/labelassemble:${LD_LIBRARY_PATH:-}"
-"$python" -P - <<'PY'
+link_package
+"$python" -P - "$build" <<'PY'
 import sys
 import torch
 from labelassemble import _extension
 info = _extension.build_info()
-if not info.get("cuda") or "build/gpu" not in _extension.__file__:
+if not info.get("cuda") or not _extension.__file__.startswith(sys.argv[1]):
     sys.exit(f"gpu.sh: {_extension.__file__} is loaded instead of this build: pip uninstall labelassemble, then again")
 PY
 
+# What a step measured is there even where the next one fails.
+keep() {
+  if [[ -n ${OUT:-} ]]; then
+    name=$("$python" -P -c 'import sys; sys.path.insert(0, "benchmarks"); from harness import device_name; print(device_name("cuda"))')
+    mkdir -p "$OUT"
+    find "$results" -name "*$name*" -exec cp {} "$OUT/" \;
+  fi
+}
+trap keep EXIT
+
 if wants test; then
+  say "test"
   "$python" -P -m pytest -q -p no:cacheprovider -m cuda tests/ops
 fi
 
+if wants measure; then
+  say "measure"
+  "$python" benchmarks/loss.py --device cuda --seconds 0.5
+  "$python" benchmarks/head.py --device cuda --seconds 0.5
+  "$python" benchmarks/overhead.py --device cuda --seconds 0.5
+fi
+
 if wants sanitize; then
-  # Our kernels alone are looked at; initcheck must see who else writes what they read.
+  say "sanitize"
+  # Our kernels alone: initcheck would else tell of torch's own.
   ours="--kernel-name kernel_substring=labelassemble"
-  for tool in "memcheck $ours" "racecheck $ours" initcheck; do
-    # shellcheck disable=SC2086 # the tool and its options
-    PYTORCH_NO_CUDA_MEMORY_CACHING=1 compute-sanitizer --tool $tool --error-exitcode 1 \
+  for tool in memcheck racecheck initcheck; do
+    # shellcheck disable=SC2086 # the tool's options
+    PYTORCH_NO_CUDA_MEMORY_CACHING=1 compute-sanitizer --tool $tool $ours --error-exitcode 1 \
       "$python" -P -m pytest -q -p no:cacheprovider -m cuda tests/ops -k sanitizer
   done
 fi
 
-if wants measure; then
-  "$python" benchmarks/loss.py --device cuda --seconds 0.5
-  "$python" benchmarks/head.py --device cuda --seconds 0.5
-  "$python" benchmarks/overhead.py --device cuda --seconds 0.5
+if wants train; then
+  say "train"
   "$python" benchmarks/training.py --device cuda
+fi
+
+if wants dali; then
+  say "dali"
+  # The wheel may have come in pieces, each small enough to be carried.
+  if compgen -G "$wheels/dali/*.piece.*" >/dev/null && [[ ! -d $wheels/dali-site ]]; then
+    cat "$wheels"/dali/*.piece.* | tar -xz -C "$wheels"
+  fi
+  export PYTHONPATH="$PYTHONPATH:$wheels/dali-site"
   if "$python" -c 'import nvidia.dali' 2>/dev/null; then
-    "$python" benchmarks/views.py --training  # a training step fed by each backend, against tensors that are there
+    "$python" -P -m pytest -q -p no:cacheprovider -m "cuda and dali" tests/views
+    "$python" benchmarks/views.py --training  # a step fed by each backend, against tensors that are there
   else
-    echo "gpu.sh: without NVIDIA DALI the views are not measured"
+    echo "gpu.sh: NVIDIA DALI is not installed (benchmarks/gpu_wheels.sh dali): its views are not measured"
   fi
 fi

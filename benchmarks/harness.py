@@ -4,7 +4,9 @@ import csv
 import os
 import platform
 import re
+import shutil
 import statistics
+import subprocess
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -53,11 +55,23 @@ def machine(device: str = "cpu") -> str:
         ]
         model = f"{names[0]} x {len(names)}" if names else model
     load = Path("/proc/loadavg").read_text().split()[0] if Path("/proc/loadavg").exists() else "?"
-    gpu = f"; {torch.cuda.get_device_name()}, CUDA {torch.version.cuda}" if device == "cuda" else ""
+    gpu = ""
+    if device == "cuda":
+        gpu = f"; {torch.cuda.get_device_name()}, {_clocks()}, CUDA {torch.version.cuda}"
     return (
         f"{model}; kernels {_extension.cpu_capability()}{gpu}; torch {torch.__version__}; "
         f"Python {platform.python_version()}; load average at start {load}"
     )
+
+
+def _clocks() -> str:
+    """Return the GPU's clocks as they are and as they may be, by nvidia-smi."""
+    query = ["nvidia-smi", "--query-gpu=clocks.sm,clocks.max.sm,clocks.mem", "--format=csv,noheader"]
+    if shutil.which(query[0]) is None:
+        return "clocks not known"
+    first = subprocess.run(query, capture_output=True, text=True, check=False).stdout.splitlines()[:1]
+    sm, limit, memory = (first[0] if first else "?, ?, ?").split(", ")
+    return f"SM clock {sm} of {limit}, memory clock {memory}"
 
 
 def synchronize() -> None:

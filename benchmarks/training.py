@@ -20,7 +20,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from harness import machine, synchronize
+from harness import device_name, machine, synchronize
 from torch import Tensor, nn
 
 from labelassemble import AssembleNet, PartialLabelLoss
@@ -211,7 +211,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results")
     arguments = parser.parse_args()
     cuda = arguments.device == "cuda"
-    first_line = machine()
+    first_line = machine(arguments.device)
     print(first_line)
     what = (
         f"DenseNet121, {CLASSES} classes, half of the labels unknown; a step: both views forward, the loss, backward, "
@@ -221,7 +221,7 @@ def main() -> None:
     for pixels in arguments.pixels or ([224] if cuda else [64, 96]):
         for batch in arguments.batch or ([16, 64] if cuda else [16]):
             rows += table(arguments.device, pixels, batch, arguments.rounds, arguments.compile or cuda)
-            write(rows, arguments.output / f"training_{arguments.device}", [first_line, what])
+            write(rows, arguments.output / f"training_{device_name(arguments.device)}", [first_line, what])
 
 
 if __name__ == "__main__":

@@ -157,7 +157,8 @@ def machine() -> str:
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         if line.startswith("model name")
     ]
-    return f"{names[0]} x {len(names)}, torch {torch.__version__}, Python {platform.python_version()}"
+    gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
+    return f"{names[0]} x {len(names)}{gpu}, torch {torch.__version__}, Python {platform.python_version()}"
 
 
 def measure(kind: str) -> list[Row]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from harness import device_name
 from torch import Tensor
 from views_compared import FILES, make_files, open_ours
 
@@ -97,7 +98,7 @@ def training(backbone: str, kind: str, *, size: int, batch: int, seconds: float)
         f"views, {reached / ceiling:.0%}"
     )
     return TrainingRow(
-        device=name.split(",")[0].lower().replace(" ", "_"),
+        device=device_name(device),
         backbone=backbone,
         format=kind,
         backend=choice.name,

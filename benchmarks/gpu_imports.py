@@ -1,0 +1,90 @@
+"""Checks that what the steps of gpu.sh import is a CUDA torch's, Python's own, or in gpu_packages.txt.
+
+    python benchmarks/gpu_imports.py
+
+Imports what each step does while every other package is hidden, as it is on a machine that has none of them.
+"""
+
+import importlib.metadata
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+LIST = ROOT / "benchmarks" / "gpu_packages.txt"
+# What pip installs with torch, and numpy, without which torch warns.
+TORCH = [
+    "torch",
+    "numpy",
+    "filelock",
+    "fsspec",
+    "jinja2",
+    "markupsafe",
+    "mpmath",
+    "networkx",
+    "setuptools",
+    "sympy",
+]
+TORCH += ["typing-extensions", "triton"]
+OURS = ["labelassemble"]
+STEPS = {
+    "test": "import sys; sys.path += ['tests', 'tests/ops']; import pytest, conftest, test_cuda_ops, test_cuda_sweep",
+    "measure": "import sys; sys.path.insert(0, 'benchmarks'); import loss, head, overhead",
+    "train": "import sys; sys.path.insert(0, 'benchmarks'); import training; training.make_step("
+    "training.variants(False)[-1], 'cpu', 32, 2)",
+    "dali": "import sys; sys.path.insert(0, 'benchmarks'); import views, views_training",
+}
+HIDE = """\
+import re, sys
+from importlib.machinery import PathFinder
+class Hiding(PathFinder):
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        there = name.partition(".")[0] not in {modules!r}
+        return PathFinder.find_spec(name, path, target) if there else None
+    @classmethod
+    def find_distributions(cls, *context):
+        for found in PathFinder.find_distributions(*context):
+            if re.sub("[-_.]+", "-", found.name).lower() in {packages!r}:
+                yield found
+sys.meta_path = [Hiding if finder is PathFinder else finder for finder in sys.meta_path]
+{step}
+"""
+
+
+def packages() -> set[str]:
+    """Return the packages that are there on a GPU machine."""
+    lines = (line.strip() for line in LIST.read_text().splitlines())
+    return {line for line in lines if line and not line.startswith("#")} | {*TORCH, *OURS}
+
+
+def hidden(there: set[str]) -> set[str]:
+    """Return the modules of every other package that is installed here."""
+    modules = importlib.metadata.packages_distributions()
+    return {
+        module
+        for module, names in modules.items()
+        if not there & {re.sub(r"[-_.]+", "-", name).lower() for name in names}
+    }
+
+
+def main() -> None:
+    """Print a line for each step; end with what is missing."""
+    there = packages()
+    modules = hidden(there)
+    for step, source in STEPS.items():
+        program = HIDE.format(modules=modules, packages=there, step=source)
+        done = subprocess.run(
+            [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False
+        )
+        if done.returncode:
+            last = done.stderr.strip().splitlines()[-1]
+            sys.exit(
+                f"gpu_imports.py: the step {step} ends in {last}; add the package to {LIST.relative_to(ROOT)}"
+            )
+        print(f"{step}: every import is met")
+
+
+if __name__ == "__main__":
+    main()
