@@ -1,4 +1,4 @@
-"""Checks that what the steps of gpu.sh import is a CUDA torch's, Python's own, or in gpu_packages.txt.
+"""Checks that what the steps of gpu.sh import is a CUDA torch's, Python's own, or in the lists of packages.
 
     python benchmarks/gpu_imports.py
 
@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-LIST = ROOT / "benchmarks" / "gpu_packages.txt"
+LISTS = [ROOT / "benchmarks" / "gpu_packages.txt", ROOT / "benchmarks" / "gpu_packages_dali.txt"]
 # What pip installs with torch, and numpy, without which torch warns.
 TORCH = [
     "torch",
@@ -53,9 +53,14 @@ sys.meta_path = [Hiding if finder is PathFinder else finder for finder in sys.me
 """
 
 
-def packages() -> set[str]:
-    """Return the packages that are there on a GPU machine."""
-    lines = (line.strip() for line in LIST.read_text().splitlines())
+def lists(step: str) -> list[Path]:
+    """Return what names the packages that a step needs."""
+    return LISTS if step == "dali" else LISTS[:1]
+
+
+def packages(step: str) -> set[str]:
+    """Return the packages that are there on a GPU machine when it runs a step."""
+    lines = [line.strip() for path in lists(step) for line in path.read_text().splitlines()]
     return {line for line in lines if line and not line.startswith("#")} | {*TORCH, *OURS}
 
 
@@ -71,9 +76,9 @@ def hidden(there: set[str]) -> set[str]:
 
 def main() -> None:
     """Print a line for each step; end with what is missing."""
-    there = packages()
-    modules = hidden(there)
     for step, source in STEPS.items():
+        there = packages(step)
+        modules = hidden(there)
         program = HIDE.format(modules=modules, packages=there, step=source)
         done = subprocess.run(
             [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False
@@ -81,7 +86,7 @@ def main() -> None:
         if done.returncode:
             last = done.stderr.strip().splitlines()[-1]
             sys.exit(
-                f"gpu_imports.py: the step {step} ends in {last}; add the package to {LIST.relative_to(ROOT)}"
+                f"gpu_imports.py: the step {step} ends in {last}; add the package to {lists(step)[-1].name}"
             )
         print(f"{step}: every import is met")
 

@@ -2,7 +2,7 @@
 # Fetches what benchmarks/gpu.sh needs beside a CUDA torch, for a machine that reaches nothing: Python 3.12 on x86-64.
 #
 #   benchmarks/gpu_wheels.sh         # the packages of gpu_packages.txt, unpacked, under 60 MB: build/gpu-wheels/site
-#   benchmarks/gpu_wheels.sh dali    # NVIDIA DALI and what it needs, in pieces of 50 MB: build/gpu-wheels/dali
+#   benchmarks/gpu_wheels.sh dali    # those of gpu_packages_dali.txt, in pieces of 50 MB: build/gpu-wheels/dali
 set -euo pipefail
 cd "$(dirname "$0")/.."
 python=${PYTHON:-python3}
@@ -33,7 +33,7 @@ case "${1:-}" in
     fi
     ;;
   dali)
-    fetch "$wheels/dali-site" nvidia-dali-cuda130
+    fetch "$wheels/dali-site" --no-deps -r benchmarks/gpu_packages_dali.txt
     rm -rf "$wheels/dali"
     mkdir -p "$wheels/dali"
     tar -C "$wheels" -cz dali-site | split -b 50M - "$wheels/dali/site.tar.gz.piece."
