@@ -1,13 +1,17 @@
 """The examples run, and say what they are there to show."""
 
+import contextlib
 import importlib.util
 import io
 import json
 import os
 import re
+import runpy
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NoReturn
@@ -24,14 +28,15 @@ from labelassemble.views.preprocess import Preprocess
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
-def run(*command: object) -> str:
-    """Return what a program prints; one thread, since a small network is quicker so."""
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [str(word) for word in command], capture_output=True, text=True, check=False, env=environment
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+@pytest.fixture
+def run(one_thread: None, capsys: pytest.CaptureFixture[str]) -> Callable[[str], str]:
+    """Run an example in this process, and return what it prints."""
+
+    def run(name: str) -> str:
+        runpy.run_path(str(EXAMPLES / name), run_name="__main__")
+        return capsys.readouterr().out
+
+    return run
 
 
 def number_after(words: str, text: str) -> float:
@@ -40,29 +45,29 @@ def number_after(words: str, text: str) -> float:
     return float(found[1])
 
 
-def test_drop_in_loss_learns_from_targets_of_which_half_are_unknown() -> None:
-    out = run(sys.executable, EXAMPLES / "drop_in_loss.py")
+def test_drop_in_loss_learns_from_targets_of_which_half_are_unknown(run: Callable[[str], str]) -> None:
+    out = run("drop_in_loss.py")
     assert "600 labels are known, 600 are not" in out
     assert number_after("AUROC of three:", out) > 0.9
     assert number_after("AUROC of eight:", out) > 0.9
 
 
-def test_drop_in_head_keeps_its_answers_when_a_class_is_added() -> None:
-    out = run(sys.executable, EXAMPLES / "drop_in_head.py")
+def test_drop_in_head_keeps_its_answers_when_a_class_is_added(run: Callable[[str], str]) -> None:
+    out = run("drop_in_head.py")
     assert "one class: (8, 1)" in out
     assert "with Hernia: (8, 4)" in out
     assert "the others answer as before: True" in out
     assert "as nn.Linear: (4, 1024) True" in out
 
 
-def test_own_reader_is_assembled_with_a_csv() -> None:
-    out = run(sys.executable, EXAMPLES / "own_reader.py")
+def test_own_reader_is_assembled_with_a_csv(run: Callable[[str], str]) -> None:
+    out = run("own_reader.py")
     assert out.startswith("('melanoma', 'nevus', 'ulcer')")
     assert re.search(r"archive +ulcer +4 +0 +0 +0 +4", out)
 
 
-def test_add_disease_leaves_the_old_classes_alone() -> None:
-    out = run(sys.executable, EXAMPLES / "add_disease.py")
+def test_add_disease_leaves_the_old_classes_alone(run: Callable[[str], str]) -> None:
+    out = run("add_disease.py")
     assert "the nine old classes answer as before: True" in out
     assert number_after("by 15 positives:", out) > 0.85
 
@@ -96,7 +101,9 @@ def served(tmp_path: Path, absent: Callable[[str], NoReturn]) -> Iterator[int]:
     with log.open("w") as file:
         server = subprocess.Popen(words, stderr=file)
     try:
-        yield port_in(log, server)
+        port = port_in(log, server)
+        wait_until_ready(port)
+        yield port
     finally:
         server.terminate()
         server.wait(timeout=60)
@@ -112,6 +119,19 @@ def port_in(log: Path, server: subprocess.Popen[bytes]) -> int:
     return int(port[1])
 
 
+def wait_until_ready(port: int) -> None:
+    """Wait until the model is loaded."""
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        with (
+            contextlib.suppress(urllib.error.HTTPError),
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/v2/health/ready"),
+        ):
+            return
+        time.sleep(0.02)
+    raise AssertionError("the model is not ready after a minute")
+
+
 def test_cpp_client_gets_the_probabilities_of_an_image(
     served: int, cpp_program: Callable[[str], Path], tmp_path: Path
 ) -> None:
@@ -119,41 +139,48 @@ def test_cpp_client_gets_the_probabilities_of_an_image(
     file = io.BytesIO()
     Image.fromarray(np.full((20, 30), 128, np.uint8)).save(file, "PNG")
     (tmp_path / "image.png").write_bytes(file.getvalue())
-    lines = run(client, "127.0.0.1", served, "chest", tmp_path / "image.png").splitlines()
+
+    def ask(model: str) -> subprocess.CompletedProcess[str]:
+        words = [client, "127.0.0.1", str(served), model, tmp_path / "image.png"]
+        return subprocess.run(words, capture_output=True, text=True, check=False)
+
+    answer = ask("chest")
+    assert answer.returncode == 0, answer.stderr
+    lines = answer.stdout.splitlines()
     assert [line.split()[0] for line in lines] == ["Nodule", "Edema"]
     assert all(0 <= float(line.split()[1]) <= 1 for line in lines)
-    wrong = subprocess.run(
-        [client, "127.0.0.1", str(served), "none", tmp_path / "image.png"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    wrong = ask("none")
     assert wrong.returncode == 1
     assert "none" in wrong.stderr
 
 
+@pytest.mark.filterwarnings("default")  # IPython's own are not ours
 def test_notebook_goes_from_two_csvs_to_a_report(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, absent: Callable[[str], NoReturn]
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    one_thread: None,
+    absent: Callable[[str], NoReturn],
 ) -> None:
-    if importlib.util.find_spec("nbclient") is None or importlib.util.find_spec("ipykernel") is None:
+    """The cells run as IPython runs them, in this process: a kernel would import everything once more."""
+    if importlib.util.find_spec("IPython") is None:
         absent("the extra docs: pip install 'labelassemble[docs]'")
-    import nbformat
+    from IPython.core.interactiveshell import InteractiveShell
+    from traitlets.config import Config
 
-    notebook = EXAMPLES / "two_csvs_to_a_report.ipynb"
-    for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"]:
-        assert not cell.get("outputs"), "the notebook is committed without outputs"
-    # The notebook's kernel runs this interpreter, and its shell cells find the commands beside it.
+    cells = json.loads((EXAMPLES / "two_csvs_to_a_report.ipynb").read_text(encoding="utf-8"))["cells"]
+    assert not any(cell.get("outputs") for cell in cells), "the notebook is committed without outputs"
+    # Shell cells find the commands beside this interpreter.
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
-    program = (
-        "import sys, nbformat, nbclient\n"
-        "book = nbformat.read(sys.argv[1], 4)\n"
-        "nbclient.NotebookClient(book, timeout=600, kernel_name='python3').execute(cwd=sys.argv[2])\n"
-        "nbformat.write(book, sys.argv[2] + '/done.ipynb')\n"
-    )
-    run(sys.executable, "-c", program, notebook, tmp_path)
-    text = json.dumps(nbformat.read(tmp_path / "done.ipynb", 4))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.chdir(tmp_path)
+    shell = InteractiveShell(config=Config({"HistoryManager": {"enabled": False}}))
+    for cell in cells:
+        if cell["cell_type"] == "code":
+            shell.run_cell("".join(cell["source"])).raise_error()
+    text = capsys.readouterr().out
+    assert re.search(r"eight: \d+ positives, \d+ negatives, AUROC", text)
     assert (
-        number_after("eight:", re.sub(r".*?(eight: \d+ positives, \d+ negatives, AUROC)", "eight:", text))
-        > 0.8
+        number_after("eight:", re.sub(r"(eight: \d+ positives, \d+ negatives, AUROC)", "eight:", text)) > 0.8
     )
     assert "report.html" in text
