@@ -41,7 +41,7 @@ LONG_FILES = (
     "experiments/test_runner.py",
     "export/test_traced_formats.py",
     "training/test_run_from_another.py",
-    "views/test_ten_thousand.py",
+    "views/test_thousands.py",
     "views/test_memory.py",
     "examples/test_examples.py",
     "export/test_cpp_library.py",
@@ -137,6 +137,14 @@ def cpp_program() -> Callable[[str], Path]:
 def _is_installed(*modules: str) -> bool:
     """Return whether a module is installed, given with the packages that it is in, outermost first."""
     return all(importlib.util.find_spec(module) is not None for module in modules)
+
+
+@pytest.fixture
+def no_pages(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave reports and figures of runs empty, which take half of a small run's time, but for the marker `pages`."""
+    if "pages" not in request.keywords:
+        monkeypatch.setattr("labelassemble.report.page.report_page", lambda *_: "")
+        monkeypatch.setattr("labelassemble.experiments.tables.draw", lambda *_: None)
 
 
 @pytest.fixture

@@ -41,8 +41,8 @@ train: {epochs: 1, steps_per_epoch: 2, batch_size: 8, lr: 1.0e-3, early_stop: nu
 
 
 @pytest.fixture(autouse=True)
-def _one_thread(one_thread: None) -> None:
-    """Train on one thread."""
+def _quick(one_thread: None, no_pages: None) -> None:
+    """Train on one thread, and draw nothing."""
 
 
 @pytest.fixture

@@ -51,6 +51,7 @@ def _csv(path: Path) -> list[dict[str, str]]:
     return list(csv.DictReader(StringIO(path.read_text())))
 
 
+@pytest.mark.pages
 def test_all_arms_from_end_to_end(table: dict[str, Any], shapes: Path, tmp_path: Path, run: Any) -> None:
     output = tmp_path / "out"
     report, text = run(table, output, shapes)

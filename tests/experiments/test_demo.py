@@ -195,6 +195,7 @@ def test_a_shared_warm_up_changes_nothing(tmp_path: Path) -> None:
     assert different[0] != different[1]
 
 
+@pytest.mark.pages
 def test_the_whole_demo_in_short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     arms = (ARMS[0], *ARMS[-2:])
     for module in (demo, demo_arms, demo_output):

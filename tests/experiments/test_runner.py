@@ -21,6 +21,7 @@ class _Stopped(Exception):
     pass
 
 
+@pytest.mark.pages
 def test_an_experiment_from_end_to_end(tiny: dict[str, Any], shapes: Path, tmp_path: Path, run: Any) -> None:
     output = tmp_path / "out"
     report, text = run(tiny, output, shapes)
@@ -168,6 +169,7 @@ def test_a_setting_that_is_not_there(tiny: dict[str, Any], shapes: Path, tmp_pat
         run(tiny, tmp_path / "out", shapes, only=["sqares"])
 
 
+@pytest.mark.pages
 def test_pairs_pseudo_labels_and_the_last_epoch(
     tiny: dict[str, Any], shapes: Path, tmp_path: Path, run: Any
 ) -> None:

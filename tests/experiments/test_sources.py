@@ -62,6 +62,7 @@ def made_up() -> pd.DataFrame:
     return runs_frame(rows)
 
 
+@pytest.mark.pages
 def test_from_end_to_end(hospital_values: dict[str, Any], hospitals: Path, tmp_path: Path, run: Any) -> None:
     output = tmp_path / "out"
     report, _ = run(hospital_values, output, hospitals)
@@ -129,6 +130,7 @@ def test_sources_that_the_dataset_lacks_are_one_sentence(
         run(hospital_values, tmp_path / "out", hospitals)
 
 
+@pytest.mark.pages
 def test_tables(experiment: Experiment, made_up: pd.DataFrame, tmp_path: Path) -> None:
     files = write_summary(experiment, made_up, tmp_path, absent=["the other one"])
     assert {"table.md", "means.csv", "differences.csv", "figure.svg", "figure.png"} == {p.name for p in files}
@@ -157,6 +159,7 @@ def test_tables(experiment: Experiment, made_up: pd.DataFrame, tmp_path: Path) -
     assert [float(row["difference"]) for row in differences] == pytest.approx([0.2, 0.2])
 
 
+@pytest.mark.pages
 def test_the_figure_has_a_panel_a_source_and_a_line_an_arm(
     experiment: Experiment, made_up: pd.DataFrame, tmp_path: Path
 ) -> None:

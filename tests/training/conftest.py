@@ -54,8 +54,8 @@ def _leave(epoch: int, step: int, images: Tensor) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _one_thread(one_thread: None) -> None:
-    """Train on one thread."""
+def _quick(one_thread: None, no_pages: None) -> None:
+    """Train on one thread, and write no report's page."""
 
 
 @pytest.fixture

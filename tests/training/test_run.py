@@ -30,6 +30,7 @@ def _metrics(run: Path) -> list[dict[str, str]]:
     return rows
 
 
+@pytest.mark.pages
 def test_a_run_leaves_what_later_commands_need(small_sources: Path) -> None:
     run = small_sources / "out"
     result = train_run(load_config(small_sources / "run.yaml"), run, resume=False, console=QUIET)
@@ -64,6 +65,7 @@ def test_a_run_leaves_what_later_commands_need(small_sources: Path) -> None:
     assert (run / "predictions.csv").read_bytes() == before
 
 
+@pytest.mark.pages
 def test_images_of_another_depth_are_a_warning_before_training_and_on_other_data(small_sources: Path) -> None:
     config = small_sources / "run.yaml"
     file = Path(str(assemble_config(load_config(config), QUIET).table.paths[0]))
@@ -107,32 +109,34 @@ def test_training_learns(small_sources: Path) -> None:
     assert losses[-1] < 0.5 * losses[0]
 
 
-@pytest.mark.parametrize("stop_at", [1, 3, 5])
 def test_a_resumed_run_has_the_losses_of_one_that_never_stopped(
-    small_sources: Path, monkeypatch: pytest.MonkeyPatch, stop_at: int
+    small_sources: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = load_config(small_sources / "run.yaml")
-    whole, parts = small_sources / "whole", small_sources / "parts"
+    whole = small_sources / "whole"
     train_run(config, whole, resume=False, console=QUIET)
-
     step = Display.step
+    for stop_at in (1, 3, 5):
 
-    def stopping(self: Display, epoch: int, done: int, *terms: Any, **others: Any) -> None:
-        step(self, epoch, done, *terms, **others)
-        if done == stop_at:
-            os.kill(os.getpid(), signal.SIGINT)
+        def stopping(
+            self: Display, epoch: int, done: int, *terms: Any, stop_at: int = stop_at, **others: Any
+        ) -> None:
+            step(self, epoch, done, *terms, **others)
+            if done == stop_at:
+                os.kill(os.getpid(), signal.SIGINT)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(Display, "step", stopping)
-        with pytest.raises(TrainingInterrupted, match=r"after step [123]"):
-            train_run(config, parts, resume=False, console=QUIET)
-    assert (parts / "checkpoints" / "last.pt").exists()
-    train_run(config, parts, resume=True, console=QUIET)
+        parts = small_sources / f"parts-{stop_at}"
+        with monkeypatch.context() as patch:
+            patch.setattr(Display, "step", stopping)
+            with pytest.raises(TrainingInterrupted, match=r"after step [123]"):
+                train_run(config, parts, resume=False, console=QUIET)
+        assert (parts / "checkpoints" / "last.pt").exists()
+        train_run(config, parts, resume=True, console=QUIET)
 
-    assert _metrics(parts) == _metrics(whole)
-    one, two = (load_trained(run).net.state_dict() for run in (whole, parts))
-    assert all(torch.equal(one[key], two[key]) for key in one)
-    assert (parts / "predictions.csv").read_bytes() == (whole / "predictions.csv").read_bytes()
+        assert _metrics(parts) == _metrics(whole)
+        one, two = (load_trained(run).net.state_dict() for run in (whole, parts))
+        assert all(torch.equal(one[key], two[key]) for key in one)
+        assert (parts / "predictions.csv").read_bytes() == (whole / "predictions.csv").read_bytes()
 
 
 def test_a_run_is_neither_overwritten_nor_mixed_with_another(small_sources: Path) -> None:

@@ -3,6 +3,7 @@
 import json
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -20,22 +21,28 @@ QUIET = Console(quiet=True)
 NEW = ("classes=[stripe, square]", "interest=[stripe]")
 
 
+@pytest.fixture(scope="module")
+def trained_once(
+    tmp_path_factory: pytest.TempPathFactory, write_small_sources: Callable[[Path], Path]
+) -> Path:
+    folder = write_small_sources(tmp_path_factory.mktemp("old"))
+    text = (folder / "run.yaml").read_text()
+    (folder / "old.yaml").write_text(text.replace("  - {name: south, reader: csv, path: south.csv}\n", ""))
+    train_run(load_config(folder / "old.yaml"), folder / "old", resume=False, console=QUIET)
+    return folder / "old"
+
+
 @pytest.fixture
-def learnt(small_sources: Path) -> Path:
-    """A run that knows squares alone."""
-    text = (small_sources / "run.yaml").read_text()
-    (small_sources / "old.yaml").write_text(
-        text.replace("  - {name: south, reader: csv, path: south.csv}\n", "")
-    )
-    run = small_sources / "old"
-    train_run(load_config(small_sources / "old.yaml"), run, resume=False, console=QUIET)
-    return run
+def learnt(small_sources: Path, trained_once: Path) -> Path:
+    """A run that knows squares alone, a copy for each test."""
+    return Path(shutil.copytree(trained_once, small_sources / "old"))
 
 
 def _images(count: int = 6) -> torch.Tensor:
     return torch.randn(count, 1, 16, 16, generator=torch.Generator().manual_seed(1))
 
 
+@pytest.mark.pages
 def test_a_new_class_learns_alone(small_sources: Path, learnt: Path) -> None:
     config = load_config(small_sources / "run.yaml", [*NEW, "train.freeze_known=true"])
     run = small_sources / "new"

@@ -17,6 +17,7 @@ from labelassemble.training.source_labels import labels_by_source
 QUIET = Console(quiet=True)
 
 
+@pytest.mark.pages
 @pytest.mark.parametrize("head", ["linear", "multi_network", "source_heads", "task_code"])
 def test_a_run_with_each_head(small_sources: Path, head: str) -> None:
     run = small_sources / "out"

@@ -23,7 +23,7 @@ def _resident_mib() -> float:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", ["torch", pytest.param("dali", marks=pytest.mark.dali)])
-def test_fifty_epochs_take_no_more_memory_than_ten(tmp_path: Path, backend: str) -> None:
+def test_fifty_epochs_take_no_more_memory_than_ten(tmp_path: Path, one_thread: None, backend: str) -> None:
     rng = np.random.default_rng(0)
     files = []
     for index in range(COUNT):
