@@ -85,3 +85,36 @@ def calibrate(
     for path in site.stale:
         print(f"Still with the calibration of before: {path}: export it again")
     print(f"Report: {site.external.folder / 'report.html'}")
+
+
+@app.command()
+def monitor(
+    run: Run,
+    predictions: Annotated[
+        Path,
+        typer.Option(
+            "--predictions",
+            metavar="LOG",
+            help="What was answered: a CSV of `labelassemble predict -o`, or lines of JSON.",
+        ),
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Page to write (.html); default: RUN/monitor/NAME OF LOG.html."),
+    ] = None,
+) -> None:
+    """Say whether scores, images and unreadable files in use still look like the validation images.
+
+    Each quantity is compared by a Kolmogorov-Smirnov test (the share of unreadable files by Fisher's), corrected so
+    that a report without any change cries drift in at most 5 of 100 cases, and by the population stability index.
+    """
+    from labelassemble.report.monitor import monitor_text, write_monitor
+    from labelassemble.run.monitor import monitor as compared
+
+    if output is not None and output.suffix != ".html":
+        raise LabelAssembleError(f"--output must end in .html, got '{output}'")
+    found = compared(run, predictions)
+    page = output or run / "monitor" / f"{predictions.stem}.html"
+    write_monitor(found, page, run=run.resolve().name, log=predictions.name)
+    print(monitor_text(found))
+    print(f"Page: {page}")

@@ -185,6 +185,24 @@ def decision_curve(thresholds: Sequence[float], curve: DecisionCurve, label: str
         return _svg(figure, label)
 
 
+def shares(reference: Sequence[float], now: Sequence[float], label: str) -> Markup:
+    """Return the shares of images in each tenth of the reference as two lines of steps."""
+    with mpl.rc_context(_STYLE):
+        figure = _figure(320, 190)
+        axes = figure.add_axes((44 / 320, 34 / 190, 266 / 320, 146 / 190))
+        edges = range(len(reference) + 1)
+        axes.set(
+            xlim=(0, len(reference)), ylim=(0, max(*reference, *now) * 1.08), xlabel="tenth", ylabel="share"
+        )
+        axes.set_xticks([edge + 0.5 for edge in edges[:-1]], [str(edge + 1) for edge in edges[:-1]])
+        axes.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 2.5, 5, 10]))
+        for index, values in ((0, reference), (1, now)):
+            axes.stairs(
+                values, edges, color=_LINES[index], lw=2, fill=index == 0, alpha=0.4 if index == 0 else 1
+            )
+        return _svg(figure, label)
+
+
 def strip_low(intervals: Sequence[Interval | None], values: Sequence[float | None]) -> float:
     """Return where strips begin so that all of them fit: 0.4 or a tenth below the lowest value."""
     lowest = [interval.lower for interval in intervals if interval] + [v for v in values if v is not None]

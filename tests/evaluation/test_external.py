@@ -20,7 +20,8 @@ from labelassemble.evaluation import calibrate, evaluate, read_calibration, read
 from labelassemble.evaluation.external import prepare_external
 from labelassemble.export import load_metadata
 from labelassemble.report.text import evaluation_text
-from labelassemble.run import export_run, train_run
+from labelassemble.run import export_run, load_trained, train_run
+from labelassemble.run.monitor import read_log
 
 
 def table(classes, paths, *, splits="test", groups=None, labels=0):
@@ -236,6 +237,49 @@ def check_a_site_chooses_its_own(run, config, cli):
         assert message in err
 
 
+def check_what_is_answered_is_compared(run, images, cli):
+    """`labelassemble monitor` takes what predict wrote, and lines of JSON."""
+    log = run / "log.csv"
+    assert cli("predict", run, *images, "-o", log)[0] == 0
+    status, out, err = cli("monitor", run, "--predictions", log)
+    assert (status, err) == (0, "")
+    assert "Too few images to say" in out
+    assert "24 images in the log against" in out
+    for quantity in ("score of square", "score of stripe", "brightness", "contrast"):
+        assert quantity in out
+    assert "Too few images to say" in (run / "monitor" / "log.html").read_text(encoding="utf-8")
+
+    served = run / "scores.jsonl"
+    lines = [
+        {
+            "model": "m",
+            "version": "1",
+            "brightness": 0.2 + i / 1000,
+            "contrast": 0.1,
+            "scores": {"stripe": i / 100},
+        }
+        for i in range(80)
+    ]
+    lines += [{"model": "m", "version": "1", "unreadable": True}] * 20
+    served.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    now, _ = read_log(served, load_trained(run).views)
+    assert (now.images, now.unreadable, len(now.scores["stripe"])) == (80, 20, 80)
+    assert now.inputs["brightness"][79] == pytest.approx(0.279)
+    status, out, _ = cli("monitor", run, "--predictions", served)
+    assert status == 0
+    assert "unreadable files" in out
+    for text, message in (
+        ('{"status": 200}\n', "line 1: each line must be an object with scores"),
+        ('{"scores": ', "line 1: not valid JSON"),
+        ("a,b\n1,2\n", "a log must have columns probability:CLASS"),
+        ("", "no CSV"),
+    ):
+        served.write_text(text)
+        status, _, err = cli("monitor", run, "--predictions", served)
+        assert (status, len(err.splitlines())) == (2, 1)
+        assert message in err
+
+
 def test_evaluate_on_other_data_from_the_command_line(small_sources, cli):
     run = small_sources / "out"
     train_run(load_config(small_sources / "run.yaml"), run, resume=False, console=Console(quiet=True))
@@ -287,3 +331,4 @@ def test_evaluate_on_other_data_from_the_command_line(small_sources, cli):
 
     check_answers_are_calibrated_alike(run, small_sources / "images/south-1.png", config, cli)
     check_a_site_chooses_its_own(run, config, cli)
+    check_what_is_answered_is_compared(run, sorted((small_sources / "clinic").glob("*.png")), cli)

@@ -1,0 +1,164 @@
+"""A run in use: what it was asked and answered lately, compared with its validation images."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from labelassemble.data import missing_files
+from labelassemble.data.csvfile import or_compressed
+from labelassemble.data.predictions import Predictions
+from labelassemble.data.table import Table
+from labelassemble.data.table_io import read_predictions
+from labelassemble.errors import LabelAssembleError
+from labelassemble.evaluation.calibration import Calibration
+from labelassemble.evaluation.drift import Monitored, Observed, drift_of
+from labelassemble.run.calibration import calibration_in_use
+from labelassemble.run.folder import load_trained
+from labelassemble.run.site import FOLDER
+from labelassemble.views.bad_files import BadFiles
+from labelassemble.views.options import ViewOptions
+from labelassemble.views.torch_backend import evaluation_batches
+
+MOST: Final = 1000
+"""Files that are read for statistics of the images, at most."""
+STATISTICS: Final = ("brightness", "contrast")
+"""Mean and standard deviation of the grey values that the network sees, 0 to 1."""
+
+_SCORE: Final = "probability:"
+
+Floats = NDArray[np.float64]
+
+
+def monitor(run: Path, log: Path) -> Monitored:
+    """Return a log of answers compared with the validation images that the calibration in use was chosen on.
+
+    Args:
+        run: the folder of a run that has a best checkpoint.
+        log: what `labelassemble predict -o` wrote, or lines of JSON, one an image.
+
+    Raises:
+        LabelAssembleError: no validation images, a log that cannot be read, or no class in common.
+    """
+    views, calibration = load_trained(run).views, calibration_in_use(run)
+    now, remarks = read_log(log, views)
+    reference = _reference(run, calibration, views, with_inputs=bool(now.inputs))
+    if not reference.inputs or not now.inputs:
+        remarks = (*remarks, "Statistics of the images were not compared: the images are not there any more.")
+    if now.unreadable is None:
+        remarks = (*remarks, "The log does not say which files could not be read.")
+    return Monitored(drift_of(reference, now), reference, now, calibration.chosen_on, remarks)
+
+
+def _reference(run: Path, calibration: Calibration, views: ViewOptions, *, with_inputs: bool) -> Observed:
+    folder = run / FOLDER / calibration.data if calibration.data else run
+    path = or_compressed(folder / "predictions.csv")
+    if not path.exists():
+        raise LabelAssembleError(f"{path} does not exist: `labelassemble evaluate {run}` writes it")
+    predictions = read_predictions(path)
+    rows = predictions.subset_by_split("val")
+    if not len(rows):
+        raise LabelAssembleError(f"{path} holds no validation images to compare with")
+    table = Table.from_csv(or_compressed(folder / "table.csv"))
+    if calibration.data:  # where the whole of the site's data is of one kind
+        rows, lost = predictions, len(table) - len(predictions)
+    else:
+        lost = int(np.count_nonzero(table.splits == "val")) - len(rows)
+    readable, rows = len(rows), _one_per_patient(rows)
+    answers = calibration.apply(rows.probabilities, rows.classes)
+    scores = {name: answers[:, column] for column, name in enumerate(rows.classes)}
+    inputs = image_statistics(rows.paths.tolist(), views) if with_inputs else {}
+    return Observed(scores, inputs, readable, lost)
+
+
+def _one_per_patient(rows: Predictions) -> Predictions:
+    """Return the first image of each patient: the tests take images as independent."""
+    groups = pd.Series(np.asarray(rows.groups))
+    return rows.select(np.asarray(~groups.duplicated() | (groups == "")))
+
+
+def image_statistics(paths: list[str], views: ViewOptions) -> dict[str, Floats]:
+    """Return `STATISTICS` of the views of up to `MOST` of the files that are there and can be read."""
+    chosen = (
+        paths if len(paths) <= MOST else [paths[i] for i in np.linspace(0, len(paths) - 1, MOST, dtype=int)]
+    )
+    gone = set(missing_files(chosen))
+    chosen = [path for path in chosen if path not in gone]
+    if not chosen:
+        return {}
+    preprocess = views.preprocess()
+    found: list[Floats] = []
+    bad_files = BadFiles(len(chosen), policy="skip", limit=1.0)
+    for batch in evaluation_batches(chosen, views, batch_size=64, bad_files=bad_files):
+        pixels = (batch.images * preprocess.std + preprocess.mean).double().flatten(1)
+        found.append(np.stack([pixels.mean(1).numpy(), pixels.std(1, correction=0).numpy()], axis=1))
+    table = np.concatenate(found)
+    return {name: table[:, column] for column, name in enumerate(STATISTICS)}
+
+
+def read_log(path: Path, views: ViewOptions) -> tuple[Observed, tuple[str, ...]]:
+    """Return what a log says, and remarks on it.
+
+    Raises:
+        LabelAssembleError: the file cannot be read, or is no such log; with its line.
+    """
+    try:
+        with path.open(encoding="utf-8") as file:
+            if file.read(1) == "{":
+                file.seek(0)
+                return _server_log(path, file)
+        return _predicted_log(path, views)
+    except (OSError, UnicodeDecodeError) as error:
+        raise LabelAssembleError(f"{path}: cannot be read ({error})") from None
+
+
+def _server_log(path: Path, lines: Iterable[str]) -> tuple[Observed, tuple[str, ...]]:
+    rows: list[dict[str, Any]] = []
+    versions: dict[str, int] = {}
+    unreadable = 0
+    for number, line in enumerate(lines, start=1):
+        try:
+            entry = json.loads(line)
+        except json.JSONDecodeError:
+            raise LabelAssembleError(f"{path}, line {number}: not valid JSON") from None
+        if not isinstance(entry, dict) or not ({"scores", "unreadable", "dropped_lines"} & set(entry)):
+            raise LabelAssembleError(
+                f"{path}, line {number}: each line must be an object with scores, or with unreadable, such as "
+                '{"scores": {"COVID-19": 0.1}, "brightness": 0.4, "contrast": 0.2}'
+            )
+        unreadable += "unreadable" in entry
+        if "scores" in entry:
+            rows.append(entry["scores"] | {name: entry.get(name) for name in STATISTICS})
+            served = f"{entry.get('model')} version {entry.get('version')}"
+            versions[served] = versions.get(served, 0) + 1
+    table = pd.DataFrame(rows).apply(pd.to_numeric, errors="coerce")
+    inputs = {name: table.pop(name).dropna().to_numpy(np.float64) for name in STATISTICS if name in table}
+    scores = {str(name): values.dropna().to_numpy(np.float64) for name, values in table.items()}
+    remarks: tuple[str, ...] = ()
+    if len(versions) > 1:
+        told = ", ".join(f"{served} ({count} images)" for served, count in versions.items())
+        remarks = (f"The log holds answers of several models, taken together: {told}.",)
+    return Observed(scores, inputs, len(table), unreadable), remarks
+
+
+def _predicted_log(path: Path, views: ViewOptions) -> tuple[Observed, tuple[str, ...]]:
+    try:
+        table = pd.read_csv(path)
+    except (ValueError, pd.errors.ParserError) as error:
+        raise LabelAssembleError(f"{path}: no CSV ({str(error).splitlines()[0]})") from None
+    names = [name for name in map(str, table.columns) if name.startswith(_SCORE)]
+    if not names:
+        raise LabelAssembleError(
+            f"{path}: a log must have columns probability:CLASS, as `labelassemble predict -o {path.name}` writes "
+            f"them, got {', '.join(map(str, table.columns[:5]))}"
+        )
+    numbers = table[names].apply(pd.to_numeric, errors="coerce")
+    read = numbers.notna().all(axis=1)
+    scores = {name.removeprefix(_SCORE): numbers.loc[read, name].to_numpy(np.float64) for name in names}
+    paths = table.loc[read, "path"].astype(str).tolist() if "path" in table else []
+    lost = int((~read).sum())
+    return Observed(scores, image_statistics(paths, views), int(read.sum()), lost or None), ()
