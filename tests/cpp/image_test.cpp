@@ -17,7 +17,7 @@ using Bytes = std::vector<std::uint8_t>;
 Bytes bytes(const std::string& text) { return Bytes(text.begin(), text.end()); }
 
 // The sentence with which `text` is refused; empty when it is not.
-std::string refusal(const std::string& text) {
+std::string refused_image(const std::string& text) {
   try {
     decode_image(bytes(text), "x");
   } catch (const Error& error) {
@@ -49,21 +49,22 @@ TEST(Pnm, KeepsAFirstPixelThatLooksLikeSpace) {
 }
 
 TEST(Pnm, RefusesDamage) {
-  EXPECT_EQ(refusal("P5 3 2 255\nabc"),
+  EXPECT_EQ(refused_image("P5 3 2 255\nabc"),
             "x: damaged PGM or PPM image: 3 x 2 needs 6 bytes of pixels, got 3");
-  EXPECT_EQ(refusal("P5 0 2 255\n"), "x: an image must have at least one pixel, got 0 x 2");
-  EXPECT_EQ(refusal("P5 80000000 80000000 255\n"),
+  EXPECT_EQ(refused_image("P5 0 2 255\n"), "x: an image must have at least one pixel, got 0 x 2");
+  EXPECT_EQ(refused_image("P5 80000000 80000000 255\n"),
             "x: an image must have at most 89478485 pixels, got 80000000 x 80000000");
-  EXPECT_EQ(refusal("P5 99999999999999999999999 1 255\n"),
+  EXPECT_EQ(refused_image("P5 99999999999999999999999 1 255\n"),
             "x: damaged PGM or PPM image: its width is beyond any image");
-  EXPECT_EQ(refusal("P5 -1 2 255\n"),
+  EXPECT_EQ(refused_image("P5 -1 2 255\n"),
             "x: damaged PGM or PPM image: its header must give a width in digits");
-  EXPECT_EQ(refusal("P5"), "x: damaged PGM or PPM image: its header must give a width in digits");
-  EXPECT_EQ(refusal("P5 1 1 255"),
+  EXPECT_EQ(refused_image("P5"),
+            "x: damaged PGM or PPM image: its header must give a width in digits");
+  EXPECT_EQ(refused_image("P5 1 1 255"),
             "x: damaged PGM or PPM image: its header must end in white space");
-  EXPECT_EQ(refusal("P5 1 1 65536\nab"),
+  EXPECT_EQ(refused_image("P5 1 1 65536\nab"),
             "x: a PGM or PPM image must have 1 to 65535 as its largest value, got 65536");
-  EXPECT_EQ(refusal("P5 1 2 65535\nab"),
+  EXPECT_EQ(refused_image("P5 1 2 65535\nab"),
             "x: damaged PGM or PPM image: 1 x 2 needs 4 bytes of pixels, got 2");
 }
 
@@ -91,24 +92,24 @@ TEST(Bmp, ReadsColourFromTheLowestRowUp) {
 }
 
 TEST(Bmp, RefusesDamage) {
-  EXPECT_EQ(refusal(bmp().substr(0, 69)),
+  EXPECT_EQ(refused_image(bmp().substr(0, 69)),
             "x: damaged BMP image: 2 x 2 needs 16 bytes of pixels, got 15");
-  EXPECT_EQ(refusal(bmp().substr(0, 20)), "x: damaged BMP image: its header is cut off");
-  EXPECT_EQ(refusal(bmp(18, "\xff\xff\xff\x7f")),
+  EXPECT_EQ(refused_image(bmp().substr(0, 20)), "x: damaged BMP image: its header is cut off");
+  EXPECT_EQ(refused_image(bmp(18, "\xff\xff\xff\x7f")),
             "x: an image must have at most 89478485 pixels, got 2147483647 x 2");
-  EXPECT_EQ(refusal(bmp(30, "\1")), "x: a BMP image must have no compression, got method 1");
+  EXPECT_EQ(refused_image(bmp(30, "\1")), "x: a BMP image must have no compression, got method 1");
 }
 
 TEST(Image, RefusesOtherFormats) {
-  EXPECT_EQ(refusal(""), "x: an image must not be empty");
+  EXPECT_EQ(refused_image(""), "x: an image must not be empty");
   EXPECT_EQ(
-      refusal("GIF89a"),
+      refused_image("GIF89a"),
       "x: not an image of a known kind: expected PNG, JPEG, TIFF, WebP, BMP, or binary PGM or PPM");
   EXPECT_EQ(
-      refusal("P2 1 1 255 7"),
+      refused_image("P2 1 1 255 7"),
       "x: not an image of a known kind: expected PNG, JPEG, TIFF, WebP, BMP, or binary PGM or PPM");
-  EXPECT_NE(refusal("\x89PNG\r\n\x1a\ngarbage"), "");
-  EXPECT_NE(refusal("\xff\xd8\xff garbage"), "");
+  EXPECT_NE(refused_image("\x89PNG\r\n\x1a\ngarbage"), "");
+  EXPECT_NE(refused_image("\xff\xd8\xff garbage"), "");
 }
 
 TEST(Image, NamesAFileThatIsNotThere) {
