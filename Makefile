@@ -65,7 +65,7 @@ cuda-objects: setup
 	$(BIN)/cmake --build build/cuda --target labelassemble_cuda_objects
 
 SYSTEM_PACKAGES := g++ make python3-dev python3-venv libgtest-dev libjpeg-dev libpng-dev libtiff-dev libwebp-dev libboost-dev libboost-context-dev \
-  nlohmann-json3-dev prometheus-cpp-dev zlib1g-dev
+  nlohmann-json3-dev prometheus-cpp-dev zlib1g-dev libgrpc++-dev libprotobuf-dev protobuf-compiler
 
 system-packages:
 	@command -v apt-get >/dev/null || { echo "make: apt-get is not there: install by hand what corresponds to $(SYSTEM_PACKAGES)" >&2; exit 1; }

@@ -1,5 +1,6 @@
 #include "access_log.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <chrono>
 #include <cmath>
@@ -46,6 +47,7 @@ std::string line_of(const AccessEntry& entry) {
                               {"request_bytes", entry.request_bytes},
                               {"response_bytes", entry.response_bytes},
                               {"duration_ms", rounded(entry.duration_ms)}};
+  if (!entry.grpc_status.empty()) line["grpc_status"] = entry.grpc_status;
   if (!entry.model.empty()) {
     line["model"] = entry.model;
     line["version"] = entry.version;
@@ -63,6 +65,15 @@ std::string line_of(const AccessEntry& entry) {
 }
 
 }  // namespace
+
+std::string checked_traceparent(std::string_view text) {
+  constexpr std::string_view kForm = "xx-xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx-xxxxxxxxxxxxxxxx-xx";
+  const auto fits = [](char c, char form) {
+    return form == '-' ? c == '-' : (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f');
+  };
+  return std::equal(text.begin(), text.end(), kForm.begin(), kForm.end(), fits) ? std::string(text)
+                                                                                : "";
+}
 
 AccessLog::AccessLog(const std::string& where, prometheus::Counter& lost) : lost_(lost) {
   if (where == "none") return;

@@ -10,6 +10,7 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <string_view>
 #include <thread>
 #include <vector>
 
@@ -20,6 +21,7 @@ struct AccessEntry {
   std::string method;
   std::string target;
   int status = 0;
+  std::string grpc_status;  // its name, over gRPC; `status` is then what HTTP would have said
   std::uint64_t request_bytes = 0;
   std::uint64_t response_bytes = 0;
   double duration_ms = 0;  // from the whole request read to the whole answer written
@@ -34,6 +36,9 @@ struct AccessEntry {
   double infer_ms = 0;
   std::string error;
 };
+
+// A header `traceparent` as it came, or "" where it is not of the form of W3C's trace context.
+std::string checked_traceparent(std::string_view text);
 
 class AccessLog {
  public:

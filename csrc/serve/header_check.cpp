@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <boost/beast/core/string.hpp>
 
+#include "access_log.h"
+
 namespace labelassemble::serve {
 namespace {
 
@@ -78,12 +80,7 @@ std::optional<HttpError> check_header(const http::header<true, http::fields>& he
 
 std::string traceparent_of(const http::header<true, http::fields>& header) {
   const auto field = header["traceparent"];
-  constexpr std::string_view kForm = "xx-xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx-xxxxxxxxxxxxxxxx-xx";
-  const std::string text(field.data(), field.size());
-  const auto fits = [](char c, char form) {
-    return form == '-' ? c == '-' : (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f');
-  };
-  return std::equal(text.begin(), text.end(), kForm.begin(), kForm.end(), fits) ? text : "";
+  return checked_traceparent({field.data(), field.size()});
 }
 
 std::optional<std::string> path_of(std::string_view target) {

@@ -1,4 +1,4 @@
-// labelassemble-serve: exported models over HTTP. No Python.
+// labelassemble-serve: exported models over HTTP and gRPC. No Python.
 #include <malloc.h>
 
 #include <boost/asio/io_context.hpp>
@@ -11,6 +11,7 @@
 #include <exception>
 #include <iostream>
 #include <mutex>
+#include <optional>
 #include <semaphore>
 #include <stop_token>
 #include <string>
@@ -19,8 +20,12 @@
 
 #include "access_log.h"
 #include "cores.h"
+#include "engine.h"
 #include "labelassemble/error.h"
 #include "labelassemble/memory.h"
+#ifdef LABELASSEMBLE_WITH_GRPC
+#include "grpc_server.h"
+#endif
 #include "memory_budget.h"
 #include "metrics.h"
 #include "network.h"
@@ -75,34 +80,55 @@ class Trimmer {
   std::jthread thread_;
 };
 
+// What arrives over gRPC is held by gRPC itself until it is whole.
+std::size_t share_of_grpc(const serve::Options& options) {
+#ifdef LABELASSEMBLE_WITH_GRPC
+  if (options.grpc_port) return serve::grpc_share(options.max_memory);
+#endif
+  return 0 * options.max_memory;
+}
+
 int run(const serve::Options& options) {
   serve::set_threads(options.threads);
   serve::Metrics metrics;
-  serve::MemoryBudget memory(options.max_memory);
+  serve::MemoryBudget memory(options.max_memory - share_of_grpc(options));
   const Trimmer trimmer(memory);
   std::counting_semaphore<> compute(options.parallel_batches);
   serve::Repository repository({options, metrics, memory, compute});
   serve::AccessLog log(options.access_log, metrics.lost_log_lines());
   boost::asio::io_context io(1);
-  serve::Service service(options, repository, metrics, memory);
+  serve::Engine engine(options, repository);
+  serve::Service service(options, engine, metrics, memory);
   serve::Server server(io, {options, service, metrics, memory, log});
+#ifdef LABELASSEMBLE_WITH_GRPC
+  std::optional<serve::GrpcServer> grpc;
+  if (options.grpc_port) grpc.emplace(io, options, engine, metrics, memory, log);
+#endif
 
   int status = 0;
   bool stopping = false;
+  int draining = 1;  // servers
   boost::asio::signal_set signals(io, SIGTERM, SIGINT);
   const auto stop = [&](int failed) {
     if (failed != 0) status = failed;
     if (stopping) return;
     stopping = true;
     end_in_any_case(options.drain_timeout);
-    service.drain();
-    server.drain([&](std::size_t cut_off) {
+    engine.drain();
+    const auto drained = [&](std::size_t cut_off, const char* what) {
       if (cut_off > 0) {
-        say(std::to_string(cut_off) + " connections were cut off");
+        say(std::to_string(cut_off) + " " + what + " were cut off");
         status = kFailed;
       }
-      signals.cancel();
-    });
+      if (--draining == 0) signals.cancel();
+    };
+#ifdef LABELASSEMBLE_WITH_GRPC
+    if (grpc) {
+      ++draining;
+      grpc->drain([drained](std::size_t cut_off) { drained(cut_off, "calls of gRPC"); });
+    }
+#endif
+    server.drain([drained](std::size_t cut_off) { drained(cut_off, "connections"); });
   };
   std::function<void()> await_signal = [&] {
     signals.async_wait([&](boost::system::error_code error, int) {
@@ -118,6 +144,9 @@ int run(const serve::Options& options) {
   const int threads = options.threads > 0 ? options.threads : serve::available_cores();
   say("computing with " + std::to_string(threads) + (threads == 1 ? " thread" : " threads"));
   say("listening on " + server.url());
+#ifdef LABELASSEMBLE_WITH_GRPC
+  if (grpc) say("answering gRPC on " + grpc->url());
+#endif
   std::thread loader([&] {
     std::string failure;
     try {

@@ -153,8 +153,13 @@ Metrics::Metrics()
                                "Images of the batches that the model ran")),
       responses_(counters(registry_, "labelassemble_http_responses_total",
                           "Number of HTTP responses, by status")),
+      grpc_responses_(counters(registry_, "labelassemble_grpc_responses_total",
+                               "Number of gRPC answers, by status; of a stream, each counts")),
       connections_(
           &gauges(registry_, "labelassemble_http_connections", "Open connections").Add({})),
+      grpc_connections_(&gauges(registry_, "labelassemble_grpc_connections",
+                                "Open connections of gRPC, as of the last one that came")
+                             .Add({})),
       request_memory_(&gauges(registry_, "labelassemble_request_memory_bytes",
                               "Bytes that all requests hold together")
                            .Add({})),
@@ -199,6 +204,10 @@ ModelMetrics Metrics::for_model(const std::string& model, const std::string& ver
 
 void Metrics::count_response(int status) {
   responses_.Add({{"status", std::to_string(status)}}).Increment();
+}
+
+void Metrics::count_grpc_response(const std::string& status) {
+  grpc_responses_.Add({{"status", status}}).Increment();
 }
 
 std::string Metrics::text() const {

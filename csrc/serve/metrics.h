@@ -90,8 +90,10 @@ class Metrics {
 
   ModelMetrics for_model(const std::string& model, const std::string& version);
   void count_response(int status);
+  void count_grpc_response(const std::string& status);  // by its name
 
   prometheus::Gauge& connections() { return *connections_; }
+  prometheus::Gauge& grpc_connections() { return *grpc_connections_; }
   prometheus::Gauge& request_memory() { return *request_memory_; }
   prometheus::Gauge& request_memory_limit() { return *request_memory_limit_; }
   prometheus::Counter& lost_log_lines() { return *lost_log_lines_; }
@@ -119,7 +121,9 @@ class Metrics {
   Histograms& queue_s_;
   Histograms& batch_images_;
   Counters& responses_;
+  Counters& grpc_responses_;
   prometheus::Gauge* connections_;
+  prometheus::Gauge* grpc_connections_;
   prometheus::Gauge* request_memory_;
   prometheus::Gauge* request_memory_limit_;
   prometheus::Counter* lost_log_lines_;

@@ -119,7 +119,7 @@ Clock::time_point Model::deadline_of(const InferCall& call) const {
   if (call.request.timeout_us) {
     allowed = std::min(allowed, std::chrono::microseconds(*call.request.timeout_us));
   }
-  return call.arrived + allowed;
+  return std::min(call.deadline, call.arrived + allowed);
 }
 
 void Model::infer(InferCall call, Done done) {

@@ -39,6 +39,7 @@ struct InferCall {
   InferRequest request;
   std::shared_ptr<const std::atomic<bool>> gone;  // the client has left
   Clock::time_point arrived = Clock::now();
+  Clock::time_point deadline = Clock::time_point::max();  // of the client itself
 };
 
 // What becomes of it.

@@ -1,15 +1,29 @@
 #include "options.h"
 
 namespace labelassemble::serve {
+namespace {
+
+command_line::Setter grpc_port(std::optional<std::uint16_t>& target) {
+  return [&target](const std::string& name, const std::string& value) {
+#ifndef LABELASSEMBLE_WITH_GRPC
+    throw Error(
+        "--grpc-port: this server was built without gRPC; to change that: apt-get install "
+        "libgrpc++-dev libprotobuf-dev protobuf-compiler, then build it again");
+#endif
+    target = static_cast<std::uint16_t>(command_line::whole_number(name, value, 0, 65535));
+  };
+}
+
+}  // namespace
 
 const char* const kHelp =
     R"(Usage: labelassemble-serve --model-repository DIR [OPTION]...
 
-Answer inference requests over HTTP: the Open Inference Protocol (KServe v2) with Triton's binary
-tensors, for models that labelassemble exported. No Python runs in this process.
+Answer inference requests over HTTP and gRPC: the Open Inference Protocol (KServe v2) with Triton's
+binary tensors, for models that labelassemble exported. No Python runs in this process.
 
 DIR holds a folder a model, as for Triton: NAME/config.pbtxt and NAME/VERSION/model.pt. Clients of
-Triton work unchanged, for example tritonclient[http]; or, with an image and no client at all:
+Triton work unchanged, for example tritonclient[http,grpc]; or, with an image and no client at all:
 
   curl --data-binary @chest.png -H 'Inference-Header-Content-Length: 0' \
        http://127.0.0.1:8000/v2/models/NAME/infer
@@ -27,7 +41,9 @@ Models:
 Listening:
   --host ADDRESS              address to listen on (default 127.0.0.1: this machine only; there is
                               neither encryption nor a password, so put a proxy before any other)
-  --port N                    port (default 8000; 0 lets the system choose)
+  --port N                    port of HTTP (default 8000; 0 lets the system choose)
+  --grpc-port N               answer gRPC too, on this port (default: HTTP alone; Triton's clients
+                              expect 8001; 0 lets the system choose)
 
 Computing:
   --threads N                 threads within an operation (default: one a core that affinity and the
@@ -36,19 +52,23 @@ Computing:
                               since each already uses every core)
 
 Limits (sizes such as 65536, 64K, 64M, 1G; times in seconds):
-  --max-body SIZE             largest body of a request (default 64M); beyond: 413
+  --max-body SIZE             largest body of a request, or message of gRPC (default 64M); beyond:
+                              413
   --max-image SIZE            pixels of one image as its format stores them, without compression
                               (default 192M: three radiographs of 5,000 x 6,000 pixels of 16
                               bits); beyond: 413
   --max-header SIZE           largest header of a request (default 16K); beyond: 431
   --max-connections N         open connections (default 512); one more closes the connection that
-                              has been idle longest, or is answered 503 where all are at work
+                              has been idle longest, or is answered 503 where all are at work;
+                              as many again, and as many calls, over gRPC
   --max-queue N               requests that wait, a model (default 256, or less where its
                               config.pbtxt says so); beyond: 503 with Retry-After
   --max-memory SIZE           everything that all requests hold together: bodies as they arrive,
                               what they inflate to, numbers, decoded and resized images
                               (default 1G); beyond: 503 with Retry-After, or 413 for a request
-                              that would not fit alone
+                              that would not fit alone. With --grpc-port, a quarter of it (at
+                              least 4M) is for messages on their way in, each of them at most
+                              three quarters of that
   --idle-timeout S            a connection may be silent, or busy with one header (default 60)
   --read-timeout S            a body may take to arrive (default 30)
   --write-timeout S           a client may take to read its answer (default 30)
@@ -65,7 +85,10 @@ Other:
   --version                   print the version and the image formats that are read, and exit
   --help                      print this and exit
 
-Metrics for Prometheus are at /metrics, under Triton's names.
+gRPC answers what HTTP does, with UNAVAILABLE for 503, RESOURCE_EXHAUSTED for 413, DEADLINE_EXCEEDED
+for 504, NOT_FOUND for 404, INVALID_ARGUMENT for 400 and UNIMPLEMENTED for 501.
+
+Metrics for Prometheus are at /metrics of HTTP, under Triton's names.
 
 SIGTERM or SIGINT finishes the requests that were begun and exits. Exit status: 0; 1 when no model
 could be loaded, or requests were cut off by the drain timeout; 2, with one sentence on the standard
@@ -81,6 +104,7 @@ command_line::Arguments parse_options(const std::vector<std::string>& arguments,
           {"--model-repository", cl::text(options.repository)},
           {"--host", cl::text(options.host)},
           {"--port", cl::whole_number(options.port, 0, 65535)},
+          {"--grpc-port", grpc_port(options.grpc_port)},
           {"--device", cl::text(options.device)},
           {"--model-control-mode",
            cl::one_of<bool>(options.explicit_control, {{"none", false}, {"explicit", true}})},

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -18,6 +19,7 @@ struct Options {
   std::filesystem::path repository;
   std::string host = "127.0.0.1";
   std::uint16_t port = 8000;
+  std::optional<std::uint16_t> grpc_port;  // none: HTTP alone
   std::string device = "cpu";
   bool explicit_control = false;         // models are loaded and unloaded by request
   bool strict_readiness = true;          // a model that is refused makes the server not ready

@@ -144,6 +144,8 @@ std::vector<Bytes> split(const std::string& label, Bytes data, std::uint64_t cou
   return elements;
 }
 
+}  // namespace
+
 InputTensor tensor_of(RawInput& raw, std::size_t index, Bytes& binary,
                       MemoryBudget::Charge& charge) {
   InputTensor tensor;
@@ -184,7 +186,19 @@ InputTensor tensor_of(RawInput& raw, std::size_t index, Bytes& binary,
   return tensor;
 }
 
-}  // namespace
+void check_names(const InferRequest& request) {
+  if (request.inputs.empty()) fail("the request has no inputs");
+  for (std::size_t i = 0; i < request.inputs.size(); ++i) {
+    for (std::size_t j = 0; j < i; ++j) {
+      if (request.inputs[j].name == request.inputs[i].name) {
+        fail("input '" + request.inputs[i].name + "' stands twice");
+      }
+    }
+  }
+  for (const RequestedOutput& output : request.outputs) {
+    if (output.name.empty()) fail("a requested output has no name");
+  }
+}
 
 InferRequest parse_infer_request(Bytes body, std::optional<std::size_t> header_length,
                                  MemoryBudget::Charge& charge) {
@@ -198,24 +212,30 @@ InferRequest parse_infer_request(Bytes body, std::optional<std::size_t> header_l
   const TemporaryCharge text(charge, 4 * length);
   RequestReader reader(charge);
   reader.read(std::string_view(reinterpret_cast<const char*>(body.data()), length));
-  if (reader.inputs.empty()) fail("the request has no inputs");
 
   InferRequest request = std::move(reader.request);
   Bytes binary = body.subspan(length);
   for (std::size_t i = 0; i < reader.inputs.size(); ++i) {
     request.inputs.push_back(tensor_of(reader.inputs[i], i, binary, charge));
-    InputTensor& last = request.inputs.back();
-    for (std::size_t j = 0; j < i; ++j) {
-      if (request.inputs[j].name == last.name) fail("input '" + last.name + "' stands twice");
-    }
   }
+  check_names(request);
   if (!binary.empty()) {
     fail(std::to_string(binary.size()) + " bytes follow the last tensor of the request");
   }
-  for (const RequestedOutput& output : request.outputs) {
-    if (output.name.empty()) fail("a requested output has no name");
-  }
   return request;
+}
+
+void append_raw(std::string& out, const OutputTensor& output) {
+  if (output.type != DataType::kBytes) {
+    out.append(reinterpret_cast<const char*>(output.numbers.data()),
+               output.numbers.size() * sizeof(float));
+    return;
+  }
+  for (const std::string& text : output.strings) {
+    const auto length = static_cast<std::uint32_t>(text.size());
+    out.append(reinterpret_cast<const char*>(&length), sizeof length);
+    out += text;
+  }
 }
 
 EncodedAnswer encode_answer(const std::string& model, const std::string& version,
@@ -237,16 +257,7 @@ EncodedAnswer encode_answer(const std::string& model, const std::string& version
     } else {
       any_binary = true;
       const std::size_t start = binary.size();
-      if (output.type == DataType::kBytes) {
-        for (const std::string& text : output.strings) {
-          const auto length = static_cast<std::uint32_t>(text.size());
-          binary.append(reinterpret_cast<const char*>(&length), sizeof length);
-          binary += text;
-        }
-      } else {
-        binary.append(reinterpret_cast<const char*>(output.numbers.data()),
-                      output.numbers.size() * sizeof(float));
-      }
+      append_raw(binary, output);
       tensor["parameters"] = {{"binary_data_size", binary.size() - start}};
     }
     list.push_back(std::move(tensor));

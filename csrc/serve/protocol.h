@@ -55,6 +55,9 @@ struct OutputTensor {
   bool binary = false;
 };
 
+// The tensor as it travels without JSON: little-endian, a text after its length of 4 bytes.
+void append_raw(std::string& out, const OutputTensor& output);
+
 struct EncodedAnswer {
   std::string body;
   std::optional<std::size_t> header_length;  // where binary tensors follow the JSON

@@ -1,6 +1,5 @@
 #include "request_reader.h"
 
-#include <cmath>
 #include <limits>
 
 #include "error.h"
@@ -9,60 +8,10 @@ namespace labelassemble::serve {
 namespace {
 
 constexpr std::size_t kMaxDepth = 32;
-constexpr std::size_t kMaxTensors = 64;
-constexpr std::size_t kMaxDimensions = 8;
-constexpr std::size_t kMaxClasses = 4096;
-constexpr std::size_t kMaxName = 1024;  // bytes of a name or an id
 
 [[noreturn]] void fail(const std::string& what) { throw HttpError(400, what); }
 
-// A parameter that does nothing would be a wish that nobody hears.
-void check_parameter(const std::string& name) {
-  for (const char* known : {"binary_data_output", "timeout", "classes", "sequence_id",
-                            "sequence_start", "sequence_end", "priority"}) {
-    if (name == known) return;
-  }
-  fail("unknown parameter '" + name.substr(0, 100) +
-       "': a request may have classes, timeout and binary_data_output");
-}
-
 }  // namespace
-
-// One value of the JSON that holds no others.
-struct RequestReader::Scalar {
-  enum class Kind { kNull, kBoolean, kInteger, kFloat, kString };
-  Kind kind = Kind::kNull;
-  bool boolean = false;
-  bool negative = false;
-  std::uint64_t magnitude = 0;  // of an integer
-  double number = 0;            // of any number
-  const std::string* text = nullptr;
-
-  bool is_integer() const { return kind == Kind::kInteger; }
-  bool is_number() const { return kind == Kind::kInteger || kind == Kind::kFloat; }
-
-  std::optional<std::int64_t> integer() const {
-    constexpr std::uint64_t kMost = std::numeric_limits<std::int64_t>::max();
-    if (!is_integer() || magnitude > kMost) return std::nullopt;
-    const auto value = static_cast<std::int64_t>(magnitude);
-    return negative ? -value : value;
-  }
-  const std::string& string(const char* what) const {
-    if (kind != Kind::kString) fail(std::string(what) + " must be a string");
-    return *text;
-  }
-  const std::string& name(const char* what) const {
-    const std::string& text = string(what);
-    if (text.size() > kMaxName) {
-      fail(std::string(what) + " must have at most " + std::to_string(kMaxName) + " bytes");
-    }
-    return text;
-  }
-  bool truth(const char* what) const {
-    if (kind != Kind::kBoolean) fail(std::string(what) + " must be true or false");
-    return boolean;
-  }
-};
 
 void RequestReader::read(std::string_view text) { json::sax_parse(text.begin(), text.end(), this); }
 
@@ -81,12 +30,7 @@ bool RequestReader::boolean(bool value) {
   return true;
 }
 bool RequestReader::number_integer(number_integer_t value) {
-  const bool negative = value < 0;
-  const auto bits = static_cast<std::uint64_t>(value);
-  scalar({.kind = Scalar::Kind::kInteger,
-          .negative = negative,
-          .magnitude = negative ? 0 - bits : bits,
-          .number = static_cast<double>(value)});
+  scalar(Scalar::of(value));
   return true;
 }
 bool RequestReader::number_unsigned(number_unsigned_t value) {
@@ -241,9 +185,9 @@ void RequestReader::scalar(const Scalar& value) {
     case In::kTop:
       return top(value);
     case In::kParameters:
-      return parameter(value);
+      return set_parameter(request, key_, value);
     case In::kClasses:
-      return add_class(value.name("a name in classes"));
+      return add_class(request, value.name("a name in classes"));
     case In::kInputs:
     case In::kOutputs:
       fail("inputs and outputs must be lists of objects");
@@ -258,7 +202,7 @@ void RequestReader::scalar(const Scalar& value) {
     case In::kOutput:
       return output(value);
     case In::kOutputParameters:
-      return output_parameter(value);
+      return set_output_parameter(request.outputs.back(), key_, value);
     case In::kSkipped:
       return;
   }
@@ -271,45 +215,6 @@ void RequestReader::top(const Scalar& value) {
   }
   if (key_ == "inputs" || key_ == "outputs") fail(key_ + " must be a list");
   if (key_ == "parameters") fail("parameters must be an object");
-}
-
-void RequestReader::add_class(const std::string& name) {
-  std::vector<std::string>& classes = *request.classes;
-  if (classes.size() == kMaxClasses) fail("classes may hold at most 4096 names");
-  for (const std::string& other : classes) {
-    if (other == name) fail("class '" + name + "' stands twice in classes");
-  }
-  classes.push_back(name);
-}
-
-void RequestReader::parameter(const Scalar& value) {
-  check_parameter(key_);
-  if (key_ == "classes") {
-    // Triton's clients send texts, numbers and truth values only: a name, or a list as JSON.
-    const std::string& text = value.string("classes");
-    if (request.classes) fail("classes may stand only once in a request");
-    request.classes.emplace();
-    if (!text.starts_with('[')) return add_class(value.name("classes"));
-    if (text.size() > kMaxName * 16) fail("classes as a text must have at most 16384 bytes");
-    const json names = json::parse(text, nullptr, false);
-    if (!names.is_array()) fail("classes must be a name or a JSON list of names");
-    for (const json& name : names) {
-      if (!name.is_string()) fail("classes must be a name or a JSON list of names");
-      add_class(name.get<std::string>());
-    }
-  }
-  if (key_ == "binary_data_output") request.binary_output = value.truth("binary_data_output");
-  if (key_ == "timeout") {
-    const auto timeout = value.integer();
-    if (!timeout || *timeout < 0) {
-      fail("timeout must be a whole number of microseconds, at least 0");
-    }
-    if (*timeout > 0) request.timeout_us = *timeout;
-  }
-  if (key_ == "sequence_id" &&
-      (value.kind == Scalar::Kind::kString ? !value.text->empty() : value.magnitude != 0)) {
-    fail("sequence_id is not supported: the models of this server keep no state");
-  }
 }
 
 void RequestReader::input(const Scalar& value) {
@@ -326,9 +231,7 @@ void RequestReader::input_parameter(const Scalar& value) {
     }
     inputs.back().binary_size = value.magnitude;
   }
-  if (key_.starts_with("shared_memory_")) {
-    fail(input_label() + ": shared memory is not supported; send the tensor in the request");
-  }
+  check_input_parameter(input_label(), key_);
 }
 
 void RequestReader::shape(const Scalar& value) {
@@ -373,23 +276,6 @@ void RequestReader::data(const Scalar& value) {
 
 void RequestReader::output(const Scalar& value) {
   if (key_ == "name") request.outputs.back().name = value.name("an output's name");
-}
-
-void RequestReader::output_parameter(const Scalar& value) {
-  RequestedOutput& output = request.outputs.back();
-  if (key_ != "binary_data" && key_ != "classification" && !key_.starts_with("shared_memory_")) {
-    fail("unknown parameter '" + key_.substr(0, 100) +
-         "' of an output: it may have binary_data and classification");
-  }
-  if (key_ == "binary_data") output.binary = value.truth("binary_data");
-  if (key_ == "classification") {
-    const auto count = value.integer();
-    if (!count || *count < 0) fail("classification must be a whole number, at least 0");
-    output.class_count = *count;
-  }
-  if (key_.starts_with("shared_memory_")) {
-    fail("shared memory is not supported; outputs come in the answer");
-  }
 }
 
 }  // namespace labelassemble::serve

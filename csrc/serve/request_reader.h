@@ -9,6 +9,7 @@
 #include <string_view>
 #include <vector>
 
+#include "parameters.h"
 #include "protocol.h"
 
 namespace labelassemble::serve {
@@ -26,6 +27,14 @@ struct RawInput {
   std::vector<std::uint8_t> strings;  // each with its length before it, as in binary data
   std::size_t count = 0;              // elements of the data
 };
+
+// The tensor of the input number `index`, checked: its data are the elements that the description
+// holds, or the first `binary_size` bytes of `binary`, which are taken from it. Throws HttpError.
+InputTensor tensor_of(RawInput& raw, std::size_t index, Bytes& binary,
+                      MemoryBudget::Charge& charge);
+
+// That there are inputs, none of a name twice, and that outputs have names. Throws HttpError 400.
+void check_names(const InferRequest& request);
 
 // The handler of nlohmann's SAX parser; throws HttpError 400 at the first thing that is wrong.
 class RequestReader {
@@ -78,18 +87,14 @@ class RequestReader {
     kOutputParameters,
     kSkipped,
   };
-  struct Scalar;
 
   void scalar(const Scalar& value);
   void top(const Scalar& value);
-  void parameter(const Scalar& value);
-  void add_class(const std::string& name);
   void input(const Scalar& value);
   void input_parameter(const Scalar& value);
   void shape(const Scalar& value);
   void data(const Scalar& value);
   void output(const Scalar& value);
-  void output_parameter(const Scalar& value);
   void enter(In where);
   std::string input_label() const;
 

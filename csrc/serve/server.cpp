@@ -1,10 +1,9 @@
 #include "server.h"
 
 #include <algorithm>
-#include <boost/asio/ip/v6_only.hpp>
 #include <utility>
 
-#include "labelassemble/error.h"
+#include "listener.h"
 
 namespace labelassemble::serve {
 namespace {
@@ -18,32 +17,14 @@ constexpr std::size_t kMostRefused = 64;  // connections beyond the limit that a
 }  // namespace
 
 Server::Server(asio::io_context& io, const SessionContext& context)
-    : io_(io), context_(context), acceptor_(io), timer_(io) {
-  const Options& options = context.options;
-  boost::system::error_code error;
-  const std::string host = options.host == "localhost" ? "127.0.0.1" : options.host;
-  const auto address = asio::ip::make_address(host, error);
-  if (error)
-    throw Error("--host must be an IP address such as 127.0.0.1, got '" + options.host + "'");
-  const tcp::endpoint endpoint(address, options.port);
-  try {
-    acceptor_.open(endpoint.protocol());
-    acceptor_.set_option(asio::socket_base::reuse_address(true));
-    acceptor_.bind(endpoint);
-    acceptor_.listen(asio::socket_base::max_listen_connections);
-  } catch (const boost::system::system_error& failure) {
-    throw Error("cannot listen on " + options.host + " port " + std::to_string(options.port) +
-                ": " + failure.code().message());
-  }
+    : io_(io),
+      context_(context),
+      acceptor_(listen_on(io, context.options.host, context.options.port)),
+      timer_(io) {
   accept();
 }
 
-std::string Server::url() const {
-  const tcp::endpoint endpoint = acceptor_.local_endpoint();
-  const std::string address = endpoint.address().to_string();
-  return "http://" + (endpoint.address().is_v6() ? "[" + address + "]" : address) + ":" +
-         std::to_string(endpoint.port());
-}
+std::string Server::url() const { return "http://" + address_of(acceptor_.local_endpoint()); }
 
 std::vector<std::shared_ptr<Session>> Server::living() {
   std::vector<std::shared_ptr<Session>> living;

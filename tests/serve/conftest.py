@@ -95,12 +95,17 @@ class Running:
 
     process: subprocess.Popen[bytes]
     port: int = 0
+    grpc_port: int = 0  # of a server that was asked to answer gRPC
     said: list[str] = field(default_factory=list)  # lines of its standard error
     access: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def url(self) -> str:
         return f"127.0.0.1:{self.port}"
+
+    @property
+    def grpc_url(self) -> str:
+        return f"127.0.0.1:{self.grpc_port}"
 
     def wait_until(self, condition: Callable[[], bool], what: str, seconds: float = 60) -> None:
         end = time.monotonic() + seconds
@@ -187,6 +192,8 @@ def _serving(repository: Path, *options: str, ready: bool = True, strict: bool =
             running.said.append(text)
             if listening := re.search(r"listening on http://127\.0\.0\.1:(\d+)$", text):
                 running.port = int(listening[1])
+            if answering := re.search(r"answering gRPC on 127\.0\.0\.1:(\d+)$", text):
+                running.grpc_port = int(answering[1])
 
     def read_access() -> None:
         assert process.stdout is not None
@@ -198,6 +205,10 @@ def _serving(repository: Path, *options: str, ready: bool = True, strict: bool =
         thread.start()
     try:
         running.wait_until(lambda: running.port != 0 or process.poll() is not None, "listening")
+        if "--grpc-port" in options and any("built without gRPC" in line for line in running.said):
+            if os.environ.get("LABELASSEMBLE_FAIL_WITHOUT_PACKAGES") == "1":
+                pytest.fail(running.said[-1])
+            pytest.skip(running.said[-1])
         if ready:
             running.wait_until(
                 lambda: "labelassemble-serve: ready" in running.said or process.poll() is not None, "ready"
@@ -275,6 +286,23 @@ def repository(
 def server(repository: Path) -> Iterator[Running]:
     """One server for all the tests that leave it as it is."""
     with _serving(repository) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def both(
+    repository: Path,
+    models: dict[tuple[str, int], Served],
+    images: list[NDArray[np.uint8]],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Running]:
+    """One server that answers HTTP and gRPC: the same models, and one of half floats."""
+    root = tmp_path_factory.mktemp("both")
+    for folder in repository.iterdir():
+        (root / folder.name).symlink_to(folder)
+    models["colour floats", 1].export(root / "halves", 1, images)
+    _write_config(root / "halves", type="TYPE_FP16")
+    with _serving(root, "--grpc-port", "0") as running:
         yield running
 
 

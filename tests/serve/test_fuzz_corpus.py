@@ -6,15 +6,22 @@ import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 HERE = Path(__file__).parent
 
 
-def test_corpus_passes_under_the_sanitizers(cpp_program: Callable[[str], Path], tmp_path: Path) -> None:
-    program = cpp_program("request_replay")
-    with tarfile.open(HERE / "fuzz" / "corpus.tar.xz") as archive:
-        archive.extractall(tmp_path, filter="data")
+@pytest.mark.parametrize(
+    ("target", "archive", "least"), [("request", "corpus", 1000), ("grpc", "grpc_corpus", 40)]
+)
+def test_corpus_passes_under_the_sanitizers(
+    cpp_program: Callable[[str], Path], tmp_path: Path, target: str, archive: str, least: int
+) -> None:
+    program = cpp_program(f"{target}_replay")
+    with tarfile.open(HERE / "fuzz" / f"{archive}.tar.xz") as file:
+        file.extractall(tmp_path, filter="data")
     corpus = sorted((tmp_path / "corpus").iterdir())
-    assert len(corpus) > 1000
+    assert len(corpus) > least
     done = subprocess.run(
         [program, *corpus],
         env={**os.environ, "ASAN_OPTIONS": "detect_leaks=0"},  # leaks need ptrace, often forbidden

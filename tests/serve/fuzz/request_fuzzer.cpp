@@ -1,7 +1,6 @@
 // What a client, or a model repository, hands to the parsers. The first byte says which of them.
 #include <cstddef>
 #include <cstdint>
-#include <cstdlib>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -10,8 +9,8 @@
 #include "error.h"
 #include "memory_budget.h"
 #include "model_config.h"
-#include "pixels.h"
 #include "protocol.h"
+#include "read_request.h"
 #include "route.h"
 #include "text_format.h"
 
@@ -19,41 +18,11 @@ namespace {
 
 using namespace labelassemble::serve;
 
-// What the rest of the server relies on.
-void require(bool condition) {
-  if (!condition) std::abort();
-}
-
-ModelConfig config_of(DataType type) {
-  ModelConfig config = default_model_config("model");
-  config.input.type = type;
-  config.max_batch_size = 4;
-  return config;
-}
-
 void parse_and_read(Bytes body, std::optional<std::size_t> header_length) {
   MemoryBudget budget(std::size_t{1} << 20);
   MemoryBudget::Charge charge(budget);
   const InferRequest request = parse_infer_request(body, header_length, charge);
-  require(!request.inputs.empty());
-  for (const InputTensor& tensor : request.inputs) {
-    std::uint64_t count = 1;
-    for (const std::int64_t size : tensor.shape) {
-      require(size > 0);
-      count *= static_cast<std::uint64_t>(size);
-    }
-    if (tensor.type == DataType::kBytes) {
-      require(tensor.elements.size() == count);
-    } else {
-      require(tensor.data.size() == count * element_size(tensor.type));
-    }
-  }
-  const NetworkInput network{3, 8};
-  const PreparedImages images = read_images(config_of(request.inputs[0].type), network, request,
-                                            std::size_t{1} << 20, charge, [] {});
-  require(images.count > 0 && images.count <= 4);
-  require(images.values.size() == static_cast<std::size_t>(images.count) * 3 * 8 * 8);
-  for (const float value : images.values) require(value >= 0.0F && value <= 1.0F);
+  read_request(request, charge);
 }
 
 std::vector<std::uint8_t> unpack(Bytes packed, const std::string& encoding, std::size_t limit) {

@@ -1,0 +1,210 @@
+#include "grpc_call.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace labelassemble::serve {
+namespace {
+
+// A status travels in a header, which clients limit.
+constexpr std::size_t kMaxMessage = 2048;
+
+struct Code {
+  int http;
+  grpc::StatusCode grpc;
+  const char* name;
+};
+
+const Code& code_of(int status) {
+  static constexpr Code kCodes[] = {
+      {400, grpc::StatusCode::INVALID_ARGUMENT, "INVALID_ARGUMENT"},
+      {404, grpc::StatusCode::NOT_FOUND, "NOT_FOUND"},
+      {413, grpc::StatusCode::RESOURCE_EXHAUSTED, "RESOURCE_EXHAUSTED"},
+      {415, grpc::StatusCode::UNIMPLEMENTED, "UNIMPLEMENTED"},
+      {429, grpc::StatusCode::RESOURCE_EXHAUSTED, "RESOURCE_EXHAUSTED"},
+      {499, grpc::StatusCode::CANCELLED, "CANCELLED"},
+      {501, grpc::StatusCode::UNIMPLEMENTED, "UNIMPLEMENTED"},
+      {503, grpc::StatusCode::UNAVAILABLE, "UNAVAILABLE"},
+      {504, grpc::StatusCode::DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED"},
+      {500, grpc::StatusCode::INTERNAL, "INTERNAL"},
+  };
+  for (const Code& code : kCodes) {
+    if (code.http == status) return code;
+  }
+  return *std::prev(std::end(kCodes));
+}
+
+std::string traceparent_of(const grpc::ServerContextBase& call) {
+  const auto found = call.client_metadata().find("traceparent");
+  if (found == call.client_metadata().end()) return "";
+  return checked_traceparent({found->second.data(), found->second.size()});
+}
+
+// gRPC writes "ipv4:127.0.0.1:1234" and "ipv6:%5B::1%5D:1234"; HTTP's lines have no kind.
+std::string peer_of(const grpc::ServerContextBase& call) {
+  std::string peer = call.peer();
+  peer.erase(0, peer.find(':') + 1);
+  for (const auto& [written, meant] : {std::pair{"%5B", "["}, std::pair{"%5D", "]"}}) {
+    const std::size_t at = peer.find(written);
+    if (at != std::string::npos) peer.replace(at, 3, meant);
+  }
+  return peer;
+}
+
+}  // namespace
+
+grpc::Status status_of(const HttpError& error) {
+  return {code_of(error.status()).grpc, std::string(error.what()).substr(0, kMaxMessage)};
+}
+
+std::string status_name(const std::optional<HttpError>& error) {
+  return error ? code_of(error->status()).name : "OK";
+}
+
+void GrpcCalls::add(std::shared_ptr<GrpcCall> call) {
+  const std::lock_guard lock(mutex_);
+  GrpcCall* const key = call.get();
+  calls_[key] = std::move(call);
+}
+
+void GrpcCalls::remove(GrpcCall* call) {
+  std::shared_ptr<GrpcCall> last;  // goes after the lock
+  const std::lock_guard lock(mutex_);
+  const auto found = calls_.find(call);
+  if (found == calls_.end()) return;
+  last = std::move(found->second);
+  calls_.erase(found);
+}
+
+std::size_t GrpcCalls::size() const {
+  const std::lock_guard lock(mutex_);
+  return calls_.size();
+}
+
+std::vector<std::shared_ptr<GrpcCall>> GrpcCalls::all() const {
+  const std::lock_guard lock(mutex_);
+  std::vector<std::shared_ptr<GrpcCall>> all;
+  for (const auto& [key, call] : calls_) all.push_back(call);
+  return all;
+}
+
+GrpcCall::GrpcCall(const GrpcContext& context, grpc::GenericCallbackServerContext& call)
+    : context_(context),
+      method_(call.method()),
+      call_(call),
+      peer_(peer_of(call)),
+      traceparent_(traceparent_of(call)) {
+  const auto left = call.deadline() - std::chrono::system_clock::now();
+  constexpr std::chrono::hours kLong{24};  // gRPC's clients without a deadline have one far away
+  if (left < kLong) {
+    deadline_ = Clock::now() + std::chrono::duration_cast<Clock::duration>(left);
+  }
+}
+
+void GrpcCall::check(Clock::time_point now) {
+  if (now.time_since_epoch().count() < until_) return;
+  expect_nothing();
+  expire();
+}
+
+void GrpcCall::expect(milliseconds time) {
+  until_ = (Clock::now() + time).time_since_epoch().count();
+}
+
+void GrpcCall::expire() { cancel(); }
+
+void GrpcCall::cancel() {
+  const std::lock_guard lock(done_mutex_);
+  if (!done_) call_.TryCancel();
+}
+
+void GrpcCall::OnCancel() {
+  // A deadline that has passed is told as such: whoever works for this call sees it for himself.
+  constexpr std::chrono::milliseconds kClocks{10};  // may differ, of the system and of this
+  if (Clock::now() + kClocks < deadline_) gone_->store(true);
+}
+
+void GrpcCall::OnDone() {
+  {
+    const std::lock_guard lock(done_mutex_);
+    done_ = true;
+  }
+  context_.calls.remove(this);  // and with that, most likely, this is gone
+}
+
+InferCall GrpcCall::infer_call(MemoryBudget::Charge charge) const {
+  return {.body = {},
+          .charge = std::move(charge),
+          .request = {},
+          .gone = gone_,
+          .arrived = Clock::now(),
+          .deadline = deadline_};
+}
+
+void GrpcCall::log(AccessEntry entry, const std::optional<HttpError>& error,
+                   Clock::time_point arrived) {
+  entry.peer = peer_;
+  entry.method = "gRPC";
+  entry.target = method_;
+  entry.traceparent = traceparent_;
+  entry.status = error ? error->status() : 200;
+  entry.grpc_status = status_name(error);
+  if (error) entry.error = error->what();
+  entry.duration_ms = std::chrono::duration<double, std::milli>(Clock::now() - arrived).count();
+  context_.metrics.count_grpc_response(entry.grpc_status);
+  context_.log.write(entry);
+}
+
+void GrpcUnaryCall::start() {
+  arrived_ = Clock::now();
+  expect(context_.options.read_timeout);
+  StartRead(&message_);
+}
+
+void GrpcUnaryCall::OnReadDone(bool ok) {
+  expect_nothing();
+  arrived_ = Clock::now();
+  AccessEntry entry;
+  entry.request_bytes = ok ? message_.Length() : 0;
+  entry_ = entry;
+  if (!ok) {
+    return refuse(HttpError(499,
+                            "the call ended before its message was whole, or the message has "
+                            "more bytes than --max-body"),
+                  entry);
+  }
+  try {
+    MemoryBudget::Charge charge(context_.memory);
+    charge.add(message_.Length());
+    grpc::ByteBuffer message;
+    message.Swap(&message_);
+    handle(std::move(message), std::move(charge));
+  } catch (...) {
+    message_.Clear();
+    refuse(error_of(std::current_exception()), entry);
+  }
+}
+
+void GrpcUnaryCall::answer(const grpc::ByteBuffer& response, AccessEntry entry) {
+  entry.request_bytes = entry_.request_bytes;
+  entry.response_bytes = response.Length();
+  entry_ = std::move(entry);
+  response_ = response;
+  expect(context_.options.write_timeout);
+  StartWriteAndFinish(&response_, {}, grpc::Status::OK);
+}
+
+void GrpcUnaryCall::refuse(const HttpError& error, AccessEntry entry) {
+  entry.request_bytes = entry_.request_bytes;
+  entry_ = std::move(entry);
+  error_ = error;
+  expect(context_.options.write_timeout);
+  Finish(status_of(error));
+}
+
+void GrpcUnaryCall::OnDone() {
+  log(std::move(entry_), error_, arrived_);
+  GrpcCall::OnDone();
+}
+
+}  // namespace labelassemble::serve

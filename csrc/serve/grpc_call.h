@@ -1,0 +1,122 @@
+// One call of a gRPC client, and the list of all that are under way.
+#pragma once
+
+#include <grpcpp/generic/async_generic_service.h>
+
+#include <atomic>
+#include <chrono>
+#include <cstddef>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "access_log.h"
+#include "engine.h"
+#include "memory_budget.h"
+#include "metrics.h"
+#include "options.h"
+
+namespace labelassemble::serve {
+
+class GrpcCall;
+
+class GrpcCalls {
+ public:
+  void add(std::shared_ptr<GrpcCall> call);
+  void remove(GrpcCall* call);
+  std::size_t size() const;
+  std::vector<std::shared_ptr<GrpcCall>> all() const;
+
+ private:
+  mutable std::mutex mutex_;
+  std::map<GrpcCall*, std::shared_ptr<GrpcCall>> calls_;
+};
+
+// What all calls of a server share.
+struct GrpcContext {
+  const Options& options;
+  Engine& engine;
+  Metrics& metrics;
+  MemoryBudget& memory;
+  AccessLog& log;
+  GrpcCalls& calls;
+};
+
+// gRPC calls its On... functions on threads of its own, several at a time. Nothing is started on it
+// while a mutex is held, since gRPC may then call back from within.
+class GrpcCall : public grpc::ServerGenericBidiReactor {
+ public:
+  using milliseconds = std::chrono::milliseconds;
+
+  GrpcCall(const GrpcContext& context, grpc::GenericCallbackServerContext& call);
+
+  virtual void start() = 0;
+  // The server is stopping.
+  virtual void drain() {}
+  // From time to time: ends a call whose client takes too long.
+  void check(Clock::time_point now);
+
+  void OnCancel() override;
+  void OnDone() override;
+
+ protected:
+  // What the client must do next, within this time. Nothing, until that is called again.
+  void expect(milliseconds time);
+  void expect_nothing() { until_ = kNever; }
+  // It took too long.
+  virtual void expire();
+  void cancel();
+
+  // Inference as a client asks for it, with what the message takes.
+  InferCall infer_call(MemoryBudget::Charge charge) const;
+  // Writes a request's line, and counts its answer.
+  void log(AccessEntry entry, const std::optional<HttpError>& error, Clock::time_point arrived);
+
+  const GrpcContext context_;
+  const std::string method_;
+
+ private:
+  static constexpr Clock::rep kNever = std::numeric_limits<Clock::rep>::max();
+
+  grpc::GenericCallbackServerContext& call_;
+  const std::string peer_;
+  const std::string traceparent_;
+  Clock::time_point deadline_ = Clock::time_point::max();
+  const std::shared_ptr<std::atomic<bool>> gone_ = std::make_shared<std::atomic<bool>>(false);
+  std::atomic<Clock::rep> until_{kNever};
+  std::recursive_mutex done_mutex_;  // cancelling may call OnDone on the same thread
+  bool done_ = false;
+};
+
+// A call of one request and one answer.
+class GrpcUnaryCall : public GrpcCall {
+ public:
+  using GrpcCall::GrpcCall;
+
+  void start() override;
+  void OnReadDone(bool ok) override;
+  void OnDone() override;
+
+ protected:
+  // Throws HttpError. Otherwise `answer` or `refuse` follows, on any thread. The charge is for the
+  // message.
+  virtual void handle(grpc::ByteBuffer message, MemoryBudget::Charge charge) = 0;
+
+  void answer(const grpc::ByteBuffer& response, AccessEntry entry);
+  void refuse(const HttpError& error, AccessEntry entry);
+
+ private:
+  grpc::ByteBuffer message_;
+  grpc::ByteBuffer response_;
+  AccessEntry entry_;
+  std::optional<HttpError> error_;
+  Clock::time_point arrived_{};
+};
+
+grpc::Status status_of(const HttpError& error);
+std::string status_name(const std::optional<HttpError>& error);  // "OK", "NOT_FOUND"
+
+}  // namespace labelassemble::serve

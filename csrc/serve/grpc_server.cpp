@@ -1,0 +1,261 @@
+#include "grpc_server.h"
+
+#include <grpc/support/log.h>
+#include <grpcpp/grpcpp.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <boost/asio/post.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <limits>
+#include <stop_token>
+#include <thread>
+#include <utility>
+
+#include "grpc_answers.h"
+#include "grpc_call.h"
+#include "grpc_message.h"
+#include "grpc_stream.h"
+#include "labelassemble/error.h"
+#include "listener.h"
+
+namespace labelassemble::serve {
+namespace {
+
+namespace asio = boost::asio;
+using asio::ip::tcp;
+
+constexpr std::chrono::milliseconds kPause{20};
+constexpr std::chrono::milliseconds kTick{50};            // between two looks at the clock of calls
+constexpr std::chrono::milliseconds kCutOff{200};         // after the drain timeout
+constexpr std::size_t kLeastRoom = std::size_t{4} << 20;  // with less, gRPC breaks connections
+constexpr std::size_t kMostRefused = 64;                  // calls beyond the limit that are told so
+constexpr const char* kInfer = "/inference.GRPCInferenceService/ModelInfer";
+constexpr const char* kStreamInfer = "/inference.GRPCInferenceService/ModelStreamInfer";
+
+class InferUnaryCall final : public GrpcUnaryCall {
+ public:
+  using GrpcUnaryCall::GrpcUnaryCall;
+
+ private:
+  void handle(grpc::ByteBuffer message, MemoryBudget::Charge charge) override {
+    const auto done = [this](const inference::ModelInferResponse& response, AccessEntry entry,
+                             const std::optional<HttpError>& error) {
+      if (error) return refuse(*error, std::move(entry));
+      answer(write_message(response), std::move(entry));
+    };
+    context_.engine.infer(
+        infer_call(std::move(charge)),
+        std::make_shared<GrpcExchange>(context_.options, std::move(message), done));
+  }
+};
+
+// A call that is answered before its message is read.
+class RefusedCall final : public GrpcCall {
+ public:
+  RefusedCall(const GrpcContext& context, grpc::GenericCallbackServerContext& call, HttpError error)
+      : GrpcCall(context, call), error_(std::move(error)) {}
+  void start() override {
+    log({}, error_, Clock::now());
+    expect(context_.options.write_timeout);
+    Finish(status_of(error_));
+  }
+
+ private:
+  const HttpError error_;
+};
+
+// A connection that gRPC has: which of the process's files it is, as long as it is open.
+struct Connection {
+  int descriptor;
+  ino_t socket;
+  bool open() const {
+    struct stat status{};
+    return fstat(descriptor, &status) == 0 && S_ISSOCK(status.st_mode) && status.st_ino == socket;
+  }
+};
+
+int at_most_int(std::size_t value) {
+  return static_cast<int>(std::min<std::size_t>(value, std::numeric_limits<int>::max()));
+}
+
+int milliseconds_of(milliseconds time) {
+  return at_most_int(static_cast<std::size_t>(std::max<milliseconds::rep>(1, time.count())));
+}
+
+// gRPC says what hostile clients do at length, and would wait for whoever reads it.
+void quiet(gpr_log_func_args*) {}
+
+}  // namespace
+
+class GrpcServer::Parts final : public grpc::CallbackGenericService {
+ public:
+  Parts(asio::io_context& io, const Options& options, Engine& engine, Metrics& metrics,
+        MemoryBudget& memory, AccessLog& log)
+      : io_(io),
+        context_{options, engine, metrics, memory, log, calls_},
+        acceptor_(listen_on(io, options.host, *options.grpc_port)),
+        pause_(io),
+        tick_(io) {
+    gpr_set_log_function(quiet);
+    build();
+    accept();
+    tick();
+  }
+
+  ~Parts() override {
+    boost::system::error_code ignored;
+    acceptor_.close(ignored);
+    if (server_ && !shutdown_.joinable()) server_->Shutdown(std::chrono::system_clock::now());
+    if (shutdown_.joinable()) shutdown_.join();
+  }
+
+  std::string url() const { return address_of(acceptor_.local_endpoint()); }
+
+  grpc::ServerGenericBidiReactor* CreateReactor(grpc::GenericCallbackServerContext* call) override {
+    std::shared_ptr<GrpcCall> made = call_of(*call);
+    GrpcCall* const reactor = made.get();
+    calls_.add(std::move(made));
+    reactor->start();
+    return reactor;
+  }
+
+  void drain(std::function<void(std::size_t)> done) {
+    boost::system::error_code ignored;
+    pause_.cancel();
+    acceptor_.close(ignored);
+    const auto timeout = context_.options.drain_timeout;
+    until_ = Clock::now() + timeout;
+    shutdown_ = std::thread([this, timeout, done = std::move(done)]() mutable {
+      // Streams are ended first, so that the shutdown need not wait for them.
+      for (const auto& call : calls_.all()) call->drain();
+      server_->Shutdown(std::chrono::system_clock::now() + timeout + kCutOff);
+      asio::post(io_, [this, done = std::move(done)] {
+        tick_.cancel();
+        drained_ = true;
+        done(cut_off_);
+      });
+    });
+  }
+
+ private:
+  void build() {
+    const Options& options = context_.options;
+    grpc::ServerBuilder builder;
+    builder.RegisterCallbackGenericService(this);
+    const std::size_t room = std::max(grpc_share(options.max_memory), kLeastRoom);
+    builder.SetMaxReceiveMessageSize(at_most_int(std::min(options.max_body, room / 4 * 3)));
+    builder.AddChannelArgument(GRPC_ARG_ENABLE_PER_MESSAGE_DECOMPRESSION, 0);
+    builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS,
+                               at_most_int(options.max_connections + kMostRefused));
+    builder.AddChannelArgument(GRPC_ARG_MAX_METADATA_SIZE, at_most_int(options.max_header));
+    builder.AddChannelArgument(GRPC_ARG_HTTP2_BDP_PROBE, 0);  // else windows grow without a reader
+    // A connection without calls, one that never becomes HTTP/2, one whose client is gone.
+    const int idle = milliseconds_of(options.idle_timeout);
+    builder.AddChannelArgument(GRPC_ARG_MAX_CONNECTION_IDLE_MS, idle);
+    builder.AddChannelArgument(GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS, idle);
+    builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, idle);
+    builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS,
+                               milliseconds_of(options.read_timeout));
+    grpc::ResourceQuota quota("labelassemble");
+    quota.Resize(room);
+    builder.SetResourceQuota(quota);
+    // Connections are accepted here, so that they can be counted.
+    connections_ = builder.experimental().AddExternalConnectionAcceptor(
+        grpc::ServerBuilder::experimental_type::ExternalConnectionType::FROM_FD,
+        grpc::InsecureServerCredentials());
+    server_ = builder.BuildAndStart();
+    if (!server_) throw Error("gRPC cannot be started");
+  }
+
+  std::shared_ptr<GrpcCall> call_of(grpc::GenericCallbackServerContext& call) {
+    const auto& methods = grpc_methods();
+    const auto method = methods.find(call.method());
+    const bool known = method != methods.end();
+    const bool health = known && method->second.where == GrpcMethod::Where::kHere;
+    if (!health && calls_.size() >= context_.options.max_connections) {
+      return std::make_shared<RefusedCall>(
+          context_, call, HttpError(503, "too many calls are under way (--max-connections)", 1));
+    }
+    if (known) return std::make_shared<GrpcAnswerCall>(context_, call, method->second);
+    if (call.method() == kInfer) return std::make_shared<InferUnaryCall>(context_, call);
+    if (call.method() == kStreamInfer) return std::make_shared<GrpcStreamCall>(context_, call);
+    return std::make_shared<RefusedCall>(context_, call, not_served(call.method()));
+  }
+
+  void accept() {
+    acceptor_.async_accept([this](boost::system::error_code error, tcp::socket socket) {
+      if (!acceptor_.is_open()) return;
+      if (error) {
+        // Out of file descriptors, most likely: try again when some may be free.
+        pause_.expires_after(kPause);
+        pause_.async_wait([this](boost::system::error_code stopped) {
+          if (!stopped && acceptor_.is_open()) accept();
+        });
+        return;
+      }
+      take(std::move(socket));
+      accept();
+    });
+  }
+
+  void take(tcp::socket socket) {
+    count_connections();
+    if (open_.size() >= context_.options.max_connections) return;  // closes it
+    boost::system::error_code error;
+    socket.native_non_blocking(true, error);
+    socket.set_option(tcp::no_delay(true), error);
+    const int descriptor = socket.release(error);
+    struct stat status{};
+    if (error || fstat(descriptor, &status) != 0) return;
+    open_.push_back({descriptor, status.st_ino});
+    grpc::experimental::ExternalConnectionAcceptor::NewConnectionParameters parameters;
+    parameters.listener_fd = acceptor_.native_handle();
+    parameters.fd = descriptor;
+    connections_->HandleNewConnection(&parameters);
+  }
+
+  void count_connections() {
+    std::erase_if(open_, [](const Connection& one) { return !one.open(); });
+    context_.metrics.grpc_connections().Set(static_cast<double>(open_.size()));
+  }
+
+  void tick() {
+    tick_.expires_after(kTick);
+    tick_.async_wait([this](boost::system::error_code stopped) {
+      if (stopped || drained_) return;
+      count_connections();
+      const Clock::time_point now = Clock::now();
+      const auto calls = calls_.all();
+      for (const auto& call : calls) call->check(now);
+      if (now >= until_ && cut_off_ == 0) cut_off_ = calls.size();
+      tick();
+    });
+  }
+
+  asio::io_context& io_;
+  GrpcCalls calls_;
+  const GrpcContext context_;
+  tcp::acceptor acceptor_;
+  asio::steady_timer pause_;
+  asio::steady_timer tick_;
+  std::vector<Connection> open_;
+  std::unique_ptr<grpc::experimental::ExternalConnectionAcceptor> connections_;
+  std::unique_ptr<grpc::Server> server_;
+  std::thread shutdown_;
+  Clock::time_point until_ = Clock::time_point::max();
+  std::size_t cut_off_ = 0;
+  bool drained_ = false;
+};
+
+GrpcServer::GrpcServer(asio::io_context& io, const Options& options, Engine& engine,
+                       Metrics& metrics, MemoryBudget& memory, AccessLog& log)
+    : parts_(std::make_unique<Parts>(io, options, engine, metrics, memory, log)) {}
+GrpcServer::~GrpcServer() = default;
+
+std::string GrpcServer::url() const { return parts_->url(); }
+void GrpcServer::drain(std::function<void(std::size_t)> done) { parts_->drain(std::move(done)); }
+
+std::size_t grpc_share(std::size_t max_memory) { return max_memory / 4; }
+
+}  // namespace labelassemble::serve

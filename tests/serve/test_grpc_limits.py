@@ -1,0 +1,340 @@
+"""gRPC: bounds on what clients may send, hold and take; deadlines, cancelled calls and the end of the server."""
+
+import re
+import signal
+import socket
+import threading
+import time
+from pathlib import Path
+
+import grpc
+import numpy as np
+import pytest
+from tritonclient.grpc import service_pb2, service_pb2_grpc
+
+INFER = "/inference.GRPCInferenceService/ModelInfer"
+
+
+def request_of(image, model="grey", **parameters):
+    request = service_pb2.ModelInferRequest(model_name=model)
+    request.inputs.add(name="INPUT__0", datatype="UINT8", shape=[1, *image.shape])
+    request.raw_input_contents.append(image.tobytes())
+    for name, value in parameters.items():
+        request.parameters[name].int64_param = value
+    return request
+
+
+@pytest.fixture
+def stub_of():
+    channels = []
+
+    def make(server):
+        channels.append(
+            grpc.insecure_channel(server.grpc_url, options=[("grpc.use_local_subchannel_pool", 1)])
+        )
+        return service_pb2_grpc.GRPCInferenceServiceStub(channels[-1])
+
+    yield make
+    for channel in channels:
+        channel.close()
+
+
+def fails(call):
+    with pytest.raises(grpc.RpcError) as caught:
+        call()
+    return caught.value.code().name, caught.value.details()
+
+
+@pytest.fixture
+def http2():
+    """Make clients that are closed at the end."""
+    made = []
+
+    def make(server):
+        made.append(Http2(server))
+        return made[-1]
+
+    yield make
+    for client in made:
+        client.socket.close()
+
+
+class Http2:
+    """A client that writes HTTP/2 by hand, and need not finish what it begins."""
+
+    def __init__(self, server):
+        self.socket = socket.create_connection(("127.0.0.1", server.grpc_port), timeout=30)
+        self.socket.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + self.frame(4, 0, 0, b""))
+
+    @staticmethod
+    def frame(kind, flags, stream, payload):
+        return len(payload).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big") + payload
+
+    def call(self, stream, path=INFER):
+        fields = {":method": "POST", ":scheme": "http", ":path": path, ":authority": "x",
+                  "content-type": "application/grpc", "te": "trailers"}  # fmt: skip
+        block = b"".join(
+            b"\x00" + bytes([len(name)]) + name.encode() + bytes([len(value)]) + value.encode()
+            for name, value in fields.items()
+        )
+        self.socket.sendall(self.frame(1, 4, stream, block))
+
+    def data(self, stream, data):
+        for start in range(0, len(data), 16384):
+            self.socket.sendall(self.frame(0, 0, stream, data[start : start + 16384]))
+
+    def closed_within(self, seconds):
+        end = time.monotonic() + seconds
+        self.socket.settimeout(seconds)
+        try:
+            while time.monotonic() < end:
+                if not self.socket.recv(65536):
+                    return True
+        except ConnectionResetError:
+            return True
+        except TimeoutError:
+            return False
+        return False
+
+
+def resident_mib(server):
+    return int(re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{server.process.pid}/status").read_text())[1]) / 1024
+
+
+@pytest.fixture(scope="module")
+def small(repository, serving):
+    sizes = ("--max-body", "64K", "--max-memory", "4M", "--max-connections", "4", "--max-header", "4K")
+    times = ("--idle-timeout", "1", "--read-timeout", "1", "--write-timeout", "2")
+    with serving(repository, "--grpc-port", "0", *sizes, *times) as server:
+        yield server
+
+
+def test_a_message_larger_than_the_limit(small, stub_of):
+    stub = stub_of(small)
+    code, _ = fails(lambda: stub.ModelInfer(request_of(np.zeros((1, 300, 300), np.uint8))))
+    assert code == "RESOURCE_EXHAUSTED"
+    named = service_pb2.ModelMetadataRequest(name="x" * 65_500)
+    code, details = fails(lambda: stub.ModelMetadata(named, timeout=20))
+    assert code in ("NOT_FOUND", "RESOURCE_EXHAUSTED"), details
+    assert stub.ServerLive(service_pb2.ServerLiveRequest(), timeout=20).live
+
+
+def test_a_request_that_needs_more_memory_than_there_is(repository, serving, stub_of, images):
+    with serving(repository, "--grpc-port", "0", "--max-memory", "100K") as server:
+        code, details = fails(
+            lambda: stub_of(server).ModelInfer(request_of(np.zeros((1, 250, 250), np.uint8)))
+        )
+        assert code == "RESOURCE_EXHAUSTED"
+        assert details.startswith(
+            "the request needs more memory than the 76800 bytes that all requests may hold"
+        )
+
+
+def test_silent_clients_are_closed(small, http2):
+    with socket.create_connection(("127.0.0.1", small.grpc_port), timeout=30) as connection:
+        connection.settimeout(20)
+        while connection.recv(65536):  # what HTTP/2 begins with, then the end
+            pass
+    begun = http2(small)
+    begun.call(1)
+    begun.data(1, b"\x00\x00\x00\xff\xff only a part of what was announced")
+    small.wait_until(
+        lambda: any("before its message was whole" in line.get("error", "") for line in small.access),
+        "the end of the call",
+    )
+    assert begun.closed_within(20)
+
+
+def test_a_silent_stream_is_ended(small, stub_of):
+    stub = stub_of(small)
+    forever = threading.Event()
+
+    def nothing():
+        forever.wait(60)
+        yield from ()
+
+    code, details = fails(lambda: list(stub.ModelStreamInfer(nothing())))
+    forever.set()
+    assert (code, details) == ("DEADLINE_EXCEEDED", "the stream was silent for longer than --idle-timeout")
+
+
+def test_connections_and_calls(small, stub_of, http2):
+    small.wait_until(lambda: connections(small) == 0, "idle connections are closed")
+    held = [http2(small) for _ in range(4)]
+    small.wait_until(lambda: connections(small) == 4, "four connections")
+    fifth = http2(small)
+    assert fifth.closed_within(20)
+    for one in held:
+        one.socket.close()
+    small.wait_until(lambda: connections(small) <= 1, "they are gone")
+    stub = stub_of(small)
+    assert stub.ServerLive(service_pb2.ServerLiveRequest(), timeout=20).live
+
+    def refused_while_calls_send_nothing():
+        client = http2(small)
+        for stream in (1, 3, 5, 7):
+            client.call(stream)
+        time.sleep(0.05)
+        how = metadata(stub)
+        assert stub.ServerLive(service_pb2.ServerLiveRequest(), timeout=20).live
+        client.socket.close()
+        return how == ("UNAVAILABLE", "too many calls are under way (--max-connections)")
+
+    small.wait_until(refused_while_calls_send_nothing, "a call beyond the limit")
+    small.wait_until(lambda: metadata(stub) == "OK", "calls that send nothing are ended")
+
+
+def metadata(stub):
+    try:
+        stub.ServerMetadata(service_pb2.ServerMetadataRequest(), timeout=20)
+    except grpc.RpcError as error:
+        return error.code().name, error.details()
+    return "OK"
+
+
+def connections(server):
+    text = server.request("/metrics").body.decode()
+    return float(text.split("\nlabelassemble_grpc_connections ")[1].split()[0])
+
+
+def outcome(call):
+    try:
+        call()
+    except grpc.RpcError as error:
+        return error.code().name
+    return "OK"
+
+
+def test_messages_that_do_not_end_take_little_memory(repository, serving, stub_of, images):
+    with serving(repository, "--grpc-port", "0", "--max-memory", "64M") as server:
+        start = resident_mib(server)
+        stop = threading.Event()
+
+        def send():
+            while not stop.is_set():
+                client = Http2(server)
+                client.socket.settimeout(2)
+                try:
+                    for stream in (1, 3, 5, 7):
+                        client.call(stream)
+                        client.data(stream, b"\x00" + (60 << 20).to_bytes(4, "big"))
+                    for _ in range(40):
+                        for stream in (1, 3, 5, 7):
+                            client.data(stream, bytes(1 << 18))
+                except OSError:
+                    pass
+                finally:
+                    client.socket.close()
+
+        threads = [threading.Thread(target=send) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        stub = stub_of(server)
+        peak, answered = start, 0
+        end = time.monotonic() + 4
+        while time.monotonic() < end:
+            peak = max(peak, resident_mib(server))
+            answered += stub.ServerLive(service_pb2.ServerLiveRequest(), timeout=20, wait_for_ready=True).live
+            time.sleep(0.02)
+        stop.set()
+        for thread in threads:
+            thread.join()
+        assert answered > 5
+        assert peak - start < 64 * 1.1 + 16, (start, peak)
+
+
+@pytest.fixture(scope="module")
+def slow(tmp_path_factory, serving, slow_model):
+    root = tmp_path_factory.mktemp("slow")
+    slow_model(root, delay=0)
+    with serving(root, "--grpc-port", "0", "--max-queue", "2") as server:
+        yield server
+
+
+def counted(server, reason):
+    text = server.request("/metrics").body.decode()
+    found = re.search(
+        rf'^nv_inference_request_failure{{model="slow",reason="{reason}",version="1"}} (\S+)$',
+        text,
+        re.MULTILINE,
+    )
+    return float(found[1]) if found else 0.0
+
+
+def test_deadlines_and_cancelled_calls(slow, stub_of):
+    stub = stub_of(slow)
+    images = np.zeros((1, 12, 12), np.uint8)
+    code, details = fails(lambda: stub.ModelInfer(request_of(images, "slow", timeout=1)))
+    assert code == "DEADLINE_EXCEEDED"
+    assert "time allows" in details
+    # One computes; the others wait behind it, and leave.
+    before = counted(slow, "TIMEOUT"), counted(slow, "CANCELED")
+    blocker = stub.ModelInfer.future(request_of(np.zeros((1, 3000, 3000), np.uint8), "slow"))
+    late = stub.ModelInfer.future(request_of(images, "slow"), timeout=0.01)
+    assert fails(late.result)[0] == "DEADLINE_EXCEEDED"
+    gone = stub.ModelInfer.future(request_of(np.zeros((1, 3000, 3000), np.uint8), "slow"))
+    time.sleep(0.05)
+    gone.cancel()
+    assert blocker.result()
+    assert counted(slow, "TIMEOUT") >= before[0]
+    slow.wait_until(
+        lambda: any(line.get("grpc_status") == "CANCELLED" for line in slow.access), "a call that is given up"
+    )
+
+
+def test_a_full_queue_is_unavailable(slow, stub_of):
+    stub = stub_of(slow)
+    many = [stub.ModelInfer.future(request_of(np.zeros((1, 12, 12), np.uint8), "slow")) for _ in range(64)]
+    outcomes = [outcome(one.result) for one in many]
+    assert set(outcomes) == {"OK", "UNAVAILABLE"}
+    refused = next(one for one, how in zip(many, outcomes, strict=True) if how == "UNAVAILABLE")
+    assert re.fullmatch(r"the queue is full: \d+ requests wait", refused.details())
+
+
+def test_health_answers_while_all_workers_are_busy(slow, stub_of):
+    stub = stub_of(slow)
+    large = np.zeros((1, 6000, 6000), np.uint8)
+    many = [stub.ModelInfer.future(request_of(large, "slow"), timeout=60) for _ in range(6)]
+    slowest = 0.0
+    while not all(one.done() for one in many):
+        start = time.monotonic()
+        assert stub_live(stub)
+        slowest = max(slowest, time.monotonic() - start)
+    assert {outcome(one.result) for one in many} <= {"OK", "UNAVAILABLE"}
+
+
+def stub_live(stub):
+    return stub.ServerLive(service_pb2.ServerLiveRequest(), timeout=20).live
+
+
+def test_the_end_of_the_server(tmp_path, serving, slow_model, stub_of):
+    slow_model(tmp_path, delay=0)
+    with serving(tmp_path, "--grpc-port", "0", "--drain-timeout", "20") as server:
+        stub = stub_of(server)
+        open_stream = threading.Event()
+
+        def one_then_silence():
+            yield request_of(np.zeros((1, 12, 12), np.uint8), "slow")
+            open_stream.wait(60)
+
+        answers = stub.ModelStreamInfer(one_then_silence())
+        assert next(answers).error_message == ""
+        waiting = [
+            stub.ModelInfer.future(request_of(np.zeros((1, 900, 900), np.uint8), "slow")) for _ in range(4)
+        ]
+        server.wait_until(lambda: counted_pending(server) > 0, "a request that waits")
+        start = time.monotonic()
+        server.process.send_signal(signal.SIGTERM)
+        assert [one.result() for one in waiting]  # what was begun is finished
+        assert fails(lambda: next(answers)) == ("UNAVAILABLE", "the server is stopping")
+        assert server.process.wait(timeout=60) == 0
+        assert time.monotonic() - start < 19
+        open_stream.set()
+
+
+def counted_pending(server):
+    text = server.request("/metrics").body.decode()
+    found = re.search(
+        r'^nv_inference_pending_request_count{model="slow",version="1"} (\S+)$', text, re.MULTILINE
+    )
+    return float(found[1]) if found else 0.0
