@@ -6,8 +6,8 @@
 MODELS is a model repository (`benchmarks/export.py prepare` writes one, and the network for --eager). Closed-loop
 clients send one image a request; images are scikit-learn's digits, enlarged to the model's size, or those of
 --images DIR. "forward loop" (benchmarks/forward_loop) is the model's own forward in C++ on a batch of as many images as
-there are clients, at most the model's maximum: the ceiling. Client and server share the cores: the client's own
-processor time (client_cpu, in cores) is what the server could not have.
+there are clients, at most the model's maximum: the ceiling. The server is asked over HTTP and over gRPC. Client and
+server share the cores: the client's own processor time (client_cpu, in cores) is what the server could not have.
 """
 
 import argparse
@@ -37,6 +37,7 @@ from labelassemble.export import cmake_path, find_program, load_metadata
 from labelassemble.export.native import SERVER, program_environment
 
 HERE = Path(__file__).parent
+OVER_HTTP, OVER_GRPC = "labelassemble-serve", "labelassemble-serve, gRPC"
 BY_HAND = "FastAPI + uvicorn + torch, the exported file"
 BY_HAND_EAGER = "FastAPI + uvicorn + torch, the network"
 Row = dict[str, Any]
@@ -91,6 +92,15 @@ def infer_request(name: str, image: NDArray[np.uint8]) -> bytes:
     )
 
 
+def grpc_request(name: str, image: NDArray[np.uint8]) -> bytes:
+    from tritonclient.grpc import service_pb2
+
+    request = service_pb2.ModelInferRequest(model_name=name)
+    request.inputs.add(name="INPUT__0", datatype="UINT8", shape=[1, *image.shape])
+    request.raw_input_contents.append(image.tobytes())
+    return request.SerializeToString()  # type: ignore[no-any-return]
+
+
 def forward_loop() -> Path:
     """Build the ceiling's program, which is then kept under build/."""
     cmake = Path(sys.executable).with_name("cmake")
@@ -105,8 +115,8 @@ def forward_loop() -> Path:
 @contextmanager
 def labelassemble_serve(
     repository: Path, options: Sequence[str], program: Path | None
-) -> Iterator[tuple[int, int]]:
-    """Run the server; give its process and port."""
+) -> Iterator[tuple[int, int, int]]:
+    """Run the server; give its process, and the ports of HTTP and gRPC (0 where the options ask for none)."""
     command = [program or find_program(SERVER), "--model-repository", repository, "--port", "0"]
     process = subprocess.Popen(
         [*command, "--access-log", "none", *options],
@@ -114,15 +124,17 @@ def labelassemble_serve(
         stderr=subprocess.PIPE,
         text=True,
     )
-    port = 0
+    port = grpc_port = 0
     assert process.stderr is not None
     for line in process.stderr:
         if found := re.search(r"listening on http://127\.0\.0\.1:(\d+)", line):
             port = int(found[1])
+        if found := re.search(r"answering gRPC on 127\.0\.0\.1:(\d+)", line):
+            grpc_port = int(found[1])
         if line.strip() == "labelassemble-serve: ready":
             break
     try:
-        yield process.pid, port
+        yield process.pid, port, grpc_port
     finally:
         process.terminate()
         process.stderr.close()
@@ -175,7 +187,15 @@ def load(folder: Path, requests: Sequence[bytes], answers: list[list[float]], po
         path.write_bytes(request)
         paths.append(str(path))
     file = folder / "plan.json"
-    plan = {"requests": paths, "expected": answers, "port": port, "vanish": 0.0, "warm_up": 1.0, **plan}
+    plan = {
+        "requests": paths,
+        "expected": answers,
+        "port": port,
+        "vanish": 0.0,
+        "warm_up": 1.0,
+        "grpc": False,
+        **plan,
+    }
     file.write_text(json.dumps(plan))
     command = [sys.executable, str(HERE / "serve_client.py"), str(file)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
@@ -214,10 +234,11 @@ def compare(arguments: argparse.Namespace, model: Path, images: NDArray[np.uint8
         return {"requests_s": said["images_s"], "p50_ms": said["p50_ms"], "p95_ms": said["p95_ms"],
                 "mean_batch": float(batch)}  # fmt: skip
 
-    def ours(concurrency: int, process: int, port: int) -> Row:
+    def ours(concurrency: int, process: int, port: int, grpc_port: int = 0) -> Row:
         before = counters(port, name)
-        requests = [infer_request(name, image) for image in images]
-        client = load(folder, requests, answers, port, seconds=seconds, concurrency=concurrency, binary=True)
+        made = grpc_request if grpc_port else infer_request
+        client = load(folder, [made(name, image) for image in images], answers, grpc_port or port,
+                      seconds=seconds, concurrency=concurrency, binary=True, grpc=grpc_port > 0)  # fmt: skip
         result = finish(client)
         done_images, batches = (b - a for a, b in zip(before, counters(port, name), strict=True))
         return {**result, "mean_batch": done_images / batches, "rss_mib": resident_mib(process)}
@@ -229,14 +250,17 @@ def compare(arguments: argparse.Namespace, model: Path, images: NDArray[np.uint8
         return {**finish(client), "mean_batch": 1.0, "rss_mib": resident_mib(process)}
 
     options = [
+        *("--grpc-port", "0"),
         *arguments.server_options,
         *(["--threads", str(arguments.threads)] if arguments.threads else []),
     ]
     with ExitStack() as running:
         server = labelassemble_serve(arguments.repository, options, arguments.program)
+        process, port, grpc_port = running.enter_context(server)
         systems = {
             "forward loop": ceiling,
-            "labelassemble-serve": partial(_on, ours, running.enter_context(server)),
+            OVER_HTTP: partial(_on, ours, (process, port)),
+            OVER_GRPC: partial(_on, partial(ours, grpc_port=grpc_port), (process, port)),
         }
         for number, (title, file) in enumerate(
             [(BY_HAND, None if arguments.no_by_hand else model), (BY_HAND_EAGER, arguments.eager)]
@@ -286,6 +310,7 @@ def soak(arguments: argparse.Namespace, model: Path, images: NDArray[np.uint8], 
     with labelassemble_serve(arguments.repository, arguments.server_options, arguments.program) as (
         process,
         port,
+        _,
     ):
         start = time.monotonic()
         client = load(folder, [infer_request(arguments.model, image) for image in images], answers, port,

@@ -80,7 +80,11 @@ def main() -> None:
         for name in ("labelassemble", *PRELOADED):
             with tempfile.TemporaryDirectory() as text:
                 folder = Path(text)
-                with labelassemble_serve(arguments.repository, [], program(folder, name)) as (process, port):
+                with labelassemble_serve(arguments.repository, [], program(folder, name)) as (
+                    process,
+                    port,
+                    _,
+                ):
                     before, begin = cpu_seconds(process), time.monotonic()
                     client = load(folder, requests, answers, port, seconds=arguments.seconds, concurrency=64,
                                   binary=True, vanish=0.02)  # fmt: skip

@@ -193,7 +193,7 @@ def main() -> None:
     hostile = [one for kind in attacks(arguments.model).values() for one in kind]
 
     options = ["--max-memory", str(arguments.max_memory), "--request-timeout", "10"]
-    with labelassemble_serve(arguments.repository, options, None) as (process, port):
+    with labelassemble_serve(arguments.repository, options, None) as (process, port, _):
         for _ in range(3):
             probe(port)
         idle = memory(process)

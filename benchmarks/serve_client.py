@@ -1,4 +1,4 @@
-"""A closed-loop client that costs little: prepared requests on raw asyncio connections, one a client.
+"""A closed-loop client that costs little: prepared requests on connections of its own, of raw asyncio or of gRPC.
 
     python benchmarks/serve_client.py PLAN.json     # run by benchmarks/serve.py, in a process of its own
 
@@ -64,6 +64,24 @@ class Client(asyncio.Protocol):
         return await self.waiter
 
 
+class GrpcClient:
+    """The same over gRPC; the requests are messages, and so are the answers."""
+
+    def __init__(self, port: int) -> None:
+        import grpc
+
+        self.failed = grpc.RpcError
+        own = [("grpc.use_local_subchannel_pool", 1)]
+        self.channel = grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=own)
+        self.call = self.channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
+
+    async def ask(self, request: bytes) -> tuple[int, bytes]:
+        try:
+            return 200, await self.call(request, wait_for_ready=True)
+        except self.failed:
+            return 0, b""
+
+
 def check(result: Result, body: bytes, expected: list[float], binary: bool) -> None:
     if binary:
         got = np.frombuffer(body[-4 * len(expected) :], np.float32)
@@ -82,13 +100,15 @@ async def client(
     loop = asyncio.get_running_loop()
     draw = random.Random(number)
     connection: Client | None = None
+    grpc = GrpcClient(plan["port"]) if plan["grpc"] else None
     end = begin + plan["seconds"]
     while time.perf_counter() < end:
-        if connection is None:
+        if grpc is None and connection is None:
             _, connection = await loop.create_connection(Client, "127.0.0.1", plan["port"])
         which = draw.randrange(len(requests))
         request = requests[which]
         if draw.random() < plan["vanish"]:
+            assert connection is not None
             assert connection.transport is not None
             part = draw.choice((len(request) // 2, len(request)))
             connection.transport.write(request[:part])
@@ -99,7 +119,9 @@ async def client(
             continue
         start = time.perf_counter()
         try:
-            status, body = await connection.ask(request)
+            asked = grpc if grpc is not None else connection
+            assert asked is not None
+            status, body = await asked.ask(request)
         except ConnectionResetError:
             result.lost += 1
             connection = None
@@ -114,6 +136,8 @@ async def client(
             await asyncio.sleep(0.05)
     if connection is not None and connection.transport is not None:
         connection.transport.close()
+    if grpc is not None:
+        await grpc.channel.close()
 
 
 async def run(plan: dict[str, Any]) -> dict[str, Any]:
