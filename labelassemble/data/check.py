@@ -66,17 +66,23 @@ def check_images(table: Table, *, workers: int = 1, progress: Progress | None = 
 
 
 def missing_text(table: Table, missing: Sequence[str]) -> str:
-    """Return how many files of a table do not exist, and of which sources none does: a wrong `root`, most likely."""
-    lines = [f"{len(missing)} files do not exist, the first: {missing[0]}\n"]
+    """Return how many files of a table do not exist, a line, and of which sources none does; see `wrong_roots`."""
+    lines = [f"{len(missing)} files do not exist, the first: {missing[0]}", *wrong_roots(table, missing)]
+    return "\n".join(lines) + "\n"
+
+
+def wrong_roots(table: Table, missing: Sequence[str]) -> list[str]:
+    """Return a sentence for each source of whose images none is there: its `root` is wrong, most likely."""
     absent = table.paths.isin(missing)
+    told = []
     for source in table.sources.unique().tolist():
         rows = table.sources == source
         if absent[rows].all():
-            lines.append(
+            told.append(
                 f"no image of source '{source}' is there: its paths start at another folder, which its key `root` "
-                f"has to name (the first is {table.paths[rows][0]})\n"
+                f"has to name (the first is {table.paths[rows][0]})"
             )
-    return "".join(lines)
+    return told
 
 
 def missing_files(paths: Sequence[str]) -> list[str]:

@@ -11,7 +11,8 @@ from rich.console import Console
 
 from labelassemble._files import make_folder, write_text
 from labelassemble.config import Config, load_config
-from labelassemble.data import Assembly, Table, missing_files, missing_text
+from labelassemble.data import Assembly, Table, missing_files
+from labelassemble.data.check import wrong_roots
 from labelassemble.data.csvfile import or_compressed
 from labelassemble.errors import LabelAssembleError
 from labelassemble.models import HEADS_BY_SOURCE, AssembleNet
@@ -182,7 +183,9 @@ def _check_images(config: Config, table: Table) -> None:
     if missing and (
         config.views.bad_files == "stop" or len(missing) > config.views.bad_files_limit * len(table.paths)
     ):
-        raise LabelAssembleError(" ".join(missing_text(table, missing).split("\n")).strip())
+        more = f", and {len(missing) - 1} more" if len(missing) > 1 else ""
+        roots = "".join(f"; {sentence}" for sentence in wrong_roots(table, missing))
+        raise LabelAssembleError(f"an image of the table does not exist: {missing[0]}{more}{roots}")
 
 
 def _origin(
