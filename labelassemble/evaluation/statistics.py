@@ -10,9 +10,10 @@ from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import expit, logit, ndtr, ndtri
+from scipy.special import ndtr, ndtri
 
 from labelassemble.errors import LabelAssembleError
+from labelassemble.evaluation.auroc_interval import Spread, auroc_interval, freedom_of, hanley_mcneil
 
 Floats = NDArray[np.float64]
 
@@ -73,7 +74,8 @@ class _Components:
     of_negatives: Floats  # [S, Q], already divided by the number of negatives
     patients_with_positives: int
     patients_with_negatives: int
-    shared: bool  # the columns of both stand for the same P = Q patients, who may have both states
+    holders: tuple[NDArray[np.bool_], NDArray[np.bool_]] | None = None
+    """Who of the P = Q patients has positives and who has negatives; None: the columns stand for cases instead."""
 
 
 def wilson(successes: float, trials: float, *, level: float = 0.95) -> Interval | None:
@@ -106,13 +108,9 @@ def delong(
 ) -> DeLong | None:
     """Return the AUROC of positive against negative scores with DeLong's variance and interval.
 
-    The interval is symmetric on the logit scale, logit(A) -/+ z sd(A) / (A (1 - A)), so it stays within (0, 1)
-    and is lopsided near 1, as it should be. Two cases that the formula does not cover have a stated rule:
-
-    - One patient holds all the positives (or all the negatives): their spread cannot be estimated, so it takes
-      the largest value that an average in [0, 1] can have, A (1 - A).
-    - The variance is 0 (perfect separation, or all scores equal): Wilson's interval of A k successes in k
-      trials, k = patients with the rarer state. Ten positives, all above every negative, give 0.72 to 1.
+    The interval is that of `auroc_interval`, whose file says how it holds with few cases. Where one patient holds all
+    the positives (or all the negatives) their spread cannot be estimated, so it takes the largest value that an average
+    in [0, 1] can have, A (1 - A).
 
     Args:
         positives: [m], scores of the known positives.
@@ -127,7 +125,6 @@ def delong(
     Raises:
         LabelAssembleError: a shape that does not fit, a NaN, or a level outside (0, 1).
     """
-    z = _normal_quantile(level)
     parts = _components(
         np.atleast_2d(np.asarray(positives, np.float64)),
         np.atleast_2d(np.asarray(negatives, np.float64)),
@@ -137,15 +134,22 @@ def delong(
     if parts is None:
         return None
     area = float(parts.auroc[0])
+    spread = _spread(parts)
+    patients = parts.patients_with_positives, parts.patients_with_negatives
+    ends = auroc_interval(area, spread, lambda other: hanley_mcneil(other, *patients), level=level)
+    return DeLong(area, spread.variance, Interval(*ends))
+
+
+def _spread(parts: _Components) -> Spread:
+    """Return the variance of the only scorer's AUROC and its degrees of freedom."""
+    area = float(parts.auroc[0])
     variance = float(_covariance(parts, alone=np.outer(area, 1 - area))[0, 0])
     if variance <= _ROUNDING or not 0 < area < 1:
-        cases = min(parts.patients_with_positives, parts.patients_with_negatives)
-        interval = wilson(area * cases, cases, level=level)
-        assert interval is not None
-        return DeLong(area, 0.0, interval)
-    half = z * np.sqrt(variance) / (area * (1 - area))
-    lower, upper = expit(logit(area) - half), expit(logit(area) + half)
-    return DeLong(area, variance, Interval(float(min(lower, area)), float(max(upper, area))))
+        return Spread(0.0, 0.0)
+    sides = [parts.of_positives[0], parts.of_negatives[0]]
+    if parts.holders is not None:
+        sides = [side[held] for side, held in zip(sides, parts.holders, strict=True)]
+    return Spread(variance, freedom_of(sides))
 
 
 def paired_delong(
@@ -213,7 +217,7 @@ def _components(
     area = won.mean(axis=1)
     of_positives, of_negatives = (won - area[:, None]) / m, (lost - area[:, None]) / n
     if positive_groups is None and negative_groups is None:
-        return _Components(area, of_positives, of_negatives, m, n, shared=False)
+        return _Components(area, of_positives, of_negatives, m, n)
     left, right = np.asarray(positive_groups), np.asarray(negative_groups)
     if left.shape != (m,) or right.shape != (n,):
         raise LabelAssembleError(
@@ -222,13 +226,14 @@ def _components(
         )
     names, patient = np.unique(np.concatenate([left, right]), return_inverse=True)
     size = len(names)
+    holders = np.bincount(patient[:m], minlength=size) > 0, np.bincount(patient[m:], minlength=size) > 0
     return _Components(
         area,
         np.stack([np.bincount(patient[:m], row, size) for row in of_positives]),
         np.stack([np.bincount(patient[m:], row, size) for row in of_negatives]),
-        int(np.count_nonzero(np.bincount(patient[:m]))),
-        int(np.count_nonzero(np.bincount(patient[m:]))),
-        shared=True,
+        int(holders[0].sum()),
+        int(holders[1].sum()),
+        holders,
     )
 
 
@@ -250,7 +255,7 @@ def _covariance(parts: _Components, *, alone: Floats) -> Floats:
     ):
         total += holders / (holders - 1) * (deviations @ deviations.T) if holders > 1 else alone
     patients = parts.of_positives.shape[1]
-    if parts.shared and patients > 1:
+    if parts.holders is not None and patients > 1:
         # Patients who have both states tie the two sides together.
         cross = parts.of_positives @ parts.of_negatives.T
         total += patients / (patients - 1) * (cross + cross.T)
