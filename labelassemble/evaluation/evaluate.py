@@ -13,7 +13,8 @@ from labelassemble.errors import LabelAssembleError
 from labelassemble.evaluation.bootstrap import auroc_replicates, patient_indices, percentile_interval
 from labelassemble.evaluation.calibration import Calibration, calibrate
 from labelassemble.evaluation.class_column import ARRAYS, ClassColumn, class_columns
-from labelassemble.evaluation.metrics import auroc_of
+from labelassemble.evaluation.headline import source_auroc, stratified_auroc
+from labelassemble.evaluation.leakage import Leakage
 from labelassemble.evaluation.results import (
     POOLED,
     ClassResult,
@@ -34,6 +35,7 @@ def evaluate(
     bootstrap: int = 1000,
     seed: int = 0,
     age_bands: Sequence[float] = AGE_BANDS,
+    leakage: Leakage | None = None,
     unreadable: Sequence[Unreadable] = (),
 ) -> Evaluation:
     """Return the evaluation of one split.
@@ -51,6 +53,7 @@ def evaluate(
         bootstrap: replicates; 0 leaves the bootstrap out.
         seed: of the bootstrap.
         age_bands: ages in years, rising, at which a band begins, where the predictions carry ages.
+        leakage: how well the model's features tell the sources apart, which decides on the figures that stand first.
         unreadable: images without a prediction, to be counted and named; those of other splits are passed over.
 
     Raises:
@@ -71,8 +74,12 @@ def evaluate(
     by_source: list[ClassResult] = []
     for column in columns:
         choice = calibration.of(column.name)
-        source_auroc = _source_auroc(column.targets, source_codes)
-        results.append(replace(column.result(choice), source_auroc=source_auroc))
+        result = replace(
+            column.result(choice),
+            source_auroc=source_auroc(column.targets, source_codes),
+            stratified=stratified_auroc(column.targets, column.probabilities, source_codes, patients),
+        )
+        results.append(result)
         for source, inside in of_source.items():
             if not np.isnan(column.targets[inside]).all():
                 by_source.append(replace(column.select(inside).result(choice), source=source))
@@ -96,6 +103,7 @@ def evaluate(
         subgroups=evaluate_subgroups(
             rows, columns, calibration, age_bands=age_bands, replicates=bootstrap, seed=seed
         ),
+        leakage=leakage,
         unreadable=tuple(image for image in unreadable if image.split == split),
     )
 
@@ -136,15 +144,3 @@ def _with_bootstrap(
 def _mean(results: Sequence[ClassResult], interval: Interval | None) -> MeanResult:
     aurocs = {result.name: result.auroc for result in results if result.auroc is not None}
     return MeanResult(tuple(aurocs), float(np.mean(list(aurocs.values()))) if aurocs else None, interval)
-
-
-def _source_auroc(targets: NDArray[np.float64], sources: NDArray[np.int64]) -> float | None:
-    """Return the AUROC [0.5, 1] of scoring every image by the share of positives in its source, None for one source."""
-    known = ~np.isnan(targets)
-    codes, states = sources[known], targets[known]
-    if len(np.unique(codes)) < 2:
-        return None
-    images = np.bincount(codes)
-    rates = np.bincount(codes, states) / np.maximum(images, 1)
-    scores = rates[codes]
-    return auroc_of(scores[states == 1], scores[states == 0])

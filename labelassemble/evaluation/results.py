@@ -4,9 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from labelassemble.evaluation.headline import Headline, headline
+from labelassemble.evaluation.leakage import Leakage
 from labelassemble.evaluation.metrics import OperatingPoint
 from labelassemble.evaluation.reliability import Reliability
-from labelassemble.evaluation.statistics import Interval, Proportion
+from labelassemble.evaluation.statistics import DeLong, Interval, Proportion
 
 DECISION: Final = 0.5
 """The probability from which on an image counts as called positive, for accuracy."""
@@ -46,6 +48,7 @@ class ClassResult:
     correction: str  # chosen on `Evaluation.threshold_split`, in words; "": see no_correction
     no_correction: str
     source_auroc: float | None  # what knowing nothing but the image's source reaches; all sources only
+    stratified: DeLong | None = None  # over pairs of images of the same source; all sources only
 
     @property
     def known(self) -> int:
@@ -146,12 +149,18 @@ class Evaluation:
     replicates: int  # of the bootstrap; 0: none
     seed: int
     subgroups: tuple[SubgroupResult, ...] = ()
+    leakage: Leakage | None = None  # of the features; None: not measured
     unreadable: tuple[Unreadable, ...] = ()  # images of the split that are not among `images`
 
     def of(self, name: str, source: str | None = None) -> ClassResult | None:
         """Return the result of a class, over all sources or one; None where there is none."""
         results: Sequence[ClassResult] = self.classes if source is None else self.by_source
         return next((r for r in results if r.name == name and r.source == source), None)
+
+    def headline(self, name: str) -> Headline:
+        """Return the figure of a class over all sources that stands first, by the rule of `headline`."""
+        result = self.of(name)
+        return Headline(None, None) if result is None else headline(result, self.leakage)
 
     def within(self, name: str) -> tuple[ClassResult, ...]:
         """Return the results of a class within each source that has one; none where all images are of one source."""

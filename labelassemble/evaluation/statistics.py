@@ -5,6 +5,7 @@ Letters 2014. Several images of one patient are not independent: with `groups`, 
 each patient first (Obuchowski, Biometrics 1997), which equals DeLong's where every patient has one image.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -138,6 +139,47 @@ def delong(
     patients = parts.patients_with_positives, parts.patients_with_negatives
     ends = auroc_interval(area, spread, lambda other: hanley_mcneil(other, *patients), level=level)
     return DeLong(area, spread.variance, Interval(*ends))
+
+
+def stratified_delong(
+    strata: Sequence[tuple[Floats, Floats, NDArray[np.intp], NDArray[np.intp]]], *, level: float = 0.95
+) -> DeLong | None:
+    """Return the AUROC over pairs of the same stratum, each pair alike, with its variance and interval.
+
+    The strata's AUROCs weigh as many as they have pairs; a patient who is in several strata counts as one in each.
+
+    Args:
+        strata: of each the scores of the positives [m] and of the negatives [n], and their patients [m] and [n].
+        level: the confidence, in (0, 1).
+
+    Returns:
+        None where no stratum has both states.
+    """
+    measured = []
+    for positives, negatives, left, right in strata:
+        parts = _components(positives[None], negatives[None], left, right)
+        if parts is not None:
+            measured.append((len(positives) * len(negatives), parts, _spread(parts)))
+    if not measured:
+        return None
+    pairs = np.array([count for count, _, _ in measured], np.float64)
+    weights = pairs / pairs.sum()
+    area = float(sum(w * float(parts.auroc[0]) for w, (_, parts, _) in zip(weights, measured, strict=True)))
+    cases = [(parts.patients_with_positives, parts.patients_with_negatives) for _, parts, _ in measured]
+
+    def expected(other: float) -> float:
+        return float(sum(w**2 * hanley_mcneil(other, *own) for w, own in zip(weights, cases, strict=True)))
+
+    shares = [w**2 * spread.variance for w, (_, _, spread) in zip(weights, measured, strict=True)]
+    variance = float(sum(shares))
+    uncertain = sum(
+        share**2 / max(spread.freedom, 1e-9)
+        for share, (_, _, spread) in zip(shares, measured, strict=True)
+        if share > 0
+    )
+    freedom = variance**2 / uncertain if uncertain > 0 else 0.0
+    ends = auroc_interval(area, Spread(variance, freedom), expected, level=level)
+    return DeLong(area, variance, Interval(*ends))
 
 
 def _spread(parts: _Components) -> Spread:

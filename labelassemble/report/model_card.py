@@ -8,7 +8,7 @@ from typing import Any, Final
 from labelassemble.data.served import PROGRAMS
 from labelassemble.data.table import WARNING, Table
 from labelassemble.evaluation.calibration import Calibration
-from labelassemble.evaluation.results import Evaluation
+from labelassemble.evaluation.results import ClassResult, Evaluation
 from labelassemble.report.format import count_text, duration, flat, with_interval
 from labelassemble.report.record import Results, RunRecord
 from labelassemble.report.sections import coverage_of
@@ -168,7 +168,7 @@ def _results(results: Results) -> tuple[tuple[tuple[str, str], ...], tuple[str, 
     facts = [
         (
             result.name,
-            f"AUROC {with_interval(result.auroc, result.interval)} on {result.positives} positive and "
+            f"AUROC {_first(evaluation, result)} on {result.positives} positive and "
             f"{result.negatives} negative test images",
         )
         for result in evaluation.classes
@@ -179,6 +179,14 @@ def _results(results: Results) -> tuple[tuple[tuple[str, str], ...], tuple[str, 
     lost = unreadable_sentence(evaluation)
     said = () if leakage is None else leakage_sentences(leakage)
     return tuple(facts), (lost, *said) if lost else said
+
+
+def _first(evaluation: Evaluation, result: ClassResult) -> str:
+    """Return the figure that stands first, and the pooled one behind it where that is another, with the reason."""
+    first, pooled = evaluation.headline(result.name), with_interval(result.auroc, result.interval)
+    if not first.within:
+        return pooled
+    return f"{with_interval(first.auroc, first.interval)} within sources (pooled {pooled}; {first.reason})"
 
 
 def _subgroups(evaluation: Evaluation | None) -> tuple[tuple[tuple[str, str], ...], tuple[str, ...]]:

@@ -8,6 +8,7 @@ from labelassemble._files import write_text
 from labelassemble.data.table import WARNING
 from labelassemble.evaluation.calibration import Calibration
 from labelassemble.evaluation.external import External
+from labelassemble.evaluation.headline import Headline
 from labelassemble.evaluation.leakage import LEAST
 from labelassemble.evaluation.results import ClassResult
 from labelassemble.explain.overlay import NO_PROOF
@@ -91,7 +92,11 @@ def report_page(
         evaluation=evaluation,
         interest=interest,
         cards=CARDS,
-        low=_low_of(tested),
+        low=_low_of(tested, () if evaluation is None else [evaluation.headline(r.name) for r in tested]),
+        defined=[
+            r for r in interest if evaluation is not None and evaluation.headline(r.name).auroc is not None
+        ],
+        within=[r.name for r in tested if evaluation is not None and evaluation.headline(r.name).within],
         subgroup_low=_low_of([r for group in subgroups for value in group.values for r in value.classes]),
         gap_note="" if evaluation is None else gap_note(evaluation),
         unreadable="" if evaluation is None else unreadable_sentence(evaluation),
@@ -120,6 +125,7 @@ def report_page(
     )
 
 
-def _low_of(results: Sequence[ClassResult]) -> float:
+def _low_of(results: Sequence[ClassResult], first: Sequence[Headline] = ()) -> float:
     """Return where the strips of these results begin."""
-    return strip_low([result.interval for result in results], [result.auroc for result in results])
+    shown = [*results, *first]
+    return strip_low([result.interval for result in shown], [result.auroc for result in shown])

@@ -3,14 +3,12 @@
 from typing import Final
 
 from labelassemble.evaluation.calibration import SPECIFICITIES
+from labelassemble.evaluation.headline import TIED
 from labelassemble.evaluation.leakage import LEAST, Leakage
 from labelassemble.evaluation.results import ClassResult, Evaluation
 from labelassemble.report.format import FEW, interval_text, number, percent, plural, text_table, with_interval
 from labelassemble.report.subgroups import subgroup_lines
 from labelassemble.report.unreadable import unreadable_sentence
-
-LEAK: Final = 0.7
-"""From which AUROC of the source alone on a class is pointed out as perhaps learnt from the source."""
 
 ROW_HEADER: Final = (
     "class",
@@ -58,10 +56,22 @@ def evaluation_text(evaluation: Evaluation) -> str:
         *_calibration_lines(evaluation),
         *subgroup_lines(evaluation),
     ]
+    lines += headline_lines(evaluation)
     told = [(result.name, caution) for result in evaluation.classes for caution in cautions(result)]
     if told:
         lines += ["", "Before trusting a figure:", *(f"- {name}: {caution}" for name, caution in told)]
     return "\n".join(lines) + "\n"
+
+
+def headline_lines(evaluation: Evaluation) -> list[str]:
+    """Return for each class whose figure within sources stands before the pooled one what it is and why."""
+    lines = [
+        f"- {result.name}: {with_interval(first.auroc, first.interval)} within sources, "
+        f"pooled {with_interval(result.auroc, result.interval)}: {first.reason}"
+        for result in evaluation.classes
+        if (first := evaluation.headline(result.name)).within
+    ]
+    return ["", "AUROC to go by, of pairs of images from the same source:", *lines] if lines else []
 
 
 def cautions(result: ClassResult) -> tuple[str, ...]:
@@ -83,7 +93,7 @@ def cautions(result: ClassResult) -> tuple[str, ...]:
         found.append("the interval holds 0.5, so the model may be guessing")
     if result.interval is not None and result.interval.upper < 0.5:
         found.append("worse than guessing: positives score lower than negatives")
-    if result.source_auroc is not None and result.source_auroc >= LEAK:
+    if result.source_auroc is not None and result.source_auroc >= TIED:
         found.append(
             f"knowing only the source of an image would already give an AUROC of {number(result.source_auroc)}, "
             "so the model may have learnt to tell the sources apart; see the figures within one source"

@@ -223,7 +223,11 @@ def _tested(
     """Return what the network reaches on test images, and leave it in a folder as CSV."""
     predictions = found.predictions
     evaluation = evaluate(
-        predictions, calibration=calibration, age_bands=age_bands, unreadable=found.unreadable
+        predictions,
+        calibration=calibration,
+        age_bands=age_bands,
+        leakage=found.leakage,
+        unreadable=found.unreadable,
     )
     rows = predictions.subset_by_split("test")
     results = Results(

@@ -47,7 +47,9 @@ def test_each_value_has_the_figures_of_its_images_alone() -> None:
         alone = evaluate(own, calibration=calibrate(predictions), bootstrap=0)
         assert value.images == len(own)
         for here, there in zip(value.classes, alone.classes, strict=True):
-            assert replace(here, bootstrap=None, source_auroc=None) == replace(there, source_auroc=None)
+            assert replace(here, bootstrap=None, source_auroc=None, stratified=None) == replace(
+                there, source_auroc=None, stratified=None
+            )
             assert here.operating_points
             assert here.bootstrap is not None
             assert here.bootstrap.lower < here.auroc < here.bootstrap.upper  # type: ignore[operator]
