@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tritonclient.http as triton
+from tritonclient.utils import InferenceServerException
 
 DEPLOYMENT = Path(__file__).parents[2] / "examples" / "deployment"
 TOKEN = "5a" * 32
@@ -40,7 +41,7 @@ def _free_port() -> int:
 class Proxy:
     """nginx as the example has it, with other ports and folders."""
 
-    def __init__(self, folder: Path, server_port: int) -> None:
+    def __init__(self, folder: Path, server_port: int, grpc_port: int) -> None:
         self.port = _free_port()
         (folder / "nginx").mkdir()
         (folder / "tokens.conf").write_text(f'"Bearer {TOKEN}" 1;\n')
@@ -52,8 +53,9 @@ class Proxy:
         )  # fmt: skip
         text = (DEPLOYMENT / "nginx.conf").read_text()
         for old, new in (
-            ("listen 8443 ssl;", f"listen 127.0.0.1:{self.port} ssl;"),
+            ("listen 8443 ssl http2;", f"listen 127.0.0.1:{self.port} ssl http2;"),
             ("server 127.0.0.1:8000;", f"server 127.0.0.1:{server_port};"),
+            ("server 127.0.0.1:8001;", f"server 127.0.0.1:{grpc_port};"),
             ("/etc/labelassemble/", f"{folder}/"),
             ("/tmp/nginx/", f"{folder}/nginx/"),
         ):
@@ -85,8 +87,8 @@ class Proxy:
 
 
 @contextmanager
-def _proxied(folder: Path, server_port: int) -> Iterator[Proxy]:
-    proxy = Proxy(folder, server_port)
+def _proxied(folder: Path, server_port: int, grpc_port: int) -> Iterator[Proxy]:
+    proxy = Proxy(folder, server_port, grpc_port)
     try:
         end = time.monotonic() + 60
         while True:
@@ -106,9 +108,9 @@ def _proxied(folder: Path, server_port: int) -> Iterator[Proxy]:
 
 
 @pytest.fixture(scope="module")
-def proxy(server: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
+def proxy(both: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
     _needed("nginx")
-    with _proxied(tmp_path_factory.mktemp("proxy"), server.port) as one:
+    with _proxied(tmp_path_factory.mktemp("proxy"), both.port, both.grpc_port) as one:
         yield one
 
 
@@ -147,7 +149,23 @@ def test_a_client_of_triton(proxy: Proxy, models: Any, images: Any) -> None:
     np.testing.assert_allclose(answer, models["grey", 1].probabilities([image]), atol=1e-6)
 
 
-def test_image_files_on_one_connection(proxy: Proxy, server: Any, models: Any, images: Any, png: Any) -> None:
+def test_a_client_of_triton_over_grpc(proxy: Proxy, models: Any, images: Any) -> None:
+    grpc = pytest.importorskip("tritonclient.grpc")
+    image = images[0]
+    wanted = grpc.InferInput("INPUT__0", [1, *image.shape], "UINT8")
+    wanted.set_data_from_numpy(image[None])
+    with grpc.InferenceServerClient(
+        f"localhost:{proxy.port}", ssl=True, root_certificates=str(proxy.certificate)
+    ) as client:
+        token = {"authorization": AUTHORIZED["Authorization"]}
+        answer = client.infer("grey", [wanted], model_version="1", headers=token).as_numpy("OUTPUT__0")
+        for headers in ({}, {"authorization": "Bearer wrong"}):
+            with pytest.raises(InferenceServerException, match="UNAUTHENTICATED"):
+                client.infer("grey", [wanted], headers=headers)
+    np.testing.assert_allclose(answer, models["grey", 1].probabilities([image]), atol=1e-6)
+
+
+def test_image_files_on_one_connection(proxy: Proxy, both: Any, models: Any, images: Any, png: Any) -> None:
     connection = proxy.connect()
     for image in (images[0], images[1], images[6]) * 5:
         headers = {**AUTHORIZED, "Inference-Header-Content-Length": "0"}
@@ -157,7 +175,7 @@ def test_image_files_on_one_connection(proxy: Proxy, server: Any, models: Any, i
         row = json.loads(answer.read())["outputs"][0]["data"]
         np.testing.assert_allclose(row, models["grey", 1].probabilities([image])[0], atol=1e-6)
     connection.close()
-    open_ones = re.search(rb"^labelassemble_http_connections (\d+)$", server.request("/metrics").body, re.M)
+    open_ones = re.search(rb"^labelassemble_http_connections (\d+)$", both.request("/metrics").body, re.M)
     assert open_ones is not None
     assert 2 <= int(open_ones[1]) <= 6  # this one, and what the proxy has kept for the next request
 
@@ -190,6 +208,6 @@ def test_what_is_too_large_or_too_much(proxy: Proxy) -> None:
 
 def test_a_server_that_is_not_there(tmp_path: Path) -> None:
     _needed("nginx")
-    with _proxied(tmp_path, _free_port()) as proxy:
+    with _proxied(tmp_path, _free_port(), _free_port()) as proxy:
         status, answer = proxy.ask("GET", "/v2/models/grey", **AUTHORIZED)
     assert (status, answer["error"]) == (503, "the server is not there, or did not answer in time")
