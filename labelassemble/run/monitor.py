@@ -51,7 +51,8 @@ def monitor(run: Path, log: Path) -> Monitored:
         remarks = (*remarks, "Statistics of the images were not compared: the images are not there any more.")
     if now.unreadable is None:
         remarks = (*remarks, "The log does not say which files could not be read.")
-    return Monitored(drift_of(reference, now), reference, now, calibration.chosen_on, remarks)
+    whose = f"the images of “{calibration.data}”" if calibration.data else calibration.chosen_on
+    return Monitored(drift_of(reference, now), reference, now, whose, remarks)
 
 
 def _reference(run: Path, calibration: Calibration, views: ViewOptions, *, with_inputs: bool) -> Observed:

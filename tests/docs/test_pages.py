@@ -126,9 +126,9 @@ def _parse_shell(code: str) -> None:
         words = shlex.split(rest)
         if name == "serve":  # whose options are the C++ program's
             continue
-        group.commands[name].make_context(name, list(words))
+        context = group.commands[name].make_context(name, list(words))
         if name != "experiment":
-            _check_keys([word for word in words if re.match(r"[a-z_.]+=", word)])
+            _check_keys(context.params.get("overrides") or [])
 
 
 def _check_keys(overrides: list[str]) -> None:
