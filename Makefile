@@ -94,7 +94,7 @@ $(VENV)/.dependencies: pyproject.toml | $(VENV)/bin/python
 
 # Which of the libraries that the build can use the system has; touched only when one has come or gone.
 $(VENV)/.libraries: always | $(VENV)/bin/python
-	@{ $${CXX:-c++} -E -P -x c++ cmake/system_libraries.h; command -v nvcc || true; } >$@.now
+	@{ $${CXX:-c++} -E -P -x c++ cmake/system_libraries.h; command -v nvcc; command -v protoc; true; } >$@.now
 	@if cmp -s $@.now $@; then rm $@.now; else mv $@.now $@; fi
 
 $(VENV)/.installed: $(VENV)/.dependencies $(VENV)/.libraries $(NATIVE) pyproject.toml
