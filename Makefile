@@ -1,6 +1,8 @@
 # make demo    sets everything up in .venv and runs the main job
 # make test    sets everything up and runs the tests
-# make lint    ruff, mypy, vulture (dead code), hadolint and kubernetes-validate (examples/deployment), clang-format
+# make lint    ruff, mypy, vulture (dead code), hadolint and kubernetes-validate (examples/deployment), clang-format,
+#              clang-tidy (unused #includes)
+# make lint-includes   the last of these for files that include torch too, which takes minutes
 # make docs    builds the site of the documentation into docs/_build; a warning is an error
 # make wheel   builds dist/*.tar.gz and dist/*.whl
 # make check-wheel   installs that wheel into a fresh environment and uses it
@@ -18,16 +20,16 @@ VENV := .venv
 BIN := $(VENV)/bin
 NATIVE := CMakeLists.txt $(shell find cmake csrc -type f)
 
-.PHONY: demo test lint format docs wheel check-wheel system-packages cuda-objects setup clean check-tools always
+.PHONY: demo test lint lint-includes format docs wheel check-wheel system-packages cuda-objects setup clean check-tools always
 
 demo: setup
 	$(BIN)/labelassemble demo --output runs/demo --overwrite
 
-# Two processes, a file of tests in one of them, long files first (tests/conftest.py); threads that wait sleep, since
-# the processes share the cores. Each line says how many tests are done.
+# Two processes, a file of tests in one of them, long files first (tests/conftest.py); threads that wait sleep, and
+# SciPy's have none to wait for, since the processes share the cores. Each line says how many tests are done.
 test: setup
-	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 20 \
-	  -o console_output_style=count
+	OMP_WAIT_POLICY=passive OPENBLAS_NUM_THREADS=1 \
+	  $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 20 -o console_output_style=count
 
 lint: setup
 	$(BIN)/ruff check .
@@ -37,6 +39,10 @@ lint: setup
 	$(BIN)/hadolint examples/deployment/Dockerfile
 	$(BIN)/kubernetes-validate --strict --quiet examples/deployment/kubernetes.yaml
 	$(BIN)/clang-format --dry-run --Werror $(shell find csrc examples tests -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh')
+	$(BIN)/python tests/unused_includes.py build/cp*
+
+lint-includes: setup
+	$(BIN)/python tests/unused_includes.py build/cp* --all
 
 format: setup
 	$(BIN)/ruff check --fix .

@@ -14,7 +14,6 @@
 #include <cstring>
 #include <memory>
 #include <mutex>
-#include <optional>
 #endif
 
 namespace labelassemble {

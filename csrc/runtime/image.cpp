@@ -1,7 +1,6 @@
 #include "labelassemble/image.h"
 
 #include <algorithm>
-#include <array>
 #include <cerrno>
 #include <cstring>
 #include <fstream>

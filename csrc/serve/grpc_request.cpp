@@ -4,7 +4,6 @@
 #include <bit>
 #include <limits>
 #include <optional>
-#include <utility>
 #include <vector>
 
 #include "error.h"
