@@ -127,5 +127,5 @@ def report_page(
 
 def _low_of(results: Sequence[ClassResult], first: Sequence[Headline] = ()) -> float:
     """Return where the strips of these results begin."""
-    shown = [*results, *first]
+    shown: list[ClassResult | Headline] = [*results, *first]
     return strip_low([result.interval for result in shown], [result.auroc for result in shown])
