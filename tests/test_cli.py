@@ -120,11 +120,11 @@ def test_train_evaluate_predict_export_on_one_run(cli: Cli, small_sources: Path)
         (["--precision", "half"], "precision must be float32 or bfloat16, got 'half'"),
         (
             ["--dali"],
-            "queue_delay_us and dali are of a model repository (triton), got the format torchscript",
+            "queue_delay_us, dali and model_format are of a model repository (triton), got the format torchscript",
         ),
         (
             ["--name", "x"],
-            "name, version, max_batch, queue_delay_us and dali are of a model repository (triton)",
+            "name, version, max_batch, queue_delay_us, dali and model_format are of a model repository (triton)",
         ),
         (
             ["--specificity", 0.5],
