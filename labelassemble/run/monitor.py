@@ -51,6 +51,9 @@ def monitor(run: Path, log: Path) -> Monitored:
         remarks = (*remarks, "Statistics of the images were not compared: the images are not there any more.")
     if now.unreadable is None:
         remarks = (*remarks, "The log does not say which files could not be read.")
+    absent = [name for name in reference.scores if name not in now.scores]
+    if absent:
+        remarks = (*remarks, f"Not compared, since the log has no scores of them: {', '.join(absent)}.")
     whose = f"the images of “{calibration.data}”" if calibration.data else calibration.chosen_on
     return Monitored(drift_of(reference, now), reference, now, whose, remarks)
 
@@ -108,7 +111,7 @@ def read_log(path: Path, views: ViewOptions) -> tuple[Observed, tuple[str, ...]]
         LabelAssembleError: the file cannot be read, or is no such log; with its line.
     """
     try:
-        with path.open(encoding="utf-8") as file:
+        with path.open(encoding="utf-8-sig") as file:
             if file.read(1) == "{":
                 file.seek(0)
                 return _server_log(path, file)
@@ -120,35 +123,59 @@ def read_log(path: Path, views: ViewOptions) -> tuple[Observed, tuple[str, ...]]
 def _server_log(path: Path, lines: Iterable[str]) -> tuple[Observed, tuple[str, ...]]:
     rows: list[dict[str, Any]] = []
     versions: dict[str, int] = {}
-    unreadable = 0
+    unreadable = whole = 0
+    cut: list[int] = []
     for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
         try:
             entry = json.loads(line)
-        except json.JSONDecodeError:
-            raise LabelAssembleError(f"{path}, line {number}: not valid JSON") from None
+        except json.JSONDecodeError:  # a server that is killed leaves half a line
+            cut.append(number)
+            continue
+        whole += 1
         if not isinstance(entry, dict) or not ({"scores", "unreadable", "dropped_lines"} & set(entry)):
             raise LabelAssembleError(
                 f"{path}, line {number}: each line must be an object with scores, or with unreadable, such as "
                 '{"scores": {"COVID-19": 0.1}, "brightness": 0.4, "contrast": 0.2}'
             )
-        unreadable += "unreadable" in entry
+        unreadable += entry.get("unreadable") is True
         if "scores" in entry:
+            _check_scores(entry["scores"], f"{path}, line {number}")
             rows.append(entry["scores"] | {name: entry.get(name) for name in STATISTICS})
             served = f"{entry.get('model')} version {entry.get('version')}"
             versions[served] = versions.get(served, 0) + 1
+    if len(cut) > whole:
+        raise LabelAssembleError(f"{path}, line {cut[0]}: not valid JSON")
     table = pd.DataFrame(rows).apply(pd.to_numeric, errors="coerce")
     inputs = {name: table.pop(name).dropna().to_numpy(np.float64) for name in STATISTICS if name in table}
     scores = {str(name): values.dropna().to_numpy(np.float64) for name, values in table.items()}
     remarks: tuple[str, ...] = ()
+    if cut:
+        remarks = (
+            f"Left out, since they are not valid JSON: {len(cut)} of the log's lines (first: line {cut[0]}).",
+        )
     if len(versions) > 1:
         told = ", ".join(f"{served} ({count} images)" for served, count in versions.items())
-        remarks = (f"The log holds answers of several models, taken together: {told}.",)
+        remarks = (*remarks, f"The log holds answers of several models, taken together: {told}.")
     return Observed(scores, inputs, len(table), unreadable), remarks
+
+
+def _check_scores(scores: object, where: str) -> None:
+    if not isinstance(scores, dict):
+        raise LabelAssembleError(
+            f'{where}: scores must be an object, such as {{"COVID-19": 0.1}}, got {scores!r}'
+        )
+    for name, score in scores.items():
+        if not isinstance(score, (int, float)) or not 0 <= score <= 1:
+            raise LabelAssembleError(
+                f"{where}: the score of '{name}' must be a number between 0 and 1, got {json.dumps(score)}"
+            )
 
 
 def _predicted_log(path: Path, views: ViewOptions) -> tuple[Observed, tuple[str, ...]]:
     try:
-        table = pd.read_csv(path)
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)
     except (ValueError, pd.errors.ParserError) as error:
         raise LabelAssembleError(f"{path}: no CSV ({str(error).splitlines()[0]})") from None
     names = [name for name in map(str, table.columns) if name.startswith(_SCORE)]
@@ -157,8 +184,15 @@ def _predicted_log(path: Path, views: ViewOptions) -> tuple[Observed, tuple[str,
             f"{path}: a log must have columns probability:CLASS, as `labelassemble predict -o {path.name}` writes "
             f"them, got {', '.join(map(str, table.columns[:5]))}"
         )
+    read = (table[names] != "").any(axis=1)
     numbers = table[names].apply(pd.to_numeric, errors="coerce")
-    read = numbers.notna().all(axis=1)
+    odd = ~((numbers >= 0) & (numbers <= 1)).to_numpy() & read.to_numpy()[:, None]
+    if odd.any():
+        row, column = np.argwhere(odd)[0].tolist()
+        raise LabelAssembleError(
+            f"{path}, row {row + 1}: {names[column]} must be a number between 0 and 1, or blank in every class where "
+            f"the image could not be read, got '{table[names[column]].iloc[row]}'"
+        )
     scores = {name.removeprefix(_SCORE): numbers.loc[read, name].to_numpy(np.float64) for name in names}
     paths = table.loc[read, "path"].astype(str).tolist() if "path" in table else []
     lost = int((~read).sum())

@@ -268,11 +268,33 @@ def check_what_is_answered_is_compared(run, images, cli):
     status, out, _ = cli("monitor", run, "--predictions", served)
     assert status == 0
     assert "unreadable files" in out
+    assert "Not compared, since the log has no scores of them: square." in out
+    served.write_text(
+        '\ufeff{"scores": {"stripe": 0.5}, "unreadable": false}\n\n{"scores": {"str{"scores": {"stripe": 0.1}}\n'
+        '{"scores": {"stripe": 1}}\n{"unreadable": true}\n{"sco'
+    )
+    now, remarks = read_log(served, load_trained(run).views)
+    assert (now.images, now.unreadable, now.scores["stripe"].tolist()) == (2, 1, [0.5, 1.0])
+    assert remarks == ("Left out, since they are not valid JSON: 2 of the log's lines (first: line 3).",)
+    served.write_text("path,probability:stripe\na.png,0.5\nb.png,\n")
+    now, _ = read_log(served, load_trained(run).views)
+    assert (now.images, now.unreadable) == (1, 1)
     for text, message in (
         ('{"status": 200}\n', "line 1: each line must be an object with scores"),
         ('{"scores": ', "line 1: not valid JSON"),
         ("a,b\n1,2\n", "a log must have columns probability:CLASS"),
         ("", "no CSV"),
+        ('{"scores": [0.1]}\n', "line 1: scores must be an object"),
+        ('{"scores": null}\n', "line 1: scores must be an object"),
+        (
+            '{"scores": {"stripe": NaN}}\n',
+            "line 1: the score of 'stripe' must be a number between 0 and 1, got NaN",
+        ),
+        ('{"scores": {"stripe": null}}\n', "got null"),
+        ('{"scores": {"stripe": 1.5}}\n', "got 1.5"),
+        ("path,probability:stripe\na.png,0.5\nb.png,nan\n", "row 2: probability:stripe must be a number"),
+        ("probability:square,probability:stripe\n0.5,\n", "row 1: probability:stripe must be a number"),
+        ("probability:square,probability:stripe\n0.5,-1\n", "got '-1'"),
     ):
         served.write_text(text)
         status, _, err = cli("monitor", run, "--predictions", served)
