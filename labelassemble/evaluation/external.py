@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labelassemble.data.decoding import plain_paths
-from labelassemble.data.duplicates import find_duplicates
+from labelassemble.data.duplicates import DuplicateSearch, find_duplicates, joined_groups
 from labelassemble.data.fingerprints import Progress
 from labelassemble.data.identifiers import plain_ids
 from labelassemble.data.table import Table
@@ -46,14 +46,15 @@ def prepare_external(
     folder: Path,
     part: Part = "all",
     keep_splits: bool = False,
+    duplicates: DuplicateSearch = "content",
     workers: int = 1,
     progress: Progress | None = None,
 ) -> External:
     """Return other data as a run can be evaluated on it.
 
     An image that the run was trained or tuned on (its training and validation split) by path, by the content of its
-    file or by its patient would flatter the result: it is left out, and a remark names it. The run's own test images
-    are no leak.
+    file, by its patient or (on request) by its looks would flatter the result: it is left out, and a remark names it.
+    The run's own test images are no leak.
 
     Args:
         table: what the other configuration assembles to.
@@ -63,7 +64,8 @@ def prepare_external(
         folder: where it is to go.
         part: which images.
         keep_splits: leave the data's own splits, instead of calling all of it "test".
-        workers: threads that read files of equal size.
+        duplicates: "looks" finds changed copies too: it decodes all images of both. Files are compared in any case.
+        workers: threads that read files.
         progress: called while files are read.
 
     Raises:
@@ -77,7 +79,7 @@ def prepare_external(
         raise LabelAssembleError(
             "the data has no image" + ("" if part == "all" else f" in its split '{part}'")
         )
-    leaks = _leaks(rows, trained_on, workers, progress)
+    leaks = _leaks(rows, trained_on, duplicates, workers, progress)
     found = leaks.any(axis=1)
     if found.all():
         raise LabelAssembleError(
@@ -108,18 +110,23 @@ def _shared_classes(labelled: Sequence[str], known: Sequence[str]) -> tuple[list
     return shared, [f"{why}, so they are left out: {_few(names)}." for why, names in told if names]
 
 
-def _leaks(rows: Table, run: Table, workers: int, progress: Progress | None) -> NDArray[np.bool_]:
-    """Return which images [N, 3] the run was trained or tuned on: by path, by content, by patient."""
+def _leaks(
+    rows: Table, run: Table, duplicates: DuplicateSearch, workers: int, progress: Progress | None
+) -> NDArray[np.bool_]:
+    """Return which images [N, 4] the run was trained or tuned on: by path, by content, by looks, by patient."""
     learnt = run.select(run.splits != "test")
     ours, theirs = (
         text_array([str(Path(path).resolve()) if "::" not in path else path for path in paths])
         for paths in (plain_paths(rows.paths), plain_paths(learnt.paths))
     )
     by_path = ours.isin(theirs)
-    image = find_duplicates(text_array([*ours, *theirs]), "content", workers=workers, progress=progress).image
-    by_content = np.isin(image[: len(ours)], image[len(ours) :]) & ~by_path
-    by_patient = _same_patient(rows.groups, learnt.groups) & ~by_path & ~by_content
-    return np.stack([by_path, by_content, by_patient], axis=1)
+    search: DuplicateSearch = "looks" if duplicates == "looks" else "content"
+    found = find_duplicates(text_array([*ours, *theirs]), search, workers=workers, progress=progress)
+    by_content = np.isin(found.image[: len(ours)], found.image[len(ours) :]) & ~by_path
+    alike = joined_groups(text_array([str(row) for row in range(len(found.image))]), found.image, found.alike)
+    by_looks = alike[: len(ours)].isin(alike[len(ours) :]) & ~by_path & ~by_content
+    by_patient = _same_patient(rows.groups, learnt.groups) & ~by_path & ~by_content & ~by_looks
+    return np.stack([by_path, by_content, by_looks, by_patient], axis=1)
 
 
 def _same_patient(ours: TextArray, theirs: TextArray) -> NDArray[np.bool_]:
@@ -133,7 +140,12 @@ def _same_patient(ours: TextArray, theirs: TextArray) -> NDArray[np.bool_]:
 
 def _leak_sentence(rows: Table, leaks: NDArray[np.bool_]) -> str:
     found = leaks.any(axis=1)
-    ways = ("the same file", "a file of the same content", "an image of the same patient")
+    ways = (
+        "the same file",
+        "a file of the same content",
+        "an image that looks the same",
+        "an image of the same patient",
+    )
     how = [f"{int(count)} by {way}" for way, count in zip(ways, leaks.sum(axis=0), strict=True) if count]
     count = int(found.sum())
     return (

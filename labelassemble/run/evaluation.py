@@ -137,7 +137,7 @@ class Other:
     Attributes:
         trained: the run's network.
         record: what is known of the run.
-        config: of the data, with the run's taxonomy, subgroups and age bands where it says nothing of them.
+        config: of the data, with the run's taxonomy, subgroups, age bands and search for looks by default.
         external: the data.
     """
 
@@ -246,11 +246,13 @@ def _tested(
 
 
 def _with_defaults_of(run: Config, config: Config) -> Config:
-    """Return another configuration with the run's taxonomy, subgroups and age bands where it says nothing of them."""
+    """Return another configuration with the run's taxonomy, subgroups, age bands and search for looks by default."""
     update: dict[str, object] = {} if config.taxonomy is not None else {"taxonomy": run.taxonomy}
     for key in ("subgroups", "age_bands"):
         if key not in config.model_fields_set:
             update[key] = getattr(run, key)
+    if run.duplicates == "looks" and "duplicates" not in config.model_fields_set:
+        update["duplicates"] = run.duplicates
     return config.model_copy(update=update)
 
 
@@ -279,11 +281,19 @@ def _external(
             folder=folder,
             part=part,
             keep_splits=keep_splits,
+            duplicates=config.duplicates,
             workers=config.views.decoders(),
             progress=advance,
         )
+    checked = (
+        "Images that the run was trained or tuned on were looked for by path, by the content of the files, by patient "
+        "and by looks."
+        if config.duplicates == "looks"
+        else "Images that the run was trained or tuned on were looked for by path, by the content of the files and by "
+        "patient, not by looks: copies that were changed or saved anew are not found without `duplicates: looks`."
+    )
     notes = tuple(f"{note[0].upper()}{note[1:]}." for note in assembly.report.notes)
-    return replace(external, remarks=(*external.remarks, *notes))
+    return replace(external, remarks=(*external.remarks, checked, *notes))
 
 
 def _similarity(trained: TrainedModel) -> NDArray[np.floating] | None:

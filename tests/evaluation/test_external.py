@@ -85,6 +85,28 @@ def test_what_the_run_has_seen_is_left_out_and_named(tmp_path):
     )
 
 
+def test_changed_copies_are_found_by_their_looks(tmp_path):
+    rng = np.random.default_rng(0)
+    pictures = [
+        Image.fromarray(rng.integers(0, 255, (6, 6), dtype=np.uint8)).resize((96, 96)) for _ in range(4)
+    ]
+    for number, picture in enumerate(pictures):
+        picture.save(tmp_path / f"{number}.png")
+    changed = pictures[0].copy()
+    changed.putpixel((5, 5), 255 - changed.getpixel((5, 5)))
+    changed.save(tmp_path / "one-pixel.png")
+    pictures[1].save(tmp_path / "saved-anew.jpg", quality=85)
+    pictures[2].resize((64, 64)).save(tmp_path / "smaller.png")
+    paths = [str(tmp_path / name) for name in ("one-pixel.png", "saved-anew.jpg", "smaller.png", "3.png")]
+    splits = ["train", "val", "test"]
+    run = table(("x",), [str(tmp_path / f"{number}.png") for number in range(3)], splits=splits)
+    data = table(("x",), paths)
+    assert prepare(data, run, tmp_path).table.paths.tolist() == paths
+    found = prepare(data, run, tmp_path, duplicates="looks")
+    assert found.table.paths.tolist() == paths[2:]  # the copy of a test image is no leak
+    assert "(2 by an image that looks the same)" in found.remarks[0]
+
+
 @pytest.mark.parametrize(
     ("learnt", "left"), [("nih:00000013", [1]), ("nih: 13", [1]), ("nih:13", [1]), ("nih:P13", [0, 1])]
 )
