@@ -128,6 +128,15 @@ def test_only_with_a_token_but_for_probes(proxy: Proxy) -> None:
     assert proxy.ask("GET", "/v2/models/grey", **AUTHORIZED)[1]["name"] == "grey"
 
 
+def test_a_probe_of_http_1_0_names_no_host(proxy: Proxy) -> None:
+    plain = socket.create_connection(("127.0.0.1", proxy.port), timeout=60)
+    with proxy.context.wrap_socket(plain, server_hostname="localhost") as connection:
+        connection.sendall(b"GET /v2/health/live HTTP/1.0\r\n\r\n")
+        with http.client.HTTPResponse(connection) as answer:
+            answer.begin()
+            assert (answer.status, json.loads(answer.read())) == (200, {"live": True})
+
+
 def test_without_tls_nothing_is_answered(proxy: Proxy) -> None:
     plain = http.client.HTTPConnection("127.0.0.1", proxy.port, timeout=60)
     plain.request("GET", "/v2/models/grey", headers=AUTHORIZED)
@@ -162,6 +171,10 @@ def test_a_client_of_triton_over_grpc(proxy: Proxy, models: Any, images: Any) ->
         for headers in ({}, {"authorization": "Bearer wrong"}):
             with pytest.raises(InferenceServerException, match="UNAUTHENTICATED"):
                 client.infer("grey", [wanted], headers=headers)
+        large = grpc.InferInput("INPUT__0", [1, 1, 65, 1 << 20], "UINT8")
+        large.set_data_from_numpy(np.zeros((1, 1, 65, 1 << 20), np.uint8))
+        with pytest.raises(InferenceServerException, match=r"RESOURCE_EXHAUSTED.*larger than 64 MiB"):
+            client.infer("grey", [large], headers=token)
     np.testing.assert_allclose(answer, models["grey", 1].probabilities([image]), atol=1e-6)
 
 
