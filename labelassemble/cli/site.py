@@ -50,7 +50,7 @@ def calibrate(
     """
     from labelassemble.config import load_config
     from labelassemble.evaluation.calibration import OperatingRule
-    from labelassemble.report.operating import operating_lines
+    from labelassemble.report.operating import operating_lines, threshold_cautions
     from labelassemble.run.site import calibrate_on, calibrate_own
 
     keep_freed_memory()
@@ -78,7 +78,13 @@ def calibrate(
     print("".join(f"- {remark}\n" for remark in site.external.remarks))
     for name, own in site.calibration.classes.items():
         print(f"- {name}: {own.correction or f'no correction ({own.reason})'}")
-    print("\n" + "\n".join(operating_lines(site.results.operating, site.calibration)))
+    lines, cautions = (
+        operating_lines(site.results.operating, site.calibration),
+        threshold_cautions(site.calibration),
+    )
+    print("".join(f"\n{line}" for line in lines))
+    if cautions:
+        print("\nBefore trusting a threshold:\n" + "\n".join(f"- {caution}" for caution in cautions))
     print(f"\nIn use from now on: {run / 'calibration.json'} (labelassemble calibrate {run} goes back)")
     for path in site.exported:
         print(f"Written anew: {path}")

@@ -16,7 +16,7 @@ from labelassemble.evaluation.operating import (
     Rate,
 )
 from labelassemble.report import plots
-from labelassemble.report.format import NOT_DEFINED, interval_text, number, percent, text_table
+from labelassemble.report.format import NOT_DEFINED, interval_text, number, percent, plural, text_table
 from labelassemble.report.sections import Plot
 from labelassemble.report.subgroups import ROWS
 
@@ -63,6 +63,24 @@ def operating_lines(rows: Sequence[OperatingRow], calibration: Calibration) -> l
         f"PPV and NPV of {name} at a prevalence of {100 * value:g}%." for name, value in prevalence.items()
     ]
     return lines
+
+
+def threshold_cautions(calibration: Calibration) -> list[str]:
+    """Return for each class what to know of its threshold: that it has none, calls nothing, or rests on few."""
+    rule, found = OperatingRule.parse(calibration.at), []
+    for name, own in calibration.classes.items():
+        count = own.negatives if rule.figure == "specificity" else own.positives
+        state = "negative label" if rule.figure == "specificity" else "positive label"
+        if calibration.at not in own.thresholds:
+            found.append(f"{name}: no threshold, since no negative label was there to choose one by")
+        elif own.thresholds[calibration.at] is None:
+            found.append(
+                f"{name}: nothing is called positive, since {plural(own.positives, 'positive label')} and "
+                f"{plural(own.negatives, 'negative label')} give no threshold for a {rule_text(calibration)}"
+            )
+        elif count * (1 - rule.value) < 1 - 1e-9:
+            found.append(f"{name}: the threshold rests on {plural(count, state)}")
+    return found
 
 
 def shown_rows(rows: Sequence[OperatingRow], interest: Sequence[str]) -> tuple[OperatingRow, ...]:

@@ -15,7 +15,7 @@ from labelassemble.evaluation.operating import (
     predictive_values,
     rate_by_patient,
 )
-from labelassemble.report.operating import benefit_plots, operating_lines, write_operating
+from labelassemble.report.operating import benefit_plots, operating_lines, threshold_cautions, write_operating
 
 
 def test_one_image_per_patient_gives_wilson():
@@ -124,6 +124,26 @@ def test_each_source_and_subgroup_has_the_threshold_in_use(predictions, tmp_path
     assert len(written) == 6
     assert written[1].startswith(f"edema,all,,{threshold:.9g},")
     assert len((tmp_path / "decision_curve.csv").read_text().splitlines()) == 100
+
+
+def test_a_threshold_that_is_missing_or_rests_on_few_is_named():
+    at = "specificity=0.95"
+    states = {
+        "all ill": ClassCalibration(positives=30),
+        "silent": ClassCalibration(negatives=4, thresholds={at: None}),
+        "few": ClassCalibration(positives=5, negatives=19, thresholds={at: 0.5}),
+        "enough": ClassCalibration(positives=5, negatives=20, thresholds={at: 0.5}),
+    }
+    assert threshold_cautions(Calibration(at=at, classes=states)) == [
+        "all ill: no threshold, since no negative label was there to choose one by",
+        "silent: nothing is called positive, since 0 positive labels and 4 negative labels give no threshold for a "
+        "specificity of at least 95%",
+        "few: the threshold rests on 19 negative labels",
+    ]
+    few = {"x": ClassCalibration(positives=9, negatives=50, thresholds={"sensitivity=0.9": 0.2})}
+    assert threshold_cautions(Calibration(at="sensitivity=0.9", classes=few)) == [
+        "x: the threshold rests on 9 positive labels"
+    ]
 
 
 def test_net_benefit_is_that_of_its_definition(predictions):
