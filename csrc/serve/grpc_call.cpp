@@ -1,6 +1,7 @@
 #include "grpc_call.h"
 
 #include <algorithm>
+#include <nlohmann/json.hpp>
 #include <utility>
 
 namespace labelassemble::serve {
@@ -53,8 +54,15 @@ std::string peer_of(const grpc::ServerContextBase& call) {
 
 }  // namespace
 
+std::string message_of(const HttpError& error) {
+  // What is quoted may be cut within a character, or come from a file that is no text.
+  using nlohmann::json;
+  const json text = std::string(error.what()).substr(0, kMaxMessage);
+  return json::parse(text.dump(-1, ' ', false, json::error_handler_t::replace)).get<std::string>();
+}
+
 grpc::Status status_of(const HttpError& error) {
-  return {code_of(error.status()).grpc, std::string(error.what()).substr(0, kMaxMessage)};
+  return {code_of(error.status()).grpc, message_of(error)};
 }
 
 std::string status_name(const std::optional<HttpError>& error) {

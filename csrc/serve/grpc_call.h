@@ -116,6 +116,7 @@ class GrpcUnaryCall : public GrpcCall {
   Clock::time_point arrived_{};
 };
 
+std::string message_of(const HttpError& error);  // UTF-8, as protobuf must have it
 grpc::Status status_of(const HttpError& error);
 std::string status_name(const std::optional<HttpError>& error);  // "OK", "NOT_FOUND"
 

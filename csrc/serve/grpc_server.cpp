@@ -1,5 +1,6 @@
 #include "grpc_server.h"
 
+#include <google/protobuf/stubs/logging.h>
 #include <grpc/support/log.h>
 #include <grpcpp/grpcpp.h>
 #include <sys/stat.h>
@@ -83,7 +84,7 @@ int milliseconds_of(milliseconds time) {
   return at_most_int(static_cast<std::size_t>(std::max<milliseconds::rep>(1, time.count())));
 }
 
-// gRPC says what hostile clients do at length, and would wait for whoever reads it.
+// gRPC and protobuf say what hostile clients do at length, and would wait for whoever reads it.
 void quiet(gpr_log_func_args*) {}
 
 }  // namespace
@@ -98,6 +99,7 @@ class GrpcServer::Parts final : public grpc::CallbackGenericService {
         pause_(io),
         tick_(io) {
     gpr_set_log_function(quiet);
+    google::protobuf::SetLogHandler(nullptr);
     build();
     accept();
     tick();

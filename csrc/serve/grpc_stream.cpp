@@ -71,7 +71,7 @@ void GrpcStreamCall::finish(const std::shared_ptr<Request>& request,
                             const std::optional<HttpError>& error) {
   inference::ModelStreamInferResponse answer;
   if (error) {
-    answer.set_error_message(error->what());
+    answer.set_error_message(message_of(*error));
     answer.mutable_infer_response()->set_id(entry.id);
   } else {
     (*response.mutable_parameters())["triton_final_response"].set_bool_param(true);

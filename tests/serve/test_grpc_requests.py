@@ -140,3 +140,41 @@ def test_unknown_fields_are_passed_over(both, images):
         with pytest.raises(grpc.RpcError, match=r"there is no call /inference.*ModelGuess") as caught:
             unknown(b"", timeout=20)
         assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
+def test_what_is_quoted_within_a_character_is_text_in_a_stream(stub, images):
+    raw = [images[0].tobytes()]
+    requests = [request_of(images[0][None], raw_input_contents=raw) for _ in range(3)]
+    requests[0].inputs[0].datatype = "a" + "é" * 20  # 32 bytes of it are quoted
+    requests[1].parameters["a" + "é" * 100].int64_param = 1  # 100 bytes of it
+    messages = [answer.error_message for answer in stub.ModelStreamInfer(iter(requests), timeout=20)]
+    assert messages[0] == f"input 'INPUT__0': unknown datatype 'a{'é' * 15}\N{REPLACEMENT CHARACTER}'"
+    assert messages[1].startswith(f"unknown parameter 'a{'é' * 49}\N{REPLACEMENT CHARACTER}'")
+    assert messages[2] == ""
+    with pytest.raises(grpc.RpcError) as caught:
+        stub.ModelInfer(requests[0], timeout=20)
+    assert caught.value.details() == messages[0]
+
+
+def test_a_config_that_is_no_text_is_quoted_as_text_in_a_stream(repository, serving, tmp_path, images):
+    (tmp_path / "grey").symlink_to(repository / "grey")
+    (tmp_path / "odd" / "1").mkdir(parents=True)
+    (tmp_path / "odd" / "config.pbtxt").write_bytes(b"\xff: 3")
+    request = request_of(images[0][None], model="odd", raw_input_contents=[images[0].tobytes()])
+    with (
+        serving(tmp_path, "--grpc-port", "0") as server,
+        grpc.insecure_channel(server.grpc_url) as channel,
+    ):
+        stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
+        (answer,) = stub.ModelStreamInfer(iter([request]), timeout=20)
+        assert "model 'odd' is not ready: config.pbtxt: line 1" in answer.error_message
+
+
+def test_protobuf_says_nothing_of_what_clients_send(both):
+    said = len(both.said)
+    with grpc.insecure_channel(both.grpc_url) as channel:
+        call = channel.unary_unary("/inference.GRPCInferenceService/ModelReady")
+        with pytest.raises(grpc.RpcError, match="the message is no inference"):
+            call(b"\x0a\x02\xff\xfe", timeout=20)  # a name that is not UTF-8
+        assert call(b"", timeout=20) == b""
+    assert both.said[said:] == []
