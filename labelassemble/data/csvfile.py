@@ -182,7 +182,10 @@ class CsvFile:
                 if row:
                     return row
         except csv.Error as error:
-            raise LabelAssembleError(f"{self.path}, line {self._line}: not a valid CSV ({error})") from None
+            commas = "; columns must be separated by commas" if "expected after" in str(error) else ""
+            raise LabelAssembleError(
+                f"{self.path}, line {self._line}: not a valid CSV ({error}{commas})"
+            ) from None
         return None
 
     def _read_header(self) -> tuple[str, ...]:

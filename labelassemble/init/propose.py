@@ -245,6 +245,10 @@ def _table(table: Path, answers: Answers, ask: Ask, beside: Path) -> Proposal:
         raise LabelAssembleError(
             f"{table}: no column names the images: say which by --path-column (of {', '.join(list(columns)[:30])})"
         )
+    if given["path"].lower().endswith(IMAGE_ENDINGS):
+        raise LabelAssembleError(
+            f"{table}: the first line must name the columns, such as path,patient,Edema; got '{given['path']}'"
+        )
     for name in given.values():
         if name and name not in columns:
             raise LabelAssembleError(f"{table}: no column '{name}'{did_you_mean(name, columns)}")
@@ -270,9 +274,11 @@ def _table(table: Path, answers: Answers, ask: Ask, beside: Path) -> Proposal:
     found = _described(table, uses, ending, root, beside, answers, ask)
     missing = given["path"] not in there
     if missing:
+        shown = next(iter(columns[given["path"]].filled()), "")
+        root_key = "set `root` to the folder that its paths start at"
+        how = "folders in it must be separated by / instead of \\" if "\\" in shown else root_key
         found.remarks.append(
-            f"no image of column '{given['path']}' was found below {root}, such as "
-            f"{next(iter(columns[given['path']].filled()), '')}: set `root` to the folder that its paths start at"
+            f"no image of column '{given['path']}' was found below {root}, such as {shown}: {how}"
         )
     if uses.patient is None:
         found.remarks.append(

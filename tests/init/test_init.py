@@ -133,6 +133,9 @@ def test_a_table_without_its_images(tmp_path: Path, cli: Cli, init_and_assemble:
     assert "no image of column 'file' was found below" in err
     assert "set `root` to the folder that its paths start at" in err
     assert "2 files do not exist" in out
+    (tmp_path / "a.csv").write_text("file,Edema\nfar\\1.png,1\nfar\\2.png,0\n")
+    _, _, err = cli("init", tmp_path / "a.csv", "-o", tmp_path / "c.yaml")
+    assert "folders in it must be separated by / instead of \\" in err
 
 
 @pytest.mark.parametrize(
@@ -151,7 +154,15 @@ def test_a_table_without_its_images(tmp_path: Path, cli: Cli, init_and_assemble:
         ),
         ("path,b\n1.png,1\n", ("--classes", "c"), "no column 'c' (--classes)"),
         ("path,b,s\n1.png,1,x\n", ("--split-column", "s"), "column 's': a split must be train, val, test"),
-        ("path;b\n1.png;1\n", (), "no column names the images"),
+        ("path;b\n1.png;1\n", (), "line 1: columns must be separated by commas, got 'path;b'"),
+        ("path\tb\n1.png\t1\n", (), "line 1: columns must be separated by commas"),
+        ("Bild;b\n1.png;1,0\n", (), "line 1: columns must be separated by commas, got 'Bild;b'"),
+        ('"path";"b"\n"1.png";"1"\n', (), "columns must be separated by commas"),
+        (
+            "1.png,p1,0\n2.png,p2,1\n",
+            (),
+            "the first line must name the columns, such as path,patient,Edema; got '1.png'",
+        ),
         ("path,b\n1.png,1\n", ("--others", "none"), "--others must be negative or unknown, got 'none'"),
         ("path,b\n1.png,1\n", ("-o", "x.json"), "--output must end in .yaml, got 'x.json'"),
     ],
