@@ -167,9 +167,8 @@ def split_cells(chunk: Chunk, column: str) -> list[str]:
         found = SPLIT_CELLS.get(cell.strip().lower())
         if found is None:
             near = did_you_mean(cell, ("train", "val", "test", "trainval"))
-            raise ValueError(
-                f"a split must be train, val, test, trainval or blank, got {shown(cell)}{near or _NO_SPLIT}"
-            )
+            hint = near if "did you mean" in near else _NO_SPLIT
+            raise ValueError(f"a split must be train, val, test, trainval or blank, got {shown(cell)}{hint}")
         return found
 
     splits, codes = chunk.mapped(column, split)
