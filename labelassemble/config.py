@@ -300,6 +300,9 @@ def _walk(annotation: Any, location: Sequence[str | int]) -> tuple[list[str], An
         if part in (readers := _readers(annotation)):
             annotation = readers[str(part)]
             continue
+        if get_origin(annotation) in (Union, UnionType):  # the part is the tag of one of its types
+            annotation = None
+            continue
         keys.append(str(part))
         if _is_model(annotation):
             field = annotation.model_fields.get(str(part))

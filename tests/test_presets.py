@@ -66,7 +66,8 @@ def test_a_runs_folder_of_before_presets_keeps_its_meaning(tmp_path: Path) -> No
 
 def test_an_unknown_preset_is_one_sentence() -> None:
     with pytest.raises(
-        LabelAssembleError, match="'preset': input should be 'recommended' or 'paper', got 'papr'"
+        LabelAssembleError,
+        match="'preset' must be 'recommended' or 'paper', got 'papr', did you mean 'paper'",
     ):
         make_config({"sources": SOURCES, "preset": "papr"}, base=Path("/"))
 

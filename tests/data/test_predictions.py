@@ -151,7 +151,7 @@ def test_what_does_not_fit_is_refused(changes, message):
         (HEADER.replace("label:Edema,", ""), "the class 'Edema' has no column 'label:Edema'"),
         (
             HEADER.replace("label:", "lable:"),
-            "must be called label:<class> or probability:<class>, got 'lable:Edema'",
+            "must be called label:<class>, probability:<class> or uncalibrated:<class>, got 'lable:Edema'",
         ),
         (HEADER.replace("label:Edema", "label:Edema,label:Edema"), "the column 'label:Edema' stands twice"),
         (

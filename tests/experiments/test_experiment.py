@@ -96,7 +96,7 @@ def test_an_experiment_that_is_not_there() -> None:
         ({"seed": 3}, "unknown key 'seed', did you mean 'seeds'"),
         ({"views": {"sise": 3}}, "unknown key 'views.sise', did you mean 'size'"),
         ({"seeds": 0}, "'seeds': input should be greater than or equal to 1, got 0"),
-        ({"arms": []}, "'arms': tuple should have at least 1 item"),
+        ({"arms": []}, "'arms' must have at least one entry, got none"),
         ({"arms": [{"name": "a", "clases": "all"}]}, "unknown key 'arms.0.clases', did you mean 'classes'"),
         (
             {"arms": [{"name": "a", "loss": {"temprature": 1}}]},
@@ -122,7 +122,10 @@ def test_an_experiment_that_is_not_there() -> None:
             {"parts": [{"name": "a", "sources": ["shape"]}]},
             "part 'a' names no source of a dataset: 'shape', did you mean 'shapes'",
         ),
-        ({"parts": [{"name": "a", "sources": []}]}, "'parts.0.sources': tuple should have at least 1 item"),
+        (
+            {"parts": [{"name": "a", "sources": []}]},
+            "'parts.0.sources' must have at least one entry, got none",
+        ),
         (
             {"arms": [{"name": "a", "transform": "middle"}]},
             "'arms.0.transform': input should be 'border' or 'thumbnail'",

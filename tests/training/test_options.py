@@ -34,7 +34,10 @@ def _net() -> nn.Sequential:
         ("train.clip_norm=.inf", r"'train\.clip_norm': input should be a finite number, got inf"),
         ("train.accumulate=0", r"'train\.accumulate': input should be greater than or equal to 1, got 0"),
         ("train.accumulate=17", r"'train': accumulate must be at most batch_size, got 17 parts of 16 images"),
-        ("train.precision=half", r"'train\.precision': input should be 'float32', 'bfloat16' or 'float16', got 'half'"),
+        (
+            "train.precision=half",
+            r"'train\.precision': input should be 'auto', 'float32', 'bfloat16' or 'float16', got 'half'",
+        ),
         ("train.ema=1", r"'train\.ema': input should be less than 1, got 1"),
         ("train.sampling=even", r"'train\.sampling': must be auto, shuffle, balanced, or shares by source"),
         ("train.compile=perhaps", r"'train\.compile': input should be a valid boolean"),

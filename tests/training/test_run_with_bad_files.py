@@ -28,6 +28,7 @@ def damaged(small_sources: Path) -> Path:
     return small_sources
 
 
+@pytest.mark.pages
 @pytest.mark.parametrize("backend", ["torch", pytest.param("dali", marks=pytest.mark.dali)])
 def test_bad_files_are_named_and_left_out_of_training_and_evaluation(
     damaged: Path, backend: str, caplog: pytest.LogCaptureFixture
