@@ -4,10 +4,11 @@ import importlib.util
 import multiprocessing
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
 from typing import Any, NoReturn
@@ -66,13 +67,41 @@ def pytest_report_header() -> str:
     return f"labelassemble kernels: {_extension.cpu_capability()}; torch {torch.__version__}"
 
 
+def _fail_if_absent(report: pytest.TestReport | pytest.CollectReport) -> None:
+    """Make a skip for want of a package or program a failure, where LABELASSEMBLE_FAIL_WITHOUT_PACKAGES=1."""
+    if not report.skipped or os.environ.get("LABELASSEMBLE_FAIL_WITHOUT_PACKAGES") != "1":
+        return
+    reason = str(report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr)
+    if re.search(
+        r"could not import|is not installed|built without gRPC|labelassemble doctor says|: needs ", reason
+    ):
+        report.outcome = "failed"
+        report.longrepr = f"{reason}, and LABELASSEMBLE_FAIL_WITHOUT_PACKAGES=1"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Hold back a skip for want of a package."""
+    report = yield
+    _fail_if_absent(report)
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """Hold back the skip of a whole file for want of a package."""
+    report = yield
+    _fail_if_absent(report)
+    return report
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put long files first; skip tests that need CUDA or DALI where there is none, unless a failure is asked for."""
     place = {str(ROOT / "tests" / name): index for index, name in enumerate(LONG_FILES)}
     items.sort(key=lambda item: place.get(str(item.path), len(place)))
     for marker, there, reason in (
         ("cuda", torch.cuda.is_available() or "LABELASSEMBLE_CUDA_ON_CPU" in os.environ, "no CUDA device"),
-        ("dali", _is_installed("nvidia", "nvidia.dali"), "NVIDIA DALI is not installed"),
+        ("dali", _is_installed("nvidia", "nvidia.dali"), "no NVIDIA DALI"),
     ):
         if there or os.environ.get(f"LABELASSEMBLE_FAIL_WITHOUT_{marker.upper()}") == "1":
             continue
@@ -105,11 +134,7 @@ def _build_command(target: str) -> list[str]:
 
 
 def _absent(what: str) -> NoReturn:
-    """Skip a test for want of a package; where LABELASSEMBLE_FAIL_WITHOUT_PACKAGES=1, fail it."""
-    message = f"needs {what}"
-    if os.environ.get("LABELASSEMBLE_FAIL_WITHOUT_PACKAGES") == "1":
-        pytest.fail(message)
-    pytest.skip(message)
+    pytest.skip(f"needs {what}")
 
 
 @pytest.fixture(scope="session")
