@@ -31,8 +31,8 @@ from labelassemble.data.exclusion import ExclusionRules, Exclusions, SourceRule,
 from labelassemble.data.fingerprints import Progress
 from labelassemble.data.groups import check_registers, group_notes, grouped, register_notes
 from labelassemble.data.notes import split_notes, table_notes, word_notes
-from labelassemble.data.option_notes import Asked, early_notes, late_notes
-from labelassemble.data.readers import DicomSource, Source
+from labelassemble.data.option_notes import Asked, early_notes, late_notes, why_unlabelled
+from labelassemble.data.readers import Source
 from labelassemble.data.report import AssemblyReport, row_frame, split_counts
 from labelassemble.data.splits import SplitOptions, split_by_group
 from labelassemble.data.states import NEGATIVE, POSITIVE, UNCERTAIN, UNKNOWN, LabelOrigin, UncertainPolicy
@@ -139,10 +139,7 @@ def assemble(
         if found.implied in chosen
     ]
     told += tuple(note for part in parts for note in part.notes)
-    unlabelled = [
-        source.name for source in sources if isinstance(source, DicomSource) and source.labels is None
-    ]
-    table, hidden = _joined(parts, wide, chosen, unlabelled)
+    table, hidden = _joined(parts, wide, chosen, why_unlabelled(sources))
     del parts
     found = find_duplicates(table.paths, duplicates, workers=workers, progress=progress)
     across, merged = _merged(table, found, taxonomy)
@@ -237,7 +234,7 @@ def _part(source: NamedSource, classes: Sequence[str], seed: int, taxonomy: Taxo
 
 
 def _joined(
-    parts: Sequence[_Part], classes: Sequence[str], chosen: Sequence[str], unlabelled: Sequence[str]
+    parts: Sequence[_Part], classes: Sequence[str], chosen: Sequence[str], why_unlabelled: str
 ) -> tuple[Table, NDArray[np.int8] | None]:
     """Return the table, its splits as published, and the hidden labels; empties the parts as it goes.
 
@@ -260,13 +257,9 @@ def _joined(
     }
     count = len(chosen)  # the chosen classes come first
     if not ((labels[:, :count] != UNKNOWN) & (origins[:, :count] != LabelOrigin.ASSUME)).any():
-        what = (
-            f"source '{unlabelled[0]}' has no table of labels, which its key `labels` names (a CSV with a column "
-            "patient, study, accession or file, and a column per class)"
-            if unlabelled
-            else "each of their cells is blank, hidden or only assumed"
+        raise LabelAssembleError(
+            f"no source labels any of the classes ({', '.join(chosen)}): {why_unlabelled}"
         )
-        raise LabelAssembleError(f"no source labels any of the classes ({', '.join(chosen)}): {what}")
     return Table(tuple(classes), **texts, labels=labels, origins=origins), hidden
 
 

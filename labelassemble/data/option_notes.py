@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labelassemble.data.alignment import NamedSource
+from labelassemble.data.readers import DicomSource, Source
 from labelassemble.data.readers.options import SourceOptions
 from labelassemble.data.states import NEGATIVE, POSITIVE, UNCERTAIN, UNKNOWN, LabelOrigin, UncertainPolicy
 from labelassemble.data.table import Table
@@ -47,6 +48,17 @@ class Asked(NamedTuple):
             labelled = (source.table.labels != UNKNOWN).any(axis=0)
             blank = tuple(name for name, some in zip(source.table.classes, labelled, strict=True) if not some)
         return cls(source.options, called, source.uncertain, source.labelled, blank)
+
+
+def why_unlabelled(sources: Sequence[Source]) -> str:
+    """Return the likely reason why no source labels any of the classes, for the end of a sentence."""
+    for source in sources:
+        if isinstance(source, DicomSource) and source.labels is None:
+            return (
+                f"source '{source.name}' has no table of labels, which its key `labels` names (a CSV with a column "
+                "patient, study, accession or file, and a column per class)"
+            )
+    return "each of their cells is blank, hidden or only assumed"
 
 
 def early_notes(
