@@ -31,10 +31,14 @@ def calibrate(
     ] = "specificity=0.95",
     prevalence: Prevalence = None,
     share: Annotated[
-        float,
-        typer.Option(help="With --data: share of the patients to choose by; the others are measured on."),
-    ] = 0.5,
-    seed: Annotated[int, typer.Option(min=0, help="With --data: of the draw of these patients.")] = 0,
+        float | None,
+        typer.Option(
+            help="With --data: share of the patients to choose by, 0.5 by default; the others are measured on."
+        ),
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="With --data: of the draw of these patients, 0 by default.")
+    ] = None,
     own_split: Annotated[
         bool,
         typer.Option(
@@ -55,9 +59,13 @@ def calibrate(
 
     keep_freed_memory()
     rule, stated = OperatingRule.parse(at), prevalences(prevalence)
+    if data is None and (overrides or stated or own_split or share is not None or seed is not None):
+        raise LabelAssembleError(
+            "--prevalence, --share, --seed, --own-split and KEY=VALUE go with --data CONFIG"
+        )
+    if own_split and (share is not None or seed is not None):
+        raise LabelAssembleError("--own-split draws no patients, so --share and --seed do not go with it")
     if data is None:
-        if overrides or stated or own_split:
-            raise LabelAssembleError("--prevalence, --own-split and KEY=VALUE go with --data CONFIG")
         calibration = calibrate_own(run, rule)
         print(
             f"In use: calibration and thresholds ({rule}) of the {calibration.images} validation images of the run."
@@ -70,8 +78,8 @@ def calibrate(
         at=rule,
         console=Console(),
         prevalence=stated,
-        share=share,
-        seed=seed,
+        share=0.5 if share is None else share,
+        seed=seed or 0,
         own_split=own_split,
     )
     print(f"{run.name} at {data}")

@@ -31,7 +31,8 @@ def export_run(
 ) -> ExportSummary | RepositorySummary:
     """Export a run's best checkpoint, compared with eager on the run's own held-out images.
 
-    Warns of images of the run that the programs which answer by the export do not read alike. The calibration that the
+    Warns of images of the run that the programs which answer by the export do not read alike, and of classes without a
+    threshold, since then no class has one. The calibration that the
     run has in use (`calibration_in_use`) is inside, with its thresholds.
 
     Args:
@@ -57,6 +58,13 @@ def export_run(
     held_out = table.paths[table.splits != "train"]
     sample = (held_out if len(held_out) else table.paths)[:16]
     calibration = calibration_in_use(run)
+    without = [name for name in trained.net.classes if not calibration.of(name).thresholds]
+    if 0 < len(without) < len(trained.net.classes):
+        _log.warning(
+            "the export has no thresholds for any class, since none could be chosen for %s: it answers probabilities "
+            "alone",
+            ", ".join(f"'{name}'" for name in without),
+        )
     rule = None if specificity is None else str(OperatingRule("specificity", specificity))
     parts = take_apart(
         trained.net,

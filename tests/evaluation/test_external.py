@@ -207,6 +207,15 @@ def check_answers_are_calibrated_alike(run, image, config, cli):
     assert [float(cell) for cell in text.splitlines()[1].split(",")[1:]] == raw
 
 
+def check_an_export_without_thresholds_says_so(run, caplog):
+    document = json.loads((run / "calibration.json").read_text())
+    del document["classes"]["square"]["thresholds"]
+    (run / "calibration.json").write_text(json.dumps(document))
+    caplog.clear()
+    assert export_run(run).metadata.thresholds is None
+    assert "no thresholds for any class, since none could be chosen for 'square'" in caplog.text
+
+
 def check_a_site_chooses_its_own(run, config, cli):
     """`labelassemble calibrate` chooses on some patients, measures on the others, and is in use in every command."""
     rule = "sensitivity=0.9"
@@ -253,6 +262,8 @@ def check_a_site_chooses_its_own(run, config, cli):
         (["--data", config, "--prevalence", "stripe"], "--prevalence must be CLASS=SHARE, such as"),
         (["--data", config, "--share", "1"], "the share of patients must lie between 0 and 1, got 1"),
         (["--own-split"], "go with --data CONFIG"),
+        (["--share", "0.3"], "go with --data CONFIG"),
+        (["--seed", "1"], "go with --data CONFIG"),
     ):
         status, _, err = cli("calibrate", run, *arguments)
         assert (status, len(err.splitlines())) == (2, 1)
@@ -324,7 +335,7 @@ def check_what_is_answered_is_compared(run, images, cli):
         assert message in err
 
 
-def test_evaluate_on_other_data_from_the_command_line(small_sources, cli):
+def test_evaluate_on_other_data_from_the_command_line(small_sources, cli, caplog):
     run = small_sources / "out"
     train_run(load_config(small_sources / "run.yaml"), run, resume=False, console=Console(quiet=True))
     own = {path: path.read_bytes() for path in run.iterdir() if path.is_file()}
@@ -376,3 +387,4 @@ def test_evaluate_on_other_data_from_the_command_line(small_sources, cli):
     check_answers_are_calibrated_alike(run, small_sources / "images/south-1.png", config, cli)
     check_a_site_chooses_its_own(run, config, cli)
     check_what_is_answered_is_compared(run, sorted((small_sources / "clinic").glob("*.png")), cli)
+    check_an_export_without_thresholds_says_so(run, caplog)
