@@ -3,12 +3,16 @@
 #include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/from_blob.h>
+#include <ATen/ops/isfinite.h>
 #include <c10/core/InferenceMode.h>
 #include <c10/util/Exception.h>
 
+#include <algorithm>
+#include <cmath>
 #include <fstream>
 #include <string_view>
 
+#include "labelassemble/not_finite.h"
 #include "model.h"
 #include "processor.h"
 
@@ -129,6 +133,19 @@ class Classifier::Impl {
 
 namespace {
 
+// Throws NotFinite, so that no caller takes it for an answer.
+void check_finite(const at::Tensor& probabilities, const std::vector<std::string>& names) {
+  if (at::isfinite(probabilities).all().item<bool>()) return;
+  const at::Tensor rows = probabilities.to(at::kCPU, at::kFloat).contiguous();
+  const float* values = rows.const_data_ptr<float>();
+  const std::int64_t first =
+      std::find_if_not(values, values + rows.numel(), [](float v) { return std::isfinite(v); }) -
+      values;
+  const auto classes = static_cast<std::int64_t>(names.size());
+  const std::int64_t image = first / classes;
+  throw NotFinite(image, "image " + std::to_string(image), names[first % classes], values[first]);
+}
+
 // `Impl` is private to Classifier, hence the template.
 template <typename Impl>
 at::Tensor answer_tensor(const Impl& impl, const at::Tensor& images,
@@ -141,7 +158,9 @@ at::Tensor answer_tensor(const Impl& impl, const at::Tensor& images,
     return at::empty({0, static_cast<std::int64_t>(names.size())},
                      at::TensorOptions(impl.device()).dtype(at::kFloat));
   }
-  return impl.classify(impl.prepare(images), classes);
+  at::Tensor probabilities = impl.classify(impl.prepare(images), classes);
+  check_finite(probabilities, names);
+  return probabilities;
 }
 
 template <typename Impl>
@@ -170,6 +189,7 @@ Probabilities answer_images(const Impl& impl, std::span<const Image> images,
     throw Error("the model must answer [" + std::to_string(answer.images) + ", " +
                 std::to_string(answer.classes) + "], got " + shape(probabilities.sizes()));
   }
+  check_finite(probabilities, names);
   const float* values = probabilities.const_data_ptr<float>();
   answer.values.assign(values, values + probabilities.numel());
   return answer;

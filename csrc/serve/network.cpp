@@ -4,9 +4,8 @@
 #include <ATen/Parallel.h>
 #include <c10/core/InferenceMode.h>
 
-#include <cmath>
-
 #include "cores.h"
+#include "labelassemble/not_finite.h"
 
 namespace labelassemble::serve {
 
@@ -23,16 +22,16 @@ std::vector<float> Network::predict(std::span<const float> images, std::int64_t 
                 "], and did not");
   }
   const float* values = answer.const_data_ptr<float>();
-  std::vector<float> rows(values, values + answer.numel());
-  for (const float value : rows) {
-    if (!std::isfinite(value)) throw Error("the model answered a value that is not finite");
-  }
-  return rows;
+  return {values, values + answer.numel()};
 }
 
 void Network::warm_up(std::int64_t batch) const {
   const auto [channels, size] = input();
-  predict(std::vector<float>(static_cast<std::size_t>(batch * channels * size * size)), batch);
+  try {
+    predict(std::vector<float>(static_cast<std::size_t>(batch * channels * size * size)), batch);
+  } catch (const NotFinite& error) {
+    throw NotFinite(error.image, "a blank image", error.class_name, error.value);
+  }
 }
 
 void set_threads(int threads) { at::set_num_threads(threads > 0 ? threads : available_cores()); }

@@ -21,7 +21,7 @@ from torch import nn
 from labelassemble import _native
 from labelassemble.data.images import decode_image
 from labelassemble.errors import LabelAssembleError
-from labelassemble.export import find_program, native, run_program
+from labelassemble.export import export_torchscript, find_program, native, run_program
 from labelassemble.views.preprocess import Preprocess
 
 Images = list[NDArray[np.uint8]]
@@ -315,3 +315,26 @@ def test_a_server_that_was_not_built_names_the_packages(
     assert status == 2
     assert re.search(said, error)
     assert re.search(said, " ".join(cli("doctor")[1].split()))
+
+
+def test_an_answer_that_is_not_finite_is_an_error_with_image_and_class(
+    tmp_path: Path, overflowing: nn.Module, preprocess: Preprocess
+) -> None:
+    model, shades = tmp_path / "m.pt", (60, 90, 255)
+    export_torchscript(
+        overflowing,
+        model,
+        classes=overflowing.classes,
+        preprocess=preprocess,
+        images=[np.full((1, 4, 4), 60, np.uint8)],
+    )
+    files = [tmp_path / f"{shade}.png" for shade in shades]
+    for shade, file in zip(shades, files, strict=True):
+        Image.fromarray(np.full((4, 4), shade, np.uint8)).save(file)
+    for format in ("table", "json", "csv"):
+        done = predict(model, *files, "--batch", "2", "--format", format)
+        said = (
+            f"labelassemble-predict: {files[2]}: the model's answer for 'two, too' must be finite, got nan\n"
+        )
+        assert (done.returncode, done.stdout, done.stderr) == (2, "", said)
+    assert predict(model, *files[:2]).returncode == 0

@@ -66,7 +66,7 @@ class TinyNet(nn.Module):
 class Served:
     """A network with its view: what Python answers."""
 
-    network: TinyNet
+    network: nn.Module
     preprocess: Preprocess
 
     def probabilities(self, images: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
@@ -256,16 +256,35 @@ def models() -> dict[tuple[str, int], Served]:
     }
 
 
+class Overflowing(nn.Module):
+    """The second logit of a white image is infinite in float32."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.backbone = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        self.head = nn.Linear(1, 3, bias=False)
+        self.head.weight.data = torch.tensor([[1.0], [2e38], [0.0]])
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.head(self.backbone(images))
+        return logits
+
+
 @pytest.fixture(scope="session")
 def repository(
     tmp_path_factory: pytest.TempPathFactory,
     models: dict[tuple[str, int], Served],
     images: list[NDArray[np.uint8]],
 ) -> Path:
-    """Two models that serve, one of them in two versions, and three that cannot."""
+    """Two models that serve, one of them in two versions, one that overflows for white images, three that cannot."""
     root = tmp_path_factory.mktemp("repository")
     for (name, version), served in models.items():
         served.export(root / name, version, images)
+    grey = models["grey", 1].preprocess
+    Served(Overflowing(), grey).export(
+        root / "overflowing", 1, [image for image in images if image.mean() < 200]
+    )
+    _write_config(root / "overflowing")
     _write_config(root / "grey")
     _write_config(root / "colour floats", type="TYPE_FP32")
     _write_config(root / "broken")

@@ -164,6 +164,19 @@ def test_floats_are_finite_and_from_0_to_1(server, value):
     )
 
 
+def test_an_answer_that_is_not_finite_is_an_error_with_image_and_class(server, infer_body):
+    body = infer_body([2, 1, 2, 2], [10, 20, 30, 40, 255, 255, 255, 255])
+    answer = server.request("/v2/models/overflowing/infer", body)
+    assert (answer.status, answer.error) == (
+        500,
+        "image 1: the model's answer for 'two, too' must be finite, got nan",
+    )
+    assert (
+        server.request("/v2/models/overflowing/infer", infer_body([1, 1, 2, 2], [10, 20, 30, 40])).status
+        == 200
+    )
+
+
 def test_damaged_images(server, images, png):
     data = png(images[5])
     for cut in (9, 40, len(data) // 2):

@@ -9,6 +9,7 @@
 
 #include "labelassemble/classifier.h"
 #include "labelassemble/memory.h"
+#include "labelassemble/not_finite.h"
 #include "options.h"
 #include "output.h"
 
@@ -28,7 +29,15 @@ void run(const predict::Options& options) {
     for (std::size_t i = start; i < end; ++i) {
       batch.push_back(labelassemble::read_image(options.images[i]));
     }
-    const labelassemble::Probabilities answer = classifier.predict(batch);
+    const labelassemble::Probabilities answer = [&] {
+      try {
+        return classifier.predict(batch);
+      } catch (const labelassemble::NotFinite& error) {
+        const std::size_t image = start + static_cast<std::size_t>(error.image);
+        throw labelassemble::NotFinite(error.image, options.images[image], error.class_name,
+                                       error.value);
+      }
+    }();
     probabilities.insert(probabilities.end(), answer.values.begin(), answer.values.end());
   }
   predict::print(std::cout, options.format, classifier.describe(), options.images, probabilities);

@@ -61,7 +61,7 @@ class Classifier {
 
   // Probabilities of images, whose sizes and channels may differ; no image gives no row.
   // Safe to call from several threads at once. Throws Error for an image whose pixels do not fit
-  // its size.
+  // its size, and NotFinite, here and below, for an answer that is not finite.
   Probabilities predict(std::span<const Image> images) const;
 
   // The same for a tensor [B, 1 or 3, H, W], uint8 (0..255) or floating (0..1), on any device:
