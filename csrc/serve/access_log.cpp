@@ -17,21 +17,6 @@ namespace {
 constexpr std::size_t kMaxWaiting = std::size_t{4} << 20;  // bytes of lines
 constexpr std::size_t kMaxText = 1024;                     // bytes of a target or an error
 
-// ISO 8601 with milliseconds, in UTC.
-std::string timestamp() {
-  const auto now = std::chrono::system_clock::now();
-  const std::time_t seconds = std::chrono::system_clock::to_time_t(now);
-  const auto milliseconds =
-      std::chrono::duration_cast<std::chrono::milliseconds>(now.time_since_epoch()).count() % 1000;
-  std::tm parts{};
-  gmtime_r(&seconds, &parts);
-  char text[32];
-  std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%S", &parts);
-  char whole[48];
-  std::snprintf(whole, sizeof whole, "%s.%03dZ", text, static_cast<int>(milliseconds));
-  return whole;
-}
-
 std::string shortened(const std::string& text) {
   return text.size() <= kMaxText ? text : text.substr(0, kMaxText) + "...";
 }
@@ -75,11 +60,26 @@ std::string checked_traceparent(std::string_view text) {
                                                                                 : "";
 }
 
-AccessLog::AccessLog(const std::string& where, prometheus::Counter& lost) : lost_(lost) {
+std::string timestamp() {
+  const auto now = std::chrono::system_clock::now();
+  const std::time_t seconds = std::chrono::system_clock::to_time_t(now);
+  const auto milliseconds =
+      std::chrono::duration_cast<std::chrono::milliseconds>(now.time_since_epoch()).count() % 1000;
+  std::tm parts{};
+  gmtime_r(&seconds, &parts);
+  char text[32];
+  std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%S", &parts);
+  char whole[48];
+  std::snprintf(whole, sizeof whole, "%s.%03dZ", text, static_cast<int>(milliseconds));
+  return whole;
+}
+
+AccessLog::AccessLog(const std::string& where, prometheus::Counter& lost, std::string what)
+    : what_(std::move(what)), lost_(lost) {
   if (where == "none") return;
   file_.reset(where == "-" ? stdout : std::fopen(where.c_str(), "ae"));
   if (!file_)
-    throw Error(where + ": cannot be opened for the access log (" + std::strerror(errno) + ")");
+    throw Error(where + ": cannot be opened for the " + what_ + " (" + std::strerror(errno) + ")");
   thread_ = std::thread([this] { work(); });
 }
 
@@ -94,8 +94,11 @@ AccessLog::~AccessLog() {
 }
 
 void AccessLog::write(const AccessEntry& entry) {
+  if (file_) write(line_of(entry));
+}
+
+void AccessLog::write(std::string line) {
   if (!file_) return;
-  std::string line = line_of(entry);
   {
     const std::lock_guard lock(mutex_);
     if (bytes_ + line.size() > kMaxWaiting) {
@@ -131,7 +134,7 @@ void AccessLog::work() {
       lost_.Increment();
       if (said) continue;
       said = true;
-      say(std::string("the access log cannot be written (") + std::strerror(reason) +
+      say("the " + what_ + " cannot be written (" + std::strerror(reason) +
           "): requests are answered, and labelassemble_access_log_lost_lines_total counts their "
           "lines");
     }

@@ -40,11 +40,15 @@ struct AccessEntry {
 // A header `traceparent` as it came, or "" where it is not of the form of W3C's trace context.
 std::string checked_traceparent(std::string_view text);
 
+// The time now, ISO 8601 with milliseconds, in UTC.
+std::string timestamp();
+
 class AccessLog {
  public:
   // A path, "-" for the standard output, or "none". `lost` counts the lines that could not be
-  // written. Throws Error when the file cannot be opened.
-  AccessLog(const std::string& where, prometheus::Counter& lost);
+  // written; `what` is the log's name in messages. Throws Error when the file cannot be opened.
+  AccessLog(const std::string& where, prometheus::Counter& lost,
+            std::string what = "access log");
   ~AccessLog();  // writes what is left
   AccessLog(const AccessLog&) = delete;
   AccessLog& operator=(const AccessLog&) = delete;
@@ -52,6 +56,7 @@ class AccessLog {
   // When lines come faster than they can be written, some are lost, and a line says how many. That
   // the file takes no more, as on a full disk, is said once on the standard error.
   void write(const AccessEntry& entry);
+  void write(std::string line);  // with its line feed
 
  private:
   struct Close {
@@ -62,6 +67,7 @@ class AccessLog {
 
   void work();
 
+  const std::string what_;
   std::unique_ptr<std::FILE, Close> file_;
   std::mutex mutex_;
   std::condition_variable changed_;

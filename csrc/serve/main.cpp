@@ -94,7 +94,8 @@ int run(const serve::Options& options) {
   serve::MemoryBudget memory(options.max_memory - share_of_grpc(options));
   const Trimmer trimmer(memory);
   std::counting_semaphore<> compute(options.parallel_batches);
-  serve::Repository repository({options, metrics, memory, compute});
+  serve::ScoreLog scores(options.score_log, metrics.lost_log_lines());
+  serve::Repository repository({options, metrics, memory, compute, scores});
   serve::AccessLog log(options.access_log, metrics.lost_log_lines());
   boost::asio::io_context io(1);
   serve::Engine engine(options, repository);

@@ -144,8 +144,14 @@ void Model::infer(InferCall call, Done done) {
       throw HttpError(504, "reading the images took longer than the request's time allows");
     }
   };
-  PreparedImages images = read_images(config_, network_.input(), call.request,
-                                      shared_.options.max_image, call.charge, interrupt);
+  PreparedImages images;
+  try {
+    images = read_images(config_, network_.input(), call.request, shared_.options.max_image,
+                         call.charge, interrupt);
+  } catch (const UnreadableImage&) {
+    shared_.scores.unreadable(config_.name, version_);
+    throw;
+  }
   call.request.inputs.clear();
   std::vector<std::uint8_t>().swap(call.body);
   const std::size_t kept = 2 * sizeof(float) * images.values.size();  // here and in the batch
@@ -224,6 +230,7 @@ void Model::run(Batcher::Batch& batch, const std::function<void()>& computed) {
     rest = rest.subspan(count);
     metrics_.computed(own.input, outcome.queue, outcome.infer);
   }
+  shared_.scores.answered(config_.name, version_, describe().classes, rows, values);
   metrics_.executed(images, ready - start, end - ready, Clock::now() - end);
   for (std::size_t i = 0; i < batch.size(); ++i) {
     static_cast<InferJob&>(*batch[i]).finish(std::move(outcomes[i]));

@@ -20,6 +20,7 @@
 #include "network.h"
 #include "options.h"
 #include "protocol.h"
+#include "score_log.h"
 
 namespace labelassemble::serve {
 
@@ -29,6 +30,7 @@ struct Shared {
   Metrics& metrics;
   MemoryBudget& memory;
   std::counting_semaphore<>& compute;  // a batch runs only while it holds one
+  ScoreLog& scores;
 };
 
 // A request on its way through a model. The body stays with it until its images are prepared, since

@@ -82,6 +82,9 @@ Limits (sizes such as 65536, 64K, 64M, 1G; times in seconds):
 Other:
   --access-log FILE           one line of JSON a request to FILE, - for the standard output
                               (default), or none
+  --score-log FILE            one line of JSON an image to FILE, for `labelassemble monitor`: its
+                              scores, the mean and the spread of its grey values, and whether it
+                              could not be read; no image, no id (default none)
   --version                   print the version and the image formats that are read, and exit
   --help                      print this and exit
 
@@ -124,6 +127,7 @@ command_line::Arguments parse_options(const std::vector<std::string>& arguments,
           {"--request-timeout", cl::seconds(options.request_timeout)},
           {"--drain-timeout", cl::seconds(options.drain_timeout)},
           {"--access-log", cl::text(options.access_log)},
+          {"--score-log", cl::text(options.score_log)},
       });
   if (parsed.help || parsed.version) return parsed;
   if (!parsed.positional.empty()) {

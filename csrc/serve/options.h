@@ -42,6 +42,7 @@ struct Options {
   milliseconds drain_timeout{30'000};
 
   std::string access_log = "-";  // a file, - for the standard output, or none
+  std::string score_log = "none";  // likewise
 };
 
 extern const char* const kHelp;

@@ -123,7 +123,7 @@ void decode(Bytes encoded, const std::string& name, const NetworkInput& network,
   } catch (const HttpError&) {
     throw;
   } catch (const Error& error) {
-    fail(error.what());
+    throw UnreadableImage(error.what());
   }
   check_sides(name, image.width, image.height);
   const TemporaryCharge rows(charge, prepare_bytes(image.height, image.width, network.size));

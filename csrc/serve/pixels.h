@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "error.h"
 #include "memory_budget.h"
 #include "model_config.h"
 #include "protocol.h"
@@ -16,6 +17,12 @@ namespace labelassemble::serve {
 struct NetworkInput {
   std::int64_t channels = 1;
   std::int64_t size = 0;  // height and width
+};
+
+// An image that no decoder can read: 400.
+class UnreadableImage : public HttpError {
+ public:
+  explicit UnreadableImage(const std::string& message) : HttpError(400, message) {}
 };
 
 struct PreparedImages {
