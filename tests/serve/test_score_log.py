@@ -1,0 +1,31 @@
+"""The log of scores that `labelassemble monitor` reads: what was answered, what was seen, what could not be read."""
+
+import json
+
+import numpy as np
+import pytest
+
+RAW = {"Inference-Header-Content-Length": "0"}
+
+
+def test_each_image_leaves_its_scores_and_no_more(tmp_path, repository, serving, images, png, infer_body):
+    log = tmp_path / "scores.jsonl"
+    with serving(repository, "--score-log", str(log)) as server:
+        answer = server.request("/v2/models/grey/infer", infer_body([2, 1, 1, 1], [0, 51], id="who"))
+        scores = np.reshape(answer.json["outputs"][0]["data"], (2, 3))
+        assert server.request("/v2/models/grey/infer", png(images[0]), RAW).status == 200
+        assert server.request("/v2/models/grey/infer", png(images[0])[:-40], RAW).status == 400
+        assert server.request("/v2/models/grey/infer", b"{}").status == 400  # no image at all
+        server.wait_until(lambda: log.read_text().count("\n") == 4, "four lines of the score log")
+    first, second, third, bad = map(json.loads, log.read_text().splitlines())
+    assert list(first) == ["time", "model", "version", "brightness", "contrast", "scores"]
+    assert list(bad) == ["time", "model", "version", "unreadable"]
+    for line, row, grey in ((first, scores[0], 0.0), (second, scores[1], 0.2)):
+        assert (line["model"], line["version"]) == ("grey", "2")
+        assert list(line["scores"].values()) == pytest.approx(row, abs=1e-6)
+        assert line["brightness"] == pytest.approx(grey, abs=1e-6)
+        assert line["contrast"] == pytest.approx(0, abs=1e-3)
+    pixels = images[0] / 255  # 12 x 12, as the network takes it
+    assert third["brightness"] == pytest.approx(pixels.mean(), abs=1e-5)
+    assert third["contrast"] == pytest.approx(pixels.std(), abs=1e-5)
+    assert "who" not in log.read_text()
