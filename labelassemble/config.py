@@ -18,6 +18,7 @@ from labelassemble.loss_options import LossOptions
 from labelassemble.models import HEADS_BY_SOURCE, ModelOptions
 from labelassemble.training.options import TrainOptions
 from labelassemble.views.options import ViewOptions
+from labelassemble.views.volume_options import VolumeOptions
 
 PRESETS: Final[Mapping[str, Mapping[str, Mapping[str, Any]]]] = {
     "paper": {},
@@ -51,6 +52,8 @@ class Config(BaseModel):
             by its "looks" too.
         split: how rows without a split of their publisher are divided.
         views: what the network sees.
+        volumes: of volumes and slices with masks, instead of `views`: with this section the run learns where a class
+            is, voxel by voxel.
         model: backbone and head.
         loss: the three terms.
         train: how long and how fast.
@@ -68,6 +71,7 @@ class Config(BaseModel):
     duplicates: DuplicateSearch = "content"
     split: SplitOptions = SplitOptions()
     views: ViewOptions = ViewOptions()
+    volumes: VolumeOptions | None = None
     model: ModelOptions = ModelOptions()
     loss: LossOptions = LossOptions()
     train: TrainOptions = TrainOptions()

@@ -9,6 +9,10 @@ from labelassemble.errors import LabelAssembleError
 
 RESERVED_COLUMNS: Final = ("path", "name", "source", "group", "split", "assumed")
 """The columns of a table's CSV that are not classes."""
+MASK_PATH: Final = "mask:path"
+"""The column of the masks, in the CSV of a table that has any."""
+MASK_VALUES: Final = "mask:values"
+"""The column that says which class each value of a mask stands for: "1=PDAC;2=cyst"."""
 
 
 def check_class_names(classes: Sequence[str]) -> None:
@@ -22,6 +26,10 @@ def check_class_names(classes: Sequence[str]) -> None:
             )
         if name.startswith(PREFIX):
             raise LabelAssembleError(f"a class name must not begin with '{PREFIX}', got '{name}'")
+        if name in (MASK_PATH, MASK_VALUES):
+            raise LabelAssembleError(
+                f"a class must not be named '{name}': the word is taken by the table itself"
+            )
         if ";" in name:
             raise LabelAssembleError(f"a class name must not contain ';', got {name!r}")
         check_class_name(name)

@@ -1,7 +1,6 @@
 """The table: what a reader returns, what assembling returns, what training and evaluation take."""
 
 import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -11,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from labelassemble.data.absence import Absence, unnamed
+from labelassemble.data.absence import Absence
 from labelassemble.data.class_names import check_class_names
 from labelassemble.data.policies import policy_targets
 from labelassemble.data.states import (
@@ -23,7 +22,7 @@ from labelassemble.data.states import (
     UncertainPolicy,
 )
 from labelassemble.data.subgroups import checked_subgroups
-from labelassemble.data.text import TextArray, checked_text, constant_text, read_only, text_array, text_codes
+from labelassemble.data.text import TextArray, checked_text, constant_text, read_only, text_codes
 from labelassemble.errors import LabelAssembleError, did_you_mean
 
 SPLITS: Final = ("train", "val", "test")
@@ -54,6 +53,8 @@ class Table:
         origins: `LabelOrigin` codes: who says what the label says, uint8 [N, C].
         subgroups: Whom the images show and how they were taken, by name: sex, age in years, view, ...; text [N] each,
             "" = missing.
+        masks: Where the mask of each image lies, text [N]; "" = nothing is drawn. See `drawn`.
+        mask_values: Which class each value of a source's masks stands for, by source.
         notes: What a reader has to tell whoever assembles its table, a sentence each.
         files: The tables and lists that a reader took the labels from, full paths.
         absence: Which negative labels nobody wrote, of a reader's table; `assemble` settles it.
@@ -71,6 +72,8 @@ class Table:
     labels: NDArray[np.int8]
     origins: NDArray[np.uint8] = field(repr=False)
     subgroups: Mapping[str, TextArray] = field(default_factory=dict, kw_only=True)
+    masks: TextArray = field(default_factory=lambda: constant_text("", 0), repr=False, kw_only=True)
+    mask_values: Mapping[str, Mapping[int, str]] = field(default_factory=dict, repr=False, kw_only=True)
     notes: tuple[str, ...] = field(default=(), repr=False, kw_only=True)
     files: tuple[str, ...] = field(default=(), repr=False, kw_only=True)
     absence: Absence | None = field(default=None, repr=False, kw_only=True)
@@ -79,6 +82,8 @@ class Table:
         object.__setattr__(self, "classes", tuple(self.classes))
         check_class_names(self.classes)
         rows = len(self.paths)
+        if not len(self.masks):
+            object.__setattr__(self, "masks", constant_text("", rows))
         for name in TEXT_FIELDS:
             object.__setattr__(self, name, read_only(checked_text(getattr(self, name), f"Table: {name}")))
             if (found := len(getattr(self, name))) != rows:
@@ -122,12 +127,17 @@ class Table:
         """Return whether all classes, texts, labels and marks are the same."""
         if not isinstance(other, Table) or type(self) is not type(other):
             return NotImplemented
-        return self.classes == other.classes and all(
+        same = self.classes == other.classes and self._mask_values() == other._mask_values()
+        return same and all(
             [*ours] == [*theirs] and all(np.array_equal(ours[name], theirs[name]) for name in ours)
             for ours, theirs in ((self._by_row(), other._by_row()), (self.subgroups, other.subgroups))
         )
 
     __hash__ = None  # type: ignore[assignment]
+
+    def _mask_values(self) -> dict[str, Mapping[int, str]]:
+        """Return what the values of masks stand for, of the sources that have rows."""
+        return {name: dict(named) for name, named in self.mask_values.items() if (self.sources == name).any()}
 
     def _by_row(self) -> dict[str, Any]:
         """Return the arrays that have an entry per row, but for the subgroups."""
@@ -162,6 +172,19 @@ class Table:
         if name not in self.classes:
             raise LabelAssembleError(f"no class '{name}' in the table{did_you_mean(name, self.classes)}")
         return self.classes.index(name)
+
+    def drawn(self, row: int) -> dict[int, int]:
+        """Return which column each value of the mask of `row` stands for; empty without a mask.
+
+        A class whose label nobody gives in this row is left out, though the mask has it: it was hidden on purpose.
+        """
+        if not self.masks[row]:
+            return {}
+        given = self.labels[row] >= NEGATIVE
+        given &= self.origins[row] == LabelOrigin.GIVEN
+        columns = {name: column for column, name in enumerate(self.classes) if given[column]}
+        named = self.mask_values.get(str(self.sources[row]), {})
+        return {value: columns[name] for value, name in named.items() if name in columns}
 
     def select(self, rows: ArrayLike) -> Self:
         """Return the table of the rows chosen by a mask, bool [N], or by indices, int [M], in that order."""
@@ -347,53 +370,5 @@ class Table:
         return read_table_parquet(Path(path))
 
 
-TEXT_FIELDS: Final = ("paths", "names", "groups", "splits", "sources")
-_NOT_BY_ROW: Final = ("classes", "subgroups", "notes", "files", "absence")
-
-
-def new_table(
-    classes: Sequence[str],
-    *,
-    paths: Sequence[str] | TextArray,
-    names: Sequence[str] | TextArray,
-    labels: NDArray[np.int8],
-    sources: str | TextArray,
-    groups: Sequence[str] | TextArray | None = None,
-    splits: Sequence[str] | TextArray | None = None,
-    subgroups: Mapping[str, TextArray] | None = None,
-    notes: Sequence[str] = (),
-    files: Sequence[str | Path] = (),
-    absence: Absence | None = None,
-    listed: bool = False,
-) -> Table:
-    """Return a reader's table: nothing assumed, groups and splits left open ("") unless given.
-
-    Args:
-        classes: Names of the C classes.
-        paths: Where each image lies, [N].
-        names: What the publisher calls each image, [N].
-        labels: `LabelState` codes, int8 [N, C].
-        sources: The source of all rows, or of each, [N].
-        groups: The patient of each image, [N].
-        splits: The published split of each image, [N]; see `OPEN_SPLITS`.
-        subgroups: Columns of sex, age, view and the like, text [N] each.
-        notes: What whoever assembles the table is to be told, a sentence each.
-        files: The tables and lists that were read.
-        absence: Which negative labels nobody wrote.
-        listed: Whether labels come from lists, so that each negative one only says that the class is not named.
-    """
-    blank = constant_text("", len(paths))
-    return Table(
-        classes=tuple(classes),
-        paths=text_array(paths),
-        names=text_array(names),
-        groups=blank if groups is None else text_array(groups),
-        splits=blank if splits is None else text_array(splits),
-        sources=constant_text(sources, len(paths)) if isinstance(sources, str) else sources,
-        labels=labels,
-        origins=np.zeros(labels.shape, dtype=np.uint8),
-        subgroups=subgroups or {},
-        notes=tuple(notes),
-        files=tuple(os.path.abspath(file) for file in files),
-        absence=unnamed(labels) if listed else absence,
-    )
+TEXT_FIELDS: Final = ("paths", "names", "groups", "splits", "sources", "masks")
+_NOT_BY_ROW: Final = ("classes", "subgroups", "mask_values", "notes", "files", "absence")

@@ -2,11 +2,12 @@
 
 A table has a column per class, predictions have two: ``label:CLASS`` and ``probability:CLASS``, and where calibration
 changes the probability a third, ``uncalibrated:CLASS``, as the network gives it. Before them stand those of the
-subgroups, if there are any: ``subgroup:sex``.
+subgroups, if there are any: ``subgroup:sex``, and of a table with masks ``mask:path`` and ``mask:values``, what each
+value of the mask stands for: "1=PDAC;2=cyst".
 """
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -16,14 +17,14 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from labelassemble._files import atomic_file, atomic_path
-from labelassemble.data.class_names import RESERVED_COLUMNS, check_class_names
+from labelassemble.data.class_names import MASK_PATH, MASK_VALUES, RESERVED_COLUMNS, check_class_names
 from labelassemble.data.csvfile import Chunk, CsvFile, RowFile, TextColumns, ends_with_a_line, shown
 from labelassemble.data.parquet import ParquetFile
 from labelassemble.data.predictions import Predictions
 from labelassemble.data.states import NEGATIVE, POSITIVE, UNCERTAIN, UNKNOWN, LabelOrigin
 from labelassemble.data.subgroups import PREFIX, checked_subgroups
 from labelassemble.data.table import SPLITS, Table
-from labelassemble.data.text import TextArray
+from labelassemble.data.text import TextArray, constant_text, text_array, text_codes
 from labelassemble.errors import LabelAssembleError, did_you_mean
 
 _CELLS: Final = {"1": int(POSITIVE), "0": int(NEGATIVE), "": int(UNKNOWN), "-2": int(UNCERTAIN)}
@@ -69,16 +70,15 @@ def _write(table: Table, path: Path, numbers: list[list[tuple[str, NDArray[np.fl
     with atomic_file(path) as file:
         plain = csv.writer(file, lineterminator="\n")
         quoted = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
-        plain.writerow([*RESERVED_COLUMNS, *_subgroup_columns(table), *classes])
+        more = _more_columns(table)
+        plain.writerow([*RESERVED_COLUMNS, *more, *classes])
         for first in range(0, len(table), _ROWS_AT_ONCE):
             rows = slice(first, first + _ROWS_AT_ONCE)
             columns = [text[rows].tolist() for text in _texts(table)]
-            subgroups = [text[rows].tolist() for text in table.subgroups.values()]
+            others = [text[rows].tolist() for text in more.values()]
             # the csv module quotes a line feed but not a carriage return, which would end the row for a reader
-            writer = (
-                quoted if any("\r" in cell for column in columns + subgroups for cell in column) else plain
-            )
-            columns += [assumed_cells(table.origins[rows], table.classes), *subgroups]
+            writer = quoted if any("\r" in cell for column in columns + others for cell in column) else plain
+            columns += [assumed_cells(table.origins[rows], table.classes), *others]
             for column, states in enumerate(table.labels[rows].T):
                 columns.append(_CELL_OF_STATE[states + 2].tolist())
                 columns += [
@@ -92,17 +92,43 @@ def _texts(table: Table) -> tuple[TextArray, ...]:
     return table.paths, table.names, table.sources, table.groups, table.splits
 
 
-def _subgroup_columns(table: Table) -> list[str]:
-    return [PREFIX + name for name in table.subgroups]
+def _more_columns(table: Table) -> dict[str, TextArray]:
+    """Return the columns of text that only some tables have, by name: subgroups and masks."""
+    columns = {PREFIX + name: text for name, text in table.subgroups.items()}
+    if (table.masks != "").any():
+        sources, code = text_codes(table.sources)
+        cells = [_values_cell(table.mask_values.get(source, {})) for source in sources.tolist()]
+        columns |= {MASK_PATH: table.masks, MASK_VALUES: text_array(cells)[code]}
+    return columns
+
+
+def _values_cell(named: Mapping[int, str]) -> str:
+    return ";".join(f"{value}={name}" for value, name in named.items())
+
+
+def parse_mask_values(cell: str) -> dict[int, str]:
+    """Return what the values of a mask stand for, from a cell of the column ``mask:values``: "1=PDAC;2=cyst".
+
+    Raises:
+        LabelAssembleError: it is no such list.
+    """
+    named = {}
+    for part in cell.split(";") if cell else ():
+        value, _, name = part.partition("=")
+        if not (value.isascii() and value.isdigit()) or not name or int(value) in named:
+            raise LabelAssembleError(f"the values of a mask must look like 1=PDAC;2=cyst, got {shown(cell)}")
+        named[int(value)] = name
+    return named
 
 
 def write_table_parquet(table: Table, path: Path) -> None:
     """Write `table` to `path`; see `Table.to_parquet`."""
     words = pa.dictionary(pa.int32(), pa.string())
     few = {"source", "group", "split", "assumed"}
+    more = _more_columns(table)
     schema = pa.schema(
         [(name, words if name in few else pa.string()) for name in RESERVED_COLUMNS]
-        + [(name, words) for name in _subgroup_columns(table)]
+        + [(name, words if name != MASK_PATH else pa.string()) for name in more]
         + [(name, pa.int8()) for name in table.classes]
     )
     with (
@@ -113,7 +139,7 @@ def write_table_parquet(table: Table, path: Path) -> None:
             rows = slice(first, first + _ROWS_AT_ONCE)
             cells = [text[rows].tolist() for text in _texts(table)]
             cells.append(assumed_cells(table.origins[rows], table.classes))
-            cells += [text[rows].tolist() for text in table.subgroups.values()]
+            cells += [text[rows].tolist() for text in more.values()]
             columns = [pa.array(column, schema.types[index]) for index, column in enumerate(cells)]
             columns += [pa.array(labels, mask=labels == UNKNOWN) for labels in table.labels[rows].T]
             writer.write_table(pa.Table.from_arrays(columns, schema=schema))
@@ -158,8 +184,12 @@ def read_table_rows(file: RowFile, place: str) -> Table:
 
 
 def _other_columns(file: RowFile) -> tuple[str, ...]:
-    """Return the columns behind the reserved ones that are no subgroups."""
-    return tuple(name for name in file.header[len(RESERVED_COLUMNS) :] if not name.startswith(PREFIX))
+    """Return the columns behind the reserved ones that are neither subgroups nor masks."""
+    return tuple(
+        name
+        for name in file.header[len(RESERVED_COLUMNS) :]
+        if not name.startswith(PREFIX) and name not in (MASK_PATH, MASK_VALUES)
+    )
 
 
 def read_predictions(path: Path) -> Predictions:
@@ -218,13 +248,17 @@ def _read(
         checked_subgroups({name.removeprefix(PREFIX): [] for name in subgroups}, 0)
     except LabelAssembleError as error:
         raise LabelAssembleError(f"{place}: {error}") from None
-    plain = ("path", "name", "source", "group", "split", *subgroups)
+    masks = [name for name in (MASK_PATH,) if name in file.header]
+    plain = ("path", "name", "source", "group", "split", *subgroups, *masks)
     texts = TextColumns(*plain)
+    mask_values: dict[str, dict[int, str]] = {}
     labels = [np.empty((0, len(classes)), dtype=np.int8)]
     origins = [np.empty((0, len(classes)), dtype=np.uint8)]
     for chunk in file.chunks(file.header):
         chunk.mapped("split", _checked_split)
         texts.add({name: chunk.columns[name] for name in plain})
+        if MASK_VALUES in file.header:
+            mask_values |= _mask_values(chunk)
         block = np.empty((len(chunk), len(classes)), dtype=np.int8)
         for column, name in enumerate(classes):
             block[:, column] = chunk.states(prefix + name, _CELLS, "1, 0, -2 (uncertain) or blank (unknown)")
@@ -242,7 +276,20 @@ def _read(
         labels=np.concatenate(labels),
         origins=np.concatenate(origins),
         subgroups={name.removeprefix(PREFIX): texts.take(name) for name in subgroups},
+        masks=texts.take(MASK_PATH) if masks else constant_text("", 0),
+        mask_values=mask_values,
     )
+
+
+def _mask_values(chunk: Chunk) -> dict[str, dict[int, str]]:
+    """Return what the values of masks stand for, by source."""
+    named, codes = chunk.mapped(MASK_VALUES, parse_mask_values)
+    sources, of_row = chunk.distinct("source")
+    found = {}
+    for source, name in enumerate(sources):
+        if (first := int(np.argmax(of_row == source))) < len(of_row) and named[codes[first]]:
+            found[name] = named[codes[first]]
+    return found
 
 
 def _given(chunk: Chunk, name: str) -> NDArray[np.float64]:

@@ -10,13 +10,14 @@ from numpy.typing import NDArray
 from labelassemble.data.csvfile import CsvFile, TextColumns, shown
 from labelassemble.data.identifiers import trimmed
 from labelassemble.data.joins import join_note
+from labelassemble.data.new_table import new_table
 from labelassemble.data.readers.findings import FindingCells
 from labelassemble.data.readers.folders import DatasetFolder
 from labelassemble.data.readers.found import FoundImages
 from labelassemble.data.readers.options import FilePath, TabularOptions
 from labelassemble.data.states import NEGATIVE, POSITIVE
 from labelassemble.data.subgroups import published
-from labelassemble.data.table import Table, new_table
+from labelassemble.data.table import Table
 from labelassemble.data.text import joined_text, text_array
 from labelassemble.errors import LabelAssembleError, did_you_mean
 

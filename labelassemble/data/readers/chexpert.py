@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 
 from labelassemble.data.absence import BLANK, blanks_settled
 from labelassemble.data.csvfile import Chunk, CsvFile, TextColumns, shown
+from labelassemble.data.new_table import new_table
 from labelassemble.data.readers.folders import DatasetFolder
 from labelassemble.data.readers.found import FoundFolders, with_endings_there
 from labelassemble.data.readers.options import FilePath, TabularOptions
 from labelassemble.data.states import NEGATIVE, POSITIVE, UNCERTAIN, UNKNOWN
 from labelassemble.data.subgroups import SubgroupColumn, published
-from labelassemble.data.table import Table, new_table
+from labelassemble.data.table import Table
 from labelassemble.data.text import constant_text
 from labelassemble.errors import LabelAssembleError
 

@@ -10,12 +10,13 @@ import numpy as np
 import pyarrow as pa
 
 from labelassemble.data.csvfile import Chunk, CsvFile, shown
+from labelassemble.data.new_table import new_table
 from labelassemble.data.readers.folders import DatasetFolder
 from labelassemble.data.readers.found import FoundImages
 from labelassemble.data.readers.options import FilePath, TabularOptions
 from labelassemble.data.states import NEGATIVE, POSITIVE, UNKNOWN
 from labelassemble.data.subgroups import published
-from labelassemble.data.table import Table, new_table
+from labelassemble.data.table import Table
 from labelassemble.data.text import text_array
 from labelassemble.errors import LabelAssembleError, did_you_mean
 

@@ -9,11 +9,12 @@ from numpy.typing import NDArray
 
 from labelassemble.data.absence import blanks_settled
 from labelassemble.data.csvfile import Chunk, CsvFile, RowFile, TextColumns, shown
+from labelassemble.data.new_table import new_table
 from labelassemble.data.parquet import ParquetFile
 from labelassemble.data.readers.label_cells import BlankCell, LabelCells, MinusOne, class_columns
 from labelassemble.data.readers.options import FilePath, TabularOptions
 from labelassemble.data.readers.paths import image_paths
-from labelassemble.data.table import Table, new_table
+from labelassemble.data.table import Table
 from labelassemble.data.text import constant_text, text_array
 from labelassemble.errors import LabelAssembleError, did_you_mean
 

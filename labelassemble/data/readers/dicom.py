@@ -21,6 +21,7 @@ from labelassemble.data.dicom_headers import (
 )
 from labelassemble.data.identifiers import IdRule, plain_ids, plain_keys
 from labelassemble.data.joins import join_note, matched_keys
+from labelassemble.data.new_table import new_table
 from labelassemble.data.parquet import ParquetFile
 from labelassemble.data.pseudonyms import pseudonyms, read_key
 from labelassemble.data.readers.csv import split_cells
@@ -28,7 +29,7 @@ from labelassemble.data.readers.label_cells import BlankCell, LabelCells, MinusO
 from labelassemble.data.readers.options import FilePath, TabularOptions
 from labelassemble.data.states import UNKNOWN
 from labelassemble.data.subgroups import published, view_of
-from labelassemble.data.table import Table, new_table
+from labelassemble.data.table import Table
 from labelassemble.data.text import TextArray, text_array, text_codes
 from labelassemble.errors import LabelAssembleError
 

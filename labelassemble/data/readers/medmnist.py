@@ -8,11 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from labelassemble.data.new_table import new_table
 from labelassemble.data.readers.medmnist_info import MEDMNIST, MedMnistInfo
 from labelassemble.data.readers.options import FilePath, SourceOptions
 from labelassemble.data.stacks import load_npz_array, npz_header, npz_names
 from labelassemble.data.states import NEGATIVE, POSITIVE
-from labelassemble.data.table import Table, new_table
+from labelassemble.data.table import Table
 from labelassemble.errors import LabelAssembleError, did_you_mean
 
 _SPLITS: Final = ("train", "val", "test")

@@ -10,13 +10,14 @@ from numpy.typing import NDArray
 from labelassemble.data.absence import blanks_settled
 from labelassemble.data.csvfile import CsvFile, TextColumns, shown
 from labelassemble.data.joins import join_note, keys_of
+from labelassemble.data.new_table import new_table
 from labelassemble.data.readers.chexpert import blanks_by_hierarchy, chexpert_states
 from labelassemble.data.readers.folders import DatasetFolder
 from labelassemble.data.readers.found import FoundFolders, FoundImages, with_endings_there
 from labelassemble.data.readers.mimic_subgroups import add_mimic_subgroups
 from labelassemble.data.readers.options import FilePath, TabularOptions
 from labelassemble.data.states import UNKNOWN
-from labelassemble.data.table import Table, new_table
+from labelassemble.data.table import Table
 from labelassemble.data.text import TextArray
 
 MIMIC_CLASSES: Final = (

@@ -6,11 +6,12 @@ from typing import Final, Literal, Self
 
 import numpy as np
 
+from labelassemble.data.new_table import new_table
 from labelassemble.data.readers.findings import single_label_states
 from labelassemble.data.readers.folders import DatasetFolder
 from labelassemble.data.readers.options import FilePath, SourceOptions
 from labelassemble.data.stacks import load_idx
-from labelassemble.data.table import Table, new_table
+from labelassemble.data.table import Table
 from labelassemble.errors import LabelAssembleError
 
 _PARTS: Final = {"train": "trainval", "t10k": "test"}

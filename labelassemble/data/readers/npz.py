@@ -9,11 +9,12 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pydantic import Field
 
+from labelassemble.data.new_table import new_table
 from labelassemble.data.parquet import float_cells
 from labelassemble.data.readers.findings import single_label_states
 from labelassemble.data.readers.options import FilePath, SourceOptions
 from labelassemble.data.stacks import load_joined_files, load_npz_array, npz_header, npz_names
-from labelassemble.data.table import Table, new_table
+from labelassemble.data.table import Table
 from labelassemble.data.text import text_array
 from labelassemble.errors import LabelAssembleError
 

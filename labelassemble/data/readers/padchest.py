@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from labelassemble.data.absence import unnamed
 from labelassemble.data.csvfile import Chunk, CsvFile, TextColumns, shown
+from labelassemble.data.new_table import new_table
 from labelassemble.data.readers.findings import WordLists
 from labelassemble.data.readers.folders import DatasetFolder
 from labelassemble.data.readers.found import FoundImages
@@ -24,7 +25,7 @@ from labelassemble.data.readers.padchest_labels import (
 )
 from labelassemble.data.states import NEGATIVE, POSITIVE, UNKNOWN
 from labelassemble.data.subgroups import published
-from labelassemble.data.table import Table, new_table
+from labelassemble.data.table import Table
 from labelassemble.errors import LabelAssembleError, did_you_mean
 
 _COLUMNS: Final = ("ImageID", "ImageDir", "PatientID", "Projection", "Labels")

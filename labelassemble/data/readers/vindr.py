@@ -13,12 +13,13 @@ from labelassemble.data.class_names import check_class_names
 from labelassemble.data.csvfile import Chunk, CsvFile, shown
 from labelassemble.data.dicom_headers import KEYWORDS, as_arrow, header_columns
 from labelassemble.data.identifiers import trimmed
+from labelassemble.data.new_table import new_table
 from labelassemble.data.readers.folders import DatasetFolder
 from labelassemble.data.readers.found import FoundImages
 from labelassemble.data.readers.options import FilePath, TabularOptions
 from labelassemble.data.states import NEGATIVE, POSITIVE, UNCERTAIN
 from labelassemble.data.subgroups import SubgroupCells, published
-from labelassemble.data.table import Table, new_table
+from labelassemble.data.table import Table
 from labelassemble.data.text import joined_text
 from labelassemble.errors import LabelAssembleError
 

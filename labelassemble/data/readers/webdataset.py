@@ -13,10 +13,11 @@ import pyarrow as pa
 
 from labelassemble.data.class_names import check_class_names
 from labelassemble.data.csvfile import Chunk, shown
+from labelassemble.data.new_table import new_table
 from labelassemble.data.readers.csv import SPLIT_CELLS
 from labelassemble.data.readers.options import FilePath, TabularOptions
 from labelassemble.data.states import NEGATIVE, POSITIVE, UNKNOWN
-from labelassemble.data.table import Table, new_table
+from labelassemble.data.table import Table
 from labelassemble.data.tar import TarIndex
 from labelassemble.data.text import arrow_text, checked_text
 from labelassemble.errors import LabelAssembleError, did_you_mean
