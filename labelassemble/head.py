@@ -1,6 +1,7 @@
 """ClassQueryHead: a classifier whose classes are learnable queries, so that classes can be added later."""
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -62,7 +63,7 @@ class ClassQueryHead(NamedClasses):
         True
     """
 
-    _weights_with_rows = ("queries",)
+    _weights_with_rows: ClassVar[tuple[str, ...]] = ("queries",)
 
     def __init__(self, in_features: int, classes: int | Sequence[str], query_dim: int | None = None) -> None:
         super().__init__()

@@ -12,6 +12,8 @@ from labelassemble.growth import grow
 from labelassemble.head import ClassQueryHead
 from labelassemble.models.assemble_net import AssembleNet
 from labelassemble.models.backbones import Backbones
+from labelassemble.models.segmentation.segment_net import SegmentNet
+from labelassemble.models.segmentation.voxel_head import VoxelQueryHead
 from labelassemble.models.source_heads import SourceHeads
 from labelassemble.models.task_code import TaskCodeHead
 
@@ -28,7 +30,7 @@ class CarriedOver(NamedTuple):
     added: tuple[str, ...]
 
 
-def carry_over(learnt: AssembleNet, net: AssembleNet) -> CarriedOver:
+def carry_over(learnt: AssembleNet | SegmentNet, net: AssembleNet | SegmentNet) -> CarriedOver:
     """Give `net` what `learnt` has learnt, class by class by name, and return which classes it kept and added.
 
     The logits of the kept classes are those of `learnt`, whatever the order. New classes need the head class_query:
@@ -69,7 +71,7 @@ def carry_over(learnt: AssembleNet, net: AssembleNet) -> CarriedOver:
     return CarriedOver(learnt.classes, added)
 
 
-def train_only_added(net: AssembleNet, added: tuple[str, ...]) -> None:
+def train_only_added(net: AssembleNet | SegmentNet, added: tuple[str, ...]) -> None:
     """Freeze all of `net` but the queries of the classes that `carry_over` added.
 
     A new query comes with its own column of the shared layer, where every other query is 0: both learn, and the
@@ -89,7 +91,10 @@ def train_only_added(net: AssembleNet, added: tuple[str, ...]) -> None:
     width = head.queries.shape[1]
     rows = torch.tensor([[name in added] for name in head.classes])
     columns = torch.arange(width) >= width - len(added)
-    for parameter, mask in ((head.queries, rows), (head.weight, columns)):
+    masks = [(head.queries, rows), (head.weight, columns)]
+    if isinstance(head, VoxelQueryHead):
+        masks.append((head.offset, rows[:, 0]))
+    for parameter, mask in masks:
         parameter.register_hook(partial(_masked, mask))  # type: ignore[no-untyped-call]
 
 
@@ -98,9 +103,10 @@ def _masked(mask: Tensor, gradient: Tensor) -> Tensor:
     return torch.where(mask.to(gradient.device), gradient, torch.zeros_like(gradient))
 
 
-def _kind(net: AssembleNet) -> str:
+def _kind(net: AssembleNet | SegmentNet) -> str:
     kinds: dict[type[nn.Module], str] = {
         ClassQueryHead: "class_query",
+        VoxelQueryHead: "class_query",
         TaskCodeHead: "task_code",
         SourceHeads: "multi_network" if isinstance(net.backbone, Backbones) else "source_heads",
     }
@@ -116,9 +122,14 @@ def _carry_queries(learnt: ClassQueryHead, head: ClassQueryHead, added: tuple[st
     grow(head.queries, learnt.queries.detach()[order])
     grow(head.weight, learnt.weight.detach())
     grow(head.bias, learnt.bias.detach())
+    if isinstance(learnt, VoxelQueryHead) and isinstance(head, VoxelQueryHead):
+        known = torch.tensor(
+            [name not in added for name in head.classes]
+        )  # a new class begins at its own share
+        grow(head.offset, torch.where(known, learnt.offset.detach()[order], head.offset.detach()))
 
 
-def _carry_backbone(learnt: AssembleNet, net: AssembleNet) -> None:
+def _carry_backbone(learnt: AssembleNet | SegmentNet, net: AssembleNet | SegmentNet) -> None:
     if {name: set(names) for name, names in learnt.sources.items()} != {
         name: set(names) for name, names in net.sources.items()
     }:
@@ -140,5 +151,5 @@ def _carry_backbone(learnt: AssembleNet, net: AssembleNet) -> None:
         ) from None
 
 
-def _listed(net: AssembleNet) -> str:
+def _listed(net: AssembleNet | SegmentNet) -> str:
     return "; ".join(f"{source}: {', '.join(names)}" for source, names in net.sources.items())

@@ -1,0 +1,1 @@
+"""Networks that answer every voxel, and their prediction of whole volumes."""
