@@ -1,0 +1,73 @@
+"""The probabilities of a whole volume, window by window."""
+
+import torch
+from torch import Tensor, nn
+
+from labelassemble.errors import LabelAssembleError
+from labelassemble.views.volume_options import VolumeOptions
+
+_WINDOWS = 4  # a forward pass
+
+
+def predict_volume(
+    net: nn.Module,
+    image: Tensor,  # [channels, *spatial]
+    options: VolumeOptions,
+    *,
+    name: str = "the volume",
+) -> Tensor:
+    """Return the probabilities of every class at every voxel, float32 [C, *spatial], on the CPU.
+
+    The network sees patches that overlap by `options.overlap` of their edge, the last of an axis shifted inwards, and
+    a volume that is smaller than the patch padded with 0 on both sides (MONAI's SlidingWindowInferer). Its logits are
+    averaged with Gaussian weights of a standard deviation of an eighth of the edge, at least 0.001 (at the centre they
+    are about 1); the probability is the sigmoid of that mean. Beside image and answer it holds one more channel.
+
+    Args:
+        net: takes [B, channels, *patch], gives logits [B, C, *patch]. Put into eval mode for the call, and back.
+        image: the volume as `load_case` gives it, with a channel axis in front.
+        options: patch and overlap.
+        name: of the volume, for an error.
+
+    Raises:
+        LabelAssembleError: an image with other dimensions than the patch, or an answer that is not finite.
+    """
+    from monai.inferers.inferer import SlidingWindowInferer
+
+    if image.dim() != 1 + options.dims:
+        raise LabelAssembleError(
+            f"{name}: volumes.patch has {options.dims} sizes, so the volume must have {options.dims} axes, "
+            f"got {image.dim() - 1}"
+        )
+    device = next(net.parameters()).device
+    inferer = SlidingWindowInferer(
+        roi_size=options.patch,
+        sw_batch_size=_WINDOWS,
+        overlap=options.overlap,
+        mode="gaussian",
+        sigma_scale=0.125,
+        sw_device=device,
+        device=torch.device("cpu"),
+    )
+    was_training = net.training
+    net.eval()
+    try:
+        with torch.inference_mode():
+            logits: Tensor = inferer(image.float()[None], net)[0]
+            _check_finite(logits, net, name)
+            return logits.sigmoid_()
+    finally:
+        net.train(was_training)
+
+
+def _check_finite(logits: Tensor, net: nn.Module, name: str) -> None:
+    names = getattr(net, "classes", ())
+    for column, channel in enumerate(logits):
+        low, high = channel.aminmax()  # NaN where there is one; a mask of the whole volume would take memory
+        if bool(torch.isfinite(low) & torch.isfinite(high)):
+            continue
+        shown = f"'{names[column]}'" if column < len(names) else f"class {column}"
+        raise LabelAssembleError(
+            f"{name}: the model's answer for {shown} must be finite at every voxel: the model is broken (its training "
+            "diverged, or its file is damaged), so train anew or use another checkpoint"
+        )
