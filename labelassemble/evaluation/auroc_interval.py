@@ -19,7 +19,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import stdtrit
+from scipy.special import stdtr, stdtrit
 
 from labelassemble.errors import LabelAssembleError
 
@@ -110,3 +110,26 @@ def auroc_interval(
         return inside
 
     return end(0.0), end(1.0)
+
+
+def difference_interval(
+    difference: float, spread: Spread, expected: float, *, level: float
+) -> tuple[tuple[float, float], float]:
+    """Return the confidence interval of a difference of two AUROCs, within [-1, 1], and its two-sided p.
+
+    The variance is never less than the mean of itself and the one that is expected, weighted by its own degrees of
+    freedom and by `PRIOR`. The quantile is Student's with its own degrees of freedom alone, since what is expected
+    rests on a correlation that is measured on the same few cases.
+
+    Args:
+        difference: as measured.
+        spread: its variance, above 0, and how well that is known.
+        expected: the variance that it is expected to have with as many patients.
+        level: the confidence, in (0, 1).
+    """
+    variance, freedom = spread.variance, min(spread.freedom, 1e9)
+    weight = freedom / (PRIOR + freedom)
+    deviation = float(np.sqrt(max(variance, weight * variance + (1 - weight) * expected)))
+    half = float(stdtrit(freedom, 0.5 + level / 2)) * deviation
+    p = float(2 * stdtr(freedom, -abs(difference) / deviation))
+    return (max(-1.0, difference - half), min(1.0, difference + half)), p

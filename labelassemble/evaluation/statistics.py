@@ -11,10 +11,16 @@ from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import ndtr, ndtri
+from scipy.special import ndtri
 
 from labelassemble.errors import LabelAssembleError
-from labelassemble.evaluation.auroc_interval import Spread, auroc_interval, freedom_of, hanley_mcneil
+from labelassemble.evaluation.auroc_interval import (
+    Spread,
+    auroc_interval,
+    difference_interval,
+    freedom_of,
+    hanley_mcneil,
+)
 
 Floats = NDArray[np.float64]
 
@@ -61,7 +67,7 @@ class PairedTest:
     """The difference of two AUROCs measured on the same images, first minus second."""
 
     difference: float
-    variance: float | None  # None where one patient holds all the positives, or all the negatives
+    variance: float | None  # DeLong's; None where one patient holds all the positives, or all the negatives
     interval: Interval | None  # of the difference, within [-1, 1]; None where there is no variance to go by
     p: float | None  # two-sided; None where there is no variance to go by and the AUROCs differ
 
@@ -202,7 +208,10 @@ def paired_delong(
     negative_groups: ArrayLike | None = None,
     level: float = 0.95,
 ) -> PairedTest | None:
-    """Return DeLong's test of two scorers on the same images: difference of AUROCs, its interval and p.
+    """Return the test of two scorers on the same images: difference of AUROCs, its interval and p.
+
+    With few cases DeLong's variance of the difference is badly known, and his test finds differences that are not
+    there. So p and interval are made as `difference_interval` says; with many cases they are DeLong's.
 
     Args:
         positives: [2, m], both scorers' scores of the known positives, in the same order.
@@ -216,25 +225,75 @@ def paired_delong(
         them (the same ranking twice) give p = 1; different ones with no variance give p = None, since then
         nothing tells how large a difference chance would make.
     """
-    z = _normal_quantile(level)
     first, second = np.asarray(positives, np.float64), np.asarray(negatives, np.float64)
     if first.ndim != 2 or first.shape[0] != 2 or second.ndim != 2 or second.shape[0] != 2:
         raise LabelAssembleError(
             f"paired scores must have shapes [2, m] and [2, n], got {list(first.shape)} and {list(second.shape)}"
         )
     parts = _components(first, second, positive_groups, negative_groups)
-    if parts is None:
+    return None if parts is None else _paired([parts], [1.0], level)
+
+
+def stratified_paired_delong(
+    strata: Sequence[tuple[Floats, Floats, NDArray[np.intp], NDArray[np.intp]]], *, level: float = 0.95
+) -> PairedTest | None:
+    """Return the test of two scorers' AUROCs over pairs of the same stratum, as `stratified_delong` measures them.
+
+    Args:
+        strata: of each the scores of the positives [2, m] and of the negatives [2, n], and their patients [m] and [n].
+        level: the confidence of the interval, in (0, 1).
+
+    Returns:
+        None where no stratum has both states.
+    """
+    measured = [
+        (positives.shape[1] * negatives.shape[1], parts)
+        for positives, negatives, left, right in strata
+        if (parts := _components(positives, negatives, left, right)) is not None
+    ]
+    every = sum(count for count, _ in measured)
+    if not measured:
         return None
-    difference = float(parts.auroc[0] - parts.auroc[1])
-    if min(parts.patients_with_positives, parts.patients_with_negatives) == 1:
-        return PairedTest(difference, None, None, 1.0 if _same_ranking(parts) else None)
-    covariance = _covariance(parts, alone=np.zeros((2, 2)))
-    variance = float(covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1])
+    return _paired([parts for _, parts in measured], [count / every for count, _ in measured], level)
+
+
+def _paired(strata: Sequence[_Components], weights: Sequence[float], level: float) -> PairedTest:
+    """Return the test of two scorers' weighted AUROCs."""
+    _normal_quantile(level)
+    difference = float(sum(w * (p.auroc[0] - p.auroc[1]) for w, p in zip(weights, strata, strict=True)))
+    same = all(_same_ranking(parts) for parts in strata)
+    if all(min(p.patients_with_positives, p.patients_with_negatives) == 1 for p in strata):
+        return PairedTest(difference, None, None, 1.0 if same else None)
+    spreads = [_spread_of_difference(parts) for parts in strata]
+    variances = [w**2 * spread.variance for w, (spread, _) in zip(weights, spreads, strict=True)]
+    variance = sum(variances)
     if variance <= _ROUNDING:
-        return PairedTest(difference, 0.0, None, 1.0 if _same_ranking(parts) else None)
-    deviation = float(np.sqrt(variance))
-    interval = Interval(max(-1.0, difference - z * deviation), min(1.0, difference + z * deviation))
-    return PairedTest(difference, variance, interval, float(2 * ndtr(-abs(difference) / deviation)))
+        return PairedTest(difference, 0.0, None, 1.0 if same else None)
+    uncertain = sum(own**2 / spread.freedom for own, (spread, _) in zip(variances, spreads, strict=True))
+    spread = Spread(variance, variance**2 / uncertain if uncertain > 0 else float("inf"))
+    expected = sum(w**2 * own for w, (_, own) in zip(weights, spreads, strict=True))
+    ends, p = difference_interval(difference, spread, expected, level=level)
+    return PairedTest(difference, variance, Interval(*ends), p)
+
+
+def _spread_of_difference(parts: _Components) -> tuple[Spread, float]:
+    """Return the variance of the difference of two AUROCs, and what it is expected to be."""
+    patients = parts.patients_with_positives, parts.patients_with_negatives
+    alone = [hanley_mcneil(float(area), *patients) for area in parts.auroc]
+    covariance = _covariance(parts, alone=np.diag(alone))  # without correlation: more than it can be
+    variance = max(0.0, float(covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1]))
+    both = float(np.sqrt(max(0.0, covariance[0, 0] * covariance[1, 1])))
+    correlation = float(np.clip(covariance[0, 1] / both, 0, 1)) if both > _ROUNDING else 0.0
+    expected = alone[0] + alone[1] - 2 * correlation * float(np.sqrt(alone[0] * alone[1]))
+    sides = [parts.of_positives[0] - parts.of_positives[1], parts.of_negatives[0] - parts.of_negatives[1]]
+    squares = [
+        (k / (k - 1) * float((side**2).sum()), k - 1)
+        for side, k in zip(sides, patients, strict=True)
+        if k > 1
+    ]
+    uncertain = sum(own**2 / freedom for own, freedom in squares)
+    freedom = sum(own for own, _ in squares) ** 2 / uncertain if uncertain > 1e-300 else float("inf")
+    return Spread(variance, freedom), expected
 
 
 def _normal_quantile(level: float) -> float:
