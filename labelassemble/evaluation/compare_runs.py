@@ -11,7 +11,7 @@ tests of a table:
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,17 @@ from scipy import stats
 
 from labelassemble.data.predictions import Predictions
 from labelassemble.errors import LabelAssembleError
-from labelassemble.evaluation.compare import ComparedClass, compare, measure
+from labelassemble.evaluation.compare import (
+    ComparedClass,
+    Within,
+    compare,
+    compared_within,
+    measure,
+    put_within,
+    tied_to_source,
+)
 from labelassemble.evaluation.compare_subgroups import ComparedValue, compare_subgroups
+from labelassemble.evaluation.leakage import Leakage
 from labelassemble.evaluation.statistics import PairedTest
 from labelassemble.evaluation.subgroups import age_bands_of
 
@@ -32,11 +41,21 @@ MEAN = "mean of the classes"
 
 @dataclass(frozen=True)
 class TestedRun:
-    """A run to compare: its folder, its configuration (empty where it is not recorded), its predictions."""
+    """A run to compare.
+
+    Attributes:
+        path: its folder.
+        config: empty where it is not recorded.
+        predictions: of its images.
+        leakage: how well its features tell sources apart; None where that could not be measured.
+        leakage_known: whether it was tried; False for a run that was evaluated by an older version.
+    """
 
     path: Path
     config: Mapping[str, Any]
     predictions: Predictions
+    leakage: Leakage | None = None
+    leakage_known: bool = True
 
 
 @dataclass(frozen=True)
@@ -104,6 +123,10 @@ class RunsCompared:
     groups: tuple[Group, ...]
     group_tests: tuple[GroupTest, ...]
     subgroups: tuple[ComparedValue, ...] = ()
+    within: Mapping[str, Within] = field(default_factory=dict)  # classes that are compared within sources
+    unmeasured: tuple[
+        tuple[str, str], ...
+    ] = ()  # (run, class tied to the source) of leakage that was never measured
 
 
 def compare_runs(
@@ -128,18 +151,23 @@ def compare_runs(
     names = _names([run.path for run in every])
     of_group = [*_recognised([run.config for run in runs], names)]
     of_group += [group for group, members in given.items() for _ in members]
+    measured = [
+        {c: measure(run.predictions, c) for c in shared if c in run.predictions.classes} for run in every
+    ]
+    leaks = dict(zip(names, [run.leakage for run in every], strict=True))
+    within = _within(shared, dict(zip(names, measured, strict=True)), leaks)
     compared = tuple(
         ComparedRun(
             name,
             group,
             _seed(run.config),
             run.predictions,
-            {c: measure(run.predictions, c) for c in shared if c in run.predictions.classes},
+            {c: put_within(r, within[c].reason) if c in within else r for c, r in own.items()},
         )
-        for name, group, run in zip(names, of_group, every, strict=True)
+        for name, group, run, own in zip(names, of_group, every, measured, strict=True)
     )
     pairs = [
-        _pair_test(name, first, second)
+        _pair_test(name, first, second, within.get(name))
         for name in shared
         for first, second in combinations([run for run in compared if name in run.classes], 2)
         if _worth_testing(first, second)
@@ -167,7 +195,27 @@ def compare_runs(
         groups=tuple(found),
         group_tests=tuple(replace(test, holm=p) for test, p in zip(tests, corrected_tests, strict=True)),
         subgroups=subgroups,
+        within=within,
+        unmeasured=tuple(
+            (name, c)
+            for name, run, own in zip(names, every, measured, strict=True)
+            for c, result in own.items()
+            if not run.leakage_known and c not in within and tied_to_source(result)
+        ),
     )
+
+
+def _within(
+    classes: Sequence[str],
+    measured: Mapping[str, Mapping[str, ComparedClass]],
+    leaks: Mapping[str, Leakage | None],
+) -> dict[str, Within]:
+    """Return the classes that are compared within sources."""
+    found = {
+        name: compared_within({run: (own[name], leaks[run]) for run, own in measured.items() if name in own})
+        for name in classes
+    }
+    return {name: own for name, own in found.items() if own is not None}
 
 
 def holm(values: Sequence[float | None]) -> list[float | None]:
@@ -233,8 +281,8 @@ def _worth_testing(first: ComparedRun, second: ComparedRun) -> bool:
     return first.group != second.group and first.seed == second.seed
 
 
-def _pair_test(name: str, first: ComparedRun, second: ComparedRun) -> PairTest:
-    found = compare(first.predictions, second.predictions, name)
+def _pair_test(name: str, first: ComparedRun, second: ComparedRun, within: Within | None) -> PairTest:
+    found = compare(first.predictions, second.predictions, name, within=within)
     return PairTest(name, first.name, second.name, found.test, found.reason)
 
 
@@ -244,15 +292,19 @@ def _groups(runs: Sequence[ComparedRun], classes: Sequence[str]) -> list[Group]:
         members = [run for run in runs if run.group == name]
         aurocs = {
             c: tuple(
-                value for run in members if c in run.classes and (value := run.classes[c].auroc) is not None
+                value
+                for run in members
+                if c in run.classes and (value := run.classes[c].first.auroc) is not None
             )
             for c in classes
         }
         everywhere = [
-            c for c in classes if all(c in run.classes and run.classes[c].auroc is not None for run in runs)
+            c
+            for c in classes
+            if all(c in run.classes and run.classes[c].first.auroc is not None for run in runs)
         ]
         if len(everywhere) > 1:
-            of_runs = [[run.classes[c].auroc or 0.0 for c in everywhere] for run in members]
+            of_runs = [[run.classes[c].first.auroc or 0.0 for c in everywhere] for run in members]
             aurocs[MEAN] = tuple(float(np.mean(values)) for values in of_runs)
         groups.append(Group(name, tuple(run.name for run in members), aurocs))
     return groups

@@ -24,13 +24,16 @@ a test holds it against scikit-learn's.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import TypeAdapter, ValidationError
 from scipy.optimize import minimize
 from scipy.special import log_softmax, softmax
 
+from labelassemble._files import write_text
 from labelassemble.data.predictions import Predictions
 from labelassemble.data.text import TextArray, text_codes
 from labelassemble.errors import LabelAssembleError
@@ -42,6 +45,8 @@ LEAST: Final = 10
 MOST: Final = 3000
 """Images drawn, over all sources; more would only make it slower."""
 FOLDS: Final = 5
+LEAKAGE_FILE: Final = "leakage.json"
+"""In a run's folder, or in that of an evaluation on other data."""
 
 Floats = NDArray[np.floating]
 Codes = NDArray[np.intp]
@@ -72,6 +77,28 @@ class Leakage:
     def images_of(self) -> str:
         """The split as a word: "test" or "validation"."""
         return "validation" if self.split == "val" else self.split
+
+
+_FILE: Final = TypeAdapter[Leakage | None](Leakage | None)
+
+
+def write_leakage(leakage: Leakage | None, folder: Path) -> None:
+    """Write leakage.json for commands that start from a run's folder; null says that it could not be measured."""
+    write_text(folder / LEAKAGE_FILE, _FILE.dump_json(leakage, indent=1).decode() + "\n")
+
+
+def read_leakage(folder: Path) -> Leakage | None:
+    """Return what leakage.json holds.
+
+    Raises:
+        LabelAssembleError: no such file, or one that is damaged.
+    """
+    path = folder / LEAKAGE_FILE
+    try:
+        return _FILE.validate_json(path.read_bytes())
+    except (OSError, ValidationError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not as `labelassemble evaluate` writes it"
+        raise LabelAssembleError(f"{path}: cannot be read ({reason})") from None
 
 
 def leakage_of(predictions: Predictions, features: Floats, *, seed: int = 0) -> Leakage | None:

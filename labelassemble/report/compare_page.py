@@ -8,9 +8,10 @@ from pathlib import Path
 
 from labelassemble._files import write_text
 from labelassemble.errors import LabelAssembleError
+from labelassemble.evaluation.compare import ComparedClass
 from labelassemble.evaluation.compare_runs import PairTest, RunsCompared
 from labelassemble.evaluation.compare_subgroups import SubgroupPair
-from labelassemble.report.format import difference, number, p_text, signed, text_table, with_interval
+from labelassemble.report.format import difference, number, p_text, plural, signed, text_table, with_interval
 from labelassemble.report.plots import strip_low
 from labelassemble.report.render import page
 from labelassemble.report.subgroups import ROWS
@@ -30,6 +31,10 @@ _CSV_COLUMNS = (
     "note",
     "subgroup",
     "subgroup_value",
+    "within_sources",
+    "pooled",
+    "pooled_lower",
+    "pooled_upper",
 )
 SUBGROUP_NOTE = (
     "Differences are by DeLong's paired test on the same images of the group. Their intervals are not corrected for "
@@ -43,20 +48,26 @@ _TEST_HEADER = ("class", "group", "minus", "difference", "p (Student)", "p (Welc
 def compare_text(found: RunsCompared) -> str:
     """Return the comparison as plain text: results of the runs, tests between them, groups, and remarks."""
     results = [
-        (name, run.name, with_interval(run.classes[name].auroc, run.classes[name].interval))
+        (_named(found, name), run.name, with_interval(own.first.auroc, own.first.interval), _pooled(own))
         for name in found.classes
         for run in found.runs
-        if name in run.classes
+        if (own := run.classes.get(name)) is not None
     ]
-    parts = [text_table([("class", "run", "AUROC (95% interval)"), *results])]
+    header = ("class", "run", "AUROC (95% interval)", "pooled" if found.within else "")
+    parts = [text_table([header, *results])]
     if found.pairs:
         parts += [
             "Paired DeLong tests on the same test images, by patient; Holm over all of them:",
-            text_table([_PAIR_HEADER, *(_pair_cells(pair) for pair in found.pairs)]),
+            text_table([_PAIR_HEADER, *(_pair_cells(found, pair) for pair in found.pairs)]),
         ]
     if found.groups:
         spreads = [
-            (group.name, name, str(len(values)), _spread(group.mean(name), group.deviation(name)))
+            (
+                group.name,
+                _named(found, name),
+                str(len(values)),
+                _spread(group.mean(name), group.deviation(name)),
+            )
             for group in found.groups
             for name, values in group.aurocs.items()
         ]
@@ -67,7 +78,7 @@ def compare_text(found: RunsCompared) -> str:
     if found.group_tests:
         tests = [
             (
-                t.name,
+                _named(found, t.name),
                 t.first,
                 t.second,
                 signed(t.difference or 0.0),
@@ -84,6 +95,15 @@ def compare_text(found: RunsCompared) -> str:
     return "\n\n".join([*parts, *_subgroup_parts(found), *_remarks(found)]) + "\n"
 
 
+def _named(found: RunsCompared, name: str) -> str:
+    """Return a class with what its figures are of, where that is not all pairs of images."""
+    return f"{name}, within sources" if name in found.within else name
+
+
+def _pooled(result: ComparedClass) -> str:
+    return with_interval(result.auroc, result.interval) if result.first.within else ""
+
+
 def _subgroup_parts(found: RunsCompared) -> list[str]:
     """Return the comparison within subgroups: each run, and its differences to those that it is tested against."""
     rows = []
@@ -98,7 +118,12 @@ def _subgroup_parts(found: RunsCompared) -> list[str]:
         return []
     if len(rows) > ROWS:
         return [f"By subgroup: {len(rows)} rows, which --output FILE.html or FILE.csv writes."]
-    return [f"By subgroup. {SUBGROUP_NOTE}", text_table([_SUBGROUP_HEADER, *rows])]
+    return [f"By subgroup. {_subgroup_note(found)}", text_table([_SUBGROUP_HEADER, *rows])]
+
+
+def _subgroup_note(found: RunsCompared) -> str:
+    pooled = " All sources are pooled here." if found.within else ""
+    return SUBGROUP_NOTE + pooled
 
 
 def _subgroup_difference(pair: SubgroupPair) -> str:
@@ -122,19 +147,20 @@ def write_comparison(found: RunsCompared, path: Path) -> None:
 
 
 def _page(found: RunsCompared) -> str:
-    results = [result for run in found.runs for result in run.classes.values()]
+    results = [result.first for run in found.runs for result in run.classes.values()]
     return page(
         "compare.html.j2",
         found=found,
         remarks=_remarks(found),
         written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        low=strip_low([result.interval for result in results], [result.auroc for result in results]),
+        low=strip_low([first.interval for first in results], [first.auroc for first in results]),
         spread=_spread,
+        named=_named,
         subgroup_low=strip_low(
             [result.interval for value in found.subgroups for result in value.runs.values()],
             [result.auroc for value in found.subgroups for result in value.runs.values()],
         ),
-        subgroup_note=SUBGROUP_NOTE,
+        subgroup_note=_subgroup_note(found),
         subgroup_difference=_subgroup_difference,
     )
 
@@ -156,28 +182,38 @@ def _csv(found: RunsCompared) -> str:
 def _csv_rows(found: RunsCompared) -> Iterator[dict[str, str | float | None]]:
     for run in found.runs:
         for name, result in run.classes.items():
-            low, high = result.interval or (None, None)
-            yield {
+            low, high = result.first.interval or (None, None)
+            own: dict[str, str | float | None] = {
                 "kind": "run",
                 "class": name,
                 "first": run.name,
-                "value": result.auroc,
+                "value": result.first.auroc,
                 "lower": low,
                 "upper": high,
             }
+            if result.first.within:
+                low, high = result.interval or (None, None)
+                own |= {
+                    "within_sources": "yes",
+                    "pooled": result.auroc,
+                    "pooled_lower": low,
+                    "pooled_upper": high,
+                }
+            yield own
     for pair in found.pairs:
-        row = {
+        row: dict[str, str | float | None] = {
             "kind": "delong",
             "class": pair.name,
             "first": pair.first,
             "second": pair.second,
             "note": pair.reason,
+            "within_sources": "yes" if pair.name in found.within else None,
         }
         if pair.test is None:
             yield {**row}
         else:
             low, high = pair.test.interval or (None, None)
-            test = {
+            test: dict[str, str | float | None] = {
                 "value": pair.test.difference,
                 "lower": low,
                 "upper": high,
@@ -188,10 +224,17 @@ def _csv_rows(found: RunsCompared) -> Iterator[dict[str, str | float | None]]:
     yield from _subgroup_rows(found)
     for group in found.groups:
         for name in group.aurocs:
-            mean, deviation = group.mean(name), group.deviation(name)
-            yield {"kind": "group", "class": name, "first": group.name, "value": mean, "sd": deviation}
+            yield {
+                "kind": "group",
+                "class": name,
+                "first": group.name,
+                "value": group.mean(name),
+                "sd": group.deviation(name),
+                "within_sources": "yes" if name in found.within else None,
+            }
     for t in found.group_tests:
         names = {"kind": "t-test", "class": t.name, "first": t.first, "second": t.second}
+        names |= {"within_sources": "yes"} if t.name in found.within else {}
         yield names | {"value": t.difference, "p": t.welch, "p_student": t.student, "p_holm": t.holm}
 
 
@@ -219,8 +262,8 @@ def _subgroup_rows(found: RunsCompared) -> Iterator[dict[str, str | float | None
             }
 
 
-def _pair_cells(pair: PairTest) -> tuple[str, ...]:
-    names = (pair.name, pair.first, pair.second)
+def _pair_cells(found: RunsCompared, pair: PairTest) -> tuple[str, ...]:
+    names = (_named(found, pair.name), pair.first, pair.second)
     if pair.test is None:
         return *names, f"not tested: {pair.reason}", "", ""
     return (
@@ -237,7 +280,19 @@ def _spread(mean: float | None, deviation: float | None) -> str:
 
 def _remarks(found: RunsCompared) -> tuple[str, ...]:
     """Return what a reader must know, a sentence each."""
-    told = []
+    told = [
+        f"{name} is compared within sources, of pairs of images from the same source: in {within.run}, {within.reason}."
+        for name, within in found.within.items()
+    ]
+    if found.unmeasured:
+        run, name = found.unmeasured[0]
+        more = (
+            f", as of {plural(len(found.unmeasured) - 1, 'more figure')}" if len(found.unmeasured) > 1 else ""
+        )
+        told.append(
+            f"{name} is tied to the source, and how well the features of {run} tell the sources apart is not recorded"
+            f"{more}, so the pooled figure stands: `labelassemble evaluate` of the run records it."
+        )
     differing = [pair for pair in found.pairs if pair.reason.startswith("other")]
     if differing:
         first = differing[0]

@@ -87,12 +87,14 @@ class OtherRun:
         description: what it is.
         predictions: its own.
         seconds: how long it was trained, None where it is not recorded.
+        leakage: how well its features tell sources apart; None where it is not known.
     """
 
     name: str
     description: str
     predictions: Predictions
     seconds: float | None
+    leakage: Leakage | None = None
 
 
 @dataclass(frozen=True)

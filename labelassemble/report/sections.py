@@ -11,7 +11,14 @@ from numpy.typing import NDArray
 
 from labelassemble.data.table import SPLITS, Table
 from labelassemble.errors import LabelAssembleError
-from labelassemble.evaluation.compare import ComparedClass, compare, measure
+from labelassemble.evaluation.compare import (
+    ComparedClass,
+    Within,
+    compare,
+    compared_within,
+    measure,
+    put_within,
+)
 from labelassemble.evaluation.results import ClassResult
 from labelassemble.report import plots
 from labelassemble.report.format import NOT_DEFINED, count_text, number, with_interval
@@ -47,6 +54,7 @@ class ComparedRuns:
 
     name: str
     rows: tuple[ComparisonRow, ...]
+    within: Within | None  # that it is compared within sources
 
 
 @dataclass(frozen=True)
@@ -67,19 +75,19 @@ def compared_runs(
     classes = []
     for name in names:
         seconds = None if run.curves is None else run.curves.seconds
-        rows = [ComparisonRow("this run", "", measure(results.predictions, name), seconds, 0)]
+        own = measure(results.predictions, name)
+        known = [other for other in others if name in other.predictions.classes]
+        measured = {other.name: (measure(other.predictions, name), other.leakage) for other in known}
+        within = compared_within({"this run": (own, results.leakage)} | measured)
+        if within is not None:
+            own = put_within(own, within.reason)
+        rows = [ComparisonRow("this run", "", own, seconds, 0)]
         for index, other in enumerate(others, start=1):
-            known = name in other.predictions.classes
-            rows.append(
-                ComparisonRow(
-                    other.name,
-                    other.description,
-                    compare(results.predictions, other.predictions, name) if known else None,
-                    other.seconds,
-                    index,
-                )
-            )
-        classes.append(ComparedRuns(name, tuple(rows)))
+            result = None
+            if name in other.predictions.classes:
+                result = compare(results.predictions, other.predictions, name, within=within)
+            rows.append(ComparisonRow(other.name, other.description, result, other.seconds, index))
+        classes.append(ComparedRuns(name, tuple(rows), within))
     return tuple(classes)
 
 
@@ -93,7 +101,8 @@ def roc_plots(compared: Sequence[ComparedRuns]) -> tuple[Plot, ...]:
                 legend.append((row.swatch, row.name, with_interval(row.result.auroc, row.result.interval)))
         if curves:
             svg = plots.roc(curves, f"ROC curves of {item.name}")
-            found.append(Plot(item.name, svg, tuple(legend)))
+            note = "" if item.within is None else "Pooled over all sources: not to go by."
+            found.append(Plot(item.name, svg, tuple(legend), note))
     return tuple(found)
 
 

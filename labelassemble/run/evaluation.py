@@ -18,7 +18,7 @@ from labelassemble.data.table_io import write_predictions
 from labelassemble.errors import LabelAssembleError
 from labelassemble.evaluation import Calibration, Unreadable, evaluate
 from labelassemble.evaluation.external import External, Part, prepare_external
-from labelassemble.evaluation.leakage import Leakage, leakage_of
+from labelassemble.evaluation.leakage import Leakage, leakage_of, write_leakage
 from labelassemble.evaluation.operating import check_prevalence, decision_curves, operating_rows
 from labelassemble.evaluation.subgroups import age_bands_of
 from labelassemble.head import ClassQueryHead
@@ -49,8 +49,8 @@ def evaluate_run(
 ) -> Results:
     """Predict the validation and test images with the best checkpoint, evaluate, and write the report anew.
 
-    Leaves predictions.csv, calibration.json, report.html, model_card.md and, where there is something to put into them,
-    operating_points.csv, decision_curve.csv, subgroups.csv and unreadable.csv in the run's folder.
+    Leaves predictions.csv, leakage.json, calibration.json, report.html, model_card.md and, where there is something to
+    put into them, operating_points.csv, decision_curve.csv, subgroups.csv and unreadable.csv in the run's folder.
 
     Args:
         run: the folder of a run that has a best checkpoint.
@@ -79,6 +79,7 @@ def evaluate_run(
         write_predictions(
             found.predictions, run / "predictions.csv", _answered(found.predictions, calibration)
         )
+        write_leakage(found.leakage, run)
         write_unreadable(found.unreadable, run)
         if (found.predictions.splits == "test").any():
             bands = age_bands_of(record.config)
@@ -103,8 +104,8 @@ def evaluate_on(
 
     Thresholds and calibration are those that the run has in use. Classes are aligned by name, through the
     configuration's taxonomy or else the run's; subgroups are the configuration's or else the run's. Leaves data.yaml,
-    table.csv, predictions.csv, report.html and, where there is something to put into them, operating_points.csv,
-    decision_curve.csv, subgroups.csv and unreadable.csv.
+    table.csv, predictions.csv, leakage.json, report.html and, where there is something to put into them,
+    operating_points.csv, decision_curve.csv, subgroups.csv and unreadable.csv.
 
     Args:
         run: the folder of a run that has a best checkpoint.
@@ -164,6 +165,7 @@ class Other:
         folder, bands = self.external.folder, self.config.age_bands
         answered = _answered(found.predictions, calibration)
         write_predictions(found.predictions, folder / "predictions.csv", answered)
+        write_leakage(found.leakage, folder)
         write_unreadable(found.unreadable, folder)
         results = _tested(self.trained, found, calibration, bands, prevalence, folder)
         write_report(self.record, results, external=self.external)

@@ -12,6 +12,7 @@ from labelassemble.data.table import Table
 from labelassemble.data.table_io import read_predictions
 from labelassemble.errors import LabelAssembleError
 from labelassemble.evaluation.compare_runs import TestedRun
+from labelassemble.evaluation.leakage import LEAKAGE_FILE, read_leakage
 from labelassemble.report.record import OtherRun, RunRecord
 from labelassemble.training.curves import read_curves
 
@@ -59,7 +60,8 @@ def read_other_run(path: Path, name: str, description: str = "") -> OtherRun:
     if not predictions.exists():
         raise LabelAssembleError(f"{path}: the run '{name}' has no predictions.csv to compare with")
     seconds = read_curves(metrics).seconds if metrics.exists() else None
-    return OtherRun(name, description, read_predictions(predictions), seconds)
+    leakage = read_leakage(path) if (path / LEAKAGE_FILE).exists() else None
+    return OtherRun(name, description, read_predictions(predictions), seconds, leakage)
 
 
 def read_tested_run(path: Path) -> TestedRun:
@@ -73,7 +75,8 @@ def read_tested_run(path: Path) -> TestedRun:
     predictions = read_predictions(file) if file.exists() else None
     if predictions is None or not (predictions.splits == "test").any():
         raise LabelAssembleError(f"{path} holds no predictions for test images to compare")
-    return TestedRun(path, config, predictions)
+    known = (path / LEAKAGE_FILE).exists()
+    return TestedRun(path, config, predictions, read_leakage(path) if known else None, known)
 
 
 def _config(folder: Path) -> tuple[str | None, Mapping[str, Any]]:

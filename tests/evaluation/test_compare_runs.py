@@ -15,9 +15,17 @@ from scipy.special import expit
 
 from labelassemble.data.text import text_array
 from labelassemble.errors import LabelAssembleError
-from labelassemble.evaluation import Predictions, auroc, paired_delong, read_predictions, write_predictions
+from labelassemble.evaluation import (
+    Predictions,
+    auroc,
+    evaluate,
+    paired_delong,
+    read_predictions,
+    write_predictions,
+)
 from labelassemble.evaluation.compare_runs import MEAN, holm
 from labelassemble.evaluation.compare_runs import compare_runs as compare_tested_runs
+from labelassemble.evaluation.leakage import Leakage, write_leakage
 from labelassemble.report.compare_page import compare_text, write_comparison
 from labelassemble.run.record import read_tested_run
 
@@ -269,3 +277,89 @@ def test_predictions_that_were_compressed_are_those_of_the_run(tmp_path):
     (packed / "predictions.csv.gz").write_bytes(gzip.compress(file.read_bytes()))
     file.unlink()
     assert read_tested_run(packed).predictions == read_tested_run(plain).predictions
+
+
+def tied(run, *, leakage, skill):
+    """Two sources of other shares of positives, and a score that knows the source and some of the finding."""
+    rng = np.random.default_rng(9)
+    source, size = np.repeat([0, 1], 100), 200
+    labels = (np.arange(size) % 10 < np.array([2, 8])[source]).astype(np.int8)
+    names = np.array([f"{i}.png" for i in range(size)])
+    scores = rng.normal(size=size) + 3 * source + skill * labels
+    run.mkdir()
+    rows = Predictions(
+        classes=("a",),
+        labels=labels[:, None],
+        probabilities=expit(scores)[:, None],
+        origins=np.zeros((size, 1), np.uint8),
+        names=names,
+        sources=np.array(["nih", "clinic"])[source],
+        groups=names,
+        splits=np.full(size, "test"),
+        paths=names,
+    )
+    write_predictions(rows, run / "predictions.csv")
+    if leakage is not False:
+        write_leakage(leakage, run)
+    return read_tested_run(run)
+
+
+LEAK = Leakage("test", 200, (), 0.95, 0.9, ())
+
+
+def test_a_class_tied_to_the_source_is_compared_within_sources(tmp_path):
+    runs = [
+        tied(tmp_path / "a", leakage=LEAK, skill=0.2),
+        tied(tmp_path / "b", leakage=None, skill=2.5),
+    ]
+    found = compare_tested_runs(runs)
+    results = [evaluate(run.predictions, leakage=LEAK, bootstrap=0) for run in runs]
+    for run, result in zip(found.runs, results, strict=True):
+        assert run.classes["a"].first.auroc == result.headline("a").auroc
+        assert run.classes["a"].auroc == result.classes[0].auroc > run.classes["a"].first.auroc
+    assert found.within["a"] == ("a", results[0].headline("a").reason)
+    [pair] = found.pairs
+    assert pair.test.difference == pytest.approx(
+        results[0].headline("a").auroc - results[1].headline("a").auroc, abs=1e-12
+    )
+    text = compare_text(found)
+    first, pooled = results[0].headline("a").auroc, results[0].classes[0].auroc
+    assert re.search(rf"a, within sources +a +{first:.3f} \(.*\) +{pooled:.3f} \(", text)
+    assert (
+        "a is compared within sources, of pairs of images from the same source: in a, the features alone"
+        in text
+    )
+    write_comparison(found, tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text()
+    assert f"within sources; pooled {pooled:.3f}" in page
+    assert "the features alone tell the sources apart (AUC 0.95)" in page
+    write_comparison(found, tmp_path / "page.csv")
+    with open(tmp_path / "page.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["within_sources"] for row in rows] == ["yes", "yes", "yes"]
+    assert float(rows[0]["value"]) == pytest.approx(first)
+    assert float(rows[0]["pooled"]) == pytest.approx(pooled)
+
+
+def test_without_leakage_the_pooled_figure_stands_and_what_was_never_measured_is_said(tmp_path):
+    runs = [
+        tied(tmp_path / "a", leakage=replace(LEAK, auc=0.6, within=0.6), skill=0.2),
+        tied(tmp_path / "b", leakage=False, skill=1.0),
+    ]
+    found = compare_tested_runs(runs)
+    assert found.within == {}
+    assert found.runs[0].classes["a"].first.auroc == found.runs[0].classes["a"].auroc
+    assert (
+        "a is tied to the source, and how well the features of b tell the sources apart is not recorded, so the pooled"
+        in compare_text(found)
+    )
+
+
+def test_a_damaged_record_of_leakage_is_one_sentence(tmp_path):
+    tied(tmp_path / "a", leakage=LEAK, skill=1.0)
+    assert read_tested_run(tmp_path / "a").leakage == LEAK
+    (tmp_path / "a" / "leakage.json").write_text('{"split": "test"')
+    with pytest.raises(
+        LabelAssembleError, match=r"leakage\.json: cannot be read \(not as `labelassemble evaluate`"
+    ):
+        read_tested_run(tmp_path / "a")

@@ -18,6 +18,7 @@ from labelassemble.data.images import decode_image
 from labelassemble.errors import LabelAssembleError
 from labelassemble.evaluation import calibrate, evaluate, read_calibration, read_predictions, scaled
 from labelassemble.evaluation.external import prepare_external
+from labelassemble.evaluation.leakage import read_leakage
 from labelassemble.export import load_metadata
 from labelassemble.report.text import evaluation_text
 from labelassemble.run import export_run, load_trained, train_run
@@ -187,6 +188,8 @@ def check_answers_are_calibrated_alike(run, image, config, cli):
 
     assert cli("evaluate", run, "--data", config)[0] == 0
     folder = run / "evaluations" / "clinic"
+    assert read_leakage(folder) is None
+    assert (run / "leakage.json").exists()
     table = pd.read_csv(folder / "predictions.csv")
     assert "uncalibrated:stripe" not in table
     again = scaled(table["uncalibrated:square"].to_numpy(), 2.0, -1.5)
@@ -351,7 +354,8 @@ def test_evaluate_on_other_data_from_the_command_line(small_sources, cli, caplog
     assert re.search(r"trained or tuned on 1 of the 25 images .*images/south-1\.png", out)
     folder = run / "evaluations" / "clinic"
     assert {path.name for path in folder.iterdir()} == {
-        "data.yaml", "decision_curve.csv", "operating_points.csv", "predictions.csv", "report.html", "table.csv",
+        "data.yaml", "decision_curve.csv", "leakage.json", "operating_points.csv", "predictions.csv", "report.html",
+        "table.csv",
     }  # fmt: skip
     predictions = read_predictions(folder / "predictions.csv")
     assert predictions.classes == ("square", "stripe")

@@ -12,7 +12,7 @@ from labelassemble.evaluation.leakage import Leakage
 from labelassemble.evaluation.statistics import delong
 from labelassemble.report.model_card import model_card
 from labelassemble.report.page import report_page
-from labelassemble.report.record import Results, RunRecord
+from labelassemble.report.record import OtherRun, Results, RunRecord
 from labelassemble.report.text import evaluation_text
 
 LEAK = Leakage("test", 400, (), 0.95, 0.9, ())
@@ -112,3 +112,17 @@ def test_page_card_and_console_have_the_same_figure_first():
     assert f"Pooled over all sources: {pooled} (" in page
     assert "and one without from the same source" in page
     assert auroc(rows.given_targets()[:, 0], rows.probabilities[:, 0]) > 0.8
+
+
+def test_runs_side_by_side_in_a_report_follow_the_rule():
+    rows = predictions()
+    results = Results(rows, evaluation=evaluate(rows), leakage=None)
+    better = replace(rows, probabilities=np.clip(rows.probabilities + 0.3 * (rows.labels == 1), 0, 1))
+    others = [OtherRun("leaking", "", rows, None, LEAK), OtherRun("better", "", better, None)]
+    page = report_page(record(), results, others, None, None)
+    within = evaluate(rows, leakage=LEAK).headline("COVID-19").auroc
+    assert f"{within:.3f} (" in page
+    assert f"within sources; pooled {results.evaluation.classes[0].auroc:.3f}" in page
+    assert "it is not to go by: in leaking, the features alone tell the sources apart (AUC 0.95)" in page
+    alone = report_page(record(), results, [replace(others[0], leakage=None)], None, None)
+    assert "within sources; pooled" not in alone
