@@ -18,7 +18,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,7 +39,7 @@ SEPARATOR: Final = "::"
 _IDX: Final = re.compile(r"idx\d-ubyte(\.gz)?$")
 _CIFAR: Final = re.compile(r"(data_batch_\d+|test_batch)(\.bin)?$")
 
-_Opened: TypeAlias = NDArray[np.uint8] | JoinedFiles | TarIndex
+_Opened: TypeAlias = NDArray[Any] | JoinedFiles | TarIndex
 
 
 class _Cache:
@@ -99,6 +99,34 @@ def read_member(reference: str) -> NDArray[np.uint8] | bytes:
             raise LabelAssembleError(f"a member must be a number below {len(stack)}, got '{number}'")
         image = stack[int(number)]
         return image if isinstance(image, bytes) else np.ascontiguousarray(image)
+    except LabelAssembleError as error:
+        raise ImageError(reference, str(error).removeprefix(f"{container}: ")) from None
+
+
+def read_array(reference: str) -> NDArray[Any] | bytes:
+    """Return an array inside a NumPy archive as it is stored, or the bytes of an encoded image in any container.
+
+    Args:
+        reference: `file.npz::array`, `file.npz::array::17` for an entry of a stack, or as for `read_member`.
+
+    Raises:
+        ImageError: As `read_member`.
+    """
+    container, _, member = reference.partition(SEPARATOR)
+    array, stacked, number = member.rpartition(SEPARATOR)
+    try:
+        if not container.endswith(".npz") or (stacked and "offsets" in npz_names(Path(container))):
+            return read_member(reference)
+        if not stacked:
+            return load_npz_array(Path(container), member)
+        stack = _cache.get((container, array, "as stored"), lambda: load_npz_array(Path(container), array))
+        assert isinstance(stack, np.ndarray)
+        if not number.isascii() or not number.isdigit() or int(number) >= len(stack):
+            raise LabelAssembleError(f"a member must be a number below {len(stack)}, got '{number}'")
+        entry: NDArray[Any] = stack[int(number)]
+        return entry
+    except ImageError:
+        raise
     except LabelAssembleError as error:
         raise ImageError(reference, str(error).removeprefix(f"{container}: ")) from None
 

@@ -46,7 +46,7 @@ def decode_dicom(file: BinaryIO, name: str, how: Decoding = AS_THE_FILE_SAYS) ->
         raise ImageError(name, "the DICOM file has no pixels")
     if int(data.get("NumberOfFrames", 1) or 1) > 1:
         raise ImageError(name, f"a DICOM image must have one frame, got {data.NumberOfFrames}")
-    _check_plugin(data, pixels, name)
+    check_plugin(data, pixels, name)
     kind = str(data.get("PhotometricInterpretation", ""))
     stored = pixels.pixel_array(data, index=0, correct_unused_bits=False)
     if stored.ndim == 3:
@@ -61,7 +61,7 @@ def decode_dicom(file: BinaryIO, name: str, how: Decoding = AS_THE_FILE_SAYS) ->
     return grey_image(data, stored, name, how.bits)
 
 
-def _check_plugin(data: Any, pixels: Any, name: str) -> None:
+def check_plugin(data: Any, pixels: Any, name: str) -> None:
     """Raise unless something installed decodes the file's compression; without it pydicom's error looks like damage."""
     syntax = data.file_meta.get("TransferSyntaxUID")
     if syntax is None or not syntax.is_encapsulated:

@@ -23,15 +23,23 @@ class BadFiles:
         total: images in the table.
         policy: "skip" leaves them out, "stop" raises at the first.
         limit: largest share of `total` that may be left out.
+        key: what errors call the limit.
 
     Attributes:
         errors: what is wrong, by row.
     """
 
-    def __init__(self, total: int, *, policy: Literal["skip", "stop"], limit: float) -> None:
+    def __init__(
+        self,
+        total: int,
+        *,
+        policy: Literal["skip", "stop"],
+        limit: float,
+        key: str = "views.bad_files_limit",
+    ) -> None:
         self._total = total
         self._policy = policy
-        self._limit = limit
+        self._limit, self._key = limit, key
         self._lock = threading.Lock()
         self.errors: dict[int, ImageError] = {}
 
@@ -88,7 +96,7 @@ class BadFiles:
         """Raise LabelAssembleError if `count` bad files, those that other processes found included, are too many."""
         if count > self._limit * self._total:
             raise LabelAssembleError(
-                f"{count} of {self._total} images cannot be read, more than views.bad_files_limit = {self._limit:g} "
+                f"{count} of {self._total} images cannot be read, more than {self._key} = {self._limit:g} "
                 f"allows:{self._listed()}"
             )
 

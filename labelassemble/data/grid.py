@@ -1,0 +1,84 @@
+"""Where the voxels of a volume lie, and whether those of a mask lie in the same places."""
+
+from typing import Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from labelassemble.data.errors import ImageError
+
+_SIDES: Final = ("LR", "PA", "IS")
+_SAME_SPACING: Final = 0.01  # relative
+_SAME_DIRECTION: Final = 0.01  # of a unit vector
+_SAME_PLACE: Final = 0.1  # voxels
+
+
+class Grid(NamedTuple):
+    """The voxels of a volume.
+
+    Attributes:
+        shape: voxels along each axis.
+        affine: from voxel indices to millimetres (RAS), float64 [4, 4]; None where nobody says.
+    """
+
+    shape: tuple[int, ...]
+    affine: NDArray[np.float64] | None
+
+    def spacing(self) -> NDArray[np.float64]:
+        """Return the edges of a voxel in mm, float64 [3]; 1 each where nobody says."""
+        return np.ones(3) if self.affine is None else np.linalg.norm(self.affine[:3, :3], axis=0)
+
+    def sides(self) -> str:
+        """Return towards which side of the body each axis runs: "RAS", "LPS", ..."""
+        if self.affine is None:
+            return ""
+        nearest = np.abs(self.affine[:3, :3]).argmax(axis=0)
+        return "".join(_SIDES[row][int(self.affine[row, axis] > 0)] for axis, row in enumerate(nearest))
+
+
+def check_same_grid(mask: str, drawn: Grid, image: str, shown: Grid) -> None:
+    """Raise unless a mask has the shape of its image and its voxels lie where those of the image lie.
+
+    Where one of the two files does not say where its voxels lie, the shapes alone are compared.
+
+    Args:
+        mask: what errors call the mask.
+        drawn: its voxels.
+        image: what errors call the image.
+        shown: its voxels.
+
+    Raises:
+        ImageError: They have another shape, spacing or orientation, or lie elsewhere: by more than a tenth of a voxel
+            at some corner.
+    """
+    if drawn.shape != shown.shape:
+        raise ImageError(
+            mask,
+            f"a mask must have the shape of its image, {list(shown.shape)} ({image}), got {list(drawn.shape)}",
+        )
+    if drawn.affine is None or shown.affine is None:
+        return
+    ours, theirs = drawn.spacing(), shown.spacing()
+    if (np.abs(ours - theirs) > _SAME_SPACING * theirs).any():
+        raise ImageError(
+            mask,
+            f"a mask must have the spacing of its image, {_numbers(theirs)} mm ({image}), got {_numbers(ours)} mm",
+        )
+    turned = np.abs(drawn.affine[:3, :3] / ours - shown.affine[:3, :3] / theirs).max()
+    if turned > _SAME_DIRECTION:
+        raise ImageError(
+            mask,
+            f"a mask must have the orientation of its image, {shown.sides()} ({image}), got {drawn.sides()}"
+            + (" turned by some degrees" if drawn.sides() == shown.sides() else ""),
+        )
+    corners = np.array(np.meshgrid(*([0, size - 1] for size in (*shown.shape, 1)[:3]))).reshape(3, -1)
+    apart = (drawn.affine - shown.affine) @ np.vstack([corners, np.ones(corners.shape[1])])
+    distance = float(np.linalg.norm(apart[:3], axis=0).max())
+    if distance > _SAME_PLACE * theirs.min():
+        raise ImageError(
+            mask, f"a mask must lie where its image lies ({image}), got one shifted by {distance:.3g} mm"
+        )
+
+
+def _numbers(values: NDArray[np.float64]) -> str:
+    return " x ".join(f"{value:.4g}" for value in values)

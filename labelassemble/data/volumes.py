@@ -1,0 +1,182 @@
+"""Volumes and slices as their files hold them: intensities, and where each voxel lies in the body.
+
+| what | path |
+|---|---|
+| NIfTI | `a.nii`, `a.nii.gz` |
+| DICOM series | the folder with its files, and no other series' |
+| slice | an image file, or a DICOM file of one frame |
+| array of a NumPy archive | `cases.npz::case001` |
+| entry of a stack in a NumPy archive | `train.npz::images::17`; also of encoded files joined, `train.npz::jpeg::17` |
+
+NumPy archives and image files know nothing of millimetres and sides: their affine is None.
+"""
+
+import os
+from importlib import import_module
+from io import BytesIO
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from labelassemble.data.containers import SEPARATOR, is_reference, read_array
+from labelassemble.data.decoding import split_reference
+from labelassemble.data.dicom import is_dicom
+from labelassemble.data.dicom_series import read_series, read_slice, series_grid, slice_grid
+from labelassemble.data.errors import ImageError, PluginError
+from labelassemble.data.grid import Grid
+from labelassemble.data.images import decode_bytes, read_image
+from labelassemble.data.stacks import load_joined_files, npz_header, npz_names
+from labelassemble.errors import LabelAssembleError
+
+_NIFTI: Final = (".nii", ".nii.gz")
+_LUMA: Final = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601, as for images
+
+
+class StoredVolume(NamedTuple):
+    """A volume or a slice as it is stored.
+
+    Attributes:
+        values: [*s] of 2 or 3 axes, in the dtype of the file, or float32 after its slope and intercept.
+        affine: from voxel indices to millimetres to the right, front and top (RAS), float64 [4, 4]; None where the file
+            does not say.
+    """
+
+    values: NDArray[Any]
+    affine: NDArray[np.float64] | None
+
+
+def read_volume(path: str) -> StoredVolume:
+    """Return the intensities at `path` (see the table above), colour as luma.
+
+    Raises:
+        ImageError: The file is missing, empty, damaged, of another kind, or has not 2 or 3 axes.
+    """
+    name, how = split_reference(path)
+    try:
+        if is_reference(name):
+            entry = read_array(name)
+            return StoredVolume(_slice(entry, name) if isinstance(entry, bytes) else entry, None)
+        if os.path.isdir(name):
+            return StoredVolume(*read_series(name))
+        if name.endswith(_NIFTI):
+            image = _nifti(name)
+            return StoredVolume(_squeezed(np.asanyarray(image.dataobj), name), _affine(image, name))
+        data = read_image(name)
+        assert isinstance(data, bytes)  # only members of containers are arrays
+        if is_dicom(BytesIO(data)):
+            return StoredVolume(*read_slice(data, name))
+        return StoredVolume(_slice(data, name, how), None)
+    except (LabelAssembleError, MemoryError):
+        raise
+    except Exception as error:  # decoders answer damage with nearly every type there is
+        raise ImageError(path, f"damaged or cut off ({_reason(error)})") from None
+
+
+def read_grid(path: str) -> Grid:
+    """Return shape and place of the volume at `path`, from its headers alone.
+
+    Raises:
+        ImageError: As `read_volume`.
+    """
+    name, _ = split_reference(path)
+    try:
+        if is_reference(name):
+            return Grid(_member_shape(name), None)
+        if os.path.isdir(name):
+            return series_grid(name)
+        if name.endswith(_NIFTI):
+            image = _nifti(name)
+            return Grid(_three_axes(tuple(image.shape), name), _affine(image, name))
+        data = read_image(name)
+        assert isinstance(data, bytes)
+        return slice_grid(data, name) if is_dicom(BytesIO(data)) else Grid(_picture_shape(data), None)
+    except (LabelAssembleError, MemoryError):
+        raise
+    except Exception as error:
+        raise ImageError(path, f"damaged or cut off ({_reason(error)})") from None
+
+
+def _nifti(name: str) -> Any:
+    """Return a NIfTI file whose header has been read."""
+    try:
+        nibabel = import_module("nibabel")
+    except ImportError:
+        raise PluginError(name, "needs nibabel: pip install 'labelassemble[ct]'") from None
+    try:
+        if os.path.getsize(name) == 0:
+            raise ImageError(name, "the file is empty")
+        return nibabel.load(name)
+    except OSError as error:
+        raise ImageError(name, f"cannot be opened ({error.strerror or error})") from None
+    except nibabel.filebasedimages.ImageFileError as error:
+        raise ImageError(name, f"not a NIfTI file, or damaged ({_reason(error)})") from None
+
+
+def _affine(image: Any, name: str) -> NDArray[np.float64]:
+    """Return where the voxels lie, by the sform or else the qform of the header.
+
+    Raises:
+        ImageError: It is no place: not finite, or voxels without an extent.
+    """
+    affine = np.asarray(image.affine, dtype=np.float64)
+    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-12:
+        raise ImageError(
+            name, "the header gives the voxels no place (its affine is not finite, or has no extent)"
+        )
+    return affine
+
+
+def _three_axes(shape: tuple[int, ...], name: str) -> tuple[int, ...]:
+    """Return a shape without axes of length 1 behind the third."""
+    while len(shape) > 3 and shape[-1] == 1:
+        shape = shape[:-1]
+    if len(shape) not in (2, 3):
+        raise ImageError(name, f"a volume must have 2 or 3 axes, got {list(shape)}")
+    return shape
+
+
+def _squeezed(values: NDArray[Any], name: str) -> NDArray[Any]:
+    return values.reshape(_three_axes(values.shape, name))
+
+
+def _slice(data: bytes, name: str, how: Any = None) -> NDArray[Any]:
+    """Return an encoded image as [H, W]: 16 bits and floating point as stored, all else in 0..255."""
+    with Image.open(BytesIO(data)) as image:
+        if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+            return np.asarray(image)
+    pixels = decode_bytes(data, name) if how is None else decode_bytes(data, name, how)
+    return pixels[0] if len(pixels) == 1 else np.tensordot(_LUMA, pixels.astype(np.float32), 1)
+
+
+def _picture_shape(data: bytes) -> tuple[int, ...]:
+    with Image.open(BytesIO(data)) as image:
+        return image.height, image.width
+
+
+def _member_shape(name: str) -> tuple[int, ...]:
+    """Return the shape of an array or an entry inside a container, without reading an archive's arrays."""
+    container, _, member = name.partition(SEPARATOR)
+    array, stacked, _ = member.rpartition(SEPARATOR)
+    if not container.endswith(".npz") or (stacked and "offsets" in npz_names(Path(container))):
+        entry = read_array(name)
+        return _picture_shape(entry) if isinstance(entry, bytes) else entry.shape
+    shape, _ = npz_header(Path(container), array if stacked else member)
+    return shape[1:] if stacked else shape
+
+
+def entries(path: Path, array: str) -> int:
+    """Return how many entries a stack of a NumPy archive has: images, or encoded files joined.
+
+    Raises:
+        LabelAssembleError: The archive is missing, damaged or lacks the array.
+    """
+    if "offsets" in npz_names(path):
+        return len(load_joined_files(path, array))
+    return npz_header(path, array)[0][0]
+
+
+def _reason(error: BaseException) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
