@@ -38,6 +38,11 @@ class LossOptions(BaseModel):
         description="the cross-entropy is the mean over all known labels, or over those of each class and then over "
         "the classes",
     )
+    dice_weight: Weight = Field(
+        0.0,
+        description="for masks: weight of 1 - Dice of the probabilities over a batch's known voxels, the mean over the "
+        "classes that have any; with train.accumulate it is that of each part",
+    )
     exclusive: bool = Field(
         False,
         description="where classes exclude each other (taxonomy, sources' exclusive), the pseudo-label of a class is 0 "

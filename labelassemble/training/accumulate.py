@@ -38,13 +38,18 @@ class Counts(NamedTuple):
 
 
 def count(targets: Tensor, *, by_class: bool = False) -> Counts:
-    """Return what targets [B, C] hold, on request class by class too."""
+    """Return what targets [B, C, *spatial] hold, on request class by class too."""
     known = ~torch.isnan(targets)
     if not by_class:
-        total = int(known.sum())
+        total = int(known.count_nonzero())
         return Counts(len(targets), total, targets.numel() - total)
-    each = known.sum(dim=0).tolist()
+    each = by_class_of(known).tolist()
     return Counts(len(targets), sum(each), targets.numel() - sum(each), tuple(each))
+
+
+def by_class_of(where: Tensor) -> Tensor:
+    """Return how many entries of bool [B, C, *spatial] are True, by class, int64 [C]."""
+    return where.count_nonzero([axis for axis in range(where.dim()) if axis != 1])
 
 
 def split(batch: Batch, parts: int, *, keep_empty: bool) -> Iterator[Batch]:

@@ -131,7 +131,7 @@ def train_step(state: TrainState, step: Step) -> None:
             loss = state.scaler.scale(terms.total * processes.count)
             with lost_process_is_an_error(several=processes.count > 1):
                 loss.backward()  # type: ignore[no-untyped-call]
-        record += step_record(terms, weak, targets, state.loss.options.threshold)
+        record += step_record(terms.loss, weak, targets, state.loss.options.threshold, terms.dice)
     if options.clip_norm is not None:
         state.scaler.unscale_(state.optimizer)
         nn.utils.clip_grad_norm_(state.trained, options.clip_norm)

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -12,9 +13,28 @@ from labelassemble.ops.composed_loss import silenced
 from labelassemble.training.accumulate import Counts, count
 from labelassemble.training.class_weights import class_weights
 from labelassemble.training.data import TrainingData
+from labelassemble.training.dice import soft_dice_loss
+from labelassemble.training.distributed import SINGLE_PROCESS, Processes
 from labelassemble.training.schedule import TermWeights, term_weights
 
 _log = logging.getLogger(__name__)
+
+
+class StepTerms(NamedTuple):
+    """What a step or a part of one comes to.
+
+    Attributes:
+        loss: the terms of the loss; its total has the Dice term in it.
+        dice: 1 - Dice before its weight, float64 []; None where the weight is 0.
+    """
+
+    loss: LossTerms
+    dice: Tensor | None = None
+
+    @property
+    def total(self) -> Tensor:
+        """What is minimised."""
+        return self.loss.total
 
 
 class StepLoss:
@@ -25,6 +45,7 @@ class StepLoss:
         data: the training images.
         device: where the logits are.
         criterion: the class of the loss, made anew each epoch.
+        processes: that train together.
 
     Attributes:
         options: as given.
@@ -41,8 +62,10 @@ class StepLoss:
         data: TrainingData,
         device: torch.device,
         criterion: type[PartialLabelLoss] = PartialLabelLoss,
+        processes: Processes = SINGLE_PROCESS,
     ) -> None:
         self.options = options
+        self._processes = processes
         self._classes = data.classes
         self._device = device
         self._kind = criterion
@@ -77,14 +100,14 @@ class StepLoss:
 
     def terms(
         self,
-        logits_weak: Tensor,  # [B, C]
-        logits_strong: Tensor | None,  # [B, C]
-        targets: Tensor,  # [B, C]
+        logits_weak: Tensor,  # [B, C, *spatial]
+        logits_strong: Tensor | None,  # [B, C, *spatial]
+        targets: Tensor,  # [B, C, *spatial]
         *,
         rows: Tensor,  # int64 [B]
         part: Counts,
         whole: Counts,
-    ) -> LossTerms:
+    ) -> StepTerms:
         """Return what a part adds to the loss of the whole batch.
 
         Args:
@@ -95,18 +118,34 @@ class StepLoss:
             part: what the part holds.
             whole: what the whole batch holds.
         """
+        weak, strong = logits_weak, logits_strong
         if self.withheld is not None:
-            logits_weak, logits_strong = withhold(logits_weak, logits_strong, targets, self.withheld)
-        return self.criterion.terms(
-            logits_weak,
-            logits_strong,
-            targets,
-            exclusive=self._exclusive(rows),
-            counts=whole.divisors(part),
+            weak, strong = withhold(weak, strong, targets, self.withheld)
+        terms = self.criterion.terms(
+            weak, strong, targets, exclusive=self._exclusive(rows), counts=whole.divisors(part)
         )
+        if self.options.dice_weight == 0:
+            return StepTerms(terms)
+        views = [logits_weak]
+        if self.options.strong_known and logits_strong is not None:
+            views.append(logits_strong)
+        dice = torch.stack(
+            [
+                soft_dice_loss(
+                    view,
+                    targets,
+                    class_weight=self._class_weight,
+                    images=whole.images,
+                    processes=self._processes,
+                )
+                for view in views
+            ]
+        ).mean()
+        total = terms.total + self.options.dice_weight * dice
+        return StepTerms(terms._replace(total=total), dice.detach().double())
 
     def count(self, targets: Tensor) -> Counts:
-        """Return what targets [B, C] hold, as far as the loss divides by it."""
+        """Return what targets [B, C, *spatial] hold, as far as the loss divides by it."""
         return count(targets, by_class=self.options.known_mean == "class")
 
     def _exclusive(self, rows: Tensor) -> Tensor | None:
@@ -150,9 +189,9 @@ def withheld_classes(positives: Sequence[int], at_least: int) -> Tensor | None:
 
 
 def withhold(
-    logits_weak: Tensor,  # [B, C]
-    logits_strong: Tensor | None,  # [B, C]
-    targets: Tensor,  # [B, C], NaN = unknown
+    logits_weak: Tensor,  # [B, C, *spatial]
+    logits_strong: Tensor | None,  # [B, C, *spatial]
+    targets: Tensor,  # [B, C, *spatial], NaN = unknown
     withheld: Tensor,  # bool [C]
 ) -> tuple[Tensor, Tensor | None]:
     """Return the logits for the loss, where a withheld class's unknown labels count nothing in any term.
@@ -160,5 +199,5 @@ def withhold(
     Their value and their gradient in both terms for unknown labels are exactly zero; they still count in the divisor,
     as with a class weight of 0, so that the other classes' terms stay what they are.
     """
-    silent = torch.isnan(targets) & withheld
+    silent = torch.isnan(targets) & withheld.reshape(-1, *[1] * (targets.dim() - 2))
     return silenced(logits_weak, silent), None if logits_strong is None else silenced(logits_strong, silent)

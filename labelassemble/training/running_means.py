@@ -10,10 +10,10 @@ from torch import Tensor
 
 from labelassemble.errors import LabelAssembleError
 from labelassemble.loss import LossTerms
-from labelassemble.training.accumulate import Counts
+from labelassemble.training.accumulate import Counts, by_class_of
 from labelassemble.training.distributed import OtherProcessFailed, Processes
 
-_TERMS = ("bce", "pseudo", "consistency")
+_TERMS = ("bce", "pseudo", "consistency", "dice")
 _NAMED = 64  # files named in an error
 
 
@@ -29,6 +29,7 @@ class EpochSums:
         unknown: unknown labels.
         positive: unknown labels that the pseudo-labels put on the positive side, by class.
         open: unknown labels, by class.
+        dice: the Dice term (without its weight).
     """
 
     steps: int = 0
@@ -38,6 +39,7 @@ class EpochSums:
     unknown: int = 0
     positive: list[float] = field(default_factory=list)
     open: list[float] = field(default_factory=list)
+    dice: float = 0.0
 
     def mean(self, term: int) -> float:
         """Return a term's mean over the steps."""
@@ -48,19 +50,20 @@ class EpochSums:
         return tuple(p / n if n else None for p, n in zip(self.positive, self.open, strict=True))
 
 
-def step_record(terms: LossTerms, logits: Tensor, targets: Tensor, threshold: float) -> Tensor:
-    """Return what a step or a part of one comes to, float64 [4 + 3 C], on the device: parts and processes add up.
+def step_record(
+    terms: LossTerms, logits: Tensor, targets: Tensor, threshold: float, dice: Tensor | None = None
+) -> Tensor:
+    """Return what a step or a part of one comes to, float64 [5 + 3 C], on the device: parts and processes add up.
 
     The four terms, then by class: unknown labels that the pseudo-labels put on the positive side (a > tau), unknown
-    labels, and logits that are not finite.
+    labels, and logits that are not finite; at the end the Dice term. Logits and targets are [B, C, *spatial].
     """
     values = torch.stack([terms.total.detach().double(), terms.bce, terms.pseudo, terms.consistency])
     unknown = torch.isnan(targets)
     logits = logits.detach()
-    by_class = torch.stack(
-        [unknown & (torch.sigmoid(logits) > threshold), unknown, ~torch.isfinite(logits)]
-    ).sum(dim=1, dtype=torch.float64)
-    return torch.cat([values, by_class.flatten()])
+    flags = (unknown & (torch.sigmoid(logits) > threshold), unknown, ~torch.isfinite(logits))
+    last = values.new_zeros(1) if dice is None else dice.reshape(1)
+    return torch.cat([values, *(by_class_of(flag).double() for flag in flags), last])
 
 
 class RunningMeans:
@@ -91,7 +94,7 @@ class RunningMeans:
 
     def empty_record(self, device: torch.device) -> Tensor:
         """Return a record of nothing, to add those of the parts of a step to."""
-        return torch.zeros(4 + 3 * len(self._classes), dtype=torch.float64, device=device)
+        return torch.zeros(5 + 3 * len(self._classes), dtype=torch.float64, device=device)
 
     def add(self, step: int, rows: Tensor, record: Tensor, counts: Counts) -> None:
         """Note a step: its images on this process, what `step_record` gave, and the counts of all processes."""
@@ -123,6 +126,7 @@ class RunningMeans:
             sums.terms = [a + b for a, b in zip(sums.terms, self.last, strict=True)]
             sums.positive = [a + b for a, b in zip(sums.positive, record[4 : 4 + classes], strict=True)]
             sums.open = [a + b for a, b in zip(sums.open, record[4 + classes : 4 + 2 * classes], strict=True)]
+            sums.dice += record[-1]
         self._pending.clear()
         return self.sums.images - images
 
@@ -136,10 +140,14 @@ class RunningMeans:
         files = [file for part in self._processes.gather(files) for file in part]
         if not self._processes.first:
             raise OtherProcessFailed
-        terms = [name for name, value in zip(_TERMS, record[1:4], strict=True) if not math.isfinite(value)]
+        terms = [
+            name
+            for name, value in zip(_TERMS, [*record[1:4], record[-1]], strict=True)
+            if not math.isfinite(value)
+        ]
         bad = [
             name
-            for name, count in zip(self._classes, record[-len(self._classes) :], strict=True)
+            for name, count in zip(self._classes, record[-len(self._classes) - 1 : -1], strict=True)
             if count > 0
         ]
         more = f" and {len(files) - _NAMED} more" if len(files) > _NAMED else ""

@@ -99,7 +99,7 @@ class TrainState:
         self.precision: torch.dtype = getattr(torch, self.speed.precision)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == torch.float16)
         self.ema = None if options.ema is None else averaged_model(self.net, options.ema)
-        self.loss = StepLoss(loss, data, self.device, criterion)
+        self.loss = StepLoss(loss, data, self.device, criterion, processes)
         self.means = RunningMeans(data.classes, data.paths, processes)
         self.watch = CollapseWatch(data.classes, self.loss.positives, data.given_shares)
         self.best = Best()
@@ -144,7 +144,7 @@ class TrainState:
         return self.best.epoch == self.epoch - 1
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
-        """Return the logits of the weak and of the strong view, float32 [B, C].
+        """Return the logits of the weak and of the strong view, float32 [B, C, *spatial].
 
         Both views go through the network together, so that BatchNorm has the same statistics for both.
         """

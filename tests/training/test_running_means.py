@@ -31,7 +31,7 @@ def test_a_record_counts_the_sides_of_pseudo_labels_by_class() -> None:
     logits = torch.tensor([[2.0, -2.0], [0.1, NAN], [-1.0, 3.0]])
     targets = torch.tensor([[NAN, 1.0], [NAN, NAN], [NAN, 0.0]])
     record = step_record(_terms(1.0, 0.5), logits, targets, 0.5)
-    assert record.tolist() == pytest.approx([1.0, 0.5, 0.2, 0.3, 2, 0, 3, 1, 0, 1])
+    assert record.tolist() == pytest.approx([1.0, 0.5, 0.2, 0.3, 2, 0, 3, 1, 0, 1, 0])
     assert step_record(_terms(1.0), logits, targets, 0.6)[4:6].tolist() == [1, 0]
 
 
