@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from labelassemble.data.coinciding import coinciding
 from labelassemble.data.identifiers import PlainIds, plain_ids
 from labelassemble.data.joins import forms
 from labelassemble.data.readers.options import SourceOptions
@@ -106,7 +107,9 @@ def _id_notes(ids: PlainIds, known: NDArray[np.bool_]) -> list[str]:
 
 
 def register_notes(sources: Sequence[tuple[SourceOptions, Table]]) -> list[str]:
-    """Return how many patients each two sources of one register share; their tables are `grouped`.
+    """Return how many patients each two sources of one register share, and a warning where ids of two coincide.
+
+    The tables are `grouped`.
 
     Raises:
         LabelAssembleError: Two sources of one register have no patient in common, and no id of one is written in the
@@ -138,6 +141,23 @@ def register_notes(sources: Sequence[tuple[SourceOptions, Table]]) -> list[str]:
                         f"leave `patients` out of one of the two)"
                     )
                 notes.append(f"{WARNING}{counts}, none in both, {example}")
+    return [*notes, *_coincidence_notes(sources)]
+
+
+def _coincidence_notes(sources: Sequence[tuple[SourceOptions, Table]]) -> list[str]:
+    """Return a warning for each two sources of different registers whose patient ids coincide."""
+    if len({options.register for options, _ in sources}) < 2:
+        return []
+    notes = []
+    own = [(options, _patients(table, options.register)) for options, table in sources]
+    for index, (right, theirs) in enumerate(own):
+        for left, ours in own[:index]:
+            found = None if left.register == right.register else coinciding(ours, theirs)
+            if found is not None:
+                notes.append(
+                    f"{WARNING}{found.sentence(left.name, right.name)}: if they are the same patients, say `patients: "
+                    "NAME` in both sources, so that none is in two splits"
+                )
     return notes
 
 

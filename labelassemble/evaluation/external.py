@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from labelassemble.data.coinciding import coinciding, patients_by_register
 from labelassemble.data.decoding import plain_paths
 from labelassemble.data.duplicates import DuplicateSearch, find_duplicates, joined_groups
 from labelassemble.data.fingerprints import Progress
@@ -88,6 +89,7 @@ def prepare_external(
     if found.any():
         remarks.append(_leak_sentence(rows, leaks))
     kept = rows.select(~found)
+    remarks += _coincidences(kept, trained_on)
     if not keep_splits:
         kept = replace(kept, splits=constant_text("test", len(kept)))
     return External(name=name, folder=folder, table=kept, remarks=tuple(remarks))
@@ -136,6 +138,18 @@ def _same_patient(ours: TextArray, theirs: TextArray) -> NDArray[np.bool_]:
     if plain.alike or others.alike:  # one of them tells 007 from 7
         return same
     return same | plain.values.isin(others.values[others.values != ""].tolist())
+
+
+def _coincidences(rows: Table, run: Table) -> list[str]:
+    """Return a sentence for each two registers, of the data and of the run, whose patient ids coincide."""
+    learnt = patients_by_register(run.groups[run.splits != "test"])
+    return [
+        f"{found.sentence(mine, other)}, which the run was trained or tuned on. If they are the same patients, the "
+        f"result is flattered: say `patients: {other}` in the source of the data, and they are left out."
+        for mine, ours in patients_by_register(rows.groups).items()
+        for other, theirs in learnt.items()
+        if mine != other and (found := coinciding(ours, theirs)) is not None
+    ]
 
 
 def _leak_sentence(rows: Table, leaks: NDArray[np.bool_]) -> str:

@@ -226,8 +226,8 @@ def check_a_site_chooses_its_own(run, config, cli):
     assert (status, err) == (0, "")
     folder = run / "calibrations" / "clinic"
     assert {path.name for path in folder.iterdir()} == {
-        "calibration.json", "data.yaml", "decision_curve.csv", "operating_points.csv", "predictions.csv",
-        "report.html", "table.csv",
+        "calibration.json", "data.yaml", "decision_curve.csv", "leakage.json", "operating_points.csv",
+        "predictions.csv", "report.html", "table.csv",
     }  # fmt: skip
     site = read_calibration(run / "calibration.json")
     assert (folder / "calibration.json").read_bytes() == (run / "calibration.json").read_bytes()
@@ -392,3 +392,24 @@ def test_evaluate_on_other_data_from_the_command_line(small_sources, cli, caplog
     check_a_site_chooses_its_own(run, config, cli)
     check_what_is_answered_is_compared(run, sorted((small_sources / "clinic").glob("*.png")), cli)
     check_an_export_without_thresholds_says_so(run, caplog)
+
+
+@pytest.mark.parametrize(
+    ("register", "split", "told"),
+    [("other", "train", True), ("other", "test", False), ("city", "train", False)],
+)
+def test_ids_of_the_data_that_coincide_with_those_of_training_are_a_remark(tmp_path, register, split, told):
+    paths = write_images(tmp_path, ["a.png", "b.png", "c.png"])
+    numbers = np.random.default_rng(0).choice(10**8, 60, replace=False).tolist()
+    known = [f"{register}:{number}" for number in numbers]
+    run = table(("x",), [f"{number}.png" for number in numbers], splits=split, groups=known)
+    data = table(("x",), paths, groups=["city:1", *(f"city:{number}" for number in numbers[:2])])
+    if register == "city":
+        data = table(("x",), paths, groups=["city:1", "city:2", "city:3"])
+    remarks = prepare(data, run, tmp_path).remarks
+    assert bool(remarks) == told
+    if told:
+        assert remarks[0].startswith(
+            "2 patient ids are in both 'city' (3 patients) and 'other' (60), such as '"
+        )
+        assert "say `patients: other` in the source of the data, and they are left out." in remarks[0]
