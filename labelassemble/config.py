@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from labelassemble._class_name import check_class_name
 from labelassemble.data import DuplicateSearch, Source, SplitOptions, Taxonomy
 from labelassemble.data.subgroup_options import AGE_BANDS, AgeBands, SubgroupNames
+from labelassemble.detection_options import DetectionOptions
 from labelassemble.errors import LabelAssembleError, did_you_mean
 from labelassemble.loss_options import LossOptions
 from labelassemble.models import HEADS_BY_SOURCE, ModelOptions
@@ -54,6 +55,7 @@ class Config(BaseModel):
         views: what the network sees.
         volumes: of volumes and slices with masks, instead of `views`: with this section the run learns where a class
             is, voxel by voxel.
+        detection: with `volumes`, how lesions and patients are evaluated.
         model: backbone and head.
         loss: the three terms.
         train: how long and how fast.
@@ -72,6 +74,7 @@ class Config(BaseModel):
     split: SplitOptions = SplitOptions()
     views: ViewOptions = ViewOptions()
     volumes: VolumeOptions | None = None
+    detection: DetectionOptions | None = None
     model: ModelOptions = ModelOptions()
     loss: LossOptions = LossOptions()
     train: TrainOptions = TrainOptions()
@@ -172,7 +175,15 @@ def make_config(values: Mapping[str, Any], *, base: Path, where: str = "configur
     taxonomy = config.taxonomy
     if taxonomy is not None and taxonomy.endswith((".yaml", ".yml")):
         taxonomy = str(base.resolve() / taxonomy)
-    changed = {"sources": sources, "model": model, "taxonomy": taxonomy, "loss": _loss(config, where)}
+    if config.detection is not None and config.volumes is None:
+        raise LabelAssembleError(f"{where}: 'detection' goes with 'volumes', which the configuration lacks")
+    changed = {
+        "sources": sources,
+        "model": model,
+        "taxonomy": taxonomy,
+        "loss": _loss(config, where),
+        "detection": None if config.volumes is None else config.detection or DetectionOptions(),
+    }
     return config.model_copy(update=changed)
 
 

@@ -19,6 +19,7 @@ ORDER = (
     "ops",
     "functional",
     "loss_options",
+    "detection_options",
     "loss",
     "named_classes",
     "growth",

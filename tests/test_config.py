@@ -4,6 +4,7 @@ import pytest
 import yaml
 
 from labelassemble.config import load_config
+from labelassemble.detection_options import DetectionOptions
 from labelassemble.errors import LabelAssembleError
 
 MINIMAL = "sources: [{name: a, reader: csv, path: a.csv}]\n"
@@ -130,6 +131,17 @@ def test_a_missing_or_unreadable_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "latin.yaml").write_bytes("classes: [Ödem]".encode("latin-1"))
     with pytest.raises(LabelAssembleError, match=r"latin\.yaml: cannot be read as a configuration"):
         load_config(tmp_path / "latin.yaml")
+
+
+def test_how_a_detection_is_evaluated_goes_with_volumes(tmp_path: Path) -> None:
+    assert _load(tmp_path, MINIMAL).detection is None
+    assert _load(tmp_path, MINIMAL + "volumes: {}\n").detection == DetectionOptions()
+    found = _load(tmp_path, MINIMAL + "volumes: {}\n", "detection.hit=any").detection
+    assert found == DetectionOptions(hit="any")
+    with pytest.raises(
+        LabelAssembleError, match="'detection' goes with 'volumes', which the configuration lacks"
+    ):
+        _load(tmp_path, MINIMAL + "detection: {}\n")
 
 
 def test_the_demos_configuration_is_valid() -> None:

@@ -112,7 +112,7 @@ def auroc_replicates(rankings: Sequence[Ranking], patients: int, *, replicates: 
     plans = [_Plan.of(ranking, patients, dtype) for ranking in rankings]
     areas = np.full((len(rankings), replicates), np.nan)
     start = 0
-    for counts in _resamples(patients, replicates, seed, dtype):
+    for counts in resamples(patients, replicates, seed, dtype):
         stop = start + counts.shape[1]
         for row, plan in enumerate(plans):
             if plan is not None:
@@ -137,8 +137,15 @@ def percentile_interval(areas: Floats, *, level: float = 0.95) -> Interval | Non
     return Interval(float(lower), float(upper))
 
 
-def _resamples(patients: int, replicates: int, seed: int, dtype: type[np.floating]) -> Iterator[Counts]:
-    """Yield [patients, chunk]: how often each patient was taken in each resample of the chunk."""
+def resamples(patients: int, replicates: int, seed: int, dtype: type[np.floating]) -> Iterator[Counts]:
+    """Yield [patients, chunk]: how often each patient was taken in each resample of the chunk.
+
+    Args:
+        patients: how many there are; as many are taken, with replacement.
+        replicates: resamples in all.
+        seed: the same seed gives the same resamples.
+        dtype: of the counts.
+    """
     generator = np.random.default_rng(seed)
     for start in range(0, replicates, _CHUNK):
         counts = np.empty((min(_CHUNK, replicates - start), patients), dtype)

@@ -62,6 +62,9 @@ CALIBRATION_FILE: Final = "calibration.json"
 SPECIFICITIES: Final = (0.90, 0.95, 0.98)
 """The specificities at which sensitivity is given."""
 
+NO_PROBABILITY: Final = "the score is no probability"
+"""Why the scores of a detection's patients are not corrected."""
+
 Floats = NDArray[np.float64]
 Thresholds = dict[str, Annotated[float, Field(ge=0)] | None]
 
@@ -195,7 +198,12 @@ class Calibration(BaseModel):
 
 
 def calibrate(
-    predictions: Predictions, at: OperatingRule = DEFAULT_RULE, *, data: str = "", checkpoint: str = ""
+    predictions: Predictions,
+    at: OperatingRule = DEFAULT_RULE,
+    *,
+    data: str = "",
+    checkpoint: str = "",
+    correct: bool = True,
 ) -> Calibration:
     """Return corrections and thresholds chosen by the known labels of the validation split.
 
@@ -204,6 +212,7 @@ def calibrate(
         at: the operating point, beside those of `SPECIFICITIES`.
         data: name of the data, "" for the run's own.
         checkpoint: SHA-256 of the weights that gave the predictions.
+        correct: False chooses thresholds only, for scores that are no probabilities: those of a detection's patients.
     """
     rows = predictions.subset_by_split("val")
     targets, patients = rows.given_targets(), patient_indices(rows.groups, len(rows))
@@ -213,16 +222,23 @@ def calibrate(
         at=str(at),
         images=len(rows),
         classes={
-            name: _of_class(targets[:, column], rows.probabilities[:, column], patients, at)
+            name: _of_class(targets[:, column], rows.probabilities[:, column], patients, at, correct=correct)
             for column, name in enumerate(predictions.classes)
         },
     )
 
 
 def _of_class(
-    targets: Floats, probabilities: Floats, patients: NDArray[np.intp], at: OperatingRule
+    targets: Floats, probabilities: Floats, patients: NDArray[np.intp], at: OperatingRule, *, correct: bool
 ) -> ClassCalibration:
     positive, negative = targets == 1, targets == 0
+    if not correct:
+        return ClassCalibration(
+            positives=int(np.count_nonzero(positive)),
+            negatives=int(np.count_nonzero(negative)),
+            reason=NO_PROBABILITY,
+            thresholds=_thresholds(probabilities[positive], probabilities[negative], at),
+        )
     fitted = choose_calibrator(
         probabilities[positive], probabilities[negative], patients[positive], patients[negative]
     )
