@@ -168,6 +168,13 @@ def make_config(values: Mapping[str, Any], *, base: Path, where: str = "configur
     for name in names:
         if names.count(name) > 1:
             raise LabelAssembleError(f"{where}: the name '{name}' stands for two sources")
+    if config.volumes is None:
+        for source in config.sources:
+            if source.reader == "volumes":
+                raise LabelAssembleError(
+                    f"{where}: source '{source.name}' has volumes or slices, and the section `volumes` must "
+                    "say what the network sees of them: volumes: {patch: [96, 96, 96]}, or two numbers for slices"
+                )
     sources = tuple(source.resolved(base.resolve()) for source in config.sources)
     model = config.model
     if model.pretrained is not None:

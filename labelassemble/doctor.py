@@ -68,6 +68,8 @@ def examine() -> list[Finding]:
     findings.append(_optional("DALI", "nvidia.dali", ("nvidia-dali-cuda130", "nvidia-dali-cuda120")))
     findings.append(_optional("kornia_rs, which reads PNG", "kornia_rs", ("kornia_rs",)))
     findings.append(_optional("scikit-learn", "sklearn", ("scikit-learn",)))
+    findings.append(_optional("MONAI, which resamples volumes", "monai", ("monai",), "'labelassemble[ct]'"))
+    findings.append(_optional("nibabel, which reads NIfTI", "nibabel", ("nibabel",), "'labelassemble[ct]'"))
     return findings
 
 
@@ -100,13 +102,13 @@ def _image_formats() -> Finding:
     return Finding("image files", True, f"{', '.join(built)}; DICOM in Python only")
 
 
-def _optional(name: str, module: str, packages: tuple[str, ...]) -> Finding:
+def _optional(name: str, module: str, packages: tuple[str, ...], extra: str = "") -> Finding:
     try:
         found = importlib.util.find_spec(module) is not None
     except ModuleNotFoundError:  # a parent package is missing
         found = False
     if not found:
-        return Finding(name, None, f"not installed (pip install {packages[0]})")
+        return Finding(name, None, f"not installed (pip install {extra or packages[0]})")
     for package in packages:
         try:
             return Finding(name, None, version(package))

@@ -21,6 +21,7 @@ from labelassemble.data.readers import (
     Source,
     SourceOptions,
     VinDrCxrSource,
+    VolumesSource,
     WebDatasetSource,
 )
 from labelassemble.data.report import AssemblyReport
@@ -71,6 +72,7 @@ __all__ = [
     "Taxonomy",
     "UncertainPolicy",
     "VinDrCxrSource",
+    "VolumesSource",
     "WebDatasetSource",
     "assemble",
     "check_images",

@@ -70,7 +70,11 @@ def name_source(options: SourceOptions, table: Table, taxonomy: Taxonomy | None)
         for name, label in options.assume.items()
     }
     exclusive = options.exclusive
-    if exclusive is not None and exclusive != "all":
+    if exclusive == "voxel" and not table.mask_values:
+        raise LabelAssembleError(
+            f"source '{source}', exclusive: 'voxel' is about what masks draw, and the source has none"
+        )
+    if exclusive is not None and not isinstance(exclusive, str):
         exclusive = tuple(tuple(canonical(name, ", exclusive") for name in group) for group in exclusive)
         for group, written in zip(exclusive, options.exclusive or (), strict=True):
             if len(set(group)) < len(group):
@@ -91,8 +95,17 @@ def name_source(options: SourceOptions, table: Table, taxonomy: Taxonomy | None)
                 raise LabelAssembleError(f"source '{source}', {key}: it does not label '{name}'{near}")
             if name in assume:
                 raise LabelAssembleError(f"source '{source}': '{name}' cannot be in both {key} and assume")
-    named = replace(table, classes=classes)
+    named = replace(table, classes=classes, mask_values=_renamed(table, classes))
     return NamedSource(options, named, assume, exclusive, uncertain, hide, labelled)
+
+
+def _renamed(table: Table, classes: Sequence[str]) -> dict[str, dict[int, str]]:
+    """Return what the values of masks stand for, with the `classes` of a table under their new names."""
+    new = dict(zip(table.classes, classes, strict=True))
+    return {
+        source: {value: new.get(name, name) for value, name in values.items()}
+        for source, values in table.mask_values.items()
+    }
 
 
 def told_by(sources: Sequence[NamedSource]) -> list[str]:
@@ -134,7 +147,7 @@ def unlabel(
 
 def check_names(source: NamedSource, classes: Sequence[str]) -> None:
     """Raise LabelAssembleError if `assume`, `exclusive` or `uncertain` names a class that no source has."""
-    groups = () if source.exclusive in (None, "all") else source.exclusive
+    groups = () if source.exclusive is None or isinstance(source.exclusive, str) else source.exclusive
     exclusive = [name for group in groups for name in group]
     for key, names in (("assume", source.assume), ("exclusive", exclusive), ("uncertain", source.uncertain)):
         for name in names:

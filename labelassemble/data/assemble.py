@@ -1,6 +1,6 @@
 """Assembling: many sources in, one table out, and an account of what was decided."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -17,6 +17,7 @@ from labelassemble.data.alignment import (
     unlabel,
 )
 from labelassemble.data.class_names import check_class_names
+from labelassemble.data.conflicts import contradiction_conflicts, duplicate_frames, exclusion_conflicts
 from labelassemble.data.decoding import Decoding, reference
 from labelassemble.data.derivation import Contradiction, aligned, contradicted
 from labelassemble.data.duplicates import (
@@ -26,20 +27,28 @@ from labelassemble.data.duplicates import (
     find_duplicates,
     joined_groups,
     merge_labels,
+    standing_rows,
 )
-from labelassemble.data.exclusion import ExclusionRules, Exclusions, SourceRule, apply_exclusions
+from labelassemble.data.exclusion import (
+    ExclusionRules,
+    Exclusions,
+    SourceRule,
+    apply_exclusions,
+    exclude_by_patient,
+)
 from labelassemble.data.fingerprints import Progress
 from labelassemble.data.groups import check_registers, group_notes, grouped, register_notes
+from labelassemble.data.mask_labels import mask_counts, masks_lost
 from labelassemble.data.notes import split_notes, table_notes, word_notes
 from labelassemble.data.option_notes import Asked, early_notes, late_notes, why_unlabelled
 from labelassemble.data.readers import Source
 from labelassemble.data.report import AssemblyReport, row_frame, split_counts
 from labelassemble.data.splits import SplitOptions, split_by_group
-from labelassemble.data.states import NEGATIVE, POSITIVE, UNCERTAIN, UNKNOWN, LabelOrigin, UncertainPolicy
+from labelassemble.data.states import UNCERTAIN, UNKNOWN, LabelOrigin, UncertainPolicy
 from labelassemble.data.subgroup_report import merged_subgroups, read_with_subgroups, subgroup_counts
 from labelassemble.data.table import TEXT_FIELDS, Table
 from labelassemble.data.taxonomy import Taxonomy
-from labelassemble.data.text import TextArray, constant_text, first_rows, joined_text, text_array, text_codes
+from labelassemble.data.text import TextArray, constant_text, joined_text, text_array, text_codes
 from labelassemble.errors import LabelAssembleError, did_you_mean
 
 
@@ -53,11 +62,14 @@ class Assembly:
         policies: What UNCERTAIN becomes, by source and class; what `Table.targets` takes as `per_source`.
         hidden: The rows whose labels were hidden on purpose, with those labels and no others; None without `hide`.
         exclusions: Which classes exclude each other in each row of `table`.
+        voxel_exclusions: Which classes exclude each other in the voxels of each row: `exclusions`, and `exclusive:
+            voxel`.
     """
 
     table: Table
     report: AssemblyReport
     exclusions: Exclusions
+    voxel_exclusions: Exclusions
     policies: dict[str, dict[str, UncertainPolicy]] = field(default_factory=dict)
     hidden: Table | None = None
 
@@ -111,15 +123,17 @@ def assemble(
     for source in named:
         check_names(source, list(dict.fromkeys([*union, *chosen])))
     policies = _policies(named, chosen)
-    options = [
+    every_option = [
         SourceRule(source.options.name, _source_names(source), source.exclusive)
         for source in named
         if source.exclusive is not None
     ]
+    options = [rule for rule in every_option if rule.exclusive != "voxel"]
     # A class that is left out may exclude one that is not, so its labels are needed until that is said.
     every = ExclusionRules.of([*chosen, *(name for name in union if name not in chosen)], options, taxonomy)
     wide = every.with_rivals(len(chosen))
     rules = ExclusionRules.of(wide, options, taxonomy)
+    voxel_rules = ExclusionRules.of(chosen, every_option, taxonomy)
     told = (
         *told_by(named),
         *(note for source in named for note in word_notes(source.options.name, source.table, taxonomy)),
@@ -143,8 +157,11 @@ def assemble(
     del parts
     found = find_duplicates(table.paths, duplicates, workers=workers, progress=progress)
     across, merged = _merged(table, found, taxonomy)
-    conflicts = _contradiction_conflicts(table, [*contradictions, *across])
-    assembly = _finished(table, hidden, found, merged, policies, asked, rules, chosen, split, told, conflicts)
+    conflicts = contradiction_conflicts(table, [*contradictions, *across])
+    both_rules = rules, voxel_rules
+    assembly = _finished(
+        table, hidden, found, merged, policies, asked, both_rules, chosen, split, told, conflicts
+    )
     notes = (*assembly.report.notes, *late_notes(assembly.table, asked, taxonomy))
     return replace(assembly, report=replace(assembly.report, files=files, notes=notes))
 
@@ -160,6 +177,7 @@ class _Part:
     hidden: NDArray[np.int8] | None
     contradictions: tuple[Contradiction, ...]
     notes: tuple[str, ...]
+    mask_values: Mapping[str, Mapping[int, str]]
 
 
 def _check_sources(sources: Sequence[Source]) -> None:
@@ -230,7 +248,9 @@ def _part(source: NamedSource, classes: Sequence[str], seed: int, taxonomy: Taxo
     if options.split is not None:
         texts["splits"] = constant_text(options.split, len(table))
     notes = early_notes(source, len(table), classes, origins, hidden)
-    return _Part(texts, dict(table.subgroups), labels, origins, hidden, contradictions, notes)
+    return _Part(
+        texts, dict(table.subgroups), labels, origins, hidden, contradictions, notes, table.mask_values
+    )
 
 
 def _joined(
@@ -260,6 +280,7 @@ def _joined(
         raise LabelAssembleError(
             f"no source labels any of the classes ({', '.join(chosen)}): {why_unlabelled}"
         )
+    texts["mask_values"] = {name: values for part in parts for name, values in part.mask_values.items()}
     return Table(tuple(classes), **texts, labels=labels, origins=origins), hidden
 
 
@@ -283,7 +304,7 @@ def _finished(
     merged: Merged,
     policies: dict[str, dict[str, UncertainPolicy]],
     asked: Sequence[Asked],
-    rules: ExclusionRules,
+    both_rules: tuple[ExclusionRules, ExclusionRules],
     chosen: Sequence[str],
     options: SplitOptions,
     told: tuple[str, ...],
@@ -296,28 +317,35 @@ def _finished(
     """
     groups = joined_groups(table.groups, found.image, found.alike)
     divided = split_by_group(table.splits, groups, options)
-    held = rules.holding(table.sources, pd.factorize(found.image)[0])
+    rules, voxel_rules = both_rules
+    image = pd.factorize(found.image)[0]
+    held = rules.holding(table.sources, image)
     exclusions = rules.of_images(held)
-    kept = merged.keep
+    voxel_exclusions = voxel_rules.of_images(voxel_rules.holding(table.sources, image))
+    kept, drawn = merged.keep, table.masks != ""
     moved = kept[divided.moved[kept]]
     once = slice(None) if len(kept) == len(table) else kept
     odd = group_notes(table.sources[once], groups[once], table.splits[once], divided.select(kept))
     moves = row_frame(table, name=moved).rename(columns={"name_source": "source"})
     moves["published"] = table.splits[moved].astype(object)
     moves["split"] = divided.splits[moved].astype(object)
-    duplicates, conflicts = _duplicate_frames(table, found, merged)
+    duplicates, conflicts = duplicate_frames(table, found, merged)
     alike = row_frame(table, name=found.alike[:, 0], other=found.alike[:, 1])
     unread = [str(path) for path in table.paths[found.unread]]
     texts = {name: getattr(table, name) for name in TEXT_FIELDS} | {
         "groups": groups,
         "splits": divided.splits,
     }
+    lost = 0
     if len(kept) < len(table):
-        texts = {name: array[kept] for name, array in texts.items()}
+        standing = standing_rows(merged, found.image, drawn)
+        texts = {name: array[standing] for name, array in texts.items()}
+        lost = int(drawn.sum() - drawn[standing].sum())
         if hidden is not None:
             hidden = merge_labels(found.image, hidden, np.zeros(hidden.shape, dtype=np.uint8)).labels
     subgroups, said_twice = merged_subgroups(table, found.image, kept)
-    table = Table(table.classes, **texts, labels=merged.labels, origins=merged.origins, subgroups=subgroups)
+    fields = {**texts, "labels": merged.labels, "origins": merged.origins, "subgroups": subgroups}
+    table = Table(table.classes, **fields, mask_values=table.mask_values)
     for source in asked:
         if not source.labelled:
             continue
@@ -325,7 +353,9 @@ def _finished(
         hidden = taken if hidden is None else np.where(taken == UNKNOWN, hidden, taken)
     labels, origins, clashes = apply_exclusions(table.labels, table.origins, exclusions)
     table = replace(table, labels=labels, origins=origins)
-    conflicts = pd.concat([conflicts, implied, _exclusion_conflicts(table, clashes)], ignore_index=True)
+    labels, origins, of_patients = exclude_by_patient(table, rules, held)
+    table = replace(table, labels=labels, origins=origins)
+    conflicts = pd.concat([conflicts, implied, exclusion_conflicts(table, clashes)], ignore_index=True)
     if len(chosen) < len(table.classes):
         table, count = table.select_classes(chosen), len(chosen)
         hidden = None if hidden is None else hidden[:, :count]
@@ -340,54 +370,19 @@ def _finished(
         conflicts=conflicts,
         moved=moves,
         subgroups=subgroup_counts(table),
+        masks=mask_counts(table),
         notes=(
             *told,
             *odd,
             *said_twice,
+            *of_patients,
+            *masks_lost(lost),
             *table_notes(table, hidden, unread),
             *rules.notes(table.origins, held),
         ),
         split_notes=split_notes(table),
     )
-    return Assembly(table, report, exclusions, policies, _hidden_table(table, hidden))
-
-
-def _duplicate_frames(table: Table, found: Duplicates, merged: Merged) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return the report's frames of duplicates and of conflicts."""
-    code, distinct = pd.factorize(found.image)
-    first = first_rows(code, len(distinct))[code]
-    gone = np.flatnonzero(first != np.arange(len(table)))
-    duplicates = row_frame(table, kept=first[gone], merged=gone)
-    left, right = found.alike[:, 0], found.alike[:, 1]
-    given = np.where(table.assumed, np.int8(UNKNOWN), table.labels) if len(found.alike) else table.labels
-    against = np.abs(given[left] - given[right]) == 1
-    against &= (given[left] >= NEGATIVE) & (given[right] >= NEGATIVE)
-    pair, column = np.nonzero(against)
-    is_left = given[left[pair], column] == POSITIVE
-    positive = np.concatenate([merged.conflicts[:, 0], np.where(is_left, left[pair], right[pair])])
-    negative = np.concatenate([merged.conflicts[:, 1], np.where(is_left, right[pair], left[pair])])
-    conflicts = row_frame(table, positive=positive, negative=negative)
-    columns = np.concatenate([merged.conflicts[:, 2], column])
-    conflicts.insert(0, "class", [table.classes[index] for index in columns])
-    conflicts["result"] = ["uncertain"] * len(merged.conflicts) + ["both kept"] * len(pair)
-    return duplicates, conflicts
-
-
-def _contradiction_conflicts(table: Table, found: Sequence[Contradiction]) -> pd.DataFrame:
-    """Return a conflict for each image that is negative for a class which another of its labels implies."""
-    rows = np.concatenate([np.empty(0, dtype=np.int64), *(item.rows for item in found)])
-    frame = row_frame(table, positive=rows, negative=rows)
-    frame.insert(0, "class", [item.implied for item in found for _ in item.rows])
-    frame["result"] = [f"uncertain, implied by {item.by}" for item in found for _ in item.rows]
-    return frame
-
-
-def _exclusion_conflicts(table: Table, clashes: NDArray[np.int64]) -> pd.DataFrame:
-    """Return a conflict for each pair of positive labels of one image that exclude each other: both stay."""
-    frame = row_frame(table, positive=clashes[:, 0], negative=clashes[:, 0])
-    frame.insert(0, "class", [table.classes[column] for column in clashes[:, 1]])
-    frame["result"] = [f"both kept, excluded by {table.classes[column]}" for column in clashes[:, 2]]
-    return frame
+    return Assembly(table, report, exclusions, voxel_exclusions, policies, _hidden_table(table, hidden))
 
 
 def _hidden_table(table: Table, hidden: NDArray[np.int8] | None) -> Table | None:
@@ -396,4 +391,5 @@ def _hidden_table(table: Table, hidden: NDArray[np.int8] | None) -> Table | None
     rows = np.flatnonzero((hidden != UNKNOWN).any(axis=1))
     texts = {name: getattr(table, name)[rows] for name in TEXT_FIELDS}
     labels = hidden[rows]
-    return Table(table.classes, **texts, labels=labels, origins=np.zeros(labels.shape, dtype=np.uint8))
+    fields = {**texts, "labels": labels, "origins": np.zeros(labels.shape, dtype=np.uint8)}
+    return Table(table.classes, **fields, mask_values=table.mask_values)

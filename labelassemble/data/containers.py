@@ -30,6 +30,7 @@ from labelassemble.data.stacks import (
     load_idx,
     load_joined_files,
     load_npz_array,
+    npz_header,
     npz_names,
 )
 from labelassemble.data.tar import TarIndex
@@ -129,6 +130,25 @@ def read_array(reference: str) -> NDArray[Any] | bytes:
         raise
     except LabelAssembleError as error:
         raise ImageError(reference, str(error).removeprefix(f"{container}: ")) from None
+
+
+def read_entry(reference: str) -> NDArray[Any] | bytes:
+    """Return what lies inside a container: an image as `read_member` returns it, any other array as it is stored.
+
+    Raises:
+        ImageError: As `read_member`.
+    """
+    container, _, member = reference.partition(SEPARATOR)
+    array, stacked, _ = member.rpartition(SEPARATOR)
+    try:
+        if container.endswith(".npz") and "offsets" not in npz_names(Path(container)):
+            shape, dtype = npz_header(Path(container), array if stacked else member)
+            is_image = dtype == np.uint8 and (len(shape) == 3 or shape[3:] in ((1,), (3,)))
+            if not stacked or not is_image:
+                return read_array(reference)
+    except LabelAssembleError as error:
+        raise ImageError(reference, str(error).removeprefix(f"{container}: ")) from None
+    return read_member(reference)
 
 
 def _stack(path: Path, array: str) -> NDArray[np.uint8] | JoinedFiles:

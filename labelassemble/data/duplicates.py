@@ -123,6 +123,21 @@ def merge_labels(image: NDArray[np.int64], labels: NDArray[np.int8], origins: ND
     return Merged(keep, merged, marks, _conflicts(contradiction, several, starts, labels))
 
 
+def standing_rows(merged: Merged, image: NDArray[np.int64], drawn: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Return the row whose texts stand for each image, int64 [M]: its first with a mask, or else its first.
+
+    Args:
+        merged: What `merge_labels` made of the rows.
+        image: Number of the image that each row shows, int64 [N].
+        drawn: Whether the row has a mask, bool [N].
+    """
+    rows = merged.keep.copy()
+    with_mask = np.flatnonzero(drawn)[::-1]  # of several writes to one place the last one stays
+    code, _ = pd.factorize(image)
+    rows[code[with_mask]] = with_mask
+    return rows
+
+
 def _conflicts(
     contradiction: NDArray[np.bool_],
     several: NDArray[np.int64],

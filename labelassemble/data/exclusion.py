@@ -12,12 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labelassemble.data.states import NEGATIVE, POSITIVE, UNKNOWN, LabelOrigin
+from labelassemble.data.table import WARNING, Table
 from labelassemble.data.taxonomy import Taxonomy
-from labelassemble.data.text import TextArray
+from labelassemble.data.text import TextArray, text_codes
 from labelassemble.errors import LabelAssembleError
 
-ExclusiveClasses: TypeAlias = Literal["all"] | tuple[tuple[str, ...], ...]
-"""Groups of classes of which an image has one at most; "all": every class of the table."""
+ExclusiveClasses: TypeAlias = Literal["all", "patient", "voxel"] | tuple[tuple[str, ...], ...]
+"""Groups of classes of which an image has one at most; "all": every class of the table. "patient" and "voxel": every
+class, of which a patient or a voxel has one at most."""
 
 _ROWS_AT_ONCE: Final = 1 << 16
 
@@ -149,8 +151,8 @@ def exclusion_matrix(
 ) -> NDArray[np.bool_]:
     """Return which of `classes` exclude each other by a source's option, bool [C, C].
 
-    With "all", classes that may be present together by the taxonomy's `implies` do not exclude each other, and neither
-    do its `exempt` classes. What implies a class excludes whatever that one excludes.
+    With "all", "patient" or "voxel", classes that may be present together by the taxonomy's `implies` do not exclude
+    each other, and neither do its `exempt` classes. What implies a class excludes whatever that one excludes.
 
     Args:
         classes: Names of the C classes of the table.
@@ -161,7 +163,7 @@ def exclusion_matrix(
     Raises:
         LabelAssembleError: Two classes of a group can be present together.
     """
-    if exclusive == "all":
+    if isinstance(exclusive, str):
         matrix = ~np.eye(len(classes), dtype=np.bool_)
         if taxonomy is not None:
             for i, name in enumerate(classes):
@@ -179,6 +181,42 @@ def exclusion_matrix(
                 f"{where}: '{name}' and '{other}' cannot exclude each other, since '{both}' implies both"
             )
     return taxonomy.spread(classes, pairs)
+
+
+def exclude_by_patient(
+    table: Table, rules: ExclusionRules, held: NDArray[np.bool_]
+) -> tuple[NDArray[np.int8], NDArray[np.uint8], tuple[str, ...]]:
+    """Return labels and origins in which a patient's positive label makes others of the patient negative, and warnings.
+
+    As `apply_exclusions`, for the rows of all sources with `exclusive: patient`.
+
+    Args:
+        table: N rows of C classes, its groups decided.
+        rules: Between its classes.
+        held: Which of the sources with an option hold each row, bool [N, S].
+    """
+    labels, origins, notes = table.labels, table.origins, []
+    for rule, matrix, mine in zip(rules.options, rules.matrices, held.T, strict=True):
+        rows = np.flatnonzero(mine)
+        if rule.exclusive != "patient" or not len(rows):
+            continue
+        patients, patient = text_codes(table.groups[rows])
+        present = np.zeros((len(patients), len(table.classes)), dtype=np.bool_)
+        row, column = np.nonzero(labels[rows] == POSITIVE)
+        present[patient[row], column] = True
+        excluded = (present.astype(np.float32) @ matrix.astype(np.float32)) > 0
+        several = np.flatnonzero((excluded & present).any(axis=1))
+        if len(several):
+            names = [name for name, there in zip(table.classes, present[several[0]], strict=True) if there]
+            notes.append(
+                f"{WARNING}source '{rule.source}': {len(several)} patients have several classes, though its option "
+                f"`exclusive: patient` says one at most: '{patients[several[0]]}' has {' and '.join(names)}"
+            )
+        fill = excluded[patient] & (labels[rows] == UNKNOWN)
+        labels, origins = labels.copy(), origins.copy()
+        row, column = np.nonzero(fill)
+        labels[rows[row], column], origins[rows[row], column] = NEGATIVE, LabelOrigin.EXCLUSIVE
+    return labels, origins, tuple(notes)
 
 
 def apply_exclusions(

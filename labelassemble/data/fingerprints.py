@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from labelassemble.data.containers import is_reference, read_member
+from labelassemble.data.containers import is_reference, read_entry
 from labelassemble.data.decoding import plain_paths
 from labelassemble.data.errors import ImageError
 from labelassemble.data.images import decode_image
@@ -48,14 +48,14 @@ def content_fingerprints(
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """Return (a number that equal files share [N], whether the file could not be read [N]).
 
-    Only files of equal size are read; members of containers are always.
+    Only files of equal size are read; members of containers, and the files of folders, always.
     """
     paths = plain_paths(paths)
     sizes = np.full(len(paths), -1, dtype=np.int64)
     failed = np.zeros(len(paths), dtype=np.bool_)
     for row, path in enumerate(paths.tolist()):
         try:
-            sizes[row] = -2 if is_reference(path) else os.stat(path).st_size
+            sizes[row] = -2 if is_reference(path) or os.path.isdir(path) else os.stat(path).st_size
         except (OSError, ValueError):
             failed[row] = True
     _, code, count = np.unique(sizes, return_inverse=True, return_counts=True)
@@ -74,14 +74,26 @@ def content_fingerprints(
 def _digest(path: str) -> bytes | None:
     try:
         if is_reference(path):
-            member = read_member(path)
+            member = read_entry(path)
             if isinstance(member, bytes):
                 return hashlib.sha256(member).digest()
             return hashlib.sha256(str(member.shape).encode() + member.tobytes()).digest()
+        if os.path.isdir(path):
+            return _folder_digest(path)
         with open(path, "rb") as file:
             return hashlib.file_digest(file, "sha256").digest()
     except (OSError, ImageError):
         return None
+
+
+def _folder_digest(path: str) -> bytes:
+    """Return a fingerprint of the files in a folder of DICOM slices, whatever they are called."""
+    digests = []
+    for name in os.listdir(path):
+        if os.path.isfile(file_path := os.path.join(path, name)):
+            with open(file_path, "rb") as file:
+                digests.append(hashlib.file_digest(file, "sha256").digest())
+    return hashlib.sha256(b"".join(sorted(digests))).digest()
 
 
 def picture_hashes(

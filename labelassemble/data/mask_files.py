@@ -73,13 +73,17 @@ def mask_summary(path: str) -> MaskSummary:
     Raises:
         ImageError: As `read_mask`.
     """
-    name, _ = split_reference(path)
-    file = name.partition(SEPARATOR)[0] if is_reference(name) else name
     try:
-        status = os.stat(file)
+        status = os.stat(_file(path))
     except (OSError, ValueError) as error:
         raise ImageError(path, f"cannot be opened ({getattr(error, 'strerror', None) or error})") from None
     return _summary(path, status.st_mtime_ns, status.st_size)
+
+
+def _file(path: str) -> str:
+    """Return the file of an image or a mask, of a member that of its container."""
+    name, _ = split_reference(path)
+    return name.partition(SEPARATOR)[0] if is_reference(name) else name
 
 
 @lru_cache(maxsize=1 << 20)
@@ -94,6 +98,8 @@ def _summary(path: str, changed: int, size: int) -> MaskSummary:
 def check_mask(path: str, image: str, named: Mapping[int, str]) -> MaskSummary:
     """Return what a mask shows, having checked it against its image and the values that have a name.
 
+    An image that does not exist is left to whoever reads it.
+
     Args:
         path: the mask.
         image: its image, of which the header is read.
@@ -104,7 +110,8 @@ def check_mask(path: str, image: str, named: Mapping[int, str]) -> MaskSummary:
             than the image; or a value without a name.
     """
     found = mask_summary(path)
-    check_same_grid(path, found.grid, image, read_grid(image))
+    if os.path.exists(_file(image)):
+        check_same_grid(path, found.grid, image, read_grid(image))
     for value, voxels in found.counts.items():
         if value not in named:
             known = ", ".join(map(str, named))

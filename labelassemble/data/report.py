@@ -30,6 +30,7 @@ class AssemblyReport:
         moved: Rows by name whose published split was overruled because their group has a stricter one: name, source,
             published, split.
         subgroups: What the images' subgroups are: source, subgroup, images, missing, values.
+        masks: What the masks show, as `mask_counts`.
         notes: Further sentences that a user should read.
         split_notes: Those that matter to training alone: a split that is empty, a class without positives in train.
         files: The tables and lists that were read: source and path of each.
@@ -43,6 +44,7 @@ class AssemblyReport:
     conflicts: pd.DataFrame
     moved: pd.DataFrame
     subgroups: pd.DataFrame = field(default_factory=pd.DataFrame)
+    masks: pd.DataFrame = field(default_factory=pd.DataFrame)
     notes: tuple[str, ...] = ()
     split_notes: tuple[str, ...] = ()
     files: tuple[tuple[str, str], ...] = ()
@@ -55,6 +57,8 @@ class AssemblyReport:
         parts.append(_matrix(self.coverage))
         if len(self.assumed):
             parts.append(_assumed(self.assumed))
+        if len(self.masks):
+            parts.append(f"masks of each source, in cases and voxels\n{_text(self.masks)}")
         if len(self.subgroups):
             parts.append(f"subgroups of each source\n{self.subgroups.to_string(index=False)}")
         for title, frame in (

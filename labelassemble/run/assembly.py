@@ -44,6 +44,10 @@ def assemble_and_look(config: Config, console: Console, *, served: bool = False)
         LabelAssembleError: what `assemble` raises.
     """
     assembly = assemble_config(config, console)
+    if (
+        config.volumes is not None
+    ):  # which have no grey range of their own, and their masks have been looked at
+        return assembly
     with image_progress(console, "looking at some images of each source") as advance:
         found = sample_pixels(assembly.table, workers=config.views.decoders(), progress=advance)
     warnings = found.warnings() + (not_served_alike(assembly.table) if served else ())

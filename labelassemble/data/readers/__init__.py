@@ -17,6 +17,7 @@ from labelassemble.data.readers.npz import NpzSource
 from labelassemble.data.readers.options import SourceOptions
 from labelassemble.data.readers.padchest import PadChestSource
 from labelassemble.data.readers.vindr import VinDrCxrSource
+from labelassemble.data.readers.volumes import VolumesSource
 from labelassemble.data.readers.webdataset import WebDatasetSource
 
 Source: TypeAlias = Annotated[
@@ -32,7 +33,8 @@ Source: TypeAlias = Annotated[
     | MedMnistSource
     | MnistSource
     | Cifar10Source
-    | NpzSource,
+    | NpzSource
+    | VolumesSource,
     Field(discriminator="reader"),
 ]
 """A source of a configuration: the key `reader` says which."""
@@ -52,5 +54,6 @@ __all__ = [
     "Source",
     "SourceOptions",
     "VinDrCxrSource",
+    "VolumesSource",
     "WebDatasetSource",
 ]

@@ -30,11 +30,14 @@ FilePath: TypeAlias = Annotated[Path, AfterValidator(_expanded)]
 
 
 def _exclusive(value: object) -> object:
-    return value if value is None or value == "all" else class_groups(value, instead="all, or ")
+    words = ("all", "patient", "voxel")
+    if value is None or value in words:
+        return value
+    return class_groups(value, instead="all, patient, voxel, or ")
 
 
 ExclusiveOption: TypeAlias = Annotated[
-    Literal["all"] | tuple[tuple[str, ...], ...] | None, BeforeValidator(_exclusive)
+    Literal["all", "patient", "voxel"] | tuple[tuple[str, ...], ...] | None, BeforeValidator(_exclusive)
 ]
 
 
@@ -47,8 +50,10 @@ class SourceOptions(BaseModel):
             COVID-19, so {"COVID-19": "negative"}. Fills UNKNOWN only and is marked as assumed.
         exclusive: "all" where each image has one class at most of all that the table has (MNIST, CIFAR-10,
             HAM10000), or groups of classes of which that is true: a positive label makes the others known negatives
-            for the images of this source, also those that it never labels. Marked as assumed. What holds in every
-            source belongs into the taxonomy.
+            for the images of this source, also those that it never labels. Marked as assumed. "patient": each patient
+            has one class at most, so that a positive label counts for all images of the patient. "voxel": a case may
+            have several classes, but a voxel one at most: where its mask draws one, the others are absent. What holds
+            in every source belongs into the taxonomy.
         uncertain: What an UNCERTAIN label becomes in training, by class, "default" for all others.
         limit: At most so many images, chosen by a hash of the seed and the name.
         hide: Classes whose labels are taken away on purpose; what they were is kept aside in `Assembly.hidden`.
