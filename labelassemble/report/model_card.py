@@ -8,6 +8,7 @@ from typing import Any, Final
 from labelassemble.data.served import PROGRAMS
 from labelassemble.data.table import WARNING, Table
 from labelassemble.evaluation.calibration import Calibration
+from labelassemble.evaluation.detection import Detection
 from labelassemble.evaluation.results import ClassResult, Evaluation
 from labelassemble.report.format import count_text, duration, flat, with_interval
 from labelassemble.report.record import Results, RunRecord
@@ -55,6 +56,88 @@ def model_card(run: RunRecord, results: Results) -> tuple[CardSection, ...]:
         CardSection("Subgroups", *_subgroups(results.evaluation)),
         CardSection("Limits", sentences=LIMITS),
     )
+
+
+DETECTION_LIMITS: Final = (
+    "It marks the classes listed here and nothing else: another lesion is background to it, or one of them.",
+    "Where a source draws nothing of a class and says nothing of it, the model learnt from its own answers "
+    "(pseudo-labels); nothing checks those.",
+    "Masks have errors, and what nobody drew counts as absent for the classes that a source draws.",
+    "Figures hold for patients and devices like those of the test cases. Others need a test of their own: "
+    "labelassemble evaluate RUN --data CONFIG.",
+    "A patient's score is no probability. Where sources or devices differ in how common a class is, a patient's score "
+    "can be earned by recognising them.",
+)
+
+
+def detection_card(
+    run: RunRecord, detection: Detection | None, calibration: Calibration | None
+) -> tuple[CardSection, ...]:
+    """Return the card of a run that detects, with its results on its own test cases."""
+    facts = []
+    for name, fact in _model(run, None):
+        if name == "input":
+            fact = _volume_input(_part(run.config, "volumes"))
+        if name != "calibration":
+            facts.append((name, fact))
+    return (
+        CardSection("Model", tuple(facts)),
+        CardSection("Intended use", sentences=INTENDED),
+        CardSection("Data", _data(run.table), _data_sentences(run.table)),
+        CardSection("Training", _training(run)),
+        CardSection("Results", *_detection_results(detection, calibration)),
+        CardSection("Subgroups", *_subgroups(None if detection is None else detection.evaluation)),
+        CardSection("Limits", sentences=DETECTION_LIMITS),
+    )
+
+
+def _volume_input(volumes: Mapping[str, Any]) -> str:
+    if "patch" not in volumes:
+        return "not recorded"
+    patch = " x ".join(map(str, volumes["patch"]))
+    spacing = volumes.get("spacing")
+    grid = (
+        "the voxels of the files" if spacing is None else " x ".join(f"{side:g}" for side in spacing) + " mm"
+    )
+    window = volumes.get("window")
+    how = f"window {window[0]:g} to {window[1]:g}" if window else "intensities by percentiles"
+    return f"patches of {patch} voxels, {grid}, {how}"
+
+
+def _detection_results(
+    detection: Detection | None, calibration: Calibration | None
+) -> tuple[tuple[tuple[str, str], ...], tuple[str, ...]]:
+    if detection is None:
+        return (), ("None: the run has no predictions for test cases.",)
+    facts = []
+    for patients, lesions in zip(detection.evaluation.classes, detection.classes, strict=True):
+        said = [
+            f"AUROC {with_interval(patients.auroc, patients.interval)} on {patients.positives} patients with it and "
+            f"{patients.negatives} without"
+        ]
+        for point in patients.operating_points:
+            if point.target == 0.95 and point.sensitivity.trials:
+                said.append(
+                    f"sensitivity {point.sensitivity.successes}/{point.sensitivity.trials} and specificity "
+                    f"{point.specificity.successes}/{point.specificity.trials} at the threshold for 95%"
+                )
+        figures = lesions.figures
+        if lesions.lesions:
+            said.append(
+                f"{lesions.found} of {lesions.lesions} lesions found with "
+                f"{with_interval(figures.alarms_per_case.value, None)} false alarms per case, "
+                f"Dice {with_interval(figures.dice.value, figures.dice.interval)}"
+            )
+        facts.append((patients.name, "; ".join(said)))
+    options = detection.options
+    sentences = [
+        f"A patient's score is {options.aggregate}; thresholds were chosen on "
+        f"{(calibration or Calibration()).chosen_on}.",
+        f"A lesion is found where of a predicted and a drawn one {options.rule}; predicted are voxels of at least "
+        f"{options.threshold:g}.",
+    ]
+    lost = unreadable_sentence(detection.evaluation, read=detection.cases, noun="case")
+    return tuple(facts), (lost, *sentences) if lost else tuple(sentences)
 
 
 def card_markdown(title: str, card: tuple[CardSection, ...]) -> str:

@@ -9,11 +9,13 @@ from itertools import groupby
 from typing import Any, Final
 
 import matplotlib as mpl
+import numpy as np
 from markupsafe import Markup, escape
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
 
+from labelassemble.evaluation.lesion_figures import LesionCurve
 from labelassemble.evaluation.metrics import RocCurve
 from labelassemble.evaluation.operating import DecisionCurve
 from labelassemble.evaluation.reliability import Reliability
@@ -200,6 +202,57 @@ def shares(reference: Sequence[float], now: Sequence[float], label: str) -> Mark
             axes.stairs(
                 values, edges, color=_LINES[index], lw=2, fill=index == 0, alpha=0.4 if index == 0 else 1
             )
+        return _svg(figure, label)
+
+
+def froc(curves: Sequence[tuple[int, LesionCurve]], label: str) -> Markup:
+    """Return FROC curves over false alarms per case, each with the index of its line; the first is drawn on top."""
+    ticks = (0.125, 0.25, 0.5, 1, 2, 4, 8)
+    least, most = ticks[0] / 2, ticks[-1]
+    with mpl.rc_context(_STYLE):
+        figure = _figure(320, 298)
+        axes = _axes(figure, bottom=40, height=250)
+        axes.set_xscale("log", base=2)
+        axes.set(xlim=(least, most), ylim=(0, 1), xlabel="false alarms per case", ylabel="lesions found")
+        axes.set_xticks(
+            ticks, [{0.125: "1/8", 0.25: "1/4", 0.5: "1/2"}.get(tick, f"{tick:g}") for tick in ticks]
+        )
+        axes.set_yticks((0, 0.25, 0.5, 0.75, 1), ("0", "0.25", "0.5", "0.75", "1"))
+        axes.minorticks_off()
+        for index, curve in reversed(curves):
+            inside = curve.false_alarms <= most
+            x = [least, *np.maximum(curve.false_alarms[inside], least).tolist()]
+            y = [0.0, *curve.recall[inside].tolist()]
+            axes.step([*x, most], [*y, y[-1]], where="post", **_line(index))
+        return _svg(figure, label)
+
+
+def sizes(found: Sequence[float], missed: Sequence[float], unit: str, label: str) -> Markup:
+    """Return a histogram of lesions by size, the found ones below the missed ones.
+
+    Args:
+        found: sizes, above 0.
+        missed: likewise.
+        unit: of the sizes.
+        label: the plot in words.
+    """
+    every = [*found, *missed]
+    low, high = math.log10(min(every)), math.log10(max(every))
+    edges = np.logspace(low - 0.05, max(high, low + 0.5) + 0.05, 11)
+    counts = [np.histogram(part, edges)[0] for part in (found, missed)]
+    with mpl.rc_context(_STYLE):
+        figure = _figure(320, 210)
+        axes = _axes(figure, bottom=40, height=160)
+        axes.set_xscale("log")
+        axes.set(xlim=(edges[0], edges[-1]), ylim=(0, (counts[0] + counts[1]).max() * 1.08))
+        axes.set(xlabel=f"size of the lesion ({unit})", ylabel="lesions")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.minorticks_off()
+        axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
+        axes.grid(visible=False, axis="x")
+        axes.stairs(counts[0], edges, fill=True, color=_LINES[0], alpha=0.75)
+        axes.stairs(counts[0] + counts[1], edges, baseline=counts[0], fill=True, color=_LINES[1], alpha=0.75)
         return _svg(figure, label)
 
 

@@ -15,18 +15,24 @@ NAMED: Final = 5
 """Images that are named; the file names all."""
 
 
-def unreadable_sentence(evaluation: Evaluation) -> str:
-    """Return how many images of the split could not be read, by source, and which; "" where all could."""
+def unreadable_sentence(evaluation: Evaluation, *, read: int | None = None, noun: str = "image") -> str:
+    """Return how many images of the split could not be read, by source, and which; "" where all could.
+
+    Args:
+        evaluation: of the split.
+        read: how many could be read; default: the images of the evaluation.
+        noun: what they are.
+    """
     lost = evaluation.unreadable
     if not lost:
         return ""
-    every = evaluation.images + len(lost)
+    every = (evaluation.images if read is None else read) + len(lost)
     by_source = Counter(image.source for image in lost)
     where = "" if len(by_source) == 1 else " (" + ", ".join(f"{n} of {s}" for s, n in by_source.items()) + ")"
     named = "; ".join(f"{image.path} ({image.reason})" for image in lost[:NAMED])
     more = f"; and {len(lost) - NAMED} more, which {UNREADABLE_FILE} names" if len(lost) > NAMED else ""
     return (
-        f"{len(lost)} of {plural(every, f'{evaluation.split} image')}{where} could not be read, so no figure counts "
+        f"{len(lost)} of {plural(every, f'{evaluation.split} {noun}')}{where} could not be read, so no figure counts "
         f"{'it' if len(lost) == 1 else 'them'}: {named}{more}."
     )
 
