@@ -32,6 +32,7 @@ from labelassemble.evaluation.compare import (
 )
 from labelassemble.evaluation.compare_subgroups import ComparedValue, compare_subgroups
 from labelassemble.evaluation.leakage import Leakage
+from labelassemble.evaluation.paired_calls import CallsTest, paired_calls
 from labelassemble.evaluation.statistics import PairedTest
 from labelassemble.evaluation.subgroups import age_bands_of
 
@@ -123,6 +124,7 @@ class RunsCompared:
     groups: tuple[Group, ...]
     group_tests: tuple[GroupTest, ...]
     subgroups: tuple[ComparedValue, ...] = ()
+    calls: tuple[CallsTest, ...] = ()  # of detections, whose rows are patients
     within: Mapping[str, Within] = field(default_factory=dict)  # classes that are compared within sources
     unmeasured: tuple[
         tuple[str, str], ...
@@ -195,6 +197,7 @@ def compare_runs(
         groups=tuple(found),
         group_tests=tuple(replace(test, holm=p) for test, p in zip(tests, corrected_tests, strict=True)),
         subgroups=subgroups,
+        calls=_calls(pairs, dict(zip(names, every, strict=True))),
         within=within,
         unmeasured=tuple(
             (name, c)
@@ -216,6 +219,23 @@ def _within(
         for name in classes
     }
     return {name: own for name, own in found.items() if own is not None}
+
+
+def _calls(pairs: Sequence[PairTest], runs: Mapping[str, TestedRun]) -> tuple[CallsTest, ...]:
+    """Return the tests of sensitivity and specificity between detections that were tested on the same patients."""
+    found = [
+        test
+        for pair in pairs
+        if pair.test is not None
+        and all(runs[name].config.get("volumes") is not None for name in (pair.first, pair.second))
+        for test in paired_calls(
+            pair.name,
+            (pair.first, runs[pair.first].predictions),
+            (pair.second, runs[pair.second].predictions),
+        )
+    ]
+    corrected = holm([test.counts.p for test in found])
+    return tuple(replace(test, holm=p) for test, p in zip(found, corrected, strict=True))
 
 
 def holm(values: Sequence[float | None]) -> list[float | None]:

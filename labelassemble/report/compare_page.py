@@ -11,7 +11,17 @@ from labelassemble.errors import LabelAssembleError
 from labelassemble.evaluation.compare import ComparedClass
 from labelassemble.evaluation.compare_runs import PairTest, RunsCompared
 from labelassemble.evaluation.compare_subgroups import SubgroupPair
-from labelassemble.report.format import difference, number, p_text, plural, signed, text_table, with_interval
+from labelassemble.evaluation.paired_calls import CallsTest
+from labelassemble.report.format import (
+    difference,
+    number,
+    p_text,
+    percent,
+    plural,
+    signed,
+    text_table,
+    with_interval,
+)
 from labelassemble.report.plots import strip_low
 from labelassemble.report.render import page
 from labelassemble.report.subgroups import ROWS
@@ -41,6 +51,7 @@ SUBGROUP_NOTE = (
     "their number: of twenty, one misses 0 by chance alone."
 )
 _PAIR_HEADER = ("class", "run", "minus", "difference (95% interval)", "p", "Holm")
+_CALLS_HEADER = ("class", "figure", "run", "minus", "", "difference (95% interval)", "p", "Holm")
 _SUBGROUP_HEADER = ("subgroup", "class", "run", "AUROC (95% interval)", "minus", "difference (95% interval)")
 _TEST_HEADER = ("class", "group", "minus", "difference", "p (Student)", "p (Welch)", "Holm")
 
@@ -59,6 +70,12 @@ def compare_text(found: RunsCompared) -> str:
         parts += [
             "Paired DeLong tests on the same test images, by patient; Holm over all of them:",
             text_table([_PAIR_HEADER, *(_pair_cells(found, pair) for pair in found.pairs)]),
+        ]
+    if found.calls:
+        parts += [
+            "McNemar's exact test on the same test patients, each run at the threshold that its own validation "
+            "patients give for a specificity; Holm over all of them:",
+            text_table([_CALLS_HEADER, *(_calls_cells(test) for test in found.calls)]),
         ]
     if found.groups:
         spreads = [
@@ -160,6 +177,7 @@ def _page(found: RunsCompared) -> str:
             [result.interval for value in found.subgroups for result in value.runs.values()],
             [result.auroc for value in found.subgroups for result in value.runs.values()],
         ),
+        calls_cells=_calls_cells,
         subgroup_note=_subgroup_note(found),
         subgroup_difference=_subgroup_difference,
     )
@@ -221,6 +239,19 @@ def _csv_rows(found: RunsCompared) -> Iterator[dict[str, str | float | None]]:
                 "p_holm": pair.holm,
             }
             yield row | test
+    for calls in found.calls:
+        yield {
+            "kind": "mcnemar",
+            "class": calls.name,
+            "first": calls.first,
+            "second": calls.second,
+            "value": calls.counts.difference,
+            "lower": calls.counts.interval.lower,
+            "upper": calls.counts.interval.upper,
+            "p": calls.counts.p,
+            "p_holm": calls.holm,
+            "note": f"{calls.figure} at specificity={calls.target:g}",
+        }
     yield from _subgroup_rows(found)
     for group in found.groups:
         for name in group.aurocs:
@@ -271,6 +302,20 @@ def _pair_cells(found: RunsCompared, pair: PairTest) -> tuple[str, ...]:
         difference(pair.test.difference, pair.test.interval),
         p_text(pair.test.p),
         p_text(pair.holm),
+    )
+
+
+def _calls_cells(test: CallsTest) -> tuple[str, ...]:
+    one, other = (percent(share) for share in test.counts.shares)
+    return (
+        test.name,
+        f"{test.figure} at {percent(test.target)}",
+        test.first,
+        test.second,
+        f"{one} - {other}",
+        difference(test.counts.difference, test.counts.interval),
+        p_text(test.counts.p),
+        p_text(test.holm),
     )
 
 

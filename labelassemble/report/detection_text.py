@@ -5,6 +5,7 @@ from typing import Final
 
 from labelassemble.detection_options import PER_CASE
 from labelassemble.evaluation.detection import DetectedClass, Detection
+from labelassemble.evaluation.headline import TIED
 from labelassemble.evaluation.results import ClassResult
 from labelassemble.report.format import (
     FEW,
@@ -94,6 +95,13 @@ def detection_cautions(detection: Detection, name: str) -> tuple[str, ...]:
         ]
     if patients.interval is not None and patients.interval.lower <= 0.5 <= patients.interval.upper:
         found.append("the interval of the AUROC holds 0.5, so the model may be guessing")
+    if patients.source_auroc is not None and patients.source_auroc >= TIED:
+        within = patients.stratified
+        found.append(
+            f"knowing only the source of a patient would already give an AUROC of {number(patients.source_auroc)}, so "
+            "the score may be earned by recognising the source; within sources it is "
+            f"{with_interval(None, None) if within is None else with_interval(within.auroc, within.interval)}"
+        )
     found += _threshold_cautions(patients)
     if not lesions.cases:
         found.append("no case is known voxel by voxel, so no lesion is counted")
