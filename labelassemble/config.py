@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Final, Literal, Self, Union, get_args, get_origin
 
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -17,6 +17,7 @@ from labelassemble.detection_options import DetectionOptions
 from labelassemble.errors import LabelAssembleError, did_you_mean
 from labelassemble.loss_options import LossOptions
 from labelassemble.models import HEADS_BY_SOURCE, ModelOptions
+from labelassemble.models.options import VoxelBackbone
 from labelassemble.training.options import TrainOptions
 from labelassemble.views.options import ViewOptions
 from labelassemble.views.volume_options import VolumeOptions
@@ -33,6 +34,12 @@ PRESETS: Final[Mapping[str, Mapping[str, Mapping[str, Any]]]] = {
 "recommended" keeps architecture, schedule, the terms of the loss, tau and t. It changes how labels and batches reach
 them; benchmarks/results/presets_cpu.md has the measurements so far.
 """
+
+VOLUME_DEFAULTS: Final[Mapping[str, Mapping[str, Any]]] = {
+    "model": {"backbone": "dynunet"},
+    "loss": {"dice_weight": 1.0},
+}
+"""What keys mean that a configuration with `volumes` leaves out, whatever its preset."""
 
 
 class Config(BaseModel):
@@ -87,16 +94,35 @@ class Config(BaseModel):
             return values
         preset = values.get("preset", "recommended")
         filled = dict(values)
-        for section, defaults in (
-            PRESETS[preset].items() if isinstance(preset, str) and preset in PRESETS else ()
-        ):
-            own = values.get(section, {})
-            if isinstance(own, Mapping):
-                filled[section] = {**defaults, **own}
-            elif isinstance(own, BaseModel):
-                left_out = {key: value for key, value in defaults.items() if key not in own.model_fields_set}
-                filled[section] = own.model_copy(update=left_out)
+        if isinstance(preset, str) and preset in PRESETS:
+            _fill_in(filled, PRESETS[preset])
+        if values.get("volumes") is not None:
+            _fill_in(filled, VOLUME_DEFAULTS)
         return filled
+
+    @model_validator(mode="after")
+    def _backbone_of_the_task(self) -> Self:
+        """Refuse what the other task has: a network for images with volumes, one for voxels without."""
+        backbone, voxels = self.model.backbone, get_args(VoxelBackbone)
+        if self.volumes is None:
+            if backbone in voxels:
+                raise ValueError(f"model.backbone {backbone} answers voxels: it needs the section volumes")
+            if self.loss.dice_weight > 0:
+                raise ValueError("loss.dice_weight is for masks: it needs the section volumes")
+            return self
+        if backbone not in voxels:
+            raise ValueError(
+                f"model.backbone must be one of {', '.join(voxels)} with the section volumes, got {backbone}"
+            )
+        if self.model.head != "class_query":
+            raise ValueError(
+                f"model.head must be class_query with the section volumes, got {self.model.head}"
+            )
+        if self.model.pretrained is not None:
+            raise ValueError(
+                "model.pretrained is for images: with the section volumes go on from a run by --from"
+            )
+        return self
 
     def load_taxonomy(self) -> Taxonomy | None:
         """Return the taxonomy that the configuration names.
@@ -109,6 +135,17 @@ class Config(BaseModel):
     def to_yaml(self) -> str:
         """Return the configuration as YAML that `load_config` reads back."""
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def _fill_in(values: dict[str, Any], defaults: Mapping[str, Mapping[str, Any]]) -> None:
+    """Give the keys that are left out of sections their values, in place."""
+    for section, keys in defaults.items():
+        own = values.get(section, {})
+        if isinstance(own, Mapping):
+            values[section] = {**keys, **own}
+        elif isinstance(own, BaseModel):
+            left_out = {key: value for key, value in keys.items() if key not in own.model_fields_set}
+            values[section] = own.model_copy(update=left_out)
 
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
@@ -311,7 +348,7 @@ def validation_sentence(error: ValidationError, *models: type[BaseModel]) -> str
     message = message[0].lower() + message[1:]
     value = first.get("input")
     came = "" if isinstance(value, (dict, list, tuple)) else f", got {value!r}"
-    return f"'{shown}': {message}{came}"
+    return f"'{shown}': {message}{came}" if shown else message  # a rule between sections names its keys
 
 
 def _walk(annotation: Any, location: Sequence[str | int]) -> tuple[list[str], Any]:

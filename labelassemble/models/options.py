@@ -5,9 +5,11 @@ from typing import Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-Backbone = Literal[
+ImageBackbone = Literal[
     "densenet121", "densenet169", "densenet201", "densenet_small", "cnn_small", "cnn_small_64", "patch_small"
 ]
+VoxelBackbone = Literal["dynunet", "dynunet_small", "segresnet", "swin_unetr"]
+Backbone = ImageBackbone | VoxelBackbone
 Head = Literal["class_query", "linear", "multi_network", "source_heads", "task_code"]
 Queries = Literal["one-hot", "random"]
 
@@ -23,7 +25,9 @@ class ModelOptions(BaseModel):
     backbone: Backbone = Field(
         "densenet121",
         description="densenet121 is the paper's; densenet_small is for 16 to 64 pixels, cnn_small for 8 to 64, quick "
-        "on a CPU, cnn_small_64 the same with a pooling more, for 64, patch_small the demo's",
+        "on a CPU, cnn_small_64 the same with a pooling more, for 64, patch_small the demo's; with `volumes` it "
+        "is one of MONAI's: dynunet (the default there), dynunet_small (for slices of 64 to 128 pixels on a CPU), "
+        "segresnet or swin_unetr",
     )
     head: Head = Field(
         "class_query",

@@ -8,6 +8,7 @@ import numpy as np
 _SHARE = 0.999
 _EPOCHS = 3
 _TIMES, _MARGIN = 3.0, 0.1
+_RARER = 0.01
 
 
 def known_shares(targets: np.ndarray) -> list[float | None]:
@@ -27,6 +28,8 @@ class CollapseWatch:
         classes: names of the classes.
         positives: labelled positives of each, for the warning; None leaves them out.
         known: share of positives among each class's labels that somebody gave; None leaves out the second watch.
+        voxels: whether labels are of voxels: a healthy class fills a thousandth of them or less, so that "all on the
+            negative side" is a hundredth of its known share.
     """
 
     def __init__(
@@ -34,10 +37,17 @@ class CollapseWatch:
         classes: Sequence[str],
         positives: Sequence[int] | None = None,
         known: Sequence[float | None] | None = None,
+        *,
+        voxels: bool = False,
     ) -> None:
         self._classes = classes
         self._positives = positives
         self._known = known
+        self._least = [1.0 - _SHARE] * len(classes)
+        if voxels:
+            self._least = [
+                min(1.0 - _SHARE, _RARER * (share or 0.0)) for share in known or [None] * len(classes)
+            ]
         self.runs = [0] * len(classes)  # positive side counted upwards, negative side downwards
         self.over = [0] * len(classes)
 
@@ -59,7 +69,7 @@ class CollapseWatch:
         warnings = []
         for index, share in enumerate(shares):
             name = self._classes[index]
-            side = 0 if share is None else (share >= _SHARE) - (share <= 1.0 - _SHARE)
+            side = 0 if share is None else (share >= _SHARE) - (share <= self._least[index])
             before = self.runs[index]
             self.runs[index] = side if side * before <= 0 else before + side
             if share is not None and side and abs(self.runs[index]) == _EPOCHS:

@@ -86,15 +86,19 @@ class Display:
     def epoch(self, row: EpochRow) -> None:
         """Show what an epoch came to."""
         auc = row.val_auc_interest if row.val_auc_interest is not None else row.val_auc_mean
-        self._score = "" if auc is None else f"  val AUC {auc:.3f}"
+        shown = "" if auc is None else f"val AUC {auc:.3f}"
+        if row.val_dice_interest is not None:
+            shown = f"val Dice {row.val_dice_interest:.3f}"
+        self._score = shown and f"  {shown}"
         if self._console.is_terminal:
             return
         val = "" if row.val_loss is None else f", val loss {row.val_loss:.4f}"
-        score = "" if auc is None else f", val AUC {auc:.3f}"
+        score = shown and f", {shown}"
+        dice = "" if row.train_dice is None else f", dice {row.train_dice:.4f}"
         known = row.train_known / max(row.train_known + row.train_unknown, 1)
         self._line(
             f"{self._name}: epoch {row.epoch}/{self._epochs}, loss {row.train_loss:.4f} (bce {row.train_bce:.4f}, "
-            f"pseudo {row.train_pseudo:.4f}, consistency {row.train_consistency:.4f}){val}{score}, "
+            f"pseudo {row.train_pseudo:.4f}, consistency {row.train_consistency:.4f}{dice}){val}{score}, "
             f"{row.images_per_second:.0f} images/s, {known:.0%} of labels known, {self._left(row.step)}"
         )
 

@@ -55,13 +55,13 @@ class Events:
         if self._writer is None:
             return
         values = asdict(row)
-        by_class = {name: values.pop(name) for name in ("val_auc", "pseudo_positive")}
+        by_class = {name: values.pop(name) for name in ("val_auc", "pseudo_positive", "val_dice")}
         del values["epoch"], values["step"]
         for name, value in values.items():
             if value is not None:
                 self._writer.add_scalar(f"epoch/{name}", value, row.step)
         for name, column in by_class.items():
-            for label, value in zip(self._classes, column, strict=True):
+            for label, value in zip(self._classes, column, strict=False):  # images have no Dice
                 if value is not None:
                     self._writer.add_scalar(f"{name}/{label}", value, row.step)
         self._writer.flush()

@@ -36,6 +36,9 @@ class EpochRow:
         val_auc: AUROC of each class; None = not defined (one state only).
         pseudo_positive: share of a class's unknown labels that the pseudo-labels put on the positive side, the others
             on the negative one; None in warm-up, and for a class without unknown labels or without pseudo-labels.
+        train_dice: mean over the steps of the Dice term (without its weight); None without that term.
+        val_dice_interest: of volumes, mean Dice at 0.5 over the classes of interest that have one.
+        val_dice: of volumes, Dice of each class over the known voxels; None = not defined (none is positive).
     """
 
     epoch: int
@@ -56,10 +59,14 @@ class EpochRow:
     images_per_second: float
     val_auc: tuple[float | None, ...]
     pseudo_positive: tuple[float | None, ...]
+    train_dice: float | None = None
+    val_dice_interest: float | None = None
+    val_dice: tuple[float | None, ...] = ()
 
 
-COLUMNS = tuple(item.name for item in fields(EpochRow))[:-3]
-"""The columns of metrics.csv; the columns of each class follow them."""
+COLUMNS = tuple(item.name for item in fields(EpochRow))[:-6]
+"""The columns of metrics.csv; the columns of each class follow them, and with volumes those of Dice."""
+_OF_VOLUMES = ("train_dice", "val_dice_interest")
 
 
 class History:
@@ -69,12 +76,15 @@ class History:
         path: metrics.csv of the run.
         classes: names of the classes.
         epochs: rows of an earlier part of the run to keep (those of epochs up to this one).
+        volumes: whether there are columns of Dice.
     """
 
-    def __init__(self, path: Path, classes: Sequence[str], *, epochs: int = 0) -> None:
+    def __init__(self, path: Path, classes: Sequence[str], *, epochs: int = 0, volumes: bool = False) -> None:
         self._path = path
         by_class = [prefix + name for prefix in ("val_auc:", PSEUDO_POSITIVE) for name in classes]
-        self._rows: list[list[str]] = [[*COLUMNS, *by_class]]
+        self._volumes = volumes
+        dice = [*_OF_VOLUMES, *(f"val_dice:{name}" for name in classes)] if volumes else []
+        self._rows: list[list[str]] = [[*COLUMNS, *by_class, *dice]]
         if epochs > 0 and path.exists():
             with path.open(newline="", encoding="utf-8") as file:
                 rows = list(csv.reader(file))[1:]
@@ -87,6 +97,8 @@ class History:
             LabelAssembleError: the file cannot be written (a full disk, say); the old one is untouched.
         """
         values = [*(getattr(row, name) for name in COLUMNS), *row.val_auc, *row.pseudo_positive]
+        if self._volumes:
+            values += [*(getattr(row, name) for name in _OF_VOLUMES), *row.val_dice]
         self._rows.append(["" if value is None else _text(value) for value in values])
         buffer = io.StringIO()
         csv.writer(buffer, lineterminator="\n").writerows(self._rows)

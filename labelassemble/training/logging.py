@@ -36,7 +36,9 @@ class TrainingLog:
         classes, options = state.data.classes, state.options
         done = state.epoch * steps + state.step
         wanted = options.tensorboard and self._processes.first
-        self._history = History(run / "metrics.csv", classes, epochs=state.epoch)
+        self._history = History(
+            run / "metrics.csv", classes, epochs=state.epoch, volumes=state.data.voxels is not None
+        )
         self._display = Display(console, run.name, epochs=options.epochs, steps=steps, done=done)
         self._events = self._processes.together(lambda: Events(run, classes, wanted=wanted, done=done))
 

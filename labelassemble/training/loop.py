@@ -15,7 +15,7 @@ from labelassemble.training.logging import TrainingLog
 from labelassemble.training.running_means import step_record
 from labelassemble.training.state import TrainState
 from labelassemble.training.steps import Step, seed_step, synchronised_steps
-from labelassemble.training.validation import Scores, Validation, validate
+from labelassemble.training.validation import Scored, Scores
 from labelassemble.views.batch import Views
 
 _READ_EVERY = 20  # steps between readings of the losses on a GPU: each reading waits for it
@@ -43,7 +43,7 @@ class Outcome:
 def fit(
     state: TrainState,
     views: Views,
-    validation: Validation,
+    validation: Scored,
     log: TrainingLog,
     checkpoints: Checkpoints,
     *,
@@ -58,7 +58,7 @@ def fit(
     Args:
         state: as it starts, or as a checkpoint kept it.
         views: training batches, of each this process's part.
-        validation: validation images.
+        validation: validation images or volumes.
         log: what is shown and written of the progress.
         checkpoints: where last.pt and best.pt go.
         until: epochs after which this call ends, to be resumed later; None for all of them.
@@ -100,7 +100,7 @@ def fit(
             rate = (means.sums.images - images_before) / max(time.monotonic() - began, 1e-9)
             for found in processes.gather(dict(views.bad_files.errors)):
                 processes.together(lambda: views.bad_files.merge(found))  # noqa: B023
-            scores = validate(state.evaluated, validation, processes)
+            scores = validation.scores(state.evaluated, processes)
             row = _epoch_row(state, scores, steps=(state.epoch + 1) * views.steps, images_per_second=rate)
             log.epoch(row, state.watch.update(row.pseudo_positive))
             if state.end_epoch(scores):
@@ -167,4 +167,7 @@ def _epoch_row(state: TrainState, scores: Scores, *, steps: int, images_per_seco
         images_per_second=images_per_second,
         val_auc=scores.auc,
         pseudo_positive=shares,
+        train_dice=sums.dice / max(sums.steps, 1) if state.loss.options.dice_weight > 0 else None,
+        val_dice_interest=scores.dice_interest,
+        val_dice=scores.dice,
     )

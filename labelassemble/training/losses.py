@@ -69,7 +69,7 @@ class StepLoss:
         self._classes = data.classes
         self._device = device
         self._kind = criterion
-        self._pos_weight, self._class_weight = class_weights(options, data.classes, data.targets)
+        self._pos_weight, self._class_weight = class_weights(options, data.classes, data.targets, data.voxels)
         self.positives = labelled_positives(data.targets)
         withheld = withheld_classes(self.positives, options.min_positives)
         self.withheld = None if withheld is None else withheld.to(device)

@@ -27,7 +27,8 @@ class Best:
     """The best epoch so far, and how long the validation loss has not fallen.
 
     The best checkpoint has the highest AUC of the classes of interest on validation, and of equal ones the lowest
-    validation loss; where no AUC is defined the loss alone decides. The test images have no say.
+    validation loss; where no AUC is defined the loss alone decides. The test images have no say. Of volumes the Dice at
+    0.5 takes the place of the AUC.
     """
 
     epoch: int = -1
@@ -41,7 +42,7 @@ class Best:
 
         Args:
             epoch: the epoch that ended.
-            auc: mean validation AUC over the classes of interest that have one.
+            auc: mean validation AUC (Dice of volumes) over the classes of interest that have one.
             loss: validation loss.
             counting: whether an epoch without a fall counts (not in warm-up).
         """

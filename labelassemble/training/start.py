@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from labelassemble.errors import LabelAssembleError
 from labelassemble.models import AssembleNet, ModelOptions
 from labelassemble.models.carry_over import carry_over, train_only_added
+from labelassemble.models.segmentation.segment_net import SegmentNet
 from labelassemble.training.options import TrainOptions
 
 
@@ -59,9 +60,11 @@ def start_network(
     sources: Mapping[str, Sequence[str]] | None,
     channels: int,
     seed: int,
-    learnt: AssembleNet | None = None,
+    dims: int | None = None,
+    shares: Mapping[str, float] | None = None,
+    learnt: AssembleNet | SegmentNet | None = None,
     origin: Origin | None = None,
-) -> tuple[AssembleNet, Origin | None]:
+) -> tuple[AssembleNet | SegmentNet, Origin | None]:
     """Return the network of a configuration, on the CPU, and the origin with the classes kept and added.
 
     Args:
@@ -70,6 +73,8 @@ def start_network(
         sources: the classes that each source labels, for the heads that need it.
         channels: of the images.
         seed: of the initial weights.
+        dims: spatial axes of volumes or slices with masks; None for images.
+        shares: the share of its known voxels that a class fills, by name.
         learnt: the network to go on from, instead of pretrained weights.
         origin: where `learnt` comes from; alone, what an earlier part of this run found of it.
 
@@ -78,22 +83,26 @@ def start_network(
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        net = AssembleNet(
-            model.backbone,
-            classes=classes,
-            head=model.head,
-            in_channels=channels,
-            pretrained=model.pretrained if learnt is None else None,
-            sources=sources,
-            queries=model.queries,
-        )
+        net: AssembleNet | SegmentNet
+        if dims is None:
+            net = AssembleNet(
+                model.backbone,
+                classes=classes,
+                head=model.head,
+                in_channels=channels,
+                pretrained=model.pretrained if learnt is None else None,
+                sources=sources,
+                queries=model.queries,
+            )
+        else:
+            net = SegmentNet(model.backbone, classes=classes, dims=dims, queries=model.queries, shares=shares)
         if learnt is not None and origin is not None:
             carried = carry_over(learnt, net)
             origin = origin.model_copy(update={"kept": carried.kept, "added": carried.added})
     return net, origin
 
 
-def freeze(net: AssembleNet, options: TrainOptions, origin: Origin | None) -> None:
+def freeze(net: AssembleNet | SegmentNet, options: TrainOptions, origin: Origin | None) -> None:
     """Freeze what the options ask for.
 
     Raises:

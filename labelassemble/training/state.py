@@ -40,7 +40,7 @@ class TrainState:
     """A training: what `fit` changes, and the options by which it does.
 
     Args:
-        net: on the device where it is to be trained; logits [B, C].
+        net: on the device where it is to be trained; logits [B, C, *spatial].
         data: the training images.
         loss: weights, threshold, temperature, warm-up, and how many positives a class needs to be pseudo-labelled.
         options: epochs, learning rate and so on.
@@ -84,7 +84,8 @@ class TrainState:
             and backbone.out_features >= 1024,
         )
         if self.speed.channels_last:
-            net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            order = torch.channels_last_3d if getattr(net, "dims", 2) == 3 else torch.channels_last
+            net.to(memory_format=order)  # type: ignore[call-overload]
         self.net = net if processes.count == 1 else synchronise_batch_norm(net, self.device)
         network = cast(nn.Module, torch.compile(self.net)) if self.speed.compile else self.net
         self.network = network if processes.count == 1 else data_parallel(network)
@@ -101,7 +102,9 @@ class TrainState:
         self.ema = None if options.ema is None else averaged_model(self.net, options.ema)
         self.loss = StepLoss(loss, data, self.device, criterion, processes)
         self.means = RunningMeans(data.classes, data.paths, processes)
-        self.watch = CollapseWatch(data.classes, self.loss.positives, data.given_shares)
+        self.watch = CollapseWatch(
+            data.classes, self.loss.positives, data.given_shares, voxels=data.voxels is not None
+        )
         self.best = Best()
         self.epoch = 0
         self.step = 0
@@ -136,7 +139,8 @@ class TrainState:
         if scores.loss is not None:
             self.plateau.step(scores.loss)
             counting = self.epoch >= self.loss.options.warmup_epochs
-            self.best = self.best.update(self.epoch, scores.auc_interest, scores.loss, counting=counting)
+            score = scores.auc_interest if scores.dice_interest is None else scores.dice_interest
+            self.best = self.best.update(self.epoch, score, scores.loss, counting=counting)
         else:  # nothing to choose by: the last epoch is the best
             self.best = self.best.update(self.epoch, None, -float(self.epoch), counting=False)
         self.epoch, self.step = self.epoch + 1, 0

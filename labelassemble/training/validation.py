@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +34,10 @@ class Validation:
     interest: Sequence[int]
     bad_files: BadFiles
 
+    def scores(self, net: nn.Module, processes: Processes) -> "Scores":
+        """Return the scores of `net`, see `validate`."""
+        return validate(net, self, processes)
+
 
 class Scores(NamedTuple):
     """What validation came to; None where something is not defined.
@@ -43,12 +47,24 @@ class Scores(NamedTuple):
         auc: AUROC of each class.
         auc_mean: mean over the classes that have one.
         auc_interest: mean over the classes of interest that have one.
+        dice: Dice of each class over the known voxels; empty for images.
+        dice_interest: mean over the classes of interest that have one.
     """
 
     loss: float | None
     auc: tuple[float | None, ...]
     auc_mean: float | None
     auc_interest: float | None
+    dice: tuple[float | None, ...] = ()
+    dice_interest: float | None = None
+
+
+class Scored(Protocol):
+    """What is scored after every epoch: images, or volumes."""
+
+    def scores(self, net: nn.Module, processes: Processes) -> Scores:
+        """Return the scores of `net`; all processes must call it together."""
+        ...
 
 
 def validate(net: nn.Module, validation: Validation, processes: Processes) -> Scores:
@@ -95,9 +111,11 @@ def _score(probabilities: np.ndarray, targets: np.ndarray, validation: Validatio
     p = np.clip(probabilities[known], 1e-15, 1.0 - 1e-15)
     bce = float(-(y * np.log(p) + (1.0 - y) * np.log1p(-p)).mean())
     aucs = tuple(validation.auroc(probabilities, targets))
-    return Scores(bce, aucs, _mean(aucs), _mean([aucs[column] for column in validation.interest]))
+    return Scores(
+        bce, aucs, mean_of_defined(aucs), mean_of_defined([aucs[column] for column in validation.interest])
+    )
 
 
-def _mean(values: Sequence[float | None]) -> float | None:
+def mean_of_defined(values: Sequence[float | None]) -> float | None:
     defined = [value for value in values if value is not None]
     return sum(defined) / len(defined) if defined else None
