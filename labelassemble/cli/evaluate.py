@@ -58,8 +58,12 @@ def evaluate(
     from labelassemble.report.operating import operating_lines
     from labelassemble.report.text import evaluation_text
     from labelassemble.run import evaluate_on, evaluate_run
+    from labelassemble.run.folder import learns_from_masks
 
     keep_freed_memory()
+    if learns_from_masks(run):
+        _evaluate_volumes(run, given=data is not None or prevalence is not None)
+        return
     if data is None:
         if overrides or output is not None or split != "all":
             raise LabelAssembleError("--output, --split and KEY=VALUE go with --data CONFIG")
@@ -90,6 +94,22 @@ def evaluate(
     print(evaluation_text(results.evaluation))
     print("".join(f"{line}\n" for line in operating_lines(results.operating, results.calibration)))
     print(f"Report: {external.folder / 'report.html'}")
+
+
+def _evaluate_volumes(run: Path, *, given: bool) -> None:
+    """Evaluate a run on volumes on its own held-out cases."""
+    from labelassemble.report.text import evaluation_text
+    from labelassemble.run.assembly import image_progress
+    from labelassemble.run.detection import evaluate_detection_run
+
+    if given:
+        raise LabelAssembleError(f"{run} is a run on volumes: --data and --prevalence are for runs on images")
+    with image_progress(Console(), "answering held-out cases") as advance:
+        detection = evaluate_detection_run(run, progress=advance).detection
+    if detection is None:
+        print(f"{run} has no test cases, so there is nothing to evaluate.")
+    else:
+        print(evaluation_text(detection.evaluation))
 
 
 @app.command(context_settings={"ignore_unknown_options": True})
@@ -148,9 +168,22 @@ def _grouped(words: list[str]) -> tuple[list[Path], dict[str, list[Path]]]:
 @app.command()
 def predict(
     run: Run,
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Image files (PNG, JPEG, ...).")],
+    images: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="IMAGE...",
+            help="Image files (PNG, JPEG, ...); for a run on volumes, volumes (.nii.gz, a folder of DICOM slices) or "
+            "slices.",
+        ),
+    ],
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Write a CSV here instead of printing it.")
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="Write a CSV here instead of printing it; of one volume, its mask (.nii.gz), and beside it the map of "
+            "probabilities.",
+        ),
     ] = None,
     uncalibrated: Annotated[
         bool,
@@ -163,7 +196,14 @@ def predict(
     bits: Bits = None,
     ignore_orientation: StoredOrientation = False,
 ) -> None:
-    """Print the probability of every class for each image, as CSV."""
+    """Print the probability of every class for each image, as CSV; of volumes the patient's scores."""
+    from labelassemble.run.folder import learns_from_masks
+
+    if learns_from_masks(run):
+        if bits is not None or ignore_orientation or uncalibrated:
+            raise LabelAssembleError("--bits, --ignore-orientation and --uncalibrated are for runs on images")
+        _predict_volumes(run, images, output)
+        return
     from labelassemble.data.pixel_range import ON_COMMAND_LINE, sample_files
     from labelassemble.models.predict import predict as predict_probabilities
     from labelassemble.run import calibration_in_use, load_trained, write_probabilities
@@ -179,6 +219,40 @@ def predict(
     if calibration is not None:
         probabilities = calibration.apply(probabilities, trained.net.classes)
     write_probabilities(output, trained.net.classes, paths, probabilities)
+
+
+def _predict_volumes(run: Path, volumes: list[Path], output: Path | None) -> None:
+    """Print the scores of each volume, and write the mask of one."""
+    import numpy as np
+
+    from labelassemble.run.folder import load_segmenter, write_probabilities
+    from labelassemble.run.segment import (
+        answer_volume,
+        detection_options,
+        probability_file,
+        volume_scores,
+        write_answer,
+    )
+
+    options = detection_options(run)
+    mask = None if output is None or output.suffix == ".csv" else output
+    if mask is not None:
+        probability_file(mask)  # before anything is computed: a wrong name is said at once
+        if len(volumes) > 1:
+            raise LabelAssembleError(
+                f"--output {mask} is the mask of one volume, got {len(volumes)}: give one at a time, or a .csv"
+            )
+    trained = load_segmenter(run)
+    names, paths, scores = trained.net.classes, [str(volume) for volume in volumes], []
+    for path in paths:
+        answer = answer_volume(trained, path)
+        scores.append(volume_scores(answer.probabilities, options))
+        if mask is not None:
+            write_answer(answer, mask, threshold=options.threshold)
+            values = ", ".join(f"{index + 1} {name}" for index, name in enumerate(names))
+            print(f"labelassemble: {mask} ({values}), {probability_file(mask)}", file=sys.stderr)
+    table = output if output is not None and mask is None else None
+    write_probabilities(table, names, paths, np.stack(scores), kind="score")
 
 
 @app.command()

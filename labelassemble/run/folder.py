@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -17,11 +17,13 @@ from labelassemble import _extension
 from labelassemble._files import write_text
 from labelassemble.errors import LabelAssembleError
 from labelassemble.models import AssembleNet, ModelOptions
+from labelassemble.models.segmentation.segment_net import SegmentNet
 from labelassemble.processor import processor_name
 from labelassemble.training.checkpoint import load_checkpoint
 from labelassemble.version import __version__
 from labelassemble.views.bad_files import BadFiles
 from labelassemble.views.options import ViewOptions
+from labelassemble.views.volume_options import VolumeOptions
 
 
 @dataclass(frozen=True)
@@ -43,17 +45,77 @@ class TrainedModel:
     epoch: int
 
 
-def load_trained(run: Path) -> TrainedModel:
-    """Return the network of a run's best checkpoint.
+@dataclass(frozen=True)
+class TrainedSegmenter:
+    """A network from a checkpoint of a run that learns from masks, with what is needed to feed it.
+
+    Attributes:
+        net: in eval mode, on the CPU.
+        model: backbone and head.
+        volumes: grid, intensities, patch and overlap that it was trained with.
+        interest: classes by which the checkpoint was chosen.
+        epoch: epochs that it was trained for.
+    """
+
+    net: SegmentNet
+    model: ModelOptions
+    volumes: VolumeOptions
+    interest: tuple[str, ...]
+    epoch: int
+
+
+def load_segmenter(run: Path) -> TrainedSegmenter:
+    """Return the network of the best checkpoint of a run that learns from masks.
+
+    Raises:
+        LabelAssembleError: no such run, no epoch of it is finished, or it learns from images.
+    """
+    checkpoint = _best(run)
+    description = checkpoint["description"]
+    if "volumes" not in description:
+        raise LabelAssembleError(f"{run} is a run on images, and not one on volumes with masks")
+    volumes = VolumeOptions.model_validate_json(description["volumes"])
+    model = ModelOptions.model_validate_json(description["model"])
+    net = SegmentNet(model.backbone, classes=json.loads(description["classes"]), dims=volumes.dims)
+    net.load_state_dict(checkpoint["model"])
+    return TrainedSegmenter(
+        net=net.eval(),
+        model=model,
+        volumes=volumes,
+        interest=tuple(json.loads(description["interest"])),
+        epoch=checkpoint["epoch"],
+    )
+
+
+def learns_from_masks(run: Path) -> bool:
+    """Return whether a run answers voxels of volumes, by its best checkpoint.
 
     Raises:
         LabelAssembleError: no such run, or no epoch of it is finished.
     """
+    return "volumes" in _best(run)["description"]
+
+
+def _best(run: Path) -> dict[str, Any]:
     path = run / "checkpoints" / "best.pt"
     if not path.exists():
         raise LabelAssembleError(f"{run} holds no trained model: {path} does not exist")
-    checkpoint = load_checkpoint(path)
+    return load_checkpoint(path)
+
+
+def load_trained(run: Path) -> TrainedModel:
+    """Return the network of a run's best checkpoint.
+
+    Raises:
+        LabelAssembleError: no such run, no epoch of it is finished, or it learns from masks.
+    """
+    checkpoint = _best(run)
     description = checkpoint["description"]
+    if "volumes" in description:
+        raise LabelAssembleError(
+            f"{run} is a run on volumes with masks (its configuration has `volumes`), which this command cannot take: "
+            "it is for runs on images"
+        )
     views = ViewOptions.model_validate_json(description["views"])
     model = ModelOptions.model_validate_json(description["model"])
     net = AssembleNet(
@@ -74,12 +136,17 @@ def load_trained(run: Path) -> TrainedModel:
 
 
 def write_probabilities(
-    path: Path | None, classes: Sequence[str], images: Sequence[str], probabilities: np.ndarray
+    path: Path | None,
+    classes: Sequence[str],
+    images: Sequence[str],
+    probabilities: np.ndarray,
+    *,
+    kind: Literal["probability", "score"] = "probability",
 ) -> None:
     """Write ``path,probability:<class>,...`` as CSV, a row an image, to a file or (None) to standard output."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(["path", *(f"probability:{name}" for name in classes)])
+    writer.writerow(["path", *(f"{kind}:{name}" for name in classes)])
     for image, row in zip(images, probabilities, strict=True):
         writer.writerow([image, *(f"{value:.9g}" for value in row)])
     if path is None:

@@ -16,8 +16,10 @@ from labelassemble.data.check import wrong_roots
 from labelassemble.data.csvfile import or_compressed
 from labelassemble.errors import LabelAssembleError
 from labelassemble.models import HEADS_BY_SOURCE, AssembleNet
+from labelassemble.models.segmentation.segment_net import SegmentNet
 from labelassemble.run.assembly import assemble_and_look
-from labelassemble.run.folder import environment, load_trained
+from labelassemble.run.folder import environment, load_segmenter, load_trained
+from labelassemble.run.volumes import class_shares, volume_data
 from labelassemble.training.checkpoint import load_newest
 from labelassemble.training.collapse import known_shares
 from labelassemble.training.data import TrainingData
@@ -36,7 +38,7 @@ class Start:
         hidden: labels taken away by `hide`, for evaluation alone.
         data: the training images.
         val_targets: float32 [N, C] of the validation images, NaN = unknown, without what is assumed or uncertain:
-            nothing is chosen by it.
+            nothing is chosen by it. None of volumes, whose targets are made of their masks.
         interest: classes by which the best checkpoint is chosen.
         net: as it starts, on the CPU.
         origin: where it goes on from another run.
@@ -49,7 +51,7 @@ class Start:
     data: TrainingData
     val_targets: np.ndarray
     interest: tuple[str, ...]
-    net: AssembleNet
+    net: AssembleNet | SegmentNet
     origin: Origin | None
     checkpoint: dict[str, Any] | None
     notes: tuple[str, ...] = ()
@@ -66,8 +68,12 @@ class Start:
             "sources": json.dumps(self.net.sources),
             "interest": json.dumps(list(self.interest)),
             "model": config.model.model_copy(update={"pretrained": None}).model_dump_json(),
-            "views": config.views.model_dump_json(),
             "labelassemble": __version__,
+            **(
+                {"views": config.views.model_dump_json()}
+                if config.volumes is None
+                else {"volumes": config.volumes.model_dump_json()}
+            ),
         }
 
     def write(self, config: Config, run: Path) -> None:
@@ -117,16 +123,25 @@ def prepare(
     interest = _interest(config, table)
     _check_images(config, table)
     console.print(assembly.report.to_text(), highlight=False, markup=False, soft_wrap=True)
-    data, val_targets, own = _targets(config, assembly, console)
+    shares = None
+    if config.volumes is None:
+        data, val_targets, own = _targets(config, assembly, console)
+    else:
+        data, own = volume_data(assembly), None
+        val_targets, shares = np.empty((0, len(table.classes)), np.float32), class_shares(data)
     net, origin = start_network(
         config.model if checkpoint is None else config.model.model_copy(update={"pretrained": None}),
         classes=table.classes,
         sources=None if own is None else own.classes,
         channels=config.views.channels,
         seed=config.train.seed,
+        dims=None if config.volumes is None else config.volumes.dims,
+        shares=shares,
         learnt=learnt,
         origin=origin,
     )
+    if config.volumes is not None and isinstance(net, SegmentNet):
+        net.check_patch(config.volumes.patch)
     notes = (*assembly.report.notes, *assembly.report.split_notes)
     return Start(table, assembly.hidden, data, val_targets, interest, net, origin, checkpoint, notes)
 
@@ -180,9 +195,8 @@ def _check_images(config: Config, table: Table) -> None:
     if isinstance(config.train.sampling, dict):  # before anything is written
         even_shares(list(dict.fromkeys(table.sources[train].tolist())), config.train.sampling)
     missing = missing_files(table.paths)  # few of them are left out as they are met, like other bad files
-    if missing and (
-        config.views.bad_files == "stop" or len(missing) > config.views.bad_files_limit * len(table.paths)
-    ):
+    files = config.views if config.volumes is None else config.volumes
+    if missing and (files.bad_files == "stop" or len(missing) > files.bad_files_limit * len(table.paths)):
         more = f", and {len(missing) - 1} more" if len(missing) > 1 else ""
         roots = "".join(f"; {sentence}" for sentence in wrong_roots(table, missing))
         raise LabelAssembleError(f"an image of the table does not exist: {missing[0]}{more}{roots}")
@@ -190,7 +204,7 @@ def _check_images(config: Config, table: Table) -> None:
 
 def _origin(
     run: Path, start_from: Path | None, config: Config, *, resume: bool, loaded: bool
-) -> tuple[Origin | None, AssembleNet | None]:
+) -> tuple[Origin | None, AssembleNet | SegmentNet | None]:
     """Return where the run goes on from, and the network there unless the run's own checkpoint is `loaded`."""
     if start_from is not None:
         if resume:
@@ -202,14 +216,25 @@ def _origin(
         origin = read_origin(run / "from.json") if resume else None
     if origin is None or loaded:
         return origin, None
-    trained = load_trained(Path(origin.run))
-    for key in ("channels", "size", "mean", "std"):
-        before, now = getattr(trained.views, key), getattr(config.views, key)
-        if before != now:
+    if config.volumes is None:
+        trained = load_trained(Path(origin.run))
+        _check_same_options("views", ("channels", "size", "mean", "std"), trained.views, config.views)
+        return origin.model_copy(update={"epoch": trained.epoch}), trained.net
+    found = load_segmenter(Path(origin.run))
+    keys = ("dims", "spacing", "window", "percentiles")
+    _check_same_options("volumes", keys, found.volumes, config.volumes)
+    return origin.model_copy(update={"epoch": found.epoch}), found.net
+
+
+def _check_same_options(section: str, keys: Sequence[str], before: object, now: object) -> None:
+    """Raise where a run that goes on from another has other options of what the network sees."""
+    for key in keys:
+        if getattr(before, key) != getattr(now, key):
+            shown = "patch" if key == "dims" else key
             raise LabelAssembleError(
-                f"views.{key} must be that of the run that it goes on from, {before}, got {now}"
+                f"{section}.{shown} must be that of the run that it goes on from, {getattr(before, shown)}, "
+                f"got {getattr(now, shown)}"
             )
-    return origin.model_copy(update={"epoch": trained.epoch}), trained.net
 
 
 def _targets(

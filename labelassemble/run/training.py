@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from rich.console import Console
@@ -10,10 +11,13 @@ from rich.console import Console
 from labelassemble.config import Config
 from labelassemble.errors import LabelAssembleError
 from labelassemble.evaluation import Evaluation, auroc_per_class
+from labelassemble.evaluation.detection import Detection
 from labelassemble.loss import PartialLabelLoss
+from labelassemble.run.detection import evaluate_detection_run
 from labelassemble.run.evaluation import evaluate_run
 from labelassemble.run.folder import bad_files_of
 from labelassemble.run.prepare import Start, prepare
+from labelassemble.run.volumes import volume_validation, volume_views
 from labelassemble.training.checkpoint import Checkpoints
 from labelassemble.training.distributed import SINGLE_PROCESS, Processes
 from labelassemble.training.logging import TrainingLog
@@ -22,11 +26,14 @@ from labelassemble.training.options import Sampling
 from labelassemble.training.speed import Speed
 from labelassemble.training.start import freeze
 from labelassemble.training.state import TrainState
-from labelassemble.training.validation import Validation
+from labelassemble.training.validation import Scored, Validation
 from labelassemble.views.batch import Views
 from labelassemble.views.choice import choose_backend, open_views
 from labelassemble.views.options import ViewOptions
 from labelassemble.views.sampler import Sampler
+from labelassemble.views.volume_options import VolumeOptions
+
+_Options = TypeVar("_Options", ViewOptions, VolumeOptions)
 
 
 @dataclass(frozen=True)
@@ -36,12 +43,14 @@ class Result:
     Attributes:
         run: the run's folder.
         outcome: epochs, steps and seconds.
-        evaluation: on the test images; None if there are none.
+        evaluation: on the test images, or of volumes on the patients; None if there are none.
+        detection: of volumes, on the test cases.
     """
 
     run: Path
     outcome: Outcome
     evaluation: Evaluation | None
+    detection: Detection | None = None
 
 
 def train_run(
@@ -97,14 +106,29 @@ def train_run(
     _say_speed(state.speed, console)
     if start.checkpoint is not None:
         state.load_state_dict(start.checkpoint)
-    view_options = _shared_threads(config.views, processes)
-    views = _training_views(config, start, state, view_options, console)
-    validation = _validation(config, start, view_options)
+    sampler = _sampler(config, start, processes, console)
+    validation: Scored
+    views: Views
+    if config.volumes is None:
+        view_options = _shared_threads(config.views, config.views.decoders(), processes)
+        backend = choose_backend(config.views, state.device)
+        console.print(f"Views are made by {backend.name}: {backend.reason}", highlight=False, soft_wrap=True)
+        views = open_views(backend, start.data.paths, start.data.targets, view_options, sampler, state.device)
+        validation = _validation(config, start, view_options)
+    else:
+        volumes = _shared_threads(config.volumes, config.volumes.readers(), processes)
+        views = volume_views(start.data, start.table, volumes, sampler, state.device, console)
+        validation = volume_validation(start.table, volumes, start.interest)
     log = TrainingLog(run, console, state, steps=views.steps)
     checkpoints = Checkpoints(run / "checkpoints", start.description(config), processes)
     outcome = fit(state, views, validation, log, checkpoints, until=until)
     finished = outcome.early or outcome.epochs == config.train.epochs
-    found = evaluate_run(run, table=start.table) if processes.first and finished else None
+    if not processes.first or not finished:
+        return Result(run, outcome, None)
+    if config.volumes is not None:
+        detection = evaluate_detection_run(run, table=start.table).detection
+        return Result(run, outcome, None if detection is None else detection.evaluation, detection)
+    found = evaluate_run(run, table=start.table)
     return Result(run, outcome, None if found is None else found.evaluation)
 
 
@@ -117,19 +141,16 @@ def _say_speed(speed: Speed, console: Console) -> None:
         )
 
 
-def _shared_threads(views: ViewOptions, processes: Processes) -> ViewOptions:
+def _shared_threads(options: _Options, threads: int, processes: Processes) -> _Options:
     """Return the options with this process's share of its machine's processors."""
     if processes.local_count == 1:
-        return views
-    threads = max(1, views.decoders() // processes.local_count)
-    return views.model_copy(update={"threads": threads})
+        return options
+    return options.model_copy(update={"threads": max(1, threads // processes.local_count)})
 
 
-def _training_views(
-    config: Config, start: Start, state: TrainState, options: ViewOptions, console: Console
-) -> Views:
-    """Open the training batches and say how they are made."""
-    train, processes = config.train, state.processes
+def _sampler(config: Config, start: Start, processes: Processes, console: Console) -> Sampler:
+    """Return which images are in which batch, and say how they are drawn."""
+    train = config.train
     sampling = train.sampling
     if sampling == "auto":
         sampling = "balanced" if start.data.exclusions else "shuffle"
@@ -141,9 +162,7 @@ def _training_views(
             soft_wrap=True,
         )
     _warn_of_balance(config, start, sampling, console)
-    backend = choose_backend(config.views, state.device)
-    console.print(f"Views are made by {backend.name}: {backend.reason}", highlight=False, soft_wrap=True)
-    sampler = Sampler(
+    return Sampler(
         len(start.data.paths),
         batch_size=train.batch_size,
         seed=train.seed,
@@ -154,7 +173,6 @@ def _training_views(
         rank=processes.rank,
         world_size=processes.count,
     )
-    return open_views(backend, start.data.paths, start.data.targets, options, sampler, state.device)
 
 
 def _warn_of_balance(config: Config, start: Start, sampling: Sampling, console: Console) -> None:

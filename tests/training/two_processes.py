@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from made_slices import write_slices
 from rich.console import Console
 from torch import Tensor, nn
 
@@ -25,6 +26,7 @@ from labelassemble.errors import LabelAssembleError
 from labelassemble.loss import PartialLabelLoss
 from labelassemble.run import assemble_config, train_run
 from labelassemble.run import training as run_module
+from labelassemble.run.detection import Detected
 from labelassemble.training.accumulate import Counts, count, split
 from labelassemble.training.batch_norm import GlobalBatchNorm, synchronised
 from labelassemble.training.checkpoint import load_checkpoint
@@ -198,6 +200,29 @@ def check_the_learning_curve_is_that_of_one_process(processes: Processes, folder
             assert (folder / f"{name}-two" / "checkpoints" / "best.pt").exists()
 
 
+def check_the_learning_curve_of_volumes_is_that_of_one_process(processes: Processes, folder: Path) -> None:
+    """Crops of 14 slices in batches of 5: the processes' parts differ in size, one has none in some steps."""
+    slices = folder / "slices"
+    if processes.first:
+        slices.mkdir()
+        write_slices(slices)
+    processes.together(lambda: None)
+    changes = ["loss.warmup_epochs=0", "loss.known_mean=class", "sources.0.exclusive=all"]
+    for batch_size, steps in ((5, 3), (1, 2)):
+        size = [f"train.batch_size={batch_size}", f"train.steps_per_epoch={steps}", "train.epochs=1"]
+        config = load_config(slices / "run.yaml", [*changes, *size])
+        alone, two = (slices / f"{kind}{batch_size}" for kind in ("alone", "two"))
+        if processes.first:
+            train_run(config, alone, resume=False, console=QUIET)
+        train_run(config, two, resume=False, console=QUIET, processes=processes)
+        if processes.first:
+            _same_curve(alone, two, 2e-3)
+            found = [_metrics(run)[0] for run in (alone, two)]
+            assert found[0]["train_dice"] > 0
+            for name in ("train_loss", "train_dice"):
+                assert abs(found[0][name] - found[1][name]) < 1e-4
+
+
 def check_a_process_may_have_no_image_in_a_step(processes: Processes, folder: Path) -> None:
     """Batches of one image, which the first process has; the file of the third step's cannot be read."""
     overrides = [
@@ -326,5 +351,7 @@ def begin(folder: Path, rank: int, port: int) -> None:
     os.environ |= {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "RANK": str(rank), "LOCAL_RANK": str(rank)}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}  # torchrun sets all of these
     torch.set_num_threads(1)
+    nothing = Detected()
     run_module.evaluate_run = lambda run, table: None  # type: ignore[assignment]  # what comes after training
+    run_module.evaluate_detection_run = lambda run, table: nothing  # type: ignore[assignment]
     main(folder)

@@ -1,0 +1,142 @@
+"""A run that learns from masks, end to end on made-up slices: what it leaves, resuming, what goes wrong."""
+
+import csv
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from rich.console import Console
+
+from labelassemble.config import load_config
+from labelassemble.errors import LabelAssembleError
+from labelassemble.run import load_trained, train_run
+from labelassemble.run.folder import load_segmenter
+from labelassemble.training.checkpoint import load_checkpoint
+from labelassemble.training.display import Display
+from labelassemble.training.interrupt import TrainingInterrupted
+
+pytest.importorskip("monai")
+sys.path.insert(0, str(Path(__file__).parent))
+from made_slices import write_slices
+
+QUIET = Console(quiet=True)
+
+
+def _metrics(run: Path) -> list[dict[str, str]]:
+    with (run / "metrics.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    for row in rows:
+        row.pop("seconds")
+    return rows
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the sources, with a whole run in `out`."""
+    folder = tmp_path_factory.mktemp("slices")
+    train_run(load_config(write_slices(folder)), folder / "out", resume=False, console=QUIET)
+    return folder
+
+
+def test_a_run_leaves_what_later_commands_need(whole: Path) -> None:
+    rows = _metrics(whole / "out")
+    assert [row["pseudo_weight"] for row in rows] == ["0", "1"]
+    # 14 training slices of one patch each; every voxel is labelled for one of the two classes
+    assert {row["train_known"] for row in rows} == {row["train_unknown"] for row in rows} == {str(14 * 256)}
+    assert float(rows[0]["train_consistency"]) == 0 < float(rows[1]["train_consistency"])
+    assert 0 < float(rows[1]["train_dice"]) < 1
+    for name in ("val_auc:disc", "val_auc:bar", "val_dice:disc", "val_dice:bar"):
+        assert 0 <= float(rows[1][name]) <= 1
+    trained = load_segmenter(whole / "out")
+    assert trained.net.classes == ("disc", "bar")
+    assert trained.volumes.patch == (16, 16)
+    with pytest.raises(LabelAssembleError, match="is a run on volumes with masks"):
+        load_trained(whole / "out")
+
+
+def test_a_run_stopped_within_an_epoch_goes_on_bit_for_bit(
+    whole: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = Display.step
+
+    def signalled(self: Display, epoch: int, done: int, *terms: Any, **others: Any) -> None:
+        step(self, epoch, done, *terms, **others)
+        if done == 6:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    config, run = load_config(whole / "run.yaml"), whole / "parts"
+    with monkeypatch.context() as patch:
+        patch.setattr(Display, "step", signalled)
+        with pytest.raises(TrainingInterrupted):
+            train_run(config, run, resume=False, console=QUIET)
+    state = load_checkpoint(run / "checkpoints" / "last.pt")
+    assert (state["epoch"], state["step"]) == (1, 2)
+    train_run(config, run, resume=True, console=QUIET)
+    assert _metrics(run) == _metrics(whole / "out")
+    for name in ("last.pt", "best.pt"):
+        one, two = (load_checkpoint(whole / part / "checkpoints" / name) for part in ("out", "parts"))
+        assert all(torch.equal(one["model"][key], two["model"][key]) for key in one["model"])
+
+
+def test_a_run_goes_on_from_another_with_a_new_class(whole: Path) -> None:
+    changes = ["sources.0.masks.labels={1: disc, 2: ring}", "train.epochs=1", "train.steps_per_epoch=1"]
+    config = load_config(whole / "run.yaml", changes)
+    train_run(config, whole / "more", resume=False, console=QUIET, start_from=whole / "out")
+    origin = json.loads((whole / "more" / "from.json").read_text())
+    assert (origin["kept"], origin["added"]) == (["disc", "bar"], ["ring"])
+    assert load_segmenter(whole / "more").net.classes == ("disc", "ring", "bar")
+    for change, sentence in (
+        ("sources.1.masks.labels={3: beam}", "knows the class 'bar'"),
+        ("volumes.window=[0, 255]", r"volumes\.window must be that of the run"),
+    ):
+        with pytest.raises(LabelAssembleError, match=sentence):
+            train_run(
+                load_config(whole / "run.yaml", [change]),
+                whole / "no",
+                resume=False,
+                console=QUIET,
+                start_from=whole / "out",
+            )
+
+
+def test_evaluate_and_predict_answer_from_the_command_line(
+    whole: Path, cli: Callable[..., tuple[int, str, str]]
+) -> None:
+    run = whole / "out"
+    before = (run / "predictions.csv").read_bytes()
+    status, out, _ = cli("evaluate", run)
+    assert status == 0
+    assert "AUROC" in out
+    assert (run / "predictions.csv").read_bytes() == before
+    status, out, error = cli("predict", run, whole / "south-7.png", "-o", whole / "mask.nii.gz")
+    assert status == 0
+    assert out.startswith("path,score:disc,score:bar\n")
+    assert "1 disc, 2 bar" in error
+    assert (whole / "mask_probabilities.nii.gz").exists()
+    with (run / "predictions.csv").open(newline="") as file:
+        kept = next(row for row in csv.DictReader(file) if row["path"].endswith("south7"))
+    assert float(out.split(",")[-1]) == pytest.approx(float(kept["probability:bar"]), rel=1e-6)
+    slices = [whole / f"north-{index}.png" for index in (1, 2)]
+    for arguments, sentence in (
+        ((*slices, "-o", whole / "m.nii.gz"), "is the mask of one volume, got 2"),
+        ((slices[0], "-o", whole / "m.png"), "its name must end in .nii.gz"),
+        ((slices[0], "--uncalibrated"), "are for runs on images"),
+    ):
+        status, _, error = cli("predict", run, *arguments)
+        assert status == 2
+        assert sentence in error
+    assert cli("predict", run, *slices, "-o", whole / "scores.csv")[0] == 0
+    assert len((whole / "scores.csv").read_text().splitlines()) == 3
+
+
+def test_a_patch_that_does_not_fit_the_network_is_named_before_anything_is_written(whole: Path) -> None:
+    config = load_config(whole / "run.yaml", ["volumes.patch=[20, 16]"])
+    with pytest.raises(LabelAssembleError, match=r"multiples of 8 .* got \[20, 16\]"):
+        train_run(config, whole / "no", resume=False, console=QUIET)
+    assert not (whole / "no").exists()
