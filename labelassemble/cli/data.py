@@ -55,9 +55,16 @@ def assemble(
         print(f"Picture: {picture}")
     if check_images:
         with image_progress(console, "reading images") as advance:
-            found = check(assembly.table, workers=settings.views.decoders(), progress=advance)
-        print(found.to_text(), end="")
-        if found.bad:
+            if settings.volumes is not None:
+                from labelassemble.views.volume_check import check_cases  # and with it torch
+
+                cases = check_cases(assembly.table, settings.volumes, progress=advance)
+                text, bad = cases.to_text(), cases.bad
+            else:
+                images = check(assembly.table, workers=settings.views.decoders(), progress=advance)
+                text, bad = images.to_text(), images.bad
+        print(text, end="")
+        if bad:
             raise typer.Exit(2)
 
 

@@ -22,11 +22,12 @@ Progress: TypeAlias = Callable[[int, int], None]
 _SIDE: Final = 16  # the difference hash has 16 x 16 bits
 _NEAR: Final = 8  # bits that two hashes of alike images may differ in
 _BLOCK: Final = 32  # images a task
+_K = TypeVar("_K")
 _T = TypeVar("_T")
 
 
 def each_image(
-    paths: Sequence[str], work: Callable[[str], _T], workers: int, progress: Progress | None
+    paths: Sequence[_K], work: Callable[[_K], _T], workers: int, progress: Progress | None
 ) -> list[_T]:
     """Return `work(path)` for each path, in order, by several threads (decoding and hashing release the GIL)."""
     results: list[_T] = []

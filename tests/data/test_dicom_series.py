@@ -1,0 +1,144 @@
+"""A folder of DICOM slices as one volume: sorted by place, in its units, and what does not make a volume."""
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from labelassemble.data.errors import ImageError
+from labelassemble.data.volumes import read_grid, read_volume
+
+ACROSS, DOWN = np.array([0.0, 1.0, 0.0]), np.array([0.0, 0.0, -1.0])  # a sagittal series
+
+
+def write(path: Path, pixels: np.ndarray, **elements: Any) -> None:
+    import pydicom
+    from pydicom.dataset import FileMetaDataset
+    from pydicom.uid import ExplicitVRLittleEndian
+
+    data = pydicom.Dataset()
+    data.file_meta = FileMetaDataset()
+    data.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    data.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.2"
+    data.file_meta.MediaStorageSOPInstanceUID = "1.2.3"
+    data.Rows, data.Columns = pixels.shape
+    data.SamplesPerPixel, data.PhotometricInterpretation = 1, "MONOCHROME2"
+    data.BitsAllocated, data.BitsStored, data.HighBit = 16, 16, 15
+    data.PixelRepresentation = 0
+    data.PixelData = pixels.astype(np.uint16).tobytes()
+    data.RescaleSlope, data.RescaleIntercept = "2", "-1024"
+    for name, value in elements.items():
+        setattr(data, name, value)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        pydicom.dcmwrite(path, data, enforce_file_format=True)
+
+
+def slices(count: int = 4) -> list[dict[str, Any]]:
+    """Return the elements of a series of slices of 5 rows and 6 columns, 2.5 mm apart."""
+    return [
+        {
+            "pixels": np.arange(30).reshape(5, 6) + 100 * index,
+            "SeriesInstanceUID": "1.2.9",
+            "InstanceNumber": count - index,
+            "PixelSpacing": [0.8, 0.5],
+            "ImageOrientationPatient": [*ACROSS, *DOWN],
+            "ImagePositionPatient": [-7.0 - 2.5 * index, 20.0, 30.0],
+        }
+        for index in range(count)
+    ]
+
+
+def series(folder: Path, items: list[dict[str, Any]]) -> str:
+    folder.mkdir(exist_ok=True)
+    for index, item in enumerate(items):
+        # names tell nothing of the order
+        write(folder / f"{(index * 7 + 3) % 10}.dcm", **item)
+    (folder / "notes.txt").write_text("no slice")
+    return str(folder)
+
+
+def test_a_series_is_a_volume_in_its_units_and_in_its_place(tmp_path: Path) -> None:
+    path = series(tmp_path / "a", slices())
+    values, affine = read_volume(path)
+    assert affine is not None
+    assert values.shape == (5, 6, 4)
+    assert values.dtype == np.float32
+    for index, item in enumerate(slices()):
+        # the voxel of each slice, row and column lies where DICOM's equation puts it, and has its value
+        row, column = 3, 4
+        place = np.array(item["ImagePositionPatient"]) + DOWN * 0.8 * row + ACROSS * 0.5 * column
+        voxel = np.linalg.solve(affine, [-place[0], -place[1], place[2], 1])[:3]
+        np.testing.assert_allclose(voxel[:2], [row, column], atol=1e-9)
+        expected = 2 * item["pixels"][row, column] - 1024
+        assert values[row, column, round(voxel[2])] == expected, index
+    grid = read_grid(path)
+    assert grid.shape == values.shape
+    assert grid.affine is not None
+    np.testing.assert_array_equal(grid.affine, affine)
+    np.testing.assert_allclose(grid.spacing(), [0.8, 0.5, 2.5])
+    assert grid.sides() in ("IPR", "IPL")
+
+
+def test_it_is_the_volume_that_nibabel_would_turn_the_same_way(tmp_path: Path) -> None:
+    pytest.importorskip("monai")
+    from labelassemble.views.volume_options import VolumeOptions
+    from labelassemble.views.volumes import load_case
+
+    path = series(tmp_path / "a", slices())
+    volume = load_case(path, VolumeOptions(patch=(8, 8, 8), window=(-1024.0, 1024.0)))
+    assert volume.image.shape == (4, 6, 5)  # right, front, top
+    stack = np.stack([item["pixels"] for item in slices()])  # to the right of the patient, down, to the back
+    expected = np.clip(2 * stack.transpose(0, 2, 1)[:, ::-1, ::-1] / 2048, 0, 1)
+    np.testing.assert_allclose(volume.image, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"SeriesInstanceUID": "1.2.8"}, "the folder must hold one DICOM series, got 2"),
+        (
+            {"ImagePositionPatient": [-13.0, 20.0, 30.0]},
+            r"are 3\.5 mm apart where others are 2\.5: a slice is missing",
+        ),
+        ({"ImagePositionPatient": [-9.5, 20.0, 30.0]}, "lie in the same place"),
+        (
+            {"PixelSpacing": [0.8, 0.6]},
+            r"has another PixelSpacing than .*: \['0.8', '0.6'\] and \['0.8', '0.5'\]",
+        ),
+        ({"ImageOrientationPatient": [1, 0, 0, 0, 0, -1]}, "has another orientation than"),
+        ({"pixels": np.zeros((5, 7))}, "has another shape than"),
+        ({"PixelSpacing": None}, "does not say where it lies \\(no PixelSpacing\\)"),
+    ],
+)
+def test_what_is_no_volume_is_one_sentence(tmp_path: Path, changed: dict[str, Any], message: str) -> None:
+    items = slices()
+    items[2] = {**items[2], **changed}
+    if "ImagePositionPatient" in changed and changed["ImagePositionPatient"][0] == -13.0:
+        items[3]["ImagePositionPatient"] = [-15.5, 20.0, 30.0]
+    path = series(tmp_path / "a", items)
+    for read in (read_volume, read_grid):
+        with pytest.raises(ImageError, match=rf"^{path}: .*{message}"):
+            read(path)
+
+
+def test_a_folder_without_slices_or_with_a_damaged_one(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ImageError, match="the folder has no DICOM images"):
+        read_volume(str(tmp_path / "empty"))
+    path = series(tmp_path / "a", slices())
+    file = next(Path(path).glob("*.dcm"))
+    file.write_bytes(file.read_bytes()[:-20])
+    with pytest.raises(ImageError, match=rf"^{path}: damaged or cut off"):
+        read_volume(path)
+
+
+def test_a_file_of_one_slice(tmp_path: Path) -> None:
+    write(tmp_path / "one", **slices(1)[0])
+    values, affine = read_volume(str(tmp_path / "one"))
+    np.testing.assert_array_equal(values, 2 * slices(1)[0]["pixels"] - 1024)
+    assert affine is not None
+    assert read_grid(str(tmp_path / "one")).shape == (5, 6)
+    np.testing.assert_allclose(np.linalg.norm(affine[:3, :2], axis=0), [0.8, 0.5])
