@@ -71,18 +71,38 @@ def assemble(
 @app.command()
 def views(
     config: Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML configuration.")],
-    image: Annotated[Path, typer.Option("--image", help="The image to show views of.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="PNG to write.", dir_okay=False)],
     overrides: Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE")] = None,
+    image: Annotated[
+        Path | None,
+        typer.Option(
+            "--image",
+            help="The image to show views of; of volumes a case by its path or name, by default one that is drawn.",
+        ),
+    ] = None,
     count: Annotated[int, typer.Option(min=1, max=24, help="Views of each kind.")] = 6,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the views.")] = 0,
 ) -> None:
-    """Draw what the network sees of one image: the evaluated view, and weak and strong ones."""
+    """Draw what the network sees of one image, or the crops of one case with what is known of their voxels."""
     from labelassemble.config import load_config
-    from labelassemble.views.plots import write_views_plot
 
     if output.suffix.lower() != ".png":
         raise LabelAssembleError(f"--output must end in .png, got '{output}'")
     settings = load_config(config, overrides or [])
-    write_views_plot(str(image), settings.views, output, count=count, seed=seed)
+    if settings.volumes is not None:
+        from labelassemble.run.assembly import assemble_config
+        from labelassemble.views.volume_plot import write_crops_plot
+
+        assembly = assemble_config(settings, Console())
+        case = None if image is None else str(image)
+        held = assembly.voxel_exclusions
+        write_crops_plot(
+            assembly.table, case, settings.volumes, output, exclusions=held, count=count, seed=seed
+        )
+    else:
+        from labelassemble.views.plots import write_views_plot
+
+        if image is None:
+            raise LabelAssembleError("views: --image must name the image to show views of")
+        write_views_plot(str(image), settings.views, output, count=count, seed=seed)
     print(f"Picture: {output}")
