@@ -53,7 +53,7 @@ def volume_data(assembly: Assembly) -> TrainingData:
         table.classes,
         cases.paths.tolist(),
         targets,
-        exclusions=assembly.exclusions.select(train),
+        exclusions=assembly.voxel_exclusions.select(train),
         voxels=voxels_found,
         given_shares=voxels_found.shares(),
     )
