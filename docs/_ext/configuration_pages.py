@@ -47,7 +47,7 @@ def _models() -> Iterator[tuple[str, type[BaseModel]]]:
             yield from _nested(name, model)
     yield "sources[]", SourceOptions
     for reader, model in _readers():
-        yield f"sources[{reader}]", model
+        yield from _nested(f"sources[{reader}]", model)
 
 
 def _nested(section: str, model: type[BaseModel]) -> Iterator[tuple[str, type[BaseModel]]]:
@@ -83,6 +83,8 @@ def _sources() -> str:
         lines += [
             _entry("sources", model, name, field, reader) for name, field in own.items() if name != "reader"
         ]
+        nested = {name: _model(field.annotation) for name, field in own.items()}
+        lines += [_section(f"sources.{name}", inner) for name, inner in nested.items() if inner is not None]
     return "\n".join(lines)
 
 
