@@ -62,7 +62,14 @@ def evaluate(
 
     keep_freed_memory()
     if learns_from_masks(run):
-        _evaluate_volumes(run, given=data is not None or prevalence is not None)
+        if prevalence is not None:
+            raise LabelAssembleError(f"{run} is a run on volumes: --prevalence is for runs on images")
+        if data is not None:
+            _evaluate_volumes_on(run, data, overrides or [], split, output)
+            return
+        if overrides or output is not None or split != "all":
+            raise LabelAssembleError("--output, --split and KEY=VALUE go with --data CONFIG")
+        _evaluate_volumes(run)
         return
     if data is None:
         if overrides or output is not None or split != "all":
@@ -96,20 +103,45 @@ def evaluate(
     print(f"Report: {external.folder / 'report.html'}")
 
 
-def _evaluate_volumes(run: Path, *, given: bool) -> None:
+def _evaluate_volumes(run: Path) -> None:
     """Evaluate a run on volumes on its own held-out cases."""
-    from labelassemble.report.text import evaluation_text
+    from labelassemble.report.detection_text import detection_text
     from labelassemble.run.assembly import image_progress
     from labelassemble.run.detection import evaluate_detection_run
 
-    if given:
-        raise LabelAssembleError(f"{run} is a run on volumes: --data and --prevalence are for runs on images")
     with image_progress(Console(), "answering held-out cases") as advance:
         detection = evaluate_detection_run(run, progress=advance).detection
     if detection is None:
         print(f"{run} has no test cases, so there is nothing to evaluate.")
     else:
-        print(evaluation_text(detection.evaluation))
+        print(detection_text(detection))
+    print(f"Report: {run / 'report.html'}")
+
+
+def _evaluate_volumes_on(
+    run: Path, data: Path, overrides: list[str], split: str, output: Path | None
+) -> None:
+    """Evaluate a run on volumes on other cases."""
+    from labelassemble.config import load_config
+    from labelassemble.evaluation.external import Part
+    from labelassemble.report.detection_text import detection_text
+    from labelassemble.run.detection import evaluate_detection_on
+
+    if split not in get_args(Part):
+        raise LabelAssembleError(f"--split must be all, train, val or test, got '{split}'")
+    results, external = evaluate_detection_on(
+        run,
+        load_config(data, overrides),
+        name=data.stem,
+        part=cast(Part, split),
+        output=output,
+        console=Console(),
+    )
+    assert results.detection is not None
+    print(f"{run.name} on other data: {data}")
+    print("".join(f"- {remark}\n" for remark in external.remarks))
+    print(detection_text(results.detection))
+    print(f"Report: {external.folder / 'report.html'}")
 
 
 @app.command(context_settings={"ignore_unknown_options": True})

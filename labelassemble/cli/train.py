@@ -81,6 +81,7 @@ def train(
     train CONFIG. They share the images of train.batch_size, so the learning curve is that of one process.
     """
     from labelassemble.config import load_config
+    from labelassemble.report.detection_text import detection_text
     from labelassemble.report.text import evaluation_text
     from labelassemble.run import train_run
     from labelassemble.training.distributed import joined
@@ -116,7 +117,12 @@ def train(
     if not joint.first:
         return
     if result.evaluation is not None:
-        console.print(evaluation_text(result.evaluation), highlight=False, soft_wrap=True, markup=False)
+        text = (
+            evaluation_text(result.evaluation)
+            if result.detection is None
+            else detection_text(result.detection)
+        )
+        console.print(text, highlight=False, soft_wrap=True, markup=False)
     outcome = result.outcome
     why = " (the validation loss no longer fell)" if outcome.early else ""
     console.print(

@@ -36,6 +36,7 @@ class PlacedSlice:
         kind: "found", "missed" or "false alarm".
         case: its path's end.
         source: of the case.
+        patient_name: as the patient is called in the predictions.
         score: of the lesion.
         patient: score of the patient.
         voxels: of the lesion.
@@ -49,6 +50,7 @@ class PlacedSlice:
     kind: str
     case: str
     source: str
+    patient_name: str
     score: float
     patient: float
     voxels: int

@@ -1,13 +1,16 @@
 """A run that learns from masks, evaluated: its held-out cases one after the other, of which only records are kept."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from rich.console import Console
 
+from labelassemble._files import make_folder, write_text
+from labelassemble.config import Config
 from labelassemble.data import Table
 from labelassemble.data.csvfile import or_compressed
 from labelassemble.data.errors import ImageError
@@ -19,14 +22,25 @@ from labelassemble.evaluation.calibration import (
     CALIBRATION_FILE,
     Calibration,
     calibrate,
+    read_calibration,
     write_calibration,
 )
-from labelassemble.evaluation.detection import Detection, evaluate_detection, patients_of
+from labelassemble.evaluation.detection import evaluate_detection, lesion_table, patients_of
 from labelassemble.evaluation.detection_case import CaseRecord, DetectionCase, record_case
+from labelassemble.evaluation.external import External, Part
+from labelassemble.evaluation.leakage import write_leakage
 from labelassemble.evaluation.results import Unreadable
+from labelassemble.evaluation.subgroups import age_bands_of
+from labelassemble.report.detection import DetectionResults, PlacedSlice, write_detection_report
+from labelassemble.report.detection_files import write_detection, write_lesions
+from labelassemble.report.detection_slices import ShownSlice, SliceChoice
+from labelassemble.report.subgroups import write_subgroups
+from labelassemble.report.unreadable import write_unreadable
+from labelassemble.run.assembly import image_progress
+from labelassemble.run.evaluation import check_folder, other_data, with_defaults_of_run
 from labelassemble.run.folder import TrainedSegmenter, load_segmenter
 from labelassemble.run.record import read_run
-from labelassemble.run.segment import answer_volume, detection_options
+from labelassemble.run.segment import Answer, answer_volume, detection_options
 from labelassemble.run.volumes import given_labels
 from labelassemble.training.checkpoint import checkpoint_sum
 from labelassemble.views.bad_files import BadFiles
@@ -36,40 +50,31 @@ Progress = Callable[[int, int], None]
 """Called with (cases done, cases in all)."""
 
 
-@dataclass(frozen=True)
-class Detected:
-    """What a run reaches on its held-out cases; None where there is nothing to go by.
-
-    Attributes:
-        predictions: of the patients.
-        calibration: thresholds in use.
-        detection: on the test cases.
-    """
-
-    predictions: Predictions | None = None
-    calibration: Calibration | None = None
-    detection: Detection | None = None
-
-
 class Records(NamedTuple):
     """What is kept of a table's cases."""
 
     table: Table  # the cases that can be read
     records: tuple[CaseRecord, ...]
     unreadable: tuple[Unreadable, ...]
+    slices: tuple[PlacedSlice, ...]  # of test cases; the patients' scores are still open
 
 
 def evaluate_detection_run(
     run: Path, *, table: Table | None = None, progress: Progress | None = None
-) -> Detected:
-    """Answer the validation and test cases with the best checkpoint, and evaluate.
+) -> DetectionResults:
+    """Answer the validation and test cases with the best checkpoint, evaluate, and write the report anew.
 
-    Leaves predictions.csv (the patients' scores) and calibration.json (thresholds) in the run's folder.
+    Leaves predictions.csv (the patients' scores), lesions.csv, detection.csv, calibration.json (thresholds),
+    report.html, model_card.md and, where there is something to put into them, subgroups.csv and unreadable.csv in the
+    run's folder.
 
     Args:
         run: the folder of a run that learns from masks.
         table: what was assembled; default: the folder's table.csv.
         progress: shows how far it is.
+
+    Returns:
+        What it reaches on the test cases; without a detection if the run has none.
 
     Raises:
         LabelAssembleError: the folder holds no finished epoch, no test case can be read, or an answer is not finite.
@@ -82,20 +87,115 @@ def evaluate_detection_run(
         )
     options = detection_options(run)
     held_out = record.table.select(record.table.splits != "train")
-    if not len(held_out):
-        return Detected()
-    found = record_cases(trained, held_out, options, progress)
-    patients = patients_of(found.table, found.records, options)
-    weights = checkpoint_sum(run / "checkpoints" / "best.pt")
-    calibration = calibrate(patients, checkpoint=weights, correct=False)
-    write_calibration(calibration, run / CALIBRATION_FILE)
-    write_predictions(patients, run / "predictions.csv", patients.probabilities)
-    if not (found.table.splits == "test").any():
-        return Detected(patients, calibration)
-    detection = evaluate_detection(
-        found.table, found.records, options, calibration=calibration, unreadable=found.unreadable
+    results = DetectionResults(similarity=_similarity(trained))
+    if len(held_out):
+        found = record_cases(trained, held_out, options, progress)
+        patients = patients_of(found.table, found.records, options)
+        weights = checkpoint_sum(run / "checkpoints" / "best.pt")
+        calibration = calibrate(patients, checkpoint=weights, correct=False)
+        write_calibration(calibration, run / CALIBRATION_FILE)
+        write_leakage(None, run)  # it is not measured on features of voxels
+        results = _written(trained, found, patients, calibration, options, age_bands_of(record.config), run)
+    write_detection_report(record, results)
+    return results
+
+
+def evaluate_detection_on(
+    run: Path, config: Config, *, name: str, part: Part, output: Path | None, console: Console
+) -> tuple[DetectionResults, External]:
+    """Evaluate a run on another configuration's cases; the run's own report stays as it is.
+
+    Thresholds are those that the run has in use, classes are aligned by name. Leaves data.yaml, table.csv and the files
+    of `evaluate_detection_run` but calibration.json and model_card.md.
+
+    Args:
+        run: the folder of a run that learns from masks.
+        config: its sources are the data.
+        name: of the evaluation.
+        part: "all" cases, or those of one of the data's own splits.
+        output: the folder to fill; default: evaluations/NAME in the run's.
+        console: shows progress.
+
+    Returns:
+        What it reaches, and the data as it was used.
+
+    Raises:
+        LabelAssembleError: data without `volumes`, no class in common, only cases that the run was trained on, a folder
+            that holds something else, ...
+    """
+    trained, folder = load_segmenter(run), output or run / "evaluations" / name
+    if config.volumes is None:
+        raise LabelAssembleError(
+            f"{run} is a run on volumes, so the data needs the section `volumes` too: a line `volumes: {{}}` is enough"
+        )
+    check_folder(run, folder)
+    config = with_defaults_of_run(run, config)
+    record = read_run(
+        run,
+        classes=trained.net.classes,
+        interest=trained.interest,
+        table=Table.from_csv(or_compressed(run / "table.csv")),
     )
-    return Detected(patients, calibration, detection)
+    assert record.table is not None
+    external = other_data(
+        config,
+        record.table,
+        trained.net.classes,
+        name=name,
+        part=part,
+        keep_splits=False,
+        folder=folder,
+        console=console,
+    )
+    make_folder(folder)
+    write_text(folder / "data.yaml", config.to_yaml())
+    external.table.to_csv(folder / "table.csv")
+    options = detection_options(run)
+    with image_progress(console, "answering cases") as advance:
+        found = record_cases(trained, external.table, options, advance)
+    patients = patients_of(found.table, found.records, options)
+    calibration = read_calibration(run / CALIBRATION_FILE)
+    results = _written(trained, found, patients, calibration, options, config.age_bands, folder)
+    write_detection_report(record, results, external=external)
+    return results, external
+
+
+def _written(
+    trained: TrainedSegmenter,
+    found: Records,
+    patients: Predictions,
+    calibration: Calibration,
+    options: DetectionOptions,
+    age_bands: Sequence[float],
+    folder: Path,
+) -> DetectionResults:
+    """Return what the network reaches on test cases, and leave it in a folder as CSV."""
+    write_predictions(patients, folder / "predictions.csv", patients.probabilities)
+    write_lesions(found.table, lesion_table(found.records), folder)
+    write_unreadable(found.unreadable, folder)
+    results = DetectionResults(patients, calibration, None, _similarity(trained))
+    if not (found.table.splits == "test").any():
+        return results
+    detection = evaluate_detection(
+        found.table,
+        found.records,
+        options,
+        calibration=calibration,
+        age_bands=age_bands,
+        unreadable=found.unreadable,
+    )
+    write_detection(detection, folder)
+    write_subgroups(detection.evaluation, folder)
+    scores = dict(zip(patients.paths.tolist(), patients.probabilities.tolist(), strict=True))
+    slices = tuple(
+        replace(one, patient=scores[one.patient_name][patients.column(one.name)]) for one in found.slices
+    )
+    return replace(results, detection=detection, slices=slices)
+
+
+def _similarity(trained: TrainedSegmenter) -> NDArray[np.floating]:
+    """Return the cosine similarity [C, C] of the learned queries."""
+    return trained.net.head.similarity().detach().cpu().numpy()
 
 
 def record_cases(
@@ -107,10 +207,13 @@ def record_cases(
         LabelAssembleError: other classes than the network's, too many cases that cannot be read, none of a split, or an
             answer that is not finite.
     """
-    if tuple(table.classes) != trained.net.classes:
+    unknown = [name for name in table.classes if name not in trained.net.classes]
+    if unknown:
         raise LabelAssembleError(
             f"the table's classes must be those of the model, got {', '.join(table.classes)}"
         )
+    columns = [trained.net.classes.index(name) for name in table.classes]
+    choice = SliceChoice(table.classes, trained.interest, options.threshold)
     volumes = trained.volumes
     bad_files = BadFiles(
         len(table), policy=volumes.bad_files, limit=volumes.bad_files_limit, key="volumes.bad_files_limit"
@@ -119,7 +222,11 @@ def record_cases(
     records: list[CaseRecord] = []
     for row in range(len(table)):
         try:
-            records.append(record_case(_case(trained, table, row, labels[row]), options))
+            answer = answer_volume(trained, str(table.paths[row]))
+            case = _case(answer, columns, table, row, labels[row])
+            records.append(record_case(case, options))
+            if table.splits[row] == "test":
+                choice.offer(row, case, records[-1], answer.volume.image)
         except ImageError as error:
             bad_files.add(row, error)
         if progress is not None:
@@ -136,18 +243,40 @@ def record_cases(
             raise LabelAssembleError(
                 f"none of the {split} cases can be read, such as {lost.path}: {lost.reason}"
             )
-    return Records(read, tuple(records), unreadable)
+    slices = tuple(_placed(one, table) for one in choice.shown())
+    return Records(read, tuple(records), unreadable, slices)
 
 
-def _case(trained: TrainedSegmenter, table: Table, row: int, labels: NDArray[np.int8]) -> DetectionCase:
-    path = str(table.paths[row])
-    answer = answer_volume(trained, path)
+def _case(
+    answer: Answer, columns: Sequence[int], table: Table, row: int, labels: NDArray[np.int8]
+) -> DetectionCase:
+    """Return a case for its record; `columns` are the network's classes of those of the table."""
     mask = str(table.masks[row])
+    every = columns == list(range(len(answer.probabilities)))
     return DetectionCase(
-        answer.probabilities,
+        answer.probabilities if every else answer.probabilities[columns],
         labels,
         load_mask(mask, answer.volume) if mask else None,
         table.drawn(row),
         None if answer.volume.affine is None else answer.volume.spacing,
-        path,
+        str(table.paths[row]),
+    )
+
+
+def _placed(one: ShownSlice, table: Table) -> PlacedSlice:
+    """Return a slice with its case's file, source and patient; the patient's score is still open."""
+    path = str(table.paths[one.row])
+    return PlacedSlice(
+        one.name,
+        one.kind,
+        Path(path).name,
+        str(table.sources[one.row]),
+        str(table.groups[one.row]) or path,
+        one.score,
+        0.0,
+        one.voxels,
+        one.index,
+        one.image,
+        one.truth,
+        one.prediction,
     )

@@ -188,12 +188,8 @@ def open_other(
         LabelAssembleError: what `evaluate_on` raises.
     """
     trained = load_trained(run)
-    if (folder / "checkpoints").exists() or (folder.exists() and folder.samefile(run)):
-        raise LabelAssembleError(f"{folder} is the folder of a run: choose another one with --output")
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / "data.yaml").exists():
-        raise LabelAssembleError(f"{folder} holds something else than an evaluation: choose another --output")
-    if (run / "config.yaml").exists():
-        config = _with_defaults_of(load_config(run / "config.yaml"), config)
+    check_folder(run, folder)
+    config = with_defaults_of_run(run, config)
     record = read_run(
         run,
         classes=trained.net.classes,
@@ -201,10 +197,10 @@ def open_other(
         table=Table.from_csv(or_compressed(run / "table.csv")),
     )
     assert record.table is not None
-    external = _external(
+    external = other_data(
         config,
         record.table,
-        trained,
+        trained.net.classes,
         name=name,
         part=part,
         keep_splits=keep_splits,
@@ -247,8 +243,19 @@ def _tested(
     return results
 
 
-def _with_defaults_of(run: Config, config: Config) -> Config:
-    """Return another configuration with the run's taxonomy, subgroups, age bands and search for looks by default."""
+def check_folder(run: Path, folder: Path) -> None:
+    """Raise LabelAssembleError if an evaluation of a run on other data cannot go into a folder."""
+    if (folder / "checkpoints").exists() or (folder.exists() and folder.samefile(run)):
+        raise LabelAssembleError(f"{folder} is the folder of a run: choose another one with --output")
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / "data.yaml").exists():
+        raise LabelAssembleError(f"{folder} holds something else than an evaluation: choose another --output")
+
+
+def with_defaults_of_run(folder: Path, config: Config) -> Config:
+    """Return another configuration with a run's taxonomy, subgroups, age bands and search for looks by default."""
+    if not (folder / "config.yaml").exists():
+        return config
+    run = load_config(folder / "config.yaml")
     update: dict[str, object] = {} if config.taxonomy is not None else {"taxonomy": run.taxonomy}
     for key in ("subgroups", "age_bands"):
         if key not in config.model_fields_set:
@@ -258,10 +265,10 @@ def _with_defaults_of(run: Config, config: Config) -> Config:
     return config.model_copy(update=update)
 
 
-def _external(
+def other_data(
     config: Config,
     trained_on: Table,
-    trained: TrainedModel,
+    classes: Sequence[str],
     *,
     name: str,
     part: Part,
@@ -269,7 +276,7 @@ def _external(
     folder: Path,
     console: Console,
 ) -> External:
-    """Return the other data, without what the run was trained on."""
+    """Return the other data, without what the run was trained on; `classes` are the run's."""
     assembly = assemble_and_look(config, console)
     missing = missing_files(assembly.table.paths)
     if missing:
@@ -278,7 +285,7 @@ def _external(
         external = prepare_external(
             assembly.table,
             trained_on,
-            classes=trained.net.classes,
+            classes=classes,
             name=name,
             folder=folder,
             part=part,

@@ -78,6 +78,7 @@ def found() -> tuple[Table, list[CaseRecord], DetectionResults]:
             item.kind,
             f"{item.row}.nii.gz",
             "msd",
+            f"p{item.row}",
             item.score,
             0.25,
             item.voxels,

@@ -9,8 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from rich.console import Console
 
 from labelassemble.config import load_config
@@ -112,7 +114,10 @@ def test_evaluate_and_predict_answer_from_the_command_line(
     before = (run / "predictions.csv").read_bytes()
     status, out, _ = cli("evaluate", run)
     assert status == 0
-    assert "AUROC" in out
+    assert "test split: 2 cases of 2 patients from 2 sources" in out
+    assert "Lesions: found where" in out
+    for name in ("lesions.csv", "detection.csv", "report.html", "model_card.md", "calibration.json"):
+        assert (run / name).exists(), name
     assert (run / "predictions.csv").read_bytes() == before
     status, out, error = cli("predict", run, whole / "south-7.png", "-o", whole / "mask.nii.gz")
     assert status == 0
@@ -133,6 +138,42 @@ def test_evaluate_and_predict_answer_from_the_command_line(
         assert sentence in error
     assert cli("predict", run, *slices, "-o", whole / "scores.csv")[0] == 0
     assert len((whole / "scores.csv").read_text().splitlines()) == 3
+
+
+def test_evaluate_takes_other_cases(whole: Path, cli: Callable[..., tuple[int, str, str]]) -> None:
+    run, other = whole / "out", whole / "other"
+    other.mkdir()
+    write_slices(other)
+    (other / "data.yaml").write_text(
+        "sources:\n  - {name: north, reader: volumes, path: north.csv, masks: {labels: {1: disc}}}\n"
+        "volumes: {patch: [16, 16]}\n"
+    )
+    status, out, _ = cli("evaluate", run, "--data", other / "data.yaml", "--output", other / "out")
+    assert status == 0
+    assert "The run was trained or tuned on 9 of the 10 images" in out
+    assert "test split: 1 case of 1 patient from 1 source" in out
+    rows = (other / "north.csv").read_text().replace("north", "west")
+    (other / "west.csv").write_text(rows)
+    for index in range(10):
+        for name in (f"north-{index}.png", f"north-{index}-mask.png"):
+            pixels = np.asarray(Image.open(other / name)).copy()
+            pixels[0, 0] = 0 if "mask" in name else index + 1  # another file
+            Image.fromarray(pixels).save(other / name.replace("north", "west"))
+    (other / "data.yaml").write_text(
+        "sources:\n  - {name: west, reader: volumes, path: west.csv, masks: {labels: {1: disc}}}\n"
+        "volumes: {patch: [16, 16]}\n"
+    )
+    status, out, _ = cli("evaluate", run, "--data", other / "data.yaml", "--output", other / "out")
+    assert status == 0
+    assert "The data does not label these classes of the run, so they are left out: bar." in out
+    assert "test split: 10 cases of 10 patients from 1 source" in out
+    for name in ("data.yaml", "table.csv", "predictions.csv", "lesions.csv", "detection.csv", "report.html"):
+        assert (other / "out" / name).exists(), name
+    assert not (other / "out" / "model_card.md").exists()
+    (other / "images.yaml").write_text("sources: [{name: west, reader: csv, path: west.csv}]\n")
+    status, _, error = cli("evaluate", run, "--data", other / "images.yaml")
+    assert status == 2
+    assert "needs the section `volumes` too" in error
 
 
 def test_a_patch_that_does_not_fit_the_network_is_named_before_anything_is_written(whole: Path) -> None:
