@@ -62,17 +62,15 @@ def overlay(pixels: NDArray[np.uint8], heat: NDArray[np.floating]) -> NDArray[np
     return mixed
 
 
-def small_png(pixels: NDArray[np.uint8], *, side: int) -> bytes:
-    """Return pixels [H, W, 3] as a PNG of at most 256 colours whose longer side is `side` or less."""
+def small_jpeg(pixels: NDArray[np.uint8], *, side: int) -> bytes:
+    """Return pixels [H, W, 3] as a JPEG whose longer side is `side` or less."""
     image = Image.fromarray(pixels)
     longer = max(image.size)
     if longer > side:
         size = (round(image.width * side / longer), round(image.height * side / longer))
         image = image.resize(size, Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
-    image.quantize(128, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE).save(
-        buffer, "PNG", optimize=True
-    )
+    image.save(buffer, "JPEG", quality=85, optimize=True)
     return buffer.getvalue()
 
 

@@ -12,7 +12,7 @@ from torch import nn
 from labelassemble.data.predictions import Predictions
 from labelassemble.errors import LabelAssembleError
 from labelassemble.explain.images import explained
-from labelassemble.explain.overlay import overlay, small_png
+from labelassemble.explain.overlay import overlay, small_jpeg
 from labelassemble.views.options import ViewOptions
 
 CLASSES: Final = 4
@@ -41,7 +41,7 @@ class Example:
     file: str
     source: str
     probability: float
-    view: str  # data URI of a PNG
+    view: str  # data URI of a JPEG
     heat: str  # likewise
 
 
@@ -100,12 +100,12 @@ def example_images(
                 Path(path).name,
                 str(predictions.sources[item.row]),
                 float(predictions.probabilities[item.row, predictions.column(item.name)]),
-                _uri(small_png(pixels, side=SIDE)),
-                _uri(small_png(overlay(pixels, shown.heat), side=SIDE)),
+                _uri(small_jpeg(pixels, side=SIDE)),
+                _uri(small_jpeg(overlay(pixels, shown.heat), side=SIDE)),
             )
         )
     return tuple(examples)
 
 
-def _uri(png: bytes) -> str:
-    return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
+def _uri(jpeg: bytes) -> str:
+    return "data:image/jpeg;base64," + base64.b64encode(jpeg).decode("ascii")

@@ -1,13 +1,19 @@
 """How numbers are written."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
+
+from markupsafe import Markup
 
 from labelassemble.evaluation.statistics import Interval
 
 NOT_DEFINED: Final = "not defined"
 FEW: Final = 30
 """Fewer cases of a state than this are pointed out: one case more or less then moves the result."""
+
+ENOUGH: Final = 10
+"""Fewer cases of a state than this are too few to call a class worse than guessing."""
 
 
 def number(value: float | None) -> str:
@@ -86,6 +92,11 @@ def duration(seconds: float | None) -> str:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def breakable(text: str) -> Markup:
+    """Return a name, escaped, that a browser may break after "_", "." and "/"."""
+    return Markup("<wbr>").join(re.findall(r".*?[_./]+(?=\w)|.+", text, re.DOTALL))
 
 
 def p_text(value: float | None) -> str:

@@ -50,7 +50,7 @@ _STYLE: Final[Any] = {
     "font.size": 11,
     "grid.color": _RULE,
     "lines.scale_dashes": False,
-    "path.simplify_threshold": 0.3,
+    "path.simplify_threshold": 0.5,
     "svg.fonttype": "none",
     "svg.hashsalt": "labelassemble",
     "xtick.bottom": False,
@@ -320,6 +320,7 @@ def _svg(figure: Figure, label: str, hints: Mapping[str, str] | None = None) -> 
     )
     text = re.sub(r" font-family: [^;]*;| transform=\"rotate\(-0 [^\"]*\"", "", text)
     text = re.sub(r"\s*\n\s*", "\n", re.sub(r"(\d\.\d\d)\d+", r"\1", text))
+    text = re.sub(r' d="[^"]*"', lambda path: re.sub(r"(\d\.\d)\d+", r"\1", path.group()), text)
     for colour, variable in _VARIABLES.items():
         text = text.replace(colour, variable)
     width, height = (round(inches * 72) for inches in figure.get_size_inches())

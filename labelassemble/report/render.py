@@ -5,6 +5,7 @@ from functools import cache
 import jinja2
 
 from labelassemble.report.format import (
+    breakable,
     cosine,
     count_text,
     difference,
@@ -45,6 +46,7 @@ def _environment() -> jinja2.Environment:
         signed=signed,
         cosine=cosine,
         cautions=cautions,
+        breakable=breakable,
         sentences=leakage_sentences,
         gaps=gap_sentences,
     )

@@ -6,7 +6,16 @@ from labelassemble.evaluation.calibration import SPECIFICITIES
 from labelassemble.evaluation.headline import TIED
 from labelassemble.evaluation.leakage import LEAST, Leakage
 from labelassemble.evaluation.results import ClassResult, Evaluation
-from labelassemble.report.format import FEW, interval_text, number, percent, plural, text_table, with_interval
+from labelassemble.report.format import (
+    ENOUGH,
+    FEW,
+    interval_text,
+    number,
+    percent,
+    plural,
+    text_table,
+    with_interval,
+)
 from labelassemble.report.subgroups import subgroup_lines
 from labelassemble.report.unreadable import unreadable_sentence
 
@@ -92,7 +101,12 @@ def cautions(result: ClassResult) -> tuple[str, ...]:
     if result.interval is not None and result.interval.lower <= 0.5 <= result.interval.upper:
         found.append("the interval holds 0.5, so the model may be guessing")
     if result.interval is not None and result.interval.upper < 0.5:
-        found.append("worse than guessing: positives score lower than negatives")
+        rare = min(result.positives, result.negatives)
+        found.append(
+            "worse than guessing: positives score lower than negatives"
+            if rare >= ENOUGH
+            else "positives score lower than negatives, but these are too few to say that it is worse than guessing"
+        )
     if result.source_auroc is not None and result.source_auroc >= TIED:
         found.append(
             f"knowing only the source of an image would already give an AUROC of {number(result.source_auroc)}, "

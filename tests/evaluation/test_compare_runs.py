@@ -173,7 +173,7 @@ def test_the_page_and_the_csv_hold_the_same_figures(tmp_path):
     write_comparison(found, tmp_path / "compare.html")
     write_comparison(found, tmp_path / "compare.csv")
     page = (tmp_path / "compare.html").read_text(encoding="utf-8")
-    assert "&lt;i&gt;0-0.5" in page
+    assert "&lt;i&gt;0-0.<wbr>5" in page
     assert "<i>0-0.5" not in page
     assert not re.search(r"<(script|img|link|iframe)|url\(|@import", page)
     with (tmp_path / "compare.csv").open(newline="") as file:
@@ -331,7 +331,7 @@ def test_a_class_tied_to_the_source_is_compared_within_sources(tmp_path):
     )
     write_comparison(found, tmp_path / "page.html")
     page = (tmp_path / "page.html").read_text()
-    assert f"within sources; pooled {pooled:.3f}" in page
+    assert f'<small>within sources; <span class="nowrap">pooled {pooled:.3f} (' in page
     assert "the features alone tell the sources apart (AUC 0.95)" in page
     write_comparison(found, tmp_path / "page.csv")
     with open(tmp_path / "page.csv", newline="") as file:

@@ -282,3 +282,13 @@ def test_mistakes_are_named(several):
         evaluate(several, "train")
     with pytest.raises(LabelAssembleError, match="bootstrap must be 0 or more replicates, got -1"):
         evaluate(several, bootstrap=-1)
+
+
+@pytest.mark.parametrize(("positives", "said"), [(9, "too few to say"), (10, "worse than guessing: ")])
+def test_worse_than_guessing_needs_enough_positives(positives, said):
+    rng = np.random.default_rng(0)
+    labels = np.repeat([1, 0], [positives, 200])
+    rows = make(labels, np.where(labels == 1, 0.1, 0.8) + 0.1 * rng.random(len(labels)))
+    result = evaluate(rows, bootstrap=0).classes[0]
+    assert result.interval.upper < 0.5
+    assert any(said in caution for caution in cautions(result))

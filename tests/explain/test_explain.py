@@ -13,7 +13,7 @@ from torch import nn
 from labelassemble.config import load_config
 from labelassemble.errors import LabelAssembleError
 from labelassemble.explain.gradcam import heat_maps
-from labelassemble.explain.overlay import Shown, heat_figure, overlay, small_png, view_pixels
+from labelassemble.explain.overlay import Shown, heat_figure, overlay, small_jpeg, view_pixels
 from labelassemble.models import AssembleNet
 from labelassemble.run import train_run
 
@@ -146,7 +146,7 @@ def test_a_view_is_shown_as_it_was_before_it_was_normalised():
 def test_pictures_are_small_and_whole():
     rng = np.random.default_rng(0)
     smooth = np.asarray(Image.fromarray(rng.integers(0, 255, (14, 14, 3), np.uint8)).resize((224, 224)))
-    png = small_png(smooth, side=160)
+    png = small_jpeg(smooth, side=160)
     assert Image.open(io.BytesIO(png)).size == (160, 160)
     assert len(png) < 30_000
     data = heat_figure(
@@ -165,8 +165,8 @@ def test_explain_from_the_command_line(small_sources, cli):
     page = (run / "report.html").read_text(encoding="utf-8")
     assert "Best and worst test images" in page
     assert "It is no proof of reasoning" in page
-    assert page.count("data:image/png;base64,") % 2 == 0
-    assert page.count("data:image/png;base64,") >= 2
+    assert page.count("data:image/jpeg;base64,") % 2 == 0
+    assert page.count("data:image/jpeg;base64,") >= 2
     assert len(page) < 2_000_000
 
     twice = [small_sources / "images/north-1.png", small_sources / "images/./north-1.png"]

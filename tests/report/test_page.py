@@ -24,7 +24,7 @@ from labelassemble.report.record import Results
 from labelassemble.run.record import read_other_run, read_run
 
 UGLY = '<script>alert("x")</script> & \'q\' "r"\u2603'
-VOID = {"meta", "br"}
+VOID = {"meta", "br", "wbr"}
 
 
 class Page(HTMLParser):
