@@ -1,4 +1,4 @@
-# What reads images from files, without libtorch and without Python: for the library, and for tests that compile it
+# What reads images and volumes from files, without libtorch and without Python: for the library, and for tests that compile it
 # with sanitizers.
 set(labelassemble_decoder_sources
   decode_bmp.cpp
@@ -9,5 +9,7 @@ set(labelassemble_decoder_sources
   decode_tiff.cpp
   decode_webp.cpp
   exif.cpp
-  image.cpp)
+  image.cpp
+  nifti.cpp
+  nifti_header.cpp)
 list(TRANSFORM labelassemble_decoder_sources PREPEND "${CMAKE_CURRENT_LIST_DIR}/../csrc/runtime/")

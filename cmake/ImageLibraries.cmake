@@ -1,9 +1,11 @@
-# link_image_libraries(TARGET): what reads PNG, JPEG, TIFF and WebP, where the system has it. TARGET is compiled with
-# LABELASSEMBLE_WITH_PNG, ... for each that was found; what is not there, the programs and `labelassemble doctor` say.
+# link_image_libraries(TARGET): what reads PNG, JPEG, TIFF, WebP and NIfTI, where the system has it. TARGET is compiled
+# with LABELASSEMBLE_WITH_PNG, ... for each that was found; what is not there, the programs and `labelassemble doctor`
+# say.
 function(link_image_libraries target)
   find_package(PNG)
   find_package(JPEG)
   find_package(TIFF)
+  find_package(ZLIB)
   find_path(WEBP_INCLUDE_DIR webp/demux.h)
   find_library(WEBP_LIBRARY webp)
   find_library(WEBPDEMUX_LIBRARY webpdemux)
@@ -13,7 +15,7 @@ function(link_image_libraries target)
     target_link_libraries(WebP::WebP INTERFACE "${WEBPDEMUX_LIBRARY}" "${WEBP_LIBRARY}")
   endif()
   foreach(library "PNG::PNG;PNG;libpng-dev" "JPEG::JPEG;JPEG;libjpeg-dev" "TIFF::TIFF;TIFF;libtiff-dev"
-                  "WebP::WebP;WEBP;libwebp-dev")
+                  "WebP::WebP;WEBP;libwebp-dev" "ZLIB::ZLIB;NIFTI;zlib1g-dev")
     list(POP_FRONT library imported format package)
     if(TARGET ${imported})
       target_link_libraries(${target} PRIVATE ${imported})

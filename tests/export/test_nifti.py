@@ -1,0 +1,206 @@
+"""Volumes as the C++ library reads and writes them, against nibabel."""
+
+import gzip
+import subprocess
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+
+nib = pytest.importorskip("nibabel")
+
+Program = Callable[[str], Path]
+DTYPES = ("u1", "i1", "i2", "u2", "i4", "u4", "i8", "u8", "f4", "f8")
+# Voxel sizes 0.7, 2 and 3 mm, turned by 20 degrees and with the first axis to the left.
+TURNED = np.array(
+    [[-0.7 * 0.9397, 2 * 0.342, 0, 10.5], [0.7 * 0.342, 2 * 0.9397, 0, -20.25], [0, 0, 3, 5], [0, 0, 0, 1]]
+)
+
+
+class Copy(NamedTuple):
+    """What the C++ library said of a file, and what it wrote again."""
+
+    said: str
+    values: Path
+    mask: Path
+    map: Path
+
+    def floats(self, shape: Sequence[int]) -> Any:
+        return np.fromfile(self.values, np.float32).reshape(shape)
+
+
+@pytest.fixture(scope="module")
+def copies(cpp_program: Program) -> Callable[[Sequence[Path]], list[Copy]]:
+    """Read files by the C++ library and write them again, all in one process."""
+    program = cpp_program("nifti_copy")
+
+    def run(files: Sequence[Path]) -> list[Copy]:
+        kinds = [".values", ".mask.nii.gz", ".map.nii"]
+        written = [[Path(f"{file}{kind}") for kind in kinds] for file in files]
+        lines = ["\t".join(map(str, [file, *paths])) for file, paths in zip(files, written, strict=True)]
+        done = subprocess.run(
+            [program], input="\n".join(lines), capture_output=True, text=True, check=True, errors="replace"
+        )
+        said = done.stdout.splitlines()
+        assert len(said) == len(files)
+        return [Copy(text, *paths) for text, paths in zip(said, written, strict=True)]
+
+    return run
+
+
+def _files(folder: Path) -> list[Path]:
+    """Return files of every dtype, byte order, form of place, scale and size."""
+    rng = np.random.default_rng(0)
+    files = []
+    for index, dtype in enumerate(DTYPES):
+        for order in "<>":
+            shape = [(5, 7, 20), (17, 4, 33), (6, 9), (3, 1, 2), (4, 5, 6, 1)][(index + (order == ">")) % 5]
+            kind = np.dtype(dtype).kind
+            values = rng.normal(0, 50, shape) if kind == "f" else rng.integers(0, 120, shape)
+            header = nib.Nifti1Header(endianness=order)
+            image = nib.Nifti1Image(values.astype(dtype), TURNED, header, dtype=dtype)
+            if index % 3 == 0:
+                image.header.set_slope_inter(0.25, -1000)
+            if index % 3 == 1:
+                image.set_sform(None, 0)
+                image.set_qform(TURNED, 1)
+            if index % 5 == 4:
+                image.set_sform(None, 0)
+                image.set_qform(None, 0)
+            path = folder / f"{index}{'le' if order == '<' else 'be'}.nii{'.gz' if index % 2 else ''}"
+            nib.save(image, path)
+            files.append(path)
+    return files
+
+
+def test_values_and_places_are_those_of_nibabel(
+    tmp_path: Path, copies: Callable[[Sequence[Path]], list[Copy]]
+) -> None:
+    files = _files(tmp_path)
+    for file, copy in zip(files, copies(files), strict=True):
+        image = nib.load(file)
+        shape = (*image.shape, 1, 1)[:3]
+        said = np.array(copy.said.split(), float)
+        assert said[:3].tolist() == list(shape), file
+        np.testing.assert_allclose(said[3:].reshape(4, 4), image.affine, rtol=0, atol=1e-5, err_msg=str(file))
+        expected = image.get_fdata().reshape(shape)
+        np.testing.assert_array_equal(copy.floats(shape), expected.astype(np.float32), err_msg=str(file))
+
+
+def test_what_is_written_lies_where_its_volume_does(
+    tmp_path: Path, copies: Callable[[Sequence[Path]], list[Copy]]
+) -> None:
+    files = _files(tmp_path)
+    for file, copy in zip(files, copies(files), strict=True):
+        image, mask, both = nib.load(file), nib.load(copy.mask), nib.load(copy.map)
+        shape = (*image.shape, 1, 1)[:3]
+        values = image.get_fdata().reshape(shape).astype(np.float32)
+        assert mask.get_data_dtype() == np.uint8
+        assert both.shape == (*shape, 2)
+        np.testing.assert_array_equal(np.asarray(mask.dataobj), values > 0)
+        np.testing.assert_array_equal(np.asarray(both.dataobj), np.stack([values, -values], axis=-1))
+        for written in (mask, both):
+            np.testing.assert_array_equal(written.affine, image.affine)
+            for form in ("qform_code", "sform_code", "xyzt_units"):
+                assert written.header[form] == image.header[form], form
+
+
+def test_a_file_of_several_gzip_members_is_read(
+    tmp_path: Path, copies: Callable[[Sequence[Path]], list[Copy]]
+) -> None:
+    values = np.arange(4 * 5 * 6, dtype=np.int16).reshape(4, 5, 6)
+    data = nib.Nifti1Image(values, np.eye(4)).to_bytes()
+    path = tmp_path / "members.nii.gz"
+    path.write_bytes(gzip.compress(data[:400]) + gzip.compress(data[400:]))
+    (copy,) = copies([path])
+    np.testing.assert_array_equal(copy.floats(values.shape), values)
+
+
+def _changed(data: bytes, **fields: Any) -> bytes:
+    """Return the file with fields of its header set, or with one element of a field (`dim_1`)."""
+    header = np.frombuffer(data[:348], nib.nifti1.header_dtype).copy()
+    for name, value in fields.items():
+        field, _, index = name.rpartition("__")
+        if field:
+            header[field][0, int(index)] = value
+        else:
+            header[name] = value
+    return header.tobytes() + data[348:]
+
+
+def test_a_damaged_or_lying_file_is_refused_in_one_sentence(
+    tmp_path: Path, copies: Callable[[Sequence[Path]], list[Copy]]
+) -> None:
+    good = nib.Nifti1Image(np.zeros((4, 5, 6), np.int16), np.eye(4)).to_bytes()
+    packed = gzip.compress(good)
+    wrong = packed[:-8] + bytes([packed[-8] ^ 1]) + packed[-7:]
+    cases: list[tuple[str, bytes, str]] = [
+        ("truncated.nii", good[:-1], "damaged NIfTI file: its header tells of 240 bytes of values, and the"),
+        ("truncated.nii.gz", packed[:-30], "damaged NIfTI file: gzip says"),
+        ("fewer.nii.gz", gzip.compress(good[:-2]), "tells of 240 bytes of values, and fewer follow"),
+        ("checksum.nii.gz", wrong, "damaged NIfTI file: gzip says 'incorrect data check'"),
+        ("empty.nii", b"", "not a NIfTI-1 file: its header has 348 bytes, got 0"),
+        ("text.nii", b"hello " * 100, "not a NIfTI-1 file"),
+        ("analyze.nii", _changed(good, magic=b""), "not a NIfTI-1 file (an Analyze 7.5 header"),
+        ("pair.nii", _changed(good, magic=b"ni1"), "whose values are in another file (.hdr and .img)"),
+        ("two.nii", _changed(good, sizeof_hdr=540), "a NIfTI-2 file, and NIfTI-1 is read"),
+        ("colour.nii", _changed(good, datatype=128), "got data type 128"),
+        ("negative.nii", _changed(good, dim__2=-5), "its size is 4 x -5"),
+        ("axes.nii", _changed(good, dim__0=0, dim__1=1), "it has 0 axes"),
+        ("several.nii", _changed(good, dim__0=4, dim__4=3), "it must hold one volume, got 4 x 5 x 6 x 3"),
+        (
+            "large.nii",
+            _changed(good, dim__1=32767, dim__2=32767, dim__3=32767),
+            "must have at most 1073741824 voxels, got 32767 x 32767 x 32767",
+        ),
+        (
+            "bomb.nii.gz",
+            gzip.compress(_changed(good, dim__1=1000, dim__2=1000, dim__3=1000)),
+            "damaged NIfTI file: its header tells of 2000000000 bytes of values, and no file of",
+        ),
+        ("flat.nii", _changed(good, srow_y=[1, 0, 0, 0], sform_code=1), "its axes have no three directions"),
+        ("nan.nii", _changed(good, srow_y=[np.nan, 1, 0, 0], sform_code=1), "no three directions"),
+        ("offset.nii", _changed(good, vox_offset=10), "its values begin at byte 10"),
+        ("inter.nii", _changed(good, scl_slope=2, scl_inter=np.inf), "its scl_inter is not finite"),
+        ("turn.nii", _changed(good, sform_code=0, qform_code=1, quatern_b=2), "quaternion is longer than 1"),
+    ]
+    files = []
+    for name, data, _ in cases:
+        files.append(tmp_path / name)
+        files[-1].write_bytes(data)
+    files.append(tmp_path / "none.nii")
+    said = [copy.said for copy in copies(files)]
+    for (name, _, reason), sentence in zip([*cases, ("none.nii", b"", "no such volume")], said, strict=True):
+        assert sentence.startswith(f"refused: {tmp_path / name}: "), sentence
+        assert reason in sentence, sentence
+
+
+def test_nothing_is_written_where_a_file_cannot_be(
+    tmp_path: Path, copies: Callable[[Sequence[Path]], list[Copy]]
+) -> None:
+    path = tmp_path / "in.nii"
+    nib.save(nib.Nifti1Image(np.zeros((4, 5, 6), np.int16), np.eye(4)), path)
+    (tmp_path / "in.nii.mask.nii.gz").mkdir()
+    (copy,) = copies([path])
+    assert copy.said.startswith(f"refused: {copy.mask}: cannot be written")
+    assert sorted(file.name for file in tmp_path.iterdir()) == [
+        "in.nii",
+        "in.nii.mask.nii.gz",
+        "in.nii.values",
+    ]
+
+
+@pytest.mark.slow
+def test_reading_survives_damage_under_the_sanitizers(cpp_program: Program, tmp_path: Path) -> None:
+    files = _files(tmp_path)
+    program = cpp_program("nifti_mutants")
+    (tmp_path / "mutants").mkdir()
+    done = subprocess.run(
+        [program, "150", tmp_path / "mutants", *files], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    read, refused = (int(part.split()[0]) for part in done.stdout.split(","))
+    assert read + refused == 150 * len(files)
+    assert min(read, refused) > 300
