@@ -8,6 +8,8 @@ if TYPE_CHECKING:
     from labelassemble.export.parts import ExportSummary
     from labelassemble.export.program import run_program
     from labelassemble.export.torchscript import export_torchscript
+    from labelassemble.export.volume_metadata import VolumeMetadata, load_volume_metadata
+    from labelassemble.export.volumes import export_volumes
 else:
     from labelassemble._lazy import on_demand
 
@@ -19,6 +21,8 @@ else:
             "parts": ["ExportSummary"],
             "program": ["run_program"],
             "torchscript": ["export_torchscript"],
+            "volume_metadata": ["VolumeMetadata", "load_volume_metadata"],
+            "volumes": ["export_volumes"],
         },
     )
 
@@ -26,11 +30,14 @@ __all__ = [
     "ExportSummary",
     "InputDescription",
     "ModelMetadata",
+    "VolumeMetadata",
     "cmake_path",
     "export_torchscript",
+    "export_volumes",
     "find_program",
     "keep_freed_memory",
     "load_metadata",
+    "load_volume_metadata",
     "run_program",
     "run_server",
 ]

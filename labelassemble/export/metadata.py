@@ -8,6 +8,7 @@ from typing import Final, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from labelassemble.errors import LabelAssembleError
+from labelassemble.export.volume_metadata import VOLUME_METADATA_FILE
 
 METADATA_FILE: Final = "labelassemble.json"
 
@@ -95,9 +96,12 @@ def _archive_text(path: Path) -> bytes | None:
     try:
         with zipfile.ZipFile(path) as archive:
             # Everything lies under one folder, named after the file as it was first written.
-            name = next(
-                (name for name in archive.namelist() if name.endswith(f"/extra/{METADATA_FILE}")), None
-            )
+            names = archive.namelist()
+            if any(name.endswith(f"/extra/{VOLUME_METADATA_FILE}") for name in names):
+                raise LabelAssembleError(
+                    f"{path}: answers the voxels of volumes, and whole images were meant"
+                )
+            name = next((name for name in names if name.endswith(f"/extra/{METADATA_FILE}")), None)
             return None if name is None else archive.read(name)
     except (OSError, zipfile.BadZipFile):
         what = "an AOTInductor package" if path.suffix == ".pt2" else "a TorchScript file"

@@ -33,7 +33,7 @@ def write_pt2(parts: ExportParts, path: Path) -> ExportSummary:
     """
     from torch._inductor import aoti_compile_and_package, aoti_load_package
 
-    _check_compiler(path)
+    check_compiler(path)
     program = trace(parts, path, outside="refused")
     with (
         written_whole(path) as temporary,
@@ -88,7 +88,7 @@ def description(metadata: ModelMetadata) -> dict[str, str]:
     return {_PREFIX + key: value for key, value in {**values, **joined}.items()}
 
 
-def _check_compiler(path: Path) -> None:
+def check_compiler(path: Path) -> None:
     compiler = os.environ.get("CXX", "g++")
     if shutil.which(compiler) is None:
         raise LabelAssembleError(

@@ -94,7 +94,7 @@ class ServedQueryFile(ServedQueryModel):
 
 
 @contextmanager
-def _quiet_torchscript() -> Iterator[None]:
+def quiet_torchscript() -> Iterator[None]:
     """Silence torch.jit's DeprecationWarning: TorchScript is what libtorch programs load, by choice."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=r".*torch\.jit\.", category=DeprecationWarning)
@@ -148,7 +148,7 @@ def export_torchscript(
     return write_torchscript(parts, Path(path))
 
 
-@_quiet_torchscript()
+@quiet_torchscript()
 def write_torchscript(parts: ExportParts, path: Path, *, tensors_only: bool = False) -> ExportSummary:
     """Write the parts as TorchScript, compared with eager; see `export_torchscript`.
 
@@ -164,7 +164,7 @@ def write_torchscript(parts: ExportParts, path: Path, *, tensors_only: bool = Fa
     # Not frozen: that turns weights into constants, which every load compares pair by pair to merge equal ones,
     # each with a parallel region (seconds for DenseNet121 on busy cores, against 0.2 s), and gains no speed.
     script = torch.jit.script(served)
-    metadata = parts.compared(_answers(_reloaded(script), parts.images), path)
+    metadata = parts.compared(_answers(reloaded(script), parts.images), path)
     with written_whole(path) as temporary:
         # Under the archive's own name for its folder, the same bytes come out whatever the temporary name is.
         buffer = io.BytesIO()
@@ -173,7 +173,7 @@ def write_torchscript(parts: ExportParts, path: Path, *, tensors_only: bool = Fa
     return ExportSummary(path=path, size=path.stat().st_size, metadata=metadata)
 
 
-def _reloaded(script: torch.jit.ScriptModule) -> torch.jit.ScriptModule:
+def reloaded(script: torch.jit.ScriptModule) -> torch.jit.ScriptModule:
     """Return the module as a program will see it: written and read back."""
     buffer = io.BytesIO()
     torch.jit.save(script, buffer)
