@@ -9,59 +9,16 @@
 
 #include <algorithm>
 #include <cmath>
-#include <fstream>
 #include <string_view>
 
 #include "labelassemble/not_finite.h"
 #include "model.h"
-#include "processor.h"
 
 namespace labelassemble {
 namespace {
 
-std::string shape(at::IntArrayRef sizes) {
-  std::string text = "[";
-  for (std::size_t i = 0; i < sizes.size(); ++i) {
-    text += (i == 0 ? "" : ", ") + std::to_string(sizes[i]);
-  }
-  return text + "]";
-}
-
-at::Device parse_device(const std::string& device) {
-  at::Device parsed(at::kCPU);
-  try {
-    parsed = at::Device(device);
-  } catch (const c10::Error&) {
-    throw Error("device must be cpu, cuda or cuda:N, got '" + device + "'");
-  }
-  if (!parsed.is_cpu() && !parsed.is_cuda()) {
-    throw Error("device must be cpu, cuda or cuda:N, got '" + device + "'");
-  }
-  if (parsed.is_cuda() && !at::hasCUDA()) {
-    throw Error("device " + device + " is not here: this libtorch was built without CUDA");
-  }
-  return parsed;
-}
-
 std::unique_ptr<Model> load_model(const std::filesystem::path& path, at::Device device) {
-  const std::string missing = missing_capability();
-  if (!missing.empty()) throw Error(missing);
-  const bool package = path.extension() == ".pt2";
-  std::error_code error;
-  const auto status = std::filesystem::status(path, error);
-  if (!std::filesystem::exists(status)) throw Error(path.string() + ": no such model");
-  if (!std::filesystem::is_regular_file(status)) {
-    throw Error(path.string() + ": a model must be a regular file");
-  }
-  char magic[4] = {};
-  std::ifstream file(path, std::ios::binary);
-  if (!file) throw Error(path.string() + ": cannot be opened");
-  file.read(magic, sizeof magic);
-  if (std::string_view(magic, sizeof magic) != "PK\x03\x04") {
-    throw Error(path.string() +
-                (package ? ": not an AOTInductor package" : ": not a TorchScript file"));
-  }
-  return package ? load_package(path, device) : load_torchscript(path, device);
+  return is_package(path) ? load_package(path, device) : load_torchscript(path, device);
 }
 
 void check_tensor(const at::Tensor& images) {

@@ -45,11 +45,26 @@ class Model {
 std::unique_ptr<Model> load_torchscript(const std::filesystem::path& path, at::Device device);
 std::unique_ptr<Model> load_package(const std::filesystem::path& path, at::Device device);
 
+// Whether a file is an AOTInductor package (.pt2) and not TorchScript. Throws Error where it is
+// neither, or where this processor lacks what its environment asks for.
+bool is_package(const std::filesystem::path& path);
+
+// "cpu", "cuda" or "cuda:N"; throws Error for any other, and for one that is not here.
+at::Device parse_device(const std::string& device);
+
+// "[2, 3]".
+std::string shape(at::IntArrayRef sizes);
+
 // Throws Error where a description does not hold together.
 void check_description(const Description& description, const std::filesystem::path& path);
 
 // Throws Error for another format than kFormat.
 void check_format(std::int64_t format, const std::filesystem::path& path);
+
+// The attribute or entry that marks a network which answers the voxels of volumes.
+inline constexpr const char* kVolumes = "labelassemble_volumes";
+
+[[noreturn]] void throw_answers_voxels(const std::filesystem::path& path);
 
 [[noreturn]] void throw_not_exported(const std::filesystem::path& path);
 

@@ -285,9 +285,9 @@ Volume read_nifti(const std::filesystem::path& path) {
   const std::uintmax_t size = size_of(path);
   GzipFile file(path, "rb");
   Volume volume;
-  volume.header.resize(kNiftiHeaderBytes);
-  volume.header.resize(file.read(volume.header.data(), volume.header.size()));
-  const NiftiHeader header = parse_nifti_header(volume.header, name);
+  auto& bytes = volume.header.emplace();
+  const std::size_t got = file.read(bytes.data(), bytes.size());
+  const NiftiHeader header = parse_nifti_header({bytes.data(), got}, name);
   volume.shape = header.shape;
   volume.affine = header.affine;
   const auto voxels = static_cast<std::size_t>(volume.voxels());

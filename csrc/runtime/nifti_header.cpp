@@ -245,7 +245,7 @@ std::vector<std::uint8_t> make_nifti_header(const Volume& like, NiftiType type,
                                             std::int64_t volumes) {
   std::vector<std::uint8_t> bytes(kNiftiHeaderBytes, 0);
   put(bytes, kSize, static_cast<std::int32_t>(kNiftiHeaderBytes));
-  put(bytes, kDim, static_cast<std::int16_t>(volumes > 1 ? 4 : 3));
+  put(bytes, kDim, static_cast<std::int16_t>(type == NiftiType::kUint8 ? 3 : 4));
   for (std::size_t axis = 0; axis < 7; ++axis) {
     const std::int64_t size = axis < 3 ? like.shape[axis] : axis == 3 ? volumes : 1;
     put(bytes, kDim, static_cast<std::int16_t>(size), 1 + axis);
@@ -255,16 +255,16 @@ std::vector<std::uint8_t> make_nifti_header(const Volume& like, NiftiType type,
   put(bytes, kVoxOffset, static_cast<float>(kFirstValue));
   put(bytes, kSlope, 1.0F);
   std::memcpy(bytes.data() + kMagic, "n+1", 4);
-  if (like.header.size() == kNiftiHeaderBytes) {
+  if (like.header.has_value()) {
     // The place as the file said it, so that every reader, whichever form it follows, puts both
     // into one.
-    const Fields fields(like.header, is_swapped(like.header, "header"));
+    const Fields fields(*like.header, is_swapped(*like.header, "header"));
     for (std::size_t i = 0; i < 8; ++i) put(bytes, kPixdim, fields.get<float>(kPixdim, i), i);
     for (const std::size_t at : {kQformCode, kSformCode})
       put(bytes, at, fields.get<std::int16_t>(at));
     for (std::size_t i = 0; i < 18; ++i)
       put(bytes, kQuaternion, fields.get<float>(kQuaternion, i), i);
-    bytes[kUnits] = like.header[kUnits];
+    bytes[kUnits] = (*like.header)[kUnits];
     return bytes;
   }
   put(bytes, kPixdim, 1.0F);

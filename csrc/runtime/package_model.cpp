@@ -1,62 +1,17 @@
 // Models that labelassemble/export/pt2.py wrote: packages of AOTInductor.
 #include <ATen/Functions.h>
 #include <c10/util/Exception.h>
-#include <torch/csrc/inductor/aoti_package/model_package_loader.h>
 
-#include <charconv>
-#include <unordered_map>
-
+#include "entries.h"
 #include "model.h"
+#include "package.h"
 
 namespace labelassemble {
-namespace {
 
-using Entries = std::unordered_map<std::string, std::string>;
-using Loader = torch::inductor::AOTIModelPackageLoader;
-
-const std::string& entry(const Entries& entries, const std::string& name,
-                         const std::filesystem::path& path) {
-  const auto found = entries.find("labelassemble." + name);
-  if (found == entries.end()) {
-    throw Error(path.string() + ": damaged description of the model (no " + name + ")");
-  }
-  return found->second;
-}
-
-// One a line.
-std::vector<std::string> lines(const std::string& text) {
-  std::vector<std::string> values;
-  for (std::size_t start = 0; !text.empty() && start <= text.size();) {
-    const std::size_t end = std::min(text.find('\n', start), text.size());
-    values.push_back(text.substr(start, end - start));
-    start = end + 1;
-  }
-  return values;
-}
-
-template <typename T>
-T number(const std::string& text, const std::string& name, const std::filesystem::path& path) {
-  T value{};
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error != std::errc() || end != text.data() + text.size()) {
-    throw Error(path.string() + ": damaged description of the model (" + name + " is '" + text +
-                "')");
-  }
-  return value;
-}
-
-std::vector<double> numbers(const Entries& entries, const std::string& name,
-                            const std::filesystem::path& path) {
-  std::vector<double> values;
-  for (const std::string& line : lines(entry(entries, name, path)))
-    values.push_back(number<double>(line, name, path));
-  return values;
-}
-
-std::unique_ptr<Loader> load(const std::filesystem::path& path, at::Device device) {
+std::unique_ptr<PackageLoader> open_package(const std::filesystem::path& path, at::Device device) {
   try {
-    return std::make_unique<Loader>(path.string(), "model", /*run_single_threaded=*/false,
-                                    /*num_runners=*/1, device.index());
+    return std::make_unique<PackageLoader>(path.string(), "model", /*run_single_threaded=*/false,
+                                           /*num_runners=*/1, device.index());
   } catch (const c10::Error& failure) {
     throw Error(path.string() + ": not an AOTInductor package that loads here (" +
                 first_line(failure.what_without_backtrace()) + ")");
@@ -66,28 +21,34 @@ std::unique_ptr<Loader> load(const std::filesystem::path& path, at::Device devic
   }
 }
 
+void check_device(const Entries& entries, at::Device device, const std::filesystem::path& path) {
+  const auto compiled = entries.find("AOTI_DEVICE_KEY");
+  if (compiled != entries.end() && compiled->second != c10::DeviceTypeName(device.type(), true)) {
+    throw Error(path.string() + ": compiled for " + compiled->second + ", and device is " +
+                device.str());
+  }
+}
+
+namespace {
+
 class PackageModel final : public Model {
  public:
-  PackageModel(const std::filesystem::path& path, at::Device device) : loader_(load(path, device)) {
+  PackageModel(const std::filesystem::path& path, at::Device device)
+      : loader_(open_package(path, device)) {
     const Entries entries = loader_->get_metadata();
+    if (entries.contains(std::string("labelassemble.") + kVolumes)) throw_answers_voxels(path);
     if (!entries.contains("labelassemble.format")) throw_not_exported(path);
-    check_format(number<std::int64_t>(entry(entries, "format", path), "format", path), path);
-    description_.classes = lines(entry(entries, "classes", path));
-    description_.interest = lines(entry(entries, "interest", path));
+    check_format(whole_number(entries, "format", path), path);
+    description_.classes = lines(entries, "classes", path);
+    description_.interest = lines(entries, "interest", path);
     description_.thresholds = numbers(entries, "thresholds", path);
-    description_.channels =
-        number<std::int64_t>(entry(entries, "input_channels", path), "input_channels", path);
-    description_.size =
-        number<std::int64_t>(entry(entries, "input_size", path), "input_size", path);
+    description_.channels = whole_number(entries, "input_channels", path);
+    description_.size = whole_number(entries, "input_size", path);
     description_.mean = numbers(entries, "input_mean", path);
     description_.std = numbers(entries, "input_std", path);
     description_.library = entry(entries, "library", path);
     check_description(description_, path);
-    const auto compiled = entries.find("AOTI_DEVICE_KEY");
-    if (compiled != entries.end() && compiled->second != c10::DeviceTypeName(device.type(), true)) {
-      throw Error(path.string() + ": compiled for " + compiled->second + ", and device is " +
-                  device.str());
-    }
+    check_device(entries, device, path);
   }
 
   // What the package leaves to its callers: grey or colour, 0..1, and one size for all (where the
@@ -118,7 +79,7 @@ class PackageModel final : public Model {
   using Model::classify;
 
  private:
-  std::unique_ptr<Loader> loader_;
+  std::unique_ptr<PackageLoader> loader_;
 };
 
 }  // namespace

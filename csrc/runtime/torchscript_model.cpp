@@ -1,13 +1,12 @@
 // Models that labelassemble/export/torchscript.py wrote.
 #include <c10/util/Exception.h>
-#include <torch/csrc/jit/api/module.h>
 #include <torch/csrc/jit/runtime/graph_executor.h>
 #include <torch/csrc/jit/serialization/import.h>
 
 #include "model.h"
+#include "torchscript.h"
 
 namespace labelassemble {
-namespace {
 
 torch::jit::Module load_module(const std::filesystem::path& path, at::Device device) {
   try {
@@ -23,6 +22,8 @@ torch::jit::Module load_module(const std::filesystem::path& path, at::Device dev
   }
 }
 
+namespace {
+
 std::vector<std::string> strings(const torch::jit::Module& module, const char* name) {
   std::vector<std::string> values;
   for (const at::IValue& value : module.attr(name).toListRef())
@@ -31,6 +32,7 @@ std::vector<std::string> strings(const torch::jit::Module& module, const char* n
 }
 
 Description read_description(const torch::jit::Module& module, const std::filesystem::path& path) {
+  if (module.hasattr(kVolumes)) throw_answers_voxels(path);
   if (!module.hasattr("labelassemble_format")) throw_not_exported(path);
   Description description;
   try {

@@ -13,11 +13,14 @@ enum class Format { kTable, kJson, kCsv };
 struct Options {
   std::string model;
   std::vector<std::string>
-      images;  // in the order given, those of --list after those of the command line
+      images;            // in the order given, those of --list after those of the command line
+  bool volumes = false;  // `images` are NIfTI files
   Format format = Format::kTable;
   std::string device = "cpu";
-  int batch = 16;
-  int threads = 0;  // 0: as many as libtorch chooses
+  int batch = 0;              // 0: 16 images, or one window of a volume
+  std::string mask;           // where the mask of the only volume goes; empty: nowhere
+  std::string probabilities;  // likewise its map of probabilities
+  int threads = 0;            // 0: as many as libtorch chooses
 };
 
 // Throws Error with one sentence for anything that does not fit.

@@ -11,9 +11,6 @@
 namespace labelassemble::predict {
 namespace {
 
-using Names = std::vector<std::string>;
-using Values = std::vector<float>;
-
 template <typename T, typename F>
 void list(std::ostream& out, const std::vector<T>& values, F write) {
   out << "[";
@@ -21,24 +18,23 @@ void list(std::ostream& out, const std::vector<T>& values, F write) {
   out << "]";
 }
 
-void print_json(std::ostream& out, const Description& model, const Names& images,
-                const Values& values) {
-  const std::size_t classes = model.classes.size();
+void print_json(std::ostream& out, const Answers& answers) {
+  const std::size_t classes = answers.classes.size();
   out << "{\n  \"classes\": ";
-  list(out, model.classes, json_string);
+  list(out, answers.classes, json_string);
   out << ",\n  \"thresholds\": ";
-  if (model.thresholds.empty()) {
+  if (answers.thresholds.empty()) {
     out << "null";
   } else {
-    list(out, model.thresholds, [](double value) { return json_number(value); });
+    list(out, answers.thresholds, [](double value) { return json_number(value); });
   }
-  out << ",\n  \"images\": [";
-  for (std::size_t i = 0; i < images.size(); ++i) {
-    out << (i == 0 ? "" : ",") << "\n    {\"path\": " << json_string(images[i])
-        << ", \"probabilities\": {";
+  out << ",\n  \"" << answers.row << "s\": [";
+  for (std::size_t i = 0; i < answers.paths.size(); ++i) {
+    out << (i == 0 ? "" : ",") << "\n    {\"path\": " << json_string(answers.paths[i]) << ", \""
+        << answers.values << "\": {";
     for (std::size_t c = 0; c < classes; ++c) {
-      out << (c == 0 ? "" : ", ") << json_string(model.classes[c]) << ": "
-          << json_number(values[i * classes + c]);
+      out << (c == 0 ? "" : ", ") << json_string(answers.classes[c]) << ": "
+          << json_number(answers.numbers[i * classes + c]);
     }
     out << "}}";
   }
@@ -56,15 +52,16 @@ std::string csv_cell(const std::string& text) {
   return quoted + "\"";
 }
 
-void print_csv(std::ostream& out, const Description& model, const Names& images,
-               const Values& values) {
-  const std::size_t classes = model.classes.size();
+void print_csv(std::ostream& out, const Answers& answers) {
+  const std::size_t classes = answers.classes.size();
   out << "path";
-  for (const std::string& name : model.classes) out << "," << csv_cell("probability:" + name);
+  for (const std::string& name : answers.classes)
+    out << "," << csv_cell(answers.value + ":" + name);
   out << "\n";
-  for (std::size_t i = 0; i < images.size(); ++i) {
-    out << csv_cell(images[i]);
-    for (std::size_t c = 0; c < classes; ++c) out << "," << json_number(values[i * classes + c]);
+  for (std::size_t i = 0; i < answers.paths.size(); ++i) {
+    out << csv_cell(answers.paths[i]);
+    for (std::size_t c = 0; c < classes; ++c)
+      out << "," << json_number(answers.numbers[i * classes + c]);
     out << "\n";
   }
 }
@@ -78,29 +75,28 @@ void pad(std::ostream& out, std::size_t count) {
   for (std::size_t i = 0; i < count; ++i) out << ' ';
 }
 
-void print_table(std::ostream& out, const Description& model, const Names& images,
-                 const Values& values) {
-  const std::size_t classes = model.classes.size();
-  std::size_t first = width("image");
-  for (const std::string& image : images) first = std::max(first, width(image));
-  out << "image";
-  pad(out, first - width("image"));
-  for (const std::string& name : model.classes) {
+void print_table(std::ostream& out, const Answers& answers) {
+  const std::size_t classes = answers.classes.size();
+  std::size_t first = width(answers.row);
+  for (const std::string& path : answers.paths) first = std::max(first, width(path));
+  out << answers.row;
+  pad(out, first - width(answers.row));
+  for (const std::string& name : answers.classes) {
     out << "  ";
     pad(out, 7 - std::min<std::size_t>(7, width(name)));
     out << name;
   }
   out << "\n";
-  for (std::size_t i = 0; i < images.size(); ++i) {
-    out << images[i];
-    pad(out, first - width(images[i]));
+  for (std::size_t i = 0; i < answers.paths.size(); ++i) {
+    out << answers.paths[i];
+    pad(out, first - width(answers.paths[i]));
     for (std::size_t c = 0; c < classes; ++c) {
-      const float value = values[i * classes + c];
-      const bool positive = !model.thresholds.empty() && value >= model.thresholds[c];
+      const float value = answers.numbers[i * classes + c];
+      const bool positive = !answers.thresholds.empty() && value >= answers.thresholds[c];
       char cell[16];
       std::snprintf(cell, sizeof cell, "%.4f%c", value, positive ? '*' : ' ');
       out << "  ";
-      pad(out, std::max<std::size_t>(7, width(model.classes[c])) - 7);
+      pad(out, std::max<std::size_t>(7, width(answers.classes[c])) - 7);
       out << cell;
     }
     out << "\n";
@@ -109,15 +105,14 @@ void print_table(std::ostream& out, const Description& model, const Names& image
 
 }  // namespace
 
-void print(std::ostream& out, Format format, const Description& model, const Names& images,
-           const Values& probabilities) {
+void print(std::ostream& out, Format format, const Answers& answers) {
   switch (format) {
     case Format::kTable:
-      return print_table(out, model, images, probabilities);
+      return print_table(out, answers);
     case Format::kJson:
-      return print_json(out, model, images, probabilities);
+      return print_json(out, answers);
     case Format::kCsv:
-      return print_csv(out, model, images, probabilities);
+      return print_csv(out, answers);
   }
 }
 

@@ -5,13 +5,22 @@
 #include <string>
 #include <vector>
 
-#include "labelassemble/classifier.h"
 #include "options.h"
 
 namespace labelassemble::predict {
 
-// One row an image; probabilities [images, classes] row by row.
-void print(std::ostream& out, Format format, const Description& model,
-           const std::vector<std::string>& images, const std::vector<float>& probabilities);
+// What is printed, and what it is called.
+struct Answers {
+  std::string row;    // "image" or "volume"
+  std::string value;  // "probability" or "score"
+  std::string values;
+  std::vector<std::string> classes;
+  std::vector<double> thresholds;  // one a class, or none
+  std::vector<std::string> paths;
+  std::vector<float> numbers;  // [paths, classes] row by row
+};
+
+// One row a path.
+void print(std::ostream& out, Format format, const Answers& answers);
 
 }  // namespace labelassemble::predict

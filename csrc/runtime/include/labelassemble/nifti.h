@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -23,8 +24,8 @@ struct Volume {
   std::array<std::int64_t, 3> shape{};
   Affine affine{1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1};
   std::vector<float> values;
-  // The header of the file that it was read from, 348 bytes as they stood; empty for any other.
-  std::vector<std::uint8_t> header;
+  // The header of the file that it was read from, as it stood there.
+  std::optional<std::array<std::uint8_t, 348>> header;
 
   std::int64_t voxels() const { return shape[0] * shape[1] * shape[2]; }
 };
