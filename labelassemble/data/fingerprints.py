@@ -4,7 +4,7 @@ import hashlib
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Final, TypeAlias, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ from labelassemble.data.decoding import plain_paths
 from labelassemble.data.errors import ImageError
 from labelassemble.data.images import decode_image
 from labelassemble.data.text import TextArray
+from labelassemble.data.volumes import read_volume
 
 Progress: TypeAlias = Callable[[int, int], None]
 """Called with (images done, images in all)."""
@@ -112,10 +113,21 @@ def _picture_hash(path: str) -> NDArray[np.uint8] | None:
     try:
         pixels = decode_image(path)
     except ImageError:
-        return None
+        try:
+            pixels = _middle_slice(read_volume(path).values)
+        except ImageError:
+            return None
     grey = Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.mean(axis=0).round().astype(np.uint8))
     small = np.asarray(grey.resize((_SIDE + 1, _SIDE), Image.Resampling.BOX), dtype=np.int16)
     return np.packbits(small[:, 1:] > small[:, :-1])
+
+
+def _middle_slice(values: NDArray[Any]) -> NDArray[np.uint8]:
+    """Return the slice in the middle of a volume, its own range as grey, uint8 [1, H, W]."""
+    shown = (values if values.ndim == 2 else values[:, :, values.shape[2] // 2]).astype(np.float32)
+    low, high = float(np.nanmin(shown)), float(np.nanmax(shown))
+    grey: NDArray[np.uint8] = np.nan_to_num((shown - low) * (255 / max(high - low, 1e-9))).astype(np.uint8)
+    return grey[None]
 
 
 def near_pairs(hashes: NDArray[np.uint8]) -> NDArray[np.int64]:

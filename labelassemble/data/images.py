@@ -124,6 +124,11 @@ def decode_stream(file: BinaryIO, name: str, how: Decoding = AS_THE_FILE_SAYS) -
     return _decoded(file, name, how).pixels
 
 
+def inspect_bytes(data: bytes, name: str, how: Decoding = AS_THE_FILE_SAYS) -> Decoded:
+    """Return the image encoded in `data` with what its file says of its pixels, as `inspect_image` does."""
+    return _decoded(BytesIO(data), name, how)
+
+
 def _decoded(file: BinaryIO, name: str, how: Decoding) -> Decoded:
     try:
         if is_dicom(file):

@@ -306,7 +306,8 @@ class Table:
 
         Columns: path, name, source, group, split, assumed (of each class whose label nobody gave in that row its name,
         "=" and the rule, joined by ";": "COVID-19=assume;Nevus=exclusive"), then a column per class with the cells 1,
-        0, -2 = uncertain, blank = unknown.
+        0, -2 = uncertain, blank = unknown. Of a table with masks also "mask:path" and "mask:values", what the values of
+        the mask stand for: "1=PDAC;2=cyst".
 
         Raises:
             LabelAssembleError: The file cannot be written.

@@ -22,12 +22,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from labelassemble.data.containers import SEPARATOR, is_reference, read_array
-from labelassemble.data.decoding import split_reference
+from labelassemble.data.decoding import Decoding, split_reference
 from labelassemble.data.dicom import is_dicom
 from labelassemble.data.dicom_series import read_series, read_slice, series_grid, slice_grid
 from labelassemble.data.errors import ImageError, PluginError
 from labelassemble.data.grid import Grid
-from labelassemble.data.images import decode_bytes, read_image
+from labelassemble.data.images import inspect_bytes, read_image
 from labelassemble.data.stacks import load_joined_files, npz_header, npz_names
 from labelassemble.errors import LabelAssembleError
 
@@ -58,7 +58,7 @@ def read_volume(path: str) -> StoredVolume:
     try:
         if is_reference(name):
             entry = read_array(name)
-            return StoredVolume(_slice(entry, name) if isinstance(entry, bytes) else entry, None)
+            return StoredVolume(_slice(entry, name, how) if isinstance(entry, bytes) else entry, None)
         if os.path.isdir(name):
             return StoredVolume(*read_series(name))
         if name.endswith(_NIFTI):
@@ -142,12 +142,26 @@ def _squeezed(values: NDArray[Any], name: str) -> NDArray[Any]:
     return values.reshape(_three_axes(values.shape, name))
 
 
-def _slice(data: bytes, name: str, how: Any = None) -> NDArray[Any]:
-    """Return an encoded image as [H, W]: 16 bits and floating point as stored, all else in 0..255."""
+def _slice(data: bytes, name: str, how: Decoding) -> NDArray[Any]:
+    """Return an encoded image as [H, W]: 16 bits and floating point as stored, all else in 0..255.
+
+    Raises:
+        ImageError: It cannot be decoded, or would be turned by its EXIF orientation, which its mask would not be.
+    """
     with Image.open(BytesIO(data)) as image:
-        if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        if image.mode == "F":
             return np.asarray(image)
-    pixels = decode_bytes(data, name) if how is None else decode_bytes(data, name, how)
+        deep = np.asarray(image) if image.mode == "I" or image.mode.startswith("I;16") else None
+    found = inspect_bytes(data, name, how)
+    if found.orientation != 1:
+        raise ImageError(
+            name,
+            f"its EXIF orientation {found.orientation} turns it, and would not turn its mask: say `orientation: "
+            "ignore` if the mask was drawn on the image as it is stored, or else save the image upright",
+        )
+    if deep is not None:
+        return deep
+    pixels = found.pixels
     return pixels[0] if len(pixels) == 1 else np.tensordot(_LUMA, pixels.astype(np.float32), 1)
 
 

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from labelassemble.data import Assembly, CsvSource, Taxonomy, assemble
-from labelassemble.data.exclusion import ExclusionRules
+from labelassemble.data.exclusion import ExclusionRules, SourceRule, exclude_by_patient
+from labelassemble.data.new_table import new_table
 from labelassemble.data.readers.options import SourceOptions
 
 SKIN = Taxonomy.load(Path(__file__).with_name("skin_of_tests.yaml"))
@@ -288,3 +289,38 @@ def test_a_source_without_any_class_has_no_rules() -> None:
     rules = ExclusionRules.of((), [], None)
     assert rules.matrices.shape == (0, 0, 0)
     assert rules.everywhere.shape == (0, 0)
+
+
+@settings(deadline=None)
+@given(st.data())
+def test_a_patient_with_a_class_has_none_of_the_others(data: st.DataObject) -> None:
+    rows, classes = data.draw(st.integers(0, 8)), data.draw(st.integers(1, 4))
+    rng = np.random.default_rng(data.draw(st.integers(0, 999)))
+    labels = rng.choice(np.array([1, 0, -1, -1, -2], dtype=np.int8), (rows, classes))
+    patients, held = rng.integers(0, 3, rows), rng.random((rows, 2)) < 0.7
+    names = [f"c{index}" for index in range(classes)]
+    table = new_table(
+        names,
+        paths=[str(row) for row in range(rows)],
+        names=[str(row) for row in range(rows)],
+        labels=labels,
+        sources="a",
+        groups=patients.astype(str),
+    )
+    options = [SourceRule("a", ("a",), "patient"), SourceRule("b", ("b",), "all")]
+    rules = ExclusionRules.of(names, options, None)
+    expected, origins, several = labels.copy(), np.zeros_like(labels, dtype=np.uint8), set()
+    for row in range(rows):
+        own = [other for other in range(rows) if patients[other] == patients[row] and held[other, 0]]
+        present = {column for other in own for column in range(classes) if labels[other, column] == 1}
+        for column in range(classes):
+            if held[row, 0] and labels[row, column] == -1 and present - {column}:
+                expected[row, column], origins[row, column] = 0, 4
+        if held[row, 0] and len(present) > 1:
+            several.add(patients[row])
+    found, marks, notes = exclude_by_patient(table, rules, held)
+    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(marks, origins)
+    assert len(notes) == bool(several)
+    if several:
+        assert f"{len(several)} patients have several classes" in notes[0]

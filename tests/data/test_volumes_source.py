@@ -361,6 +361,17 @@ def test_sixteen_bits_of_a_slice_stay_as_they_are(tmp_path: Path) -> None:
     np.testing.assert_allclose(read_volume(f"{tmp_path}/c.png").values, values.astype(np.uint8), atol=1e-4)
 
 
+def test_an_image_that_exif_turns_needs_a_word(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(np.zeros((6, 5), dtype=np.uint8)).save(tmp_path / "i.png", exif=exif)
+    with pytest.raises(
+        LabelAssembleError, match="its EXIF orientation 6 turns it, and would not turn its mask"
+    ):
+        read_volume(f"{tmp_path}/i.png")
+    assert read_volume(f"{tmp_path}/i.png::orientation=ignore").values.shape == (6, 5)
+
+
 def test_an_image_that_is_not_there_is_left_to_whoever_reads_it(archive: Path) -> None:
     text = (archive / "cases.csv").read_text()
     (archive / "cases.csv").write_text(text.replace("images.npz::q", "gone.nii.gz"))
@@ -462,6 +473,9 @@ def test_the_same_volume_twice_is_found_by_its_content(tmp_path: Path) -> None:
     assembly = assemble([options], duplicates="content")
     assert len(assembly.table) == 2
     assert not any("could not be read" in note for note in assembly.report.notes)
+    looks = assemble([options], duplicates="looks").report
+    assert len(looks.alike) == 1  # of c, whose voxels are those of a and one more
+    assert not any("could not be read" in note for note in looks.notes)
 
 
 def test_a_table_with_masks_goes_through_a_file(archive: Path, tmp_path: Path) -> None:
