@@ -9,6 +9,9 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from labelassemble import _native
 from labelassemble.errors import LabelAssembleError
@@ -17,22 +20,48 @@ _binding, REASON = _native.load_binding()
 NATIVE: bool = _binding is not None
 _warned = False
 
+_holds_tensors: Callable[[object], bool] = is_traceable_wrapper_subclass
 Function = TypeVar("Function", bound=Callable[..., object])
 
 
-def implementation(op: str, reference: Function) -> Function:
+def implementation(op: str, reference: Function, first: Tensor) -> Function:
     """Return the function that serves a call of an op; all of them take the arguments of its schema, by position.
 
     That is the pybind11 binding in an eager call, since it costs less than `torch.ops` (benchmarks/overhead.py); the
-    dispatcher's op under torch.compile, torch.export and torch.jit.trace, which see no other; and without the native
-    library `reference`, after a warning once a process.
+    dispatcher's op under torch.compile, torch.export and torch.jit.trace, which see no other; and `reference` where
+    plain torch can what the op cannot: under torch.func (grad, vmap, jacrev, ...) and forward-mode differentiation, for
+    a DTensor and other subclasses that hold tensors, and, after a warning once a process, without the native library.
+
+    Args:
+        op: its name.
+        reference: the same in plain torch.
+        first: the first tensor of the call.
     """
     if _binding is None:
         _warn_of_fallback()
         return reference
+    if (
+        torch._C._are_functorch_transforms_active()
+        or forward_ad._current_level >= 0
+        or (type(first) is not Tensor and _holds_tensors(first))
+    ):
+        return reference
     if torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None:
         return getattr(torch.ops.labelassemble, op)  # type: ignore[no-any-return]
     return getattr(_binding, op)  # type: ignore[no-any-return]
+
+
+def define(schema: str, reference: Callable[..., object]) -> None:
+    """Make `torch.ops.labelassemble` have an op where there is no native library, so that calls of it can be scripted.
+
+    Args:
+        schema: as the C++ source has it.
+        reference: what it calls, differentiable.
+    """
+    if not NATIVE:
+        name = "labelassemble::" + schema.partition("(")[0]
+        torch.library.define(name, schema[schema.index("(") :])
+        torch.library.impl(name, "CompositeImplicitAutograd", reference)
 
 
 def _warn_of_fallback() -> None:

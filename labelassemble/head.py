@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
+import torch.fx
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -35,18 +36,32 @@ def _initial_weight(in_features: int, width: int) -> Tensor:
     return torch.empty(in_features, width).uniform_(-bound, bound)
 
 
+@torch.fx.wrap
+def _rows(queries: Tensor, names: list[str], classes: list[str] | None) -> Tensor:
+    """Return the queries of the classes asked for; one node of a graph of torch.fx, where `classes` is still open."""
+    if classes is None:
+        return queries
+    for name in classes:
+        if name not in names:
+            raise LabelAssembleError(f"the head has no class {name!r}{did_you_mean(name, names)}")
+    return queries[[names.index(name) for name in classes]]
+
+
 class ClassQueryHead(NamedClasses):
     """Head in which one shared layer makes every class's classifier of its learnable query: W = Q A^T + b.
 
-    Drop-in for nn.Linear(in_features, classes): features [B, D] to logits [B, C]  (the "dynamic adapter" of
+    Drop-in for nn.Linear(in_features, classes): features [*, D] to logits [*, C]  (the "dynamic adapter" of
     arXiv 2109.12265, section 2.2). Queries start one-hot. Parameters: `queries` [C, K], `weight` [D, K] and
-    `bias` [D] of the shared layer; `classes` holds the names, in the order of the columns. The state dict holds them
+    `bias` [D] of the shared layer; an offset of each class's logit, as for a prior probability, is a module of its own
+    behind the head. `classes` holds the names, in the order of the columns. The state dict holds them
     too: weights saved in another order are put in order by name, those of other classes are refused.
 
     Args:
         in_features: D, the length of a feature vector.
         classes: names of the classes, or their number (then named class0, class1, ...).
         query_dim: K, the length of a query, at least the number of classes and that number by default.
+        device: of the parameters, as nn.Linear.
+        dtype: of the parameters, as nn.Linear.
 
     Example:
         >>> import torch
@@ -65,7 +80,15 @@ class ClassQueryHead(NamedClasses):
 
     _weights_with_rows: ClassVar[tuple[str, ...]] = ("queries",)
 
-    def __init__(self, in_features: int, classes: int | Sequence[str], query_dim: int | None = None) -> None:
+    def __init__(
+        self,
+        in_features: int,
+        classes: int | Sequence[str],
+        query_dim: int | None = None,
+        *,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
         super().__init__()
         if in_features < 1:
             raise LabelAssembleError(f"in_features must be at least 1, got {in_features}")
@@ -76,16 +99,30 @@ class ClassQueryHead(NamedClasses):
             raise LabelAssembleError(
                 f"query_dim must be at least the number of classes, {len(self.classes)}, got {query_dim}"
             )
-        self.queries = nn.Parameter(torch.eye(len(self.classes), width))
-        self.weight = nn.Parameter(_initial_weight(in_features, width))
-        self.bias = nn.Parameter(torch.zeros(in_features))
+        self.queries = nn.Parameter(torch.empty(len(self.classes), width, device=device, dtype=dtype))
+        self.weight = nn.Parameter(torch.empty(in_features, width, device=device, dtype=dtype))
+        self.bias = nn.Parameter(torch.empty(in_features, device=device, dtype=dtype))
+        self.reset_parameters()
+
+    @property
+    def out_features(self) -> int:
+        """C, the number of classes."""
+        return len(self.classes)
+
+    @torch.jit.unused
+    def reset_parameters(self) -> None:
+        """Begin anew, in place: one-hot queries, and classifiers as those of nn.Linear."""
+        with torch.no_grad():
+            self.queries.copy_(torch.eye(*self.queries.shape))
+            self.weight.copy_(_initial_weight(*self.weight.shape))
+            self.bias.zero_()
 
     def forward(
         self,
-        features: Tensor,  # [B, D]
+        features: Tensor,  # [*, D]
         classes: list[str] | None = None,
     ) -> Tensor:
-        """Return the logits [B, C] of all classes, or of those named, in the order given."""
+        """Return the logits [*, C] of all classes, or of those named, in the order given."""
         if torch.jit.is_scripting():  # type: ignore[attr-defined]
             # The same products, so that a scripted head needs no library but torch.
             queries: Tensor = self.queries
@@ -102,12 +139,7 @@ class ClassQueryHead(NamedClasses):
 
     @torch.jit.unused
     def _queries_of(self, classes: list[str] | None) -> Tensor:
-        if classes is None:
-            return self.queries
-        for name in classes:
-            if name not in self.classes:
-                raise LabelAssembleError(f"the head has no class {name!r}{did_you_mean(name, self.classes)}")
-        return self.queries[[self.classes.index(name) for name in classes]]
+        return _rows(self.queries, self.classes, classes)
 
     @torch.jit.unused
     def add_classes(self, names: Sequence[str]) -> None:

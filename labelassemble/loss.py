@@ -1,10 +1,10 @@
 """Losses as modules: `PartialLabelLoss` and `MaskedBCEWithLogitsLoss`, drop-ins for nn.BCEWithLogitsLoss."""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from labelassemble.errors import LabelAssembleError
 from labelassemble.functional import (
@@ -14,53 +14,31 @@ from labelassemble.functional import (
     partial_label_loss_terms,
 )
 from labelassemble.loss_options import LossOptions
-from labelassemble.ops.composed_loss import LossCounts, composed_entries, composed_terms
+from labelassemble.loss_weights import (
+    ClassWeights,
+    WeightedLoss,
+    check_reduction,
+    checked_weights,
+    exclusive_classes,
+    weights_of_classes,
+)
+from labelassemble.ops.class_vector import class_vector
+from labelassemble.ops.composed_loss import composed_entries, composed_terms
+from labelassemble.ops.counts import LossCounts, counts_of, divisor, open_in_graph, weighted_entries
 from labelassemble.ops.partial_label_loss import OpOptions, Reduction
+
+WEIGHTS = ("pseudo_weight", "consistency_weight")  # of terms: the attributes that a schedule sets
 
 __all__ = ["LossCounts", "LossOptions", "LossTerms", "MaskedBCEWithLogitsLoss", "PartialLabelLoss"]
 
 
-def _class_vector(name: str, values: Tensor | Sequence[float] | None) -> Tensor | None:
-    if values is None:
-        return None
-    vector = (
-        torch.as_tensor(values, dtype=None if isinstance(values, Tensor) else torch.float32).detach().clone()
-    )
-    if vector.dim() != 1 or not vector.is_floating_point():
-        raise LabelAssembleError(
-            f"{name} must be one floating value a class, got {vector.dtype} of shape {list(vector.shape)}"
-        )
-    wrong = ~((vector >= 0) & vector.isfinite())
-    if not vector.is_meta and bool(wrong.any()):
-        raise LabelAssembleError(f"{name} must be finite and not negative, got {float(vector[wrong][0]):g}")
-    return vector
-
-
-def _class_matrix(exclusive: Tensor | Sequence[Sequence[bool]] | None) -> Tensor | None:
-    if exclusive is None:
-        return None
-    if not isinstance(exclusive, Tensor):
-        exclusive = torch.as_tensor(exclusive).bool()
-    if exclusive.dim() != 2 or exclusive.shape[0] != exclusive.shape[1] or exclusive.dtype != torch.bool:
-        raise LabelAssembleError(
-            f"exclusive must be bool [C, C], got {exclusive.dtype} of shape {list(exclusive.shape)}"
-        )
-    if bool(exclusive.diagonal().any()) or not bool((exclusive == exclusive.t()).all()):
-        raise LabelAssembleError("exclusive must be symmetric, and no class can exclude itself")
-    return exclusive.detach().clone()
-
-
-def _check_reduction(reduction: str) -> None:
-    if reduction not in ("mean", "sum", "none"):
-        raise LabelAssembleError(f"reduction must be mean, sum or none, got {reduction!r}")
-
-
-class PartialLabelLoss(nn.Module):
+class PartialLabelLoss(WeightedLoss):
     """Loss of Label-Assemble: cross-entropy where labels are known, pseudo-labels and consistency where not.
 
     total = mean over known of bce + pseudo_weight * mean over unknown of (a_w - s(a_w))^2
     + consistency_weight * mean over unknown of (a_s - s(a_w))^2  (arXiv 2109.12265, section 2.2), see
-    `labelassemble.functional.partial_label_loss`. The weights are plain attributes that a schedule may set.
+    `labelassemble.functional.partial_label_loss`. The weights are plain attributes that a schedule may set; a function
+    under torch.compile is compiled once for all their values.
 
     The last three options are not the paper's. `strong_known`, as the authors' released code has it, lets known labels
     learn from both views: their cross-entropy is the mean of the two. `exclusive` makes the pseudo-label of a class 0
@@ -71,14 +49,17 @@ class PartialLabelLoss(nn.Module):
         temperature: t >= 1; 1 makes hard pseudo-labels, inf none.
         pseudo_weight: weight of the pseudo-label term; 0 skips it.
         consistency_weight: weight of the consistency term; 0 skips it.
-        pos_weight: [C] weight of the positive part of the cross-entropy, by class.
-        class_weight: [C] weight of every term, by class.
+        pos_weight: weight of the positive part of the cross-entropy: one value, or one a class, [C] or [C, 1, ...].
+            It is in the state dict, as that of nn.BCEWithLogitsLoss.
+        class_weight: weight of every term, likewise.
         detach_target: take pseudo-labels as constants in the gradient.
         reduction: "mean", "sum" or "none".
         strong_known: known labels learn from the strong view too.
         known_mean: "entry" for the mean over known labels, "class" for the mean over those of each class and then over
             the classes that have one; needs reduction "mean".
         exclusive: bool [C, C], True where two classes exclude each other; None where none do.
+        validate: raise where a target lies outside [0, 1] or a weight is not allowed, see
+            `labelassemble.functional.partial_label_loss`.
 
     Example:
         An ordinary torch classifier, its loss and its last layer replaced by two lines:
@@ -118,15 +99,17 @@ class PartialLabelLoss(nn.Module):
         temperature: float = 4.0,
         pseudo_weight: float = 1.0,
         consistency_weight: float = 1.0,
-        pos_weight: Tensor | Sequence[float] | None = None,
-        class_weight: Tensor | Sequence[float] | None = None,
+        pos_weight: ClassWeights | None = None,
+        class_weight: ClassWeights | None = None,
         detach_target: bool = True,
         reduction: Reduction = "mean",
         strong_known: bool = False,
         known_mean: Literal["entry", "class"] = "entry",
         exclusive: Tensor | Sequence[Sequence[bool]] | None = None,
+        validate: bool = True,
     ) -> None:
         super().__init__()
+        self._tensor_weights = [torch.ones((), dtype=torch.float64, device="cpu") for _ in WEIGHTS]
         if not 0 < threshold < 1:
             raise LabelAssembleError(f"threshold must lie between 0 and 1, got {threshold}")
         if not temperature >= 1:
@@ -134,7 +117,7 @@ class PartialLabelLoss(nn.Module):
         for name, weight in (("pseudo_weight", pseudo_weight), ("consistency_weight", consistency_weight)):
             if not 0 <= weight < float("inf"):
                 raise LabelAssembleError(f"{name} must be finite and not negative, got {weight}")
-        _check_reduction(reduction)
+        check_reduction(reduction)
         self.threshold = float(threshold)
         self.temperature = float(temperature)
         self.pseudo_weight = float(pseudo_weight)
@@ -145,22 +128,42 @@ class PartialLabelLoss(nn.Module):
             raise LabelAssembleError(f"known_mean must be entry or class, got {known_mean!r}")
         if known_mean == "class" and reduction != "mean":
             raise LabelAssembleError(f"known_mean class needs reduction mean, got {reduction!r}")
+        self.validate = validate
         self.strong_known = strong_known
         self.known_mean = known_mean
-        self.register_buffer("pos_weight", _class_vector("pos_weight", pos_weight), persistent=False)
-        self.register_buffer("class_weight", _class_vector("class_weight", class_weight), persistent=False)
-        self.register_buffer("exclusive", _class_matrix(exclusive), persistent=False)
+        self.register_buffer("pos_weight", weights_of_classes("pos_weight", pos_weight))
+        self.register_buffer(
+            "class_weight", weights_of_classes("class_weight", class_weight), persistent=False
+        )
+        self.register_buffer("exclusive", exclusive_classes(exclusive), persistent=False)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set an attribute; of the weights of terms keep the value in a tensor too, for compiled functions."""
+        super().__setattr__(name, value)
+        if name in WEIGHTS:
+            self._tensor_weights[WEIGHTS.index(name)].fill_(value)
 
     def forward(
         self,
-        logits_weak: Tensor,  # [B, C, *spatial]
-        logits_strong: Tensor | None,  # [B, C, *spatial]
-        targets: Tensor,  # [B, C, *spatial]
+        logits_weak: Tensor,  # [B, C, *spatial] or [B]
+        logits_strong: Tensor | None,  # as logits_weak
+        targets: Tensor,  # as logits_weak
+        counts: LossCounts | None = None,
     ) -> Tensor:
-        """Return the loss, see `labelassemble.functional.partial_label_loss`."""
+        """Return the loss, see `labelassemble.functional.partial_label_loss`.
+
+        Args:
+            logits_weak: logits of the weakly augmented view.
+            logits_strong: of the strong one, or None.
+            targets: labels.
+            counts: what the means divide by where the batch is a part of a larger one, see
+                `labelassemble.functional.global_counts`.
+        """
         if torch.jit.is_scripting():  # type: ignore[attr-defined]
             if self.strong_known or self.known_mean != "entry" or self.exclusive is not None:
                 raise RuntimeError("strong_known, known_mean class and exclusive cannot be scripted")
+            if counts is not None:
+                raise RuntimeError("counts cannot be scripted")
             loss: Tensor = torch.ops.labelassemble.partial_label_loss(
                 logits_weak,
                 logits_strong,
@@ -169,18 +172,23 @@ class PartialLabelLoss(nn.Module):
                 self.temperature,
                 self.pseudo_weight,
                 self.consistency_weight,
-                self.pos_weight,
-                self.class_weight,
+                class_vector(self.pos_weight, logits_weak),
+                class_vector(self.class_weight, logits_weak),
                 self.detach_target,
                 self.reduction,
+                self.validate,
             )
             return loss
         else:
-            return self._eager(logits_weak, logits_strong, targets)
+            return self._eager(logits_weak, logits_strong, targets, counts)
 
     @torch.jit.unused
-    def _eager(self, logits_weak: Tensor, logits_strong: Tensor | None, targets: Tensor) -> Tensor:
+    def _eager(
+        self, logits_weak: Tensor, logits_strong: Tensor | None, targets: Tensor, counts: LossCounts | None
+    ) -> Tensor:
         options = self._options()
+        if counts is not None and not open_in_graph(counts):
+            return self.terms(logits_weak, logits_strong, targets, counts=counts).total
         if self._is_one_op(self.exclusive):
             return partial_label_loss(
                 logits_weak, logits_strong, targets, **options._asdict(), reduction=self.reduction
@@ -214,10 +222,11 @@ class PartialLabelLoss(nn.Module):
             targets: labels.
             exclusive: which classes exclude each other, perhaps image by image, instead of the module's own.
             counts: what the means divide by instead of the batch's own counts, for a batch that is a part of a larger
-                one: the losses of the parts, and their gradients, then add up to those of the whole.
+                one: the losses of the parts, and their gradients, then add up to those of the whole, see
+                `labelassemble.functional.global_counts`.
         """
         if self.reduction == "none":
-            raise LabelAssembleError("terms need reduction mean or sum, got 'none'")
+            raise LabelAssembleError("terms and counts need reduction mean or sum, got 'none'")
         exclusive = self.exclusive if exclusive is None else exclusive
         options = self._options()
         if counts is None and self._is_one_op(exclusive):
@@ -238,14 +247,19 @@ class PartialLabelLoss(nn.Module):
 
     @torch.jit.unused
     def _options(self) -> OpOptions:
+        pseudo: float | Tensor = self.pseudo_weight
+        consistency: float | Tensor = self.consistency_weight
+        if torch.compiler.is_compiling() and not torch.compiler.is_exporting():
+            pseudo, consistency = self._tensor_weights
         return OpOptions(
             self.threshold,
             self.temperature,
-            self.pseudo_weight,
-            self.consistency_weight,
+            pseudo,
+            consistency,
             self.pos_weight,
             self.class_weight,
             self.detach_target,
+            self.validate,
         )
 
     @torch.jit.unused
@@ -263,13 +277,21 @@ class PartialLabelLoss(nn.Module):
         )
 
 
-class MaskedBCEWithLogitsLoss(nn.Module):
+class MaskedBCEWithLogitsLoss(WeightedLoss):
     """nn.BCEWithLogitsLoss for targets of which some are unknown (NaN, or -1 in integers).
 
+    The arguments are those of nn.BCEWithLogitsLoss, in its order, and so is the state dict. What is not taken:
+    `size_average` and `reduce`, which torch deprecates, and a `pos_weight` that differs from entry to entry. Over
+    spatial axes a `pos_weight` [C] goes by class, where torch would match it with the last axis.
+
     Args:
-        pos_weight: [C] weight of the positive part, by class.
-        class_weight: [C] weight of the class.
-        reduction: "mean" over known entries, "sum" or "none".
+        weight: weight of entries, broadcast to the logits as torch does; [C] goes by class for logits [B, C].
+        size_average: not taken.
+        reduce: not taken.
+        reduction: "mean" over known entries (whatever their weights, as torch's), "sum" or "none".
+        pos_weight: weight of the positive part: one value, or one a class, [C] or [C, 1, ...].
+        class_weight: weight of the class, likewise.
+        validate: raise where a target lies outside [0, 1], see `labelassemble.functional.masked_bce_with_logits`.
 
     Example:
         >>> import torch
@@ -278,41 +300,95 @@ class MaskedBCEWithLogitsLoss(nn.Module):
         tensor(0.6931)
     """
 
+    weight: Tensor | None
     pos_weight: Tensor | None
     class_weight: Tensor | None
 
     def __init__(
         self,
-        *,
-        pos_weight: Tensor | Sequence[float] | None = None,
-        class_weight: Tensor | Sequence[float] | None = None,
+        weight: ClassWeights | None = None,
+        size_average: None = None,
+        reduce: None = None,
         reduction: Reduction = "mean",
+        pos_weight: ClassWeights | None = None,
+        *,
+        class_weight: ClassWeights | None = None,
+        validate: bool = True,
     ) -> None:
         super().__init__()
-        _check_reduction(reduction)
+        for name, value in (("size_average", size_average), ("reduce", reduce)):
+            if value is not None:
+                raise LabelAssembleError(
+                    f"{name} is not taken, got {value!r}: use reduction mean, sum or none, as torch has it now"
+                )
+        check_reduction(reduction)
         self.reduction = reduction
-        self.register_buffer("pos_weight", _class_vector("pos_weight", pos_weight), persistent=False)
-        self.register_buffer("class_weight", _class_vector("class_weight", class_weight), persistent=False)
+        self.validate = validate
+        self.register_buffer("weight", checked_weights("weight", weight))
+        self.register_buffer("pos_weight", weights_of_classes("pos_weight", pos_weight))
+        self.register_buffer(
+            "class_weight", weights_of_classes("class_weight", class_weight), persistent=False
+        )
 
     def forward(
         self,
-        logits: Tensor,  # [B, C, *spatial]
-        targets: Tensor,  # [B, C, *spatial]
+        logits: Tensor,  # [B, C, *spatial] or [B]
+        targets: Tensor,  # as logits
+        counts: LossCounts | None = None,
     ) -> Tensor:
-        """Return the loss, see `labelassemble.functional.masked_bce_with_logits`."""
+        """Return the loss, see `labelassemble.functional.masked_bce_with_logits`.
+
+        Args:
+            logits: logits.
+            targets: labels.
+            counts: what the mean divides by where the batch is a part of a larger one, see
+                `labelassemble.functional.global_counts`.
+        """
         if torch.jit.is_scripting():  # type: ignore[attr-defined]
+            if self.weight is not None or counts is not None:
+                raise RuntimeError("weight and counts cannot be scripted; class_weight can")
             loss: Tensor = torch.ops.labelassemble.masked_bce_with_logits(
-                logits, targets, self.pos_weight, self.class_weight, self.reduction
+                logits,
+                targets,
+                class_vector(self.pos_weight, logits),
+                class_vector(self.class_weight, logits),
+                self.reduction,
+                self.validate,
             )
             return loss
         else:
-            return masked_bce_with_logits(
-                logits,
-                targets,
-                pos_weight=self.pos_weight,
-                class_weight=self.class_weight,
-                reduction=self.reduction,
-            )
+            return self._eager(logits, targets, counts)
+
+    @torch.jit.unused
+    def _eager(self, logits: Tensor, targets: Tensor, counts: LossCounts | None) -> Tensor:
+        if counts is not None and open_in_graph(counts):
+            counts = None
+        if self.weight is None and counts is None:
+            return self._reduced(logits, targets, self.reduction)
+        if counts is not None and self.reduction != "mean":
+            raise LabelAssembleError(f"counts need reduction mean, got {self.reduction!r}")
+        if self.weight is None:
+            loss = self._reduced(logits, targets, "sum")
+        else:
+            loss = weighted_entries(self._reduced(logits, targets, "none"), self.weight, targets)
+            if self.reduction == "none":
+                return loss
+            loss = loss.sum()
+        if self.reduction == "sum":
+            return loss
+        known = counts_of(targets).known if counts is None else counts.known
+        return loss / divisor(known, loss).to(loss.dtype)
+
+    @torch.jit.unused
+    def _reduced(self, logits: Tensor, targets: Tensor, reduction: Reduction) -> Tensor:
+        return masked_bce_with_logits(
+            logits,
+            targets,
+            pos_weight=self.pos_weight,
+            class_weight=self.class_weight,
+            reduction=reduction,
+            validate=self.validate,
+        )
 
     def extra_repr(self) -> str:
         return f"reduction={self.reduction!r}"

@@ -20,6 +20,7 @@ ORDER = (
     "functional",
     "loss_options",
     "detection_options",
+    "loss_weights",
     "loss",
     "named_classes",
     "growth",

@@ -63,11 +63,11 @@ def test_scripted_module_gives_the_same(module: type[nn.Module]) -> None:
     assert torch.equal(torch.jit.script(loss)(*arguments), loss(*arguments))
 
 
-def test_buffers_move_with_the_module_but_are_not_saved() -> None:
+def test_buffers_move_with_the_module_and_pos_weight_alone_is_saved() -> None:
     loss = PartialLabelLoss(pos_weight=[1.0, 2.0], class_weight=[1.0, 1.0]).double()
     assert loss.pos_weight is not None
     assert loss.pos_weight.dtype == torch.float64
-    assert not loss.state_dict()
+    assert list(loss.state_dict()) == ["pos_weight"]
 
 
 @pytest.mark.parametrize(
@@ -79,12 +79,12 @@ def test_buffers_move_with_the_module_but_are_not_saved() -> None:
         ({"consistency_weight": float("inf")}, "consistency_weight must be finite and not negative, got inf"),
         ({"reduction": "average"}, "reduction must be mean, sum or none, got 'average'"),
         (
-            {"pos_weight": [[1.0]]},
-            r"pos_weight must be one floating value a class, got torch.float32 of shape \[1, 1\]",
+            {"pos_weight": [[1.0, 2.0], [1.0, 2.0]]},
+            r"pos_weight must be one value or one a class, \[C\] or \[C, 1, ...\], got the shape \[2, 2\]",
         ),
         (
-            {"class_weight": torch.ones(2).long()},
-            "class_weight must be one floating value a class, got torch.int64",
+            {"class_weight": torch.ones(2).cfloat()},
+            "class_weight must be numbers, got torch.complex64",
         ),
     ],
 )
@@ -94,7 +94,7 @@ def test_wrong_options(options: dict[str, object], message: str) -> None:
 
 
 def test_terms_of_entries_are_refused() -> None:
-    with pytest.raises(LabelAssembleError, match="terms need reduction mean or sum"):
+    with pytest.raises(LabelAssembleError, match="terms and counts need reduction mean or sum"):
         PartialLabelLoss(reduction="none").terms(torch.zeros(1, 1), None, torch.zeros(1, 1))
 
 

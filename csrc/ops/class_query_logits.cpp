@@ -28,8 +28,8 @@ Tensor logits_of(const Tensor& features, const Tensor& queries, const Tensor& we
 Tensor class_query_composite(const Tensor& features, const Tensor& queries, const Tensor& weight,
                              const Tensor& bias) {
   check_head("class_query_logits", queries, weight, bias);
-  TORCH_CHECK(features.dim() == 2 && features.sym_size(1) == weight.sym_size(0),
-              "class_query_logits: features must be [B, D] with the D of weight, got ",
+  TORCH_CHECK(features.dim() >= 1 && features.sym_size(-1) == weight.sym_size(0),
+              "class_query_logits: features must be [*, D] with the D of weight, got ",
               features.sym_sizes(), " and ", weight.sym_sizes());
   return logits_of(features, queries, weight, bias);
 }

@@ -2,7 +2,7 @@
 //
 // The forward keeps five float64 numbers (terms and counts) for the backward, which computes the
 // probabilities anew: reading the inputs again is cheaper than writing and reading what could be
-// kept.
+// kept. Second derivatives are torch's own, of the same gradients composed of torch's functions.
 #include <ATen/ATen.h>
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/library.h>
@@ -66,9 +66,17 @@ class PartialLabelLoss : public torch::autograd::Function<PartialLabelLoss> {
   }
 };
 
+// Known targets: not NaN, or not -1 in integers with a sign.
+Tensor known_mask(const Tensor& targets) {
+  if (targets.is_floating_point()) return targets.isnan().logical_not();
+  if (at::isSignedType(targets.scalar_type())) return targets != -1;
+  return at::ones_like(targets, at::kBool);
+}
+
 void check_no_gradient(const char* name, const Tensor& tensor) {
   TORCH_CHECK(!tensor.requires_grad(), "partial_label_loss: ", name,
-              " must not require a gradient: it is taken as a constant");
+              " must not require a gradient: the op takes it as a constant, "
+              "labelassemble.functional does not");
 }
 
 LossPair differentiable(const LossInputs& inputs, bool validate) {
@@ -81,12 +89,58 @@ LossPair differentiable(const LossInputs& inputs, bool validate) {
   return {std::move(result[0]), std::move(result[1])};
 }
 
-LossPair refuse_double_backward(const LossInputs& inputs, const LossGradients& gradients) {
+// The gradients of the forward in torch's own differentiable functions, for second derivatives: the
+// same as the kernels' but for rounding.
+LossPair composed_gradients(const LossInputs& inputs, const LossGradients& gradients) {
+  const auto& [weak, strong, targets, pos_weight, class_weight, options] = inputs;
+  const at::ScalarType type = inputs.accumulation();
+  const Tensor known = known_mask(targets);
+  const Tensor zero = at::zeros({}, weak.options().dtype(type));
+  const auto of_class = [&](const OptionalTensor& vector) {
+    return vector.has_value() ? along_classes(*vector, weak).to(type) : at::ones_like(zero);
+  };
+  // grad over the count of what a term is the mean of, with the class's weight
+  const auto scaled = [&](int64_t count) {
+    const Tensor grad = gradients.grad * of_class(class_weight);
+    if (options.reduction != Reduction::kMean) return grad;
+    return grad / gradients.terms.select(0, count).clamp_min(1).to(type);
+  };
+  const Tensor grad_known = scaled(3);
+  const Tensor grad_unknown = scaled(4);
+
+  // d(bce)/dz = (1 - y) a - w+ y (1 - a)
+  const Tensor a_known = at::sigmoid(at::where(known, weak.to(type), zero));
+  const Tensor y = at::where(known, targets.to(type), zero);
+  Tensor to_weak = at::where(
+      known, grad_known * ((1 - y) * a_known - of_class(pos_weight) * y * (1 - a_known)), zero);
+
+  // d(pseudo)/dz = 2 (a_w - s) (1 - ds/da) da/dz, with s(a_w) a constant or of the slope ds/da
+  const Tensor a = at::sigmoid(at::where(known, zero, weak.to(type)));
+  const Tensor moved = a * (1 - 1 / options.temperature);
+  Tensor s = at::where(a > options.threshold, moved + 1 / options.temperature, moved);
+  if (options.detach_target) s = s.detach();
+  const double slope = options.target_slope();
+  if (options.pseudo_weight != 0) {
+    const double factor = 2 * options.pseudo_weight * (1 - slope);
+    to_weak = to_weak + at::where(known, zero, factor * grad_unknown * (a - s) * a * (1 - a));
+  }
+  if (!inputs.reads_strong()) return {to_weak.to(weak.scalar_type()), Tensor()};
+
+  // d(consistency)/dz_s = 2 (a_s - s) da_s/dz_s, and by z_w that through -s
+  const Tensor a_strong = at::sigmoid(at::where(known, zero, strong->to(type)));
+  const Tensor gap = 2 * options.consistency_weight * grad_unknown * (a_strong - s);
+  const Tensor to_strong = at::where(known, zero, gap * a_strong * (1 - a_strong));
+  if (slope != 0) to_weak = to_weak - at::where(known, zero, slope * gap * a * (1 - a));
+  return {to_weak.to(weak.scalar_type()), to_strong.to(strong->scalar_type())};
+}
+
+LossPair differentiable_backward(const LossInputs& inputs, const LossGradients& gradients) {
   const bool differentiable = gradients.grad.requires_grad() || inputs.weak.requires_grad() ||
                               (inputs.strong.has_value() && inputs.strong->requires_grad());
-  TORCH_CHECK(!at::GradMode::is_enabled() || !differentiable,
-              "partial_label_loss: second derivatives are not supported (backward was called with "
-              "create_graph=True); labelassemble.ops.partial_label_loss.reference has them");
+  if (at::GradMode::is_enabled() && differentiable) {  // backward with create_graph=True
+    check_loss_gradients(inputs, gradients);
+    return composed_gradients(inputs, gradients);
+  }
   const at::AutoDispatchBelowADInplaceOrView guard;
   return call_backward(inputs, gradients);
 }
@@ -95,7 +149,7 @@ LossPair refuse_double_backward(const LossInputs& inputs, const LossGradients& g
 
 TORCH_LIBRARY_IMPL(labelassemble, Autograd, m) {
   m.impl("partial_label_loss_terms", with_schema<differentiable>);
-  m.impl("_partial_label_loss_backward", with_backward_schema<refuse_double_backward>);
+  m.impl("_partial_label_loss_backward", with_backward_schema<differentiable_backward>);
 }
 
 }  // namespace labelassemble

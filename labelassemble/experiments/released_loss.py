@@ -32,9 +32,10 @@ class ReleasedLoss(PartialLabelLoss):
         logits_weak: Tensor,  # [B, C]
         logits_strong: Tensor | None,  # [B, C]
         targets: Tensor,  # [B, C], floating, NaN = unknown
+        counts: LossCounts | None = None,
     ) -> Tensor:
         """Return the loss, a scalar."""
-        return self.terms(logits_weak, logits_strong, targets).total
+        return self.terms(logits_weak, logits_strong, targets, counts=counts).total
 
     def terms(
         self,

@@ -3,12 +3,13 @@
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.overrides import handle_torch_function, has_torch_function
 
-from labelassemble._extension import implementation
+from labelassemble import _extension
 
 
 def reference(
-    features: Tensor,  # [B, D]
+    features: Tensor,  # [*, D]
     queries: Tensor,  # [C, K]
     weight: Tensor,  # [D, K]
     bias: Tensor,  # [D]
@@ -18,7 +19,7 @@ def reference(
 
 
 def class_query_logits(
-    features: Tensor,  # [B, D]
+    features: Tensor,  # [*, D]
     queries: Tensor,  # [C, K]
     weight: Tensor,  # [D, K]
     bias: Tensor,  # [D]
@@ -28,15 +29,23 @@ def class_query_logits(
     The "dynamic adapter" of arXiv 2109.12265, section 2.2.
 
     Args:
-        features: one vector an image.
+        features: one vector an image, or any number of leading axes, as nn.Linear takes.
         queries: Q, one row a class.
         weight: A, the shared layer's weight (as of nn.Linear(K, D)).
         bias: b, the shared layer's bias.
 
     Returns:
-        Logits [B, C], in the features' dtype, differentiable (twice as well) by every argument.
+        Logits [*, C], in the features' dtype, differentiable (twice as well) by every argument.
 
     Raises:
         RuntimeError: if the shapes do not fit.
     """
-    return implementation("class_query_logits", reference)(features, queries, weight, bias)
+    if type(features) is not Tensor and has_torch_function((features,)):  # torch.fx, subclasses of tensors
+        return handle_torch_function(class_query_logits, (features,), features, queries, weight, bias)
+    function = _extension.implementation("class_query_logits", reference, features)
+    return function(features, queries, weight, bias)
+
+
+_extension.define(
+    "class_query_logits(Tensor features, Tensor queries, Tensor weight, Tensor bias) -> Tensor", reference
+)

@@ -1,19 +1,21 @@
 """Losses that the op does not compute by itself, as sums of what it does: of known labels, of pseudo-labels."""
 
-from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from labelassemble.errors import LabelAssembleError
 
+from .class_vector import class_vector
+from .counts import LossCounts, divisor
 from .excluded import excluded
+from .loss_reference import is_on, known_mask, weighted
 from .partial_label_loss import (
     LossTerms,
     OpOptions,
-    known_mask,
     masked_bce_with_logits,
+    one_class,
     partial_label_loss,
     partial_label_loss_terms,
 )
@@ -25,20 +27,6 @@ def silenced(logits: Tensor, where: Tensor) -> Tensor:
     The probability of -10,000 is exactly 0, and so are its pseudo-label and both terms.
     """
     return logits.masked_fill(where, -1e4)
-
-
-class LossCounts(NamedTuple):
-    """What the means of the loss divide by, where that is not the batch's own.
-
-    Attributes:
-        known: known labels.
-        unknown: unknown labels.
-        known_by_class: known labels of each class, [C]; for known_mean "class" alone.
-    """
-
-    known: float
-    unknown: float
-    known_by_class: Sequence[float] | None = None
 
 
 def composed_terms(
@@ -69,12 +57,15 @@ def composed_terms(
     Raises:
         LabelAssembleError: the counts lack those of the classes.
     """
+    if logits_weak.dim() == 1:
+        logits_weak, logits_strong, targets = one_class(logits_weak, logits_strong, targets)
+    options = _by_class(options, logits_weak)
     known = known_mask(targets)
     own_known = known.sum(dtype=torch.float64)
     own_unknown = known.numel() - own_known
     k = u = own_known.new_ones(())
     if counts is not None:
-        k, u = own_known.new_tensor([max(counts.known, 1), max(counts.unknown, 1)]).unbind()
+        k, u = (divisor(count, own_known) for count in (counts.known, counts.unknown))
     elif reduction == "mean":
         k, u = own_known.clamp(min=1), own_unknown.clamp(min=1)
     class_weight = options.class_weight
@@ -85,13 +76,18 @@ def composed_terms(
     views = [logits_weak, logits_strong] if strong_known and logits_strong is not None else [logits_weak]
     parts = [
         masked_bce_with_logits(
-            view, targets, pos_weight=options.pos_weight, class_weight=class_weight, reduction="sum"
+            view,
+            targets,
+            pos_weight=options.pos_weight,
+            class_weight=class_weight,
+            reduction="sum",
+            validate=options.validate,
         )
         for view in views
     ]
     bce = torch.stack(parts).mean() / k.to(parts[0].dtype)
     total, pseudo, consistency = bce, own_known.new_zeros(()), own_known.new_zeros(())
-    if options.pseudo_weight > 0 or (options.consistency_weight > 0 and logits_strong is not None):
+    if is_on(options.pseudo_weight) or (is_on(options.consistency_weight) and logits_strong is not None):
         sums = _unknown_sums(logits_weak, logits_strong, targets, known, options, exclusive)
         total = bce + sums.total / u.to(bce.dtype)
         pseudo, consistency = sums.pseudo / u, sums.consistency / u
@@ -108,6 +104,10 @@ def composed_entries(
     exclusive: Tensor | None = None,  # bool [C, C] or [B, C, C]
 ) -> Tensor:
     """Return the loss of each entry, [B, C, *spatial]; arguments as `composed_terms`."""
+    if logits_weak.dim() == 1:
+        views = one_class(logits_weak, logits_strong, targets)
+        return composed_entries(*views, options, strong_known=strong_known, exclusive=exclusive)[:, 0]
+    options = _by_class(options, logits_weak)
     entries = partial_label_loss(logits_weak, logits_strong, targets, **options._asdict(), reduction="none")
     if strong_known and logits_strong is not None:
         strong = masked_bce_with_logits(
@@ -116,15 +116,24 @@ def composed_entries(
             pos_weight=options.pos_weight,
             class_weight=options.class_weight,
             reduction="none",
+            validate=options.validate,
         )
         entries = torch.where(known_mask(targets), (entries + strong) / 2, entries)
     if exclusive is not None:
         absent = excluded(logits_weak, targets, exclusive, threshold=options.threshold)
-        zeros = options.pseudo_weight * _squares(logits_weak, absent, options.class_weight)
+        zeros = weighted(options.pseudo_weight, _squares(logits_weak, absent, options.class_weight))
         if logits_strong is not None:
-            zeros = zeros + options.consistency_weight * _squares(logits_strong, absent, options.class_weight)
+            squares = _squares(logits_strong, absent, options.class_weight)
+            zeros = zeros + weighted(options.consistency_weight, squares)
         entries = torch.where(absent, zeros, entries)
     return entries
+
+
+def _by_class(options: OpOptions, logits: Tensor) -> OpOptions:
+    return options._replace(
+        pos_weight=class_vector(options.pos_weight, logits),
+        class_weight=class_vector(options.class_weight, logits),
+    )
 
 
 def _class_means(known: Tensor, counts: LossCounts | None) -> Tensor:
@@ -133,12 +142,12 @@ def _class_means(known: Tensor, counts: LossCounts | None) -> Tensor:
     if counts is None:
         each = known.transpose(0, 1).flatten(1).sum(dim=1, dtype=torch.float64)
     elif counts.known_by_class is not None and len(counts.known_by_class) == classes:
-        each = torch.tensor(counts.known_by_class, dtype=torch.float64, device=known.device)
+        each = torch.as_tensor(counts.known_by_class, dtype=torch.float64, device=known.device)
     else:
         raise LabelAssembleError(
             f"known_mean class needs counts.known_by_class of all {classes} classes, got {counts.known_by_class}"
         )
-    return 1 / (each.clamp(min=1) * (each > 0).sum().clamp(min=1))
+    return 1 / (divisor(each, each) * (each > 0).sum().clamp(min=1))
 
 
 def _unknown_sums(
@@ -153,7 +162,7 @@ def _unknown_sums(
 
     The op gets each label as unknown; those that are known, or whose pseudo-label is 0, are silenced.
     """
-    strong = None if options.consistency_weight == 0 else logits_strong
+    strong = logits_strong if is_on(options.consistency_weight) else None
     absent = None
     if exclusive is not None:
         absent = excluded(logits_weak, targets, exclusive, threshold=options.threshold)
@@ -168,12 +177,12 @@ def _unknown_sums(
     if absent is None:
         return sums
     total, pseudo, consistency = sums.total, sums.pseudo, sums.consistency
-    if options.pseudo_weight > 0:
+    if is_on(options.pseudo_weight):
         own = _squares(logits_weak, absent, options.class_weight).sum()
-        total, pseudo = total + options.pseudo_weight * own, pseudo + own.detach()
+        total, pseudo = total + weighted(options.pseudo_weight, own), pseudo + own.detach()
     if strong is not None:
         own = _squares(strong, absent, options.class_weight).sum()
-        total, consistency = total + options.consistency_weight * own, consistency + own.detach()
+        total, consistency = total + weighted(options.consistency_weight, own), consistency + own.detach()
     return sums._replace(total=total, pseudo=pseudo, consistency=consistency)
 
 

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from labelassemble.ops.partial_label_loss import known_mask
+from labelassemble.ops.loss_reference import known_mask
 
 
 def excluded(

@@ -1,21 +1,30 @@
-"""The loss of Label-Assemble on partial labels: reference in plain torch, and what calls the fused op.
+"""The loss of Label-Assemble on partial labels: what calls the fused op, or its reference in plain torch.
 
 The op is `partial_label_loss_terms`; the loss alone is its first result, and masked binary cross-entropy is that
 without the strong view and without pseudo-labels.
 """
 
-from typing import Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
-from torch._subclasses import FakeTensor
+from torch.overrides import handle_torch_function, has_torch_function
 
-from labelassemble._extension import implementation
+from labelassemble import _extension
 
-from .sharpen import sharpen
+from .class_vector import class_vector
+from .loss_reference import Reduction, known_mask, reference
 
-Reduction = Literal["mean", "sum", "none"]
+__all__ = [
+    "LossTerms",
+    "OpOptions",
+    "Reduction",
+    "known_mask",
+    "masked_bce_with_logits",
+    "partial_label_loss",
+    "partial_label_loss_terms",
+    "reference",
+]
 
 
 class OpOptions(NamedTuple):
@@ -23,11 +32,12 @@ class OpOptions(NamedTuple):
 
     threshold: float = 0.5
     temperature: float = 4.0
-    pseudo_weight: float = 1.0
-    consistency_weight: float = 1.0
+    pseudo_weight: float | Tensor = 1.0
+    consistency_weight: float | Tensor = 1.0
     pos_weight: Tensor | None = None  # [C]
     class_weight: Tensor | None = None  # [C]
     detach_target: bool = True
+    validate: bool = True
 
 
 DEFAULTS = OpOptions()
@@ -44,133 +54,6 @@ class LossTerms(NamedTuple):
     unknown: Tensor  # [], number of unknown entries
 
 
-def known_mask(targets: Tensor) -> Tensor:
-    """Return which targets are known: not NaN, or not -1 for integers with a sign."""
-    if targets.is_floating_point():
-        return ~torch.isnan(targets)
-    if targets.dtype.is_signed:
-        return targets != -1
-    return torch.ones_like(targets, dtype=torch.bool)  # of uint8, -1 would be 255
-
-
-_ROUNDING = 1e-6  # how far y (1 - y) may be below 0: sums of soft labels round to a little more than 1
-
-
-def _check_weight(name: str, vector: Tensor | None, logits: Tensor, validate: bool) -> None:
-    if vector is None:
-        return
-    if vector.dim() != 1 or vector.shape[0] != logits.shape[1]:
-        raise RuntimeError(
-            f"partial_label_loss: {name} must have one value a class, [{logits.shape[1]}], got {list(vector.shape)}"
-        )
-    if not vector.is_floating_point():
-        raise RuntimeError(f"partial_label_loss: {name} must be floating, got {vector.dtype}")
-    wrong = ~((vector >= 0) & vector.isfinite())
-    if validate and _can_be_read(wrong) and bool(wrong.any()):
-        got = float(vector[wrong][0])
-        raise RuntimeError(f"partial_label_loss: {name} must be finite and not negative, got {got:g}")
-
-
-def _can_be_read(values: Tensor) -> bool:
-    """Return whether Python may look at values: there are none while torch compiles, exports or vmaps a function."""
-    return not (
-        torch.compiler.is_compiling()
-        or values.is_meta
-        or isinstance(values, FakeTensor)
-        or torch._C._functorch.is_functorch_wrapped_tensor(values)
-    )
-
-
-def _within_range(y: Tensor, targets: Tensor) -> Tensor:
-    """Return the known targets y, or raise where one lies outside [0, 1]; it is NaN where Python cannot look."""
-    outside = y * (1 - y) < -_ROUNDING
-    if _can_be_read(outside) and bool(outside.any()):
-        raise RuntimeError(
-            "partial_label_loss: targets must lie in [0, 1] or be "
-            f"{'NaN' if targets.is_floating_point() else '-1'} where unknown, got {float(y[outside][0]):g} at "
-            f"{outside.nonzero()[0].tolist()} (unknown and uncertain labels are NaN in floating targets, -1 in signed "
-            "integers)"
-        )
-    return torch.where(outside, torch.nan, y)
-
-
-def _along_classes(vector: Tensor | None, like: Tensor) -> Tensor:
-    if vector is None:
-        return like.new_ones(())
-    return vector.to(like.dtype).view(-1, *[1] * (like.dim() - 2))
-
-
-def _bce(logits: Tensor, targets: Tensor, pos_weight: Tensor) -> Tensor:
-    # A weight of 0 takes its term away even where that is infinite.
-    positive, negative = pos_weight * targets, 1 - targets
-    zero = logits.new_zeros(())
-    return torch.where(positive != 0, -positive * F.logsigmoid(logits), zero) + torch.where(
-        negative != 0, -negative * F.logsigmoid(-logits), zero
-    )
-
-
-def reference(
-    logits_weak: Tensor,  # [B, C, *spatial]
-    logits_strong: Tensor | None,  # [B, C, *spatial]
-    targets: Tensor,  # [B, C, *spatial]
-    threshold: float = 0.5,
-    temperature: float = 4.0,
-    pseudo_weight: float = 1.0,
-    consistency_weight: float = 1.0,
-    pos_weight: Tensor | None = None,  # [C]
-    class_weight: Tensor | None = None,  # [C]
-    detach_target: bool = True,
-    reduction: Reduction = "mean",
-    validate: bool = True,
-) -> tuple[Tensor, Tensor]:
-    """Return the loss and its five terms by plain torch functions: what the op is tested against.
-
-    Twice differentiable, on every device of torch's. Arguments as `partial_label_loss`, in the order of the op's
-    schema; the second result is float64 [5]: bce, pseudo, consistency, known, unknown, without gradient. Where a value
-    that is not allowed cannot raise, under torch.compile and torch.func.vmap, it makes the loss NaN.
-    """
-    if targets.shape != logits_weak.shape:
-        raise RuntimeError(
-            "partial_label_loss: targets must have the shape of logits_weak, "
-            f"got {list(targets.shape)} and {list(logits_weak.shape)}"
-        )
-    _check_weight("pos_weight", pos_weight, logits_weak, validate)
-    _check_weight("class_weight", class_weight, logits_weak, validate)
-    known = known_mask(targets)
-    dtype = torch.float64 if logits_weak.dtype == torch.float64 else torch.float32
-    z = logits_weak.to(dtype)
-    y = torch.where(known, targets.to(dtype), 0)
-    if validate:
-        y = _within_range(y, targets)
-    weight = _along_classes(class_weight, z)
-    zero = z.new_zeros(())
-    bce = torch.where(
-        known, weight * _bce(torch.where(known, z, zero), y, _along_classes(pos_weight, z)), zero
-    )
-    pseudo, consistency = torch.zeros_like(bce), torch.zeros_like(bce)
-    strong = None if consistency_weight == 0 else logits_strong
-    if pseudo_weight != 0 or strong is not None:
-        a = torch.sigmoid(torch.where(known, zero, z))
-        sharpened = sharpen(a, threshold=threshold, temperature=temperature)
-        sharpened = sharpened.detach() if detach_target else sharpened
-        if pseudo_weight != 0:
-            pseudo = torch.where(known, zero, weight * (a - sharpened) ** 2)
-        if strong is not None:
-            gap = torch.sigmoid(torch.where(known, zero, strong.to(dtype))) - sharpened
-            consistency = torch.where(known, zero, weight * gap**2)
-    count = known.sum(dtype=torch.float64)
-    counts = [count, known.numel() - count]
-    sums = [bce.sum(), pseudo.sum(), consistency.sum()]
-    if reduction == "mean":
-        known_count, unknown_count = (number.clamp(min=1).to(dtype) for number in counts)
-        sums = [sums[0] / known_count, sums[1] / unknown_count, sums[2] / unknown_count]
-    if reduction == "none":
-        total = bce + pseudo_weight * pseudo + consistency_weight * consistency
-    else:
-        total = sums[0] + pseudo_weight * sums[1] + consistency_weight * sums[2]
-    return total, torch.stack([term.detach().double() for term in [*sums, *counts]])
-
-
 def partial_label_loss(
     logits_weak: Tensor,  # [B, C, *spatial]
     logits_strong: Tensor | None,  # [B, C, *spatial]
@@ -178,10 +61,10 @@ def partial_label_loss(
     *,
     threshold: float = 0.5,
     temperature: float = 4.0,
-    pseudo_weight: float = 1.0,
-    consistency_weight: float = 1.0,
-    pos_weight: Tensor | None = None,  # [C]
-    class_weight: Tensor | None = None,  # [C]
+    pseudo_weight: float | Tensor = 1.0,
+    consistency_weight: float | Tensor = 1.0,
+    pos_weight: Tensor | None = None,  # [], [C] or [C, 1, ...]
+    class_weight: Tensor | None = None,  # [], [C] or [C, 1, ...]
     detach_target: bool = True,
     reduction: Reduction = "mean",
     validate: bool = True,
@@ -213,10 +96,29 @@ def partial_label_loss(
         The loss, a scalar or [B, C, *spatial], in float32 for half-precision logits, else in their dtype.
 
     Raises:
-        RuntimeError: if shapes, dtypes, devices or options do not fit, or on a second derivative.
+        RuntimeError: if shapes, dtypes, devices or options do not fit.
     """
+    if type(logits_weak) is not Tensor and has_torch_function(
+        (logits_weak,)
+    ):  # torch.fx, subclasses of tensors
+        return handle_torch_function(
+            partial_label_loss,
+            (logits_weak,),
+            logits_weak,
+            logits_strong,
+            targets,
+            threshold=threshold,
+            temperature=temperature,
+            pseudo_weight=pseudo_weight,
+            consistency_weight=consistency_weight,
+            pos_weight=pos_weight,
+            class_weight=class_weight,
+            detach_target=detach_target,
+            reduction=reduction,
+            validate=validate,
+        )
     # The options go one by one: making an OpOptions of them takes 8% of a small call.
-    loss, _ = implementation("partial_label_loss_terms", reference)(
+    return _call(
         logits_weak,
         logits_strong,
         targets,
@@ -229,8 +131,7 @@ def partial_label_loss(
         detach_target,
         reduction,
         validate,
-    )
-    return loss
+    )[0]
 
 
 def partial_label_loss_terms(
@@ -240,14 +141,24 @@ def partial_label_loss_terms(
     options: OpOptions = DEFAULTS,
     *,
     reduction: Reduction = "mean",
-    validate: bool = True,
 ) -> LossTerms:
     """Return the loss as `partial_label_loss`, and from the same pass the terms and counts it is made of.
 
     With reduction "none" the terms are sums.
     """
-    total, terms = implementation("partial_label_loss_terms", reference)(
-        logits_weak, logits_strong, targets, *options, reduction, validate
+    total, terms = _call(
+        logits_weak,
+        logits_strong,
+        targets,
+        options.threshold,
+        options.temperature,
+        options.pseudo_weight,
+        options.consistency_weight,
+        options.pos_weight,
+        options.class_weight,
+        options.detach_target,
+        reduction,
+        options.validate,
     )
     return LossTerms(total, *terms.unbind())
 
@@ -256,8 +167,8 @@ def masked_bce_with_logits(
     logits: Tensor,  # [B, C, *spatial]
     targets: Tensor,  # [B, C, *spatial]
     *,
-    pos_weight: Tensor | None = None,  # [C]
-    class_weight: Tensor | None = None,  # [C]
+    pos_weight: Tensor | None = None,  # [], [C] or [C, 1, ...]
+    class_weight: Tensor | None = None,  # [], [C] or [C, 1, ...]
     reduction: Reduction = "mean",
     validate: bool = True,
 ) -> Tensor:
@@ -280,9 +191,118 @@ def masked_bce_with_logits(
         The loss, a scalar or [B, C, *spatial], in float32 for half-precision logits, else in their dtype.
 
     Raises:
-        RuntimeError: if shapes, dtypes, devices or options do not fit, or on a second derivative.
+        RuntimeError: if shapes, dtypes, devices or options do not fit.
     """
-    loss, _ = implementation("partial_label_loss_terms", reference)(
+    if type(logits) is not Tensor and has_torch_function((logits,)):
+        return handle_torch_function(
+            masked_bce_with_logits,
+            (logits,),
+            logits,
+            targets,
+            pos_weight=pos_weight,
+            class_weight=class_weight,
+            reduction=reduction,
+            validate=validate,
+        )
+    return _call(
         logits, None, targets, 0.5, 1.0, 0.0, 0.0, pos_weight, class_weight, True, reduction, validate
+    )[0]
+
+
+def _call(
+    logits_weak: Tensor,
+    logits_strong: Tensor | None,
+    targets: Tensor,
+    threshold: float,
+    temperature: float,
+    pseudo_weight: float | Tensor,
+    consistency_weight: float | Tensor,
+    pos_weight: Tensor | None,
+    class_weight: Tensor | None,
+    detach_target: bool,
+    reduction: Reduction,
+    validate: bool,
+) -> tuple[Tensor, Tensor]:
+    """Return the loss and its terms, from the op where it can compute them."""
+    if logits_weak.dim() == 1:
+        return _of_one_class(
+            logits_weak,
+            logits_strong,
+            targets,
+            *(threshold, temperature, pseudo_weight, consistency_weight, pos_weight, class_weight),
+            *(detach_target, reduction, validate),
+        )
+    function: Any = _extension.implementation("partial_label_loss_terms", reference, logits_weak)
+    learned = targets.requires_grad
+    if pos_weight is not None:
+        learned = learned or pos_weight.requires_grad
+        pos_weight = class_vector(pos_weight, logits_weak)
+    if class_weight is not None:
+        learned = learned or class_weight.requires_grad
+        class_weight = class_vector(class_weight, logits_weak)
+    if isinstance(pseudo_weight, Tensor) or isinstance(consistency_weight, Tensor):
+        weights = [torch.as_tensor(x, dtype=torch.float64) for x in (pseudo_weight, consistency_weight)]
+        learned = learned or weights[0].requires_grad or weights[1].requires_grad
+        if torch.compiler.is_compiling() and _extension.NATIVE:
+            from .tensor_weights import loss_of_tensor_weights as function
+
+            pseudo_weight, consistency_weight = weights
+        elif not learned and function is not reference:
+            pseudo_weight, consistency_weight = float(pseudo_weight), float(consistency_weight)
+    if learned:  # the op takes all but logits as constants
+        function = reference
+    loss, terms = function(
+        logits_weak,
+        logits_strong,
+        targets,
+        threshold,
+        temperature,
+        pseudo_weight,
+        consistency_weight,
+        pos_weight,
+        class_weight,
+        detach_target,
+        reduction,
+        validate,
     )
-    return loss
+    return loss, terms
+
+
+def _of_one_class(
+    logits_weak: Tensor,  # [B]
+    logits_strong: Tensor | None,  # [B]
+    targets: Tensor,  # [B]
+    *options: Any,
+) -> tuple[Tensor, Tensor]:
+    """Return the loss and the terms of logits without an axis of classes."""
+    for name, tensor in (("logits_strong", logits_strong), ("targets", targets)):
+        if tensor is not None and tensor.shape != logits_weak.shape:
+            raise RuntimeError(
+                f"partial_label_loss: {name} must have the shape of logits_weak, "
+                f"got {list(tensor.shape)} and {list(logits_weak.shape)}"
+            )
+    loss, terms = _call(*one_class(logits_weak, logits_strong, targets), *options)
+    return loss[:, 0] if loss.dim() else loss, terms
+
+
+def one_class(
+    logits_weak: Tensor, logits_strong: Tensor | None, targets: Tensor
+) -> tuple[Tensor, Tensor | None, Tensor]:
+    """Return tensors [B] as [B, 1]."""
+    return logits_weak[:, None], None if logits_strong is None else logits_strong[:, None], targets[:, None]
+
+
+_PARAMETERS = (
+    "Tensor logits_weak, Tensor? logits_strong, Tensor targets, float threshold=0.5, float temperature=4.0, "
+    "float pseudo_weight=1.0, float consistency_weight=1.0, Tensor? pos_weight=None, Tensor? class_weight=None, "
+    "bool detach_target=True, str reduction='mean', bool validate=True"
+)
+_extension.define(f"partial_label_loss_terms({_PARAMETERS}) -> (Tensor, Tensor)", reference)
+_extension.define(f"partial_label_loss({_PARAMETERS}) -> Tensor", lambda *arguments: reference(*arguments)[0])
+_extension.define(
+    "masked_bce_with_logits(Tensor logits, Tensor targets, Tensor? pos_weight=None, Tensor? class_weight=None, "
+    "str reduction='mean', bool validate=True) -> Tensor",
+    lambda logits, targets, pos=None, by_class=None, reduction="mean", validate=True: reference(
+        logits, None, targets, 0.5, 1.0, 0.0, 0.0, pos, by_class, True, reduction, validate
+    )[0],
+)

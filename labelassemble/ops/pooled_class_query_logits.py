@@ -2,8 +2,9 @@
 
 import torch.nn.functional as F
 from torch import Tensor
+from torch.overrides import handle_torch_function, has_torch_function
 
-from labelassemble._extension import implementation
+from labelassemble import _extension
 
 from .class_query_logits import reference as class_query_reference
 
@@ -38,4 +39,17 @@ def pooled_class_query_logits(
     Raises:
         RuntimeError: if the shapes do not fit.
     """
-    return implementation("pooled_class_query_logits", reference)(feature_map, queries, weight, bias)
+    if type(feature_map) is not Tensor and has_torch_function(
+        (feature_map,)
+    ):  # torch.fx, subclasses of tensors
+        return handle_torch_function(
+            pooled_class_query_logits, (feature_map,), feature_map, queries, weight, bias
+        )
+    function = _extension.implementation("pooled_class_query_logits", reference, feature_map)
+    return function(feature_map, queries, weight, bias)
+
+
+_extension.define(
+    "pooled_class_query_logits(Tensor feature_map, Tensor queries, Tensor weight, Tensor bias) -> Tensor",
+    reference,
+)

@@ -1,6 +1,5 @@
 """partial_label_loss in TorchScript, torch.export and torch.compile, by binding and by dispatcher, and in training."""
 
-import itertools
 import os
 import subprocess
 import sys
@@ -65,7 +64,9 @@ def test_binding_and_dispatcher_give_the_same() -> None:
     weak, strong, targets = batch()
     arguments = (weak, strong, targets, 0.4, 3.0, 0.5, 2.0, None, None, False, "sum", False)
     dispatcher = torch.ops.labelassemble
-    assert _extension.implementation("partial_label_loss_terms", reference) is _C.partial_label_loss_terms
+    assert (
+        _extension.implementation("partial_label_loss_terms", reference, weak) is _C.partial_label_loss_terms
+    )
     assert torch.equal(_C.partial_label_loss(*arguments), dispatcher.partial_label_loss(*arguments))
     for bound, dispatched in zip(
         _C.partial_label_loss_terms(*arguments), dispatcher.partial_label_loss_terms(*arguments), strict=True
@@ -161,7 +162,7 @@ import sys, warnings
 sys.modules["labelassemble._C"] = None
 import torch
 from labelassemble import _extension, functional
-from labelassemble.loss import PartialLabelLoss
+from labelassemble.loss import MaskedBCEWithLogitsLoss, PartialLabelLoss
 assert not _extension.NATIVE and "without its native library" in _extension.REASON, _extension.REASON
 assert _extension.cpu_capability() == "none" and _extension.build_info() == {}
 with warnings.catch_warnings(record=True) as caught:
@@ -172,6 +173,15 @@ with warnings.catch_warnings(record=True) as caught:
     functional.masked_bce_with_logits(torch.zeros(1, 2), targets)
     functional.pooled_class_query_logits(torch.ones(1, 3, 2), torch.eye(2), torch.ones(3, 2), torch.zeros(3))
     functional.class_query_logits(torch.ones(1, 3), torch.eye(2), torch.ones(3, 2), torch.zeros(3))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        scripted = [torch.jit.script(PartialLabelLoss(pos_weight=2.0)), torch.jit.script(MaskedBCEWithLogitsLoss())]
+    z = torch.zeros(1, 2)
+    assert torch.equal(scripted[0](z, None, targets), PartialLabelLoss(pos_weight=2.0)(z, None, targets))
+    assert torch.equal(scripted[1](z, targets), MaskedBCEWithLogitsLoss()(z, targets))
+for line in SCHEMAS:
+    name = line.partition("(")[0].partition("::")[2]
+    assert str(getattr(torch.ops.labelassemble, name).default._schema) == line, line
 messages = [str(warning.message) for warning in caught if "plain torch" in str(warning.message)]
 assert len(messages) == 1 and "pip install" in messages[0], messages
 assert terms.known == 1 and abs(terms.total.item() - 0.6931 - 2 * 0.125**2) < 2 * 0.2, terms
@@ -179,16 +189,7 @@ assert terms.known == 1 and abs(terms.total.item() - 0.6931 - 2 * 0.125**2) < 2 
 
 
 def test_without_the_native_library_plain_torch_runs_and_says_so_once() -> None:
-    result = run(FALLBACK)
+    ops = ("partial_label_loss", "partial_label_loss_terms", "masked_bce_with_logits", "class_query_logits")
+    schemas = [str(getattr(torch.ops.labelassemble, op).default._schema) for op in ops]
+    result = run(f"SCHEMAS = {schemas!r}\n{FALLBACK}")
     assert result.returncode == 0, result.stderr
-
-
-@pytest.mark.parametrize(("reduction", "strong"), list(itertools.product(["mean", "none"], [True, False])))
-def test_vmap_is_refused_rather_than_wrong(reduction: str, strong: bool) -> None:
-    weak, other, targets = batch()
-
-    def loss(weak: Tensor) -> Tensor:
-        return partial_label_loss(weak, other[None] if strong else None, targets[None], reduction=reduction)  # type: ignore[arg-type]
-
-    with pytest.raises(RuntimeError):
-        torch.func.vmap(torch.func.grad(lambda z: loss(z[None]).sum()))(weak)
