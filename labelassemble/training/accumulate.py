@@ -2,7 +2,8 @@
 
 The loss of a batch is  bce/K + w_p pseudo/U + w_c consistency/U,  with the sums of the three terms over its K known and
 U unknown labels. Sums add up over any division of the batch, means of parts do not: so each part's sums are divided
-by the counts of the whole batch, over all parts and all processes, and the gradients of the parts are added.
+by the counts of the whole batch, over all parts and all processes, and the gradients of the parts are added. It is what
+`labelassemble.functional.global_counts` is for; here the counts travel with what else the processes tell each other.
 """
 
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor
 
 from labelassemble.loss import LossCounts
+from labelassemble.ops.counts import counts_of
 from labelassemble.views.batch import Batch
 
 
@@ -34,17 +36,18 @@ class Counts(NamedTuple):
         """Return what the means of a part divide by so that parts add up to this whole; None where it is the whole."""
         if part == self:
             return None
-        return LossCounts(self.known, self.unknown, self.known_by_class or None)
+        known, unknown, each = (
+            torch.tensor(value, dtype=torch.float64)
+            for value in (self.known, self.unknown, self.known_by_class)
+        )
+        return LossCounts(known, unknown, each if self.known_by_class else None)
 
 
 def count(targets: Tensor, *, by_class: bool = False) -> Counts:
     """Return what targets [B, C, *spatial] hold, on request class by class too."""
-    known = ~torch.isnan(targets)
-    if not by_class:
-        total = int(known.count_nonzero())
-        return Counts(len(targets), total, targets.numel() - total)
-    each = by_class_of(known).tolist()
-    return Counts(len(targets), sum(each), targets.numel() - sum(each), tuple(each))
+    counts = counts_of(targets)
+    each = () if counts.known_by_class is None or not by_class else counts.known_by_class.tolist()
+    return Counts(len(targets), int(counts.known), int(counts.unknown), tuple(int(number) for number in each))
 
 
 def by_class_of(where: Tensor) -> Tensor:

@@ -7,17 +7,20 @@ import json
 import os
 import re
 import runpy
+import socket
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import NoReturn
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from labelassemble.errors import LabelAssembleError
@@ -70,6 +73,37 @@ def test_add_disease_leaves_the_old_classes_alone(run: Callable[[str], str]) -> 
     out = run("add_disease.py")
     assert "the nine old classes answer as before: True" in out
     assert number_after("by 15 positives:", out) > 0.85
+
+
+def _as_torchrun_does(rank: int, port: int, output: Path) -> None:
+    """Be one of two processes that torchrun starts with an example; stdout goes to a file."""
+    torch.set_num_threads(1)
+    os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    with output.open("w") as file, contextlib.redirect_stdout(file):
+        runpy.run_path(str(EXAMPLES / "global_mean.py"), run_name="__main__")
+
+
+def test_global_mean_trains_alike_on_one_and_on_two_processes(
+    run: Callable[[str], str], forking: ForkServerContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    alone = run("global_mean.py")
+    assert len(re.findall(r"^loss \d", alone, flags=re.MULTILINE)) == 3
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        port = one.getsockname()[1]
+    begun = [
+        forking.Process(target=_as_torchrun_does, args=(rank, port, tmp_path / f"{rank}.txt"))
+        for rank in (0, 1)
+    ]
+    for process in begun:
+        process.start()
+    for process in begun:
+        process.join(300)
+        process.kill()
+    assert [process.exitcode for process in begun] == [0, 0]
+    assert (tmp_path / "0.txt").read_text() == alone
+    assert (tmp_path / "1.txt").read_text() == ""
 
 
 @pytest.fixture

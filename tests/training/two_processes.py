@@ -23,7 +23,8 @@ from torch import Tensor, nn
 
 from labelassemble.config import load_config
 from labelassemble.errors import LabelAssembleError
-from labelassemble.loss import PartialLabelLoss
+from labelassemble.functional import global_counts
+from labelassemble.loss import MaskedBCEWithLogitsLoss, PartialLabelLoss
 from labelassemble.run import assemble_config, train_run
 from labelassemble.run import training as run_module
 from labelassemble.run.detection import Detected
@@ -132,6 +133,47 @@ def check_parts_and_processes_together(processes: Processes, folder: Path) -> No
         with nullcontext() if part is parts[-1] else shared.no_sync():
             terms = criterion.terms(shared(part.weak), None, part.targets, counts=divisors)
             (2 * terms.total).backward()
+    for parameter, gradient in zip(net.parameters(), expected, strict=True):
+        torch.testing.assert_close(parameter.grad, gradient, rtol=1e-10, atol=1e-14)
+
+
+def check_public_counts_give_the_gradient_of_one_process(processes: Processes, folder: Path) -> None:
+    """Two known labels on one process, twelve on the other, in parts; averaged by DDP, or divided by the parts too."""
+    torch.manual_seed(0)
+    net = nn.Linear(5, 3).double()
+    weak, strong = torch.randn(2, 8, 5, dtype=torch.float64).unbind()
+    targets = (torch.rand(8, 3) < 0.5).double()
+    targets[:4].view(-1)[2:] = float("nan")
+    shared = data_parallel(net)
+    losses: list[nn.Module] = [
+        PartialLabelLoss(pseudo_weight=0.7),
+        PartialLabelLoss(known_mean="class", class_weight=[1.0, 2.0, 0.5], strong_known=True),
+        PartialLabelLoss(pseudo_weight=0.0, consistency_weight=0.0),
+    ]
+    mine = [_mine(x, [4, 4], processes) for x in (weak, strong, targets)]
+    for criterion in losses:
+        whole = criterion(net(weak), net(strong), targets)
+        expected = torch.autograd.grad(whole, list(net.parameters()))
+        for divided in (1, 2):
+            parts = list(zip(*(x.chunk(2) for x in mine), strict=True))
+            counts = global_counts(
+                [part[2] for part in parts], divided_by=2 * divided if divided > 1 else None
+            )
+            net.zero_grad()
+            total = 0.0
+            for number, (a, b, labels) in enumerate(parts):
+                with nullcontext() if number else shared.no_sync():
+                    z = shared(torch.cat([a, b])).chunk(2)
+                    loss = criterion(*z, labels, counts=counts) / divided
+                    loss.backward()
+                total += float(loss)
+            assert abs(processes.sum([total])[0] / 2 - float(whole)) < 1e-12
+            for parameter, gradient in zip(net.parameters(), expected, strict=True):
+                torch.testing.assert_close(parameter.grad, gradient, rtol=1e-10, atol=1e-14)
+    bce = MaskedBCEWithLogitsLoss(torch.rand(3), pos_weight=2.0).double()
+    expected = torch.autograd.grad(bce(net(weak), targets), list(net.parameters()))
+    net.zero_grad()
+    bce(shared(mine[0]), mine[2], global_counts(mine[2])).backward()
     for parameter, gradient in zip(net.parameters(), expected, strict=True):
         torch.testing.assert_close(parameter.grad, gradient, rtol=1e-10, atol=1e-14)
 
