@@ -15,7 +15,7 @@ from labelassemble.export.decoder import as_png, check_dali, decode, write_decod
 from labelassemble.export.metadata import ModelMetadata, load_metadata
 from labelassemble.export.model_files import FILES, ModelFormat
 from labelassemble.export.parts import ExportParts
-from labelassemble.export.torchscript import write_torchscript
+from labelassemble.export.torchscript import quiet_torchscript, write_torchscript
 from labelassemble.export.triton import (
     MAX_BATCH,
     QUEUE_DELAY_US,
@@ -222,6 +222,7 @@ def _config(folder: Path, text: str) -> None:
     (folder / "config.pbtxt").write_text(text, encoding="utf-8")
 
 
+@quiet_torchscript()
 def _decoded_difference(parts: ExportParts, decoder: Path, model: Path, max_batch: int) -> float:
     """Return the largest difference from eager of what decoder and network answer together."""
     encoded = [as_png(image[0].numpy()) for image in parts.images]

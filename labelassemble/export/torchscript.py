@@ -95,9 +95,9 @@ class ServedQueryFile(ServedQueryModel):
 
 @contextmanager
 def quiet_torchscript() -> Iterator[None]:
-    """Silence torch.jit's DeprecationWarning: TorchScript is what libtorch programs load, by choice."""
+    """Silence torch's warnings of torch.jit, whatever their kind: libtorch programs load TorchScript, by choice."""
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=r".*torch\.jit\.", category=DeprecationWarning)
+        warnings.filterwarnings("ignore", message=r".*torch\.jit\.")
         yield
 
 

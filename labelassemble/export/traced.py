@@ -1,11 +1,13 @@
 """The export as one traced program, for the formats that torch.export leads to (.pt2 and ONNX)."""
 
+import logging
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
+from labelassemble._quiet import quiet
 from labelassemble.errors import LabelAssembleError
 from labelassemble.export.heads import probabilities_of
 from labelassemble.export.parts import ExportParts
@@ -66,7 +68,7 @@ def trace(parts: ExportParts, path: object, *, outside: Outside) -> ExportedProg
         3: Dim("width", min=1, max=_LARGEST_SIDE),
     }
     try:
-        with torch.no_grad():
+        with torch.no_grad(), quiet("torch", logging.ERROR):
             return torch.export.export(
                 model, (example,), dynamic_shapes=({0: Dim("batch", min=1, max=4096), **sides},)
             )
