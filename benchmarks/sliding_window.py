@@ -28,8 +28,8 @@ PATCH = (48, 48, 48)
 CLASSES = ("a", "b", "c")
 # name of the network -> volume, windows at once, rounds
 CASES = {
-    "dynunet_small": ((80, 80, 64), 1, 3),
-    "pointwise": ((256, 256, 160), 1, 3),
+    "dynunet_small": ((72, 56, 48), 1, 3),
+    "pointwise": ((192, 192, 128), 1, 3),
 }
 
 

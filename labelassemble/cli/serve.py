@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from labelassemble.cli.app import Run, app
+from labelassemble.errors import LabelAssembleError
 
 
 @app.command()
@@ -71,12 +72,33 @@ def export(
         ),
     ] = None,
 ) -> None:
-    """Write the best checkpoint for a server without Python, compared with Python on real images."""
+    """Write the best checkpoint for a server without Python, compared with Python on real images.
+
+    Of a run on volumes: the network of a patch for labelassemble-predict and C++ programs, torchscript or pt2.
+    """
     from labelassemble.export.formats import check_choice
     from labelassemble.export.model_files import check_model_format
     from labelassemble.export.repository import RepositoryOptions
     from labelassemble.run import export_run
+    from labelassemble.run.folder import learns_from_masks
 
+    if learns_from_masks(run):
+        of_images = (
+            queries,
+            dali,
+            name,
+            model_format,
+            version,
+            max_batch,
+            queue_delay_us,
+            precision != "float32",
+        )
+        if any(of_images):
+            raise LabelAssembleError(
+                f"{run} is a run on volumes: of the options, --output, --format and --specificity go with it"
+            )
+        _export_volumes(run, output, format, specificity)
+        return
     said = {
         "version": version,
         "max_batch": max_batch,
@@ -97,6 +119,12 @@ def export(
         specificity=specificity,
     )
     print(summary)
+
+
+def _export_volumes(run: Path, output: Path | None, format: str, specificity: float | None) -> None:
+    from labelassemble.run.export_volumes import export_volume_run
+
+    print(export_volume_run(run, output, format=format, specificity=specificity))
 
 
 @app.command(
