@@ -1,17 +1,18 @@
 """Slices of a few test cases for the page: the image, what is drawn, what is predicted."""
 
 import base64
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 from scipy import ndimage
 
 from labelassemble.evaluation.detection_case import CaseRecord, DetectionCase
 from labelassemble.evaluation.lesions import KINDS, LesionKind
-from labelassemble.explain.overlay import small_png
 
 CLASSES: Final = 4
 """Classes of interest that slices are shown of, at most."""
@@ -157,5 +158,9 @@ def _uri(pixels: NDArray[np.float64], sides: tuple[float, ...]) -> str:
         np.minimum((np.arange(target) + 0.5) * count / target, count - 1).astype(int)
         for target, count in zip(size, pixels.shape[:2], strict=True)
     )
-    png = small_png(np.round(pixels[rows][:, columns]).astype(np.uint8), side=SIDE)
-    return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
+    image = Image.fromarray(np.round(pixels[rows][:, columns]).astype(np.uint8))
+    png = io.BytesIO()
+    image.quantize(128, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE).save(
+        png, "PNG", optimize=True
+    )
+    return "data:image/png;base64," + base64.b64encode(png.getvalue()).decode("ascii")
