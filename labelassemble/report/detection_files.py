@@ -132,6 +132,7 @@ def _lesion_rows(result: DetectedClass) -> Iterator[tuple[str, ...]]:
         elif of == "voxels":
             counts = "", str(result.drawn)
         yield *head, of, name, *_with(estimate.value, estimate.interval), *counts
+    yield *head, "lesions", "repeated", str(result.repeated), "", "", "", ""
 
 
 def _with(value: float | None, interval: Interval | None) -> tuple[str, str, str]:

@@ -131,6 +131,7 @@ def test_the_files_have_a_row_a_lesion_and_a_row_a_figure(
     assert value["PDAC", "lesions", "hit_rate"] == "0.5"
     assert value["PDAC", "lesions", "false_alarms_per_case"] == "0.5"
     assert value["PDAC", "voxels", "dice"] == "0.5"
+    assert value["PDAC", "lesions", "repeated"] == "0"
     assert value["PDAC", "voxels", "surface_dice"] == "0.75"
     assert value["cyst", "lesions", "hit_rate"] == ""  # no voxel of it is known
     by_name = {(row["class"], row["figure"]): row for row in figures}
