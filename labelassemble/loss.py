@@ -186,12 +186,23 @@ class PartialLabelLoss(WeightedLoss):
     def _eager(
         self, logits_weak: Tensor, logits_strong: Tensor | None, targets: Tensor, counts: LossCounts | None
     ) -> Tensor:
-        options = self._options()
         if counts is not None and not open_in_graph(counts):
             return self.terms(logits_weak, logits_strong, targets, counts=counts).total
         if self._is_one_op(self.exclusive):
+            pseudo_weight, consistency_weight = self._term_weights()
             return partial_label_loss(
-                logits_weak, logits_strong, targets, **options._asdict(), reduction=self.reduction
+                logits_weak,
+                logits_strong,
+                targets,
+                threshold=self.threshold,
+                temperature=self.temperature,
+                pseudo_weight=pseudo_weight,
+                consistency_weight=consistency_weight,
+                pos_weight=self.pos_weight,
+                class_weight=self.class_weight,
+                detach_target=self.detach_target,
+                reduction=self.reduction,
+                validate=self.validate,
             )
         if self.reduction != "none":
             return self.terms(logits_weak, logits_strong, targets).total
@@ -199,7 +210,7 @@ class PartialLabelLoss(WeightedLoss):
             logits_weak,
             logits_strong,
             targets,
-            options,
+            self._options(),
             strong_known=self.strong_known,
             exclusive=self.exclusive,
         )
@@ -247,10 +258,7 @@ class PartialLabelLoss(WeightedLoss):
 
     @torch.jit.unused
     def _options(self) -> OpOptions:
-        pseudo: float | Tensor = self.pseudo_weight
-        consistency: float | Tensor = self.consistency_weight
-        if torch.compiler.is_compiling() and not torch.compiler.is_exporting():
-            pseudo, consistency = self._tensor_weights
+        pseudo, consistency = self._term_weights()
         return OpOptions(
             self.threshold,
             self.temperature,
@@ -261,6 +269,13 @@ class PartialLabelLoss(WeightedLoss):
             self.detach_target,
             self.validate,
         )
+
+    @torch.jit.unused
+    def _term_weights(self) -> tuple[float | Tensor, float | Tensor]:
+        """Return the weights of both terms for unknown labels, tensors where a function is compiled."""
+        if torch.compiler.is_compiling() and not torch.compiler.is_exporting():
+            return self._tensor_weights[0], self._tensor_weights[1]
+        return self.pseudo_weight, self.consistency_weight
 
     @torch.jit.unused
     def _is_one_op(self, exclusive: Tensor | None) -> bool:
@@ -356,6 +371,17 @@ class MaskedBCEWithLogitsLoss(WeightedLoss):
                 self.validate,
             )
             return loss
+        elif (
+            counts is None and self._buffers.get("weight", 0) is None
+        ):  # not self.weight: it takes a microsecond
+            return masked_bce_with_logits(
+                logits,
+                targets,
+                pos_weight=self.pos_weight,
+                class_weight=self.class_weight,
+                reduction=self.reduction,
+                validate=self.validate,
+            )
         else:
             return self._eager(logits, targets, counts)
 

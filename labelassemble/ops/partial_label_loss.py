@@ -240,7 +240,10 @@ def _call(
     if class_weight is not None:
         learned = learned or class_weight.requires_grad
         class_weight = class_vector(class_weight, logits_weak)
-    if isinstance(pseudo_weight, Tensor) or isinstance(consistency_weight, Tensor):
+    # `type` takes a third of the time of isinstance(..., Tensor).
+    if (type(pseudo_weight) is not float or type(consistency_weight) is not float) and (
+        isinstance(pseudo_weight, Tensor) or isinstance(consistency_weight, Tensor)
+    ):
         weights = [torch.as_tensor(x, dtype=torch.float64) for x in (pseudo_weight, consistency_weight)]
         learned = learned or weights[0].requires_grad or weights[1].requires_grad
         if torch.compiler.is_compiling() and _extension.NATIVE:
