@@ -4,7 +4,6 @@
 #include <torch/csrc/jit/runtime/graph_executor.h>
 
 #include <algorithm>
-#include <utility>
 
 #include "entries.h"
 #include "model.h"

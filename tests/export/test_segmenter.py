@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from labelassemble.evaluation.detection_case import slice_scores
-from labelassemble.export import find_program
+from labelassemble.export import find_program, load_volume_metadata
 from labelassemble.export.volumes import export_volumes
 from labelassemble.models.segmentation.predict_volume import predict_volume
 from labelassemble.views.volume_options import VolumeOptions
@@ -169,6 +169,20 @@ def test_a_slice_has_its_own_spacing(tmp_path: Path, segment: Segment) -> None:
     np.testing.assert_allclose(answer.floats("probabilities", expected.shape), expected, atol=1e-4)
     back = to_stored(expected, case)
     np.testing.assert_allclose(np.moveaxis(answer.nifti("map")[:, :, 0], -1, 0), back, atol=2e-4)
+
+
+@pytest.mark.slow
+def test_a_compiled_package_answers_likewise(tmp_path: Path, segment: Segment) -> None:
+    script = _model(tmp_path, "model", 3, patch=(16, 8, 12))
+    package = tmp_path / "model.pt2"
+    export_volumes(script.net, package, classes=CLASSES, options=script.options, format="pt2")
+    assert load_volume_metadata(package).patch == (16, 8, 12)
+    volume = _volume(tmp_path, "volume", (23, 9, 20))
+    shape = (2, 23, 9, 20)
+    first, *others = segment([(script.path, volume, 1), (package, volume, 1), (package, volume, 3)])
+    for other in others:
+        found = other.floats("probabilities", shape)
+        np.testing.assert_allclose(found, first.floats("probabilities", shape), atol=1e-5)
 
 
 def test_what_cannot_be_segmented_is_said_in_one_sentence(
