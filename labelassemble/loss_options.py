@@ -40,8 +40,8 @@ class LossOptions(BaseModel):
     )
     dice_weight: Weight = Field(
         0.0,
-        description="for masks: weight of 1 - Dice of the probabilities over a batch's known voxels, the mean over the "
-        "classes that have any; with train.accumulate it is that of each part",
+        description="for masks, 1 by default with `volumes`: weight of 1 - Dice of the probabilities over a batch's "
+        "known voxels, the mean over the classes that have any; with train.accumulate it is that of each part",
     )
     exclusive: bool = Field(
         False,

@@ -25,9 +25,9 @@ from labelassemble.config import load_config
 from labelassemble.errors import LabelAssembleError
 from labelassemble.functional import global_counts
 from labelassemble.loss import MaskedBCEWithLogitsLoss, PartialLabelLoss
+from labelassemble.report.detection import DetectionResults
 from labelassemble.run import assemble_config, train_run
 from labelassemble.run import training as run_module
-from labelassemble.run.detection import Detected
 from labelassemble.training.accumulate import Counts, count, split
 from labelassemble.training.batch_norm import GlobalBatchNorm, synchronised
 from labelassemble.training.checkpoint import load_checkpoint
@@ -393,7 +393,7 @@ def begin(folder: Path, rank: int, port: int) -> None:
     os.environ |= {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "RANK": str(rank), "LOCAL_RANK": str(rank)}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}  # torchrun sets all of these
     torch.set_num_threads(1)
-    nothing = Detected()
+    nothing = DetectionResults()
     run_module.evaluate_run = lambda run, table: None  # type: ignore[assignment]  # what comes after training
     run_module.evaluate_detection_run = lambda run, table: nothing  # type: ignore[assignment]
     main(folder)
