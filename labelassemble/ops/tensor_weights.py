@@ -45,8 +45,7 @@ def loss_of_tensor_weights(
     )
 
 
-@loss_of_tensor_weights.register_fake
-def _(
+def _shapes_of_loss(
     logits_weak: Tensor,
     logits_strong: Tensor | None,
     targets: Tensor,
@@ -101,8 +100,9 @@ def gradients_of_tensor_weights(
     return weak, strong
 
 
-@gradients_of_tensor_weights.register_fake
-def _(grad: Tensor, logits_weak: Tensor, logits_strong: Tensor | None, *rest: Any) -> tuple[Tensor, Tensor]:
+def _shapes_of_gradients(
+    grad: Tensor, logits_weak: Tensor, logits_strong: Tensor | None, *rest: Any
+) -> tuple[Tensor, Tensor]:
     strong = _no_strong(logits_weak) if logits_strong is None else torch.empty_like(logits_strong)
     return torch.empty_like(logits_weak), strong
 
@@ -132,4 +132,6 @@ def _backward(ctx: Any, grad: Tensor | None, _: Tensor | None) -> tuple[Tensor |
     return tuple(result)
 
 
+loss_of_tensor_weights.register_fake(_shapes_of_loss)
+gradients_of_tensor_weights.register_fake(_shapes_of_gradients)
 loss_of_tensor_weights.register_autograd(_backward, setup_context=_setup_context)
