@@ -14,7 +14,7 @@ from scipy.sparse import csr_array
 
 from labelassemble.errors import LabelAssembleError
 from labelassemble.evaluation.metrics import checked_scores, known_masks
-from labelassemble.evaluation.statistics import Interval
+from labelassemble.evaluation.statistics import Interval, delong
 
 Floats = NDArray[np.float64]
 Indices = NDArray[np.intp]
@@ -47,7 +47,7 @@ def bootstrap_auroc(
     level: float = 0.95,
     name: str = "the class",
 ) -> Interval | None:
-    """Return the percentile interval of the AUROC over resampled patients.
+    """Return the interval of the AUROC from resampled patients, as `auroc_interval_of` makes it.
 
     Args:
         labels: [N], floating with NaN = unknown, or integer/bool with negative = unknown.
@@ -59,7 +59,7 @@ def bootstrap_auroc(
         name: the class, for error messages.
 
     Returns:
-        The interval, or None as `percentile_interval` says.
+        The interval, or None as `auroc_interval_of` says.
     """
     positive, negative = known_masks(labels, name=name)
     values = checked_scores(scores, len(positive), name=name)
@@ -75,7 +75,7 @@ def bootstrap_auroc(
         np.searchsorted(labelled, ranking.negative_patients),
     )
     areas = auroc_replicates([ranking], len(labelled), replicates=replicates, seed=seed)[0]
-    return percentile_interval(areas, level=level)
+    return auroc_interval_of(ranking, areas, level=level)
 
 
 def patient_indices(groups: ArrayLike | None, length: int) -> Indices:
@@ -119,6 +119,28 @@ def auroc_replicates(rankings: Sequence[Ranking], patients: int, *, replicates: 
                 areas[row, start:stop] = plan.areas(counts)
         start = stop
     return areas
+
+
+def auroc_interval_of(ranking: Ranking, areas: Floats, *, level: float = 0.95) -> Interval | None:
+    """Return the interval of a ranking's AUROC whose variance is that of its replicates [B].
+
+    With few positives the percentiles of the replicates hold the true AUROC in about 7 of 10 samples where they promise
+    95%, so the interval is made as DeLong's is, and holds as often (benchmarks/auroc_intervals.py).
+
+    Returns:
+        None as `percentile_interval` says.
+    """
+    if percentile_interval(areas, level=level) is None:
+        return None
+    found = delong(
+        ranking.positives,
+        ranking.negatives,
+        positive_groups=ranking.positive_patients,
+        negative_groups=ranking.negative_patients,
+        level=level,
+        variance=float(np.nanvar(areas)),
+    )
+    return None if found is None else found.interval
 
 
 def percentile_interval(areas: Floats, *, level: float = 0.95) -> Interval | None:

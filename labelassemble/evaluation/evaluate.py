@@ -10,7 +10,12 @@ from labelassemble.data.predictions import Predictions
 from labelassemble.data.subgroup_options import AGE_BANDS
 from labelassemble.data.text import text_codes
 from labelassemble.errors import LabelAssembleError
-from labelassemble.evaluation.bootstrap import auroc_replicates, patient_indices, percentile_interval
+from labelassemble.evaluation.bootstrap import (
+    auroc_interval_of,
+    auroc_replicates,
+    patient_indices,
+    percentile_interval,
+)
 from labelassemble.evaluation.calibration import Calibration, calibrate
 from labelassemble.evaluation.class_column import ARRAYS, ClassColumn, class_columns
 from labelassemble.evaluation.headline import source_auroc, stratified_auroc
@@ -43,7 +48,7 @@ def evaluate(
     Unknown, uncertain and assumed labels are never counted. Thresholds for sensitivity and calibration are chosen on
     the validation split and then applied to `split`, so the images that they are measured on had no part in them
     (with split="val" they had, which flatters). AUROC has DeLong's interval with several images of a patient summed
-    (Obuchowski 1997) and the percentile interval of the bootstrap by patient. Each subgroup that the predictions carry
+    (Obuchowski 1997) and that of the bootstrap by patient. Each subgroup that the predictions carry
     is evaluated in the same way.
 
     Args:
@@ -136,8 +141,10 @@ def _with_bootstrap(
     defined = [index for index, result in enumerate(results) if result.auroc is not None]
     if not defined:
         return list(results), None
-    pairs = zip(results, areas, strict=True)
-    found = [replace(result, bootstrap=percentile_interval(area)) for result, area in pairs]
+    found = [
+        replace(result, bootstrap=auroc_interval_of(ranking, area))
+        for result, ranking, area in zip(results, rankings, areas, strict=True)
+    ]
     return found, percentile_interval(areas[defined].mean(axis=0))
 
 

@@ -38,7 +38,7 @@ class ClassResult:
     patients: int  # with a known label
     auroc: float | None
     interval: Interval | None  # DeLong's, 95%, with images summed by patient
-    bootstrap: Interval | None  # by patient, 95%, percentile; all sources only
+    bootstrap: Interval | None  # by patient, 95%; all sources only
     average_precision: float | None
     operating_points: tuple[OperatingPoint, ...]  # thresholds from `Evaluation.threshold_split`
     threshold_negatives: int  # known negatives that the thresholds were chosen by

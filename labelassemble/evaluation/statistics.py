@@ -112,6 +112,7 @@ def delong(
     positive_groups: ArrayLike | None = None,
     negative_groups: ArrayLike | None = None,
     level: float = 0.95,
+    variance: float | None = None,
 ) -> DeLong | None:
     """Return the AUROC of positive against negative scores with DeLong's variance and interval.
 
@@ -125,6 +126,7 @@ def delong(
         positive_groups: [m], the patient of each positive; default: each its own.
         negative_groups: [n], the patient of each negative; given if and only if positive_groups is.
         level: the confidence, in (0, 1).
+        variance: to take instead of DeLong's, such as that of the bootstrap.
 
     Returns:
         The result, or None where either side is empty.
@@ -142,6 +144,8 @@ def delong(
         return None
     area = float(parts.auroc[0])
     spread = _spread(parts)
+    if variance is not None:
+        spread = spread._replace(variance=variance)
     patients = parts.patients_with_positives, parts.patients_with_negatives
     ends = auroc_interval(area, spread, lambda other: hanley_mcneil(other, *patients), level=level)
     return DeLong(area, spread.variance, Interval(*ends))

@@ -16,7 +16,11 @@ from labelassemble.data.subgroup_options import AGE_BANDS, AgeBands
 from labelassemble.data.subgroups import age_of
 from labelassemble.data.text import TextArray, text_codes
 from labelassemble.errors import LabelAssembleError
-from labelassemble.evaluation.bootstrap import auroc_replicates, percentile_interval
+from labelassemble.evaluation.bootstrap import (
+    auroc_interval_of,
+    auroc_replicates,
+    percentile_interval,
+)
 from labelassemble.evaluation.calibration import Calibration
 from labelassemble.evaluation.calibrators import LEAST
 from labelassemble.evaluation.class_column import ClassColumn
@@ -147,7 +151,7 @@ def _results(
     for column, resampled in zip(columns, areas, strict=True):
         result = column.result(calibration.of(column.name))
         if resampled is not None and result.auroc is not None:
-            result = replace(result, bootstrap=percentile_interval(resampled))
+            result = replace(result, bootstrap=auroc_interval_of(column.ranking(), resampled))
         results.append(result)
     return tuple(results)
 
