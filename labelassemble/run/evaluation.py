@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +34,11 @@ from labelassemble.run.calibration import calibration_in_use, renewed_calibratio
 from labelassemble.run.folder import TrainedModel, bad_files_of, load_trained
 from labelassemble.run.record import read_run
 from labelassemble.views.bad_files import BadFiles
+
+_BAD_FILES: Final = (
+    "bad_files",
+    "bad_files_limit",
+)  # of the other data, where it says so, or else of the run
 
 Progress = Callable[[int, int], None]
 """Called with (images done, images in all)."""
@@ -153,8 +158,13 @@ class Other:
         make_folder(folder)
         write_text(folder / "data.yaml", self.config.to_yaml())
         self.external.table.to_csv(folder / "table.csv")
+        views = self.config.views
+        asked: dict[str, object] = {
+            key: getattr(views, key) for key in _BAD_FILES if key in views.model_fields_set
+        }
+        trained = replace(self.trained, views=self.trained.views.model_copy(update=asked))
         with image_progress(console, "predicting") as advance:
-            found = _predict(self.trained, self.external.table, advance)
+            found = _predict(trained, self.external.table, advance)
         _require_some("test", self.external.table, found)
         return found
 

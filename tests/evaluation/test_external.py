@@ -219,6 +219,17 @@ def check_an_export_without_thresholds_says_so(run, caplog):
     assert "no thresholds for any class, since none could be chosen for 'square'" in caplog.text
 
 
+def check_the_data_says_how_many_may_be_unreadable(run, config, cli):
+    """One of 24 images is more than 1%: an error that names the option, which the data's configuration then raises."""
+    (config.parent / "clinic" / "3.png").write_bytes(b"no image")
+    status, _, err = cli("evaluate", run, "--data", config)
+    assert status == 2
+    assert "more than views.bad_files_limit = 0.01 allows" in err
+    status, out, _ = cli("evaluate", run, "--data", config, "views.bad_files_limit=0.5")
+    assert status == 0
+    assert "1 of 24 test images could not be read" in out
+
+
 def check_a_site_chooses_its_own(run, config, cli):
     """`labelassemble calibrate` chooses on some patients, measures on the others, and is in use in every command."""
     rule = "sensitivity=0.9"
@@ -392,6 +403,7 @@ def test_evaluate_on_other_data_from_the_command_line(small_sources, cli, caplog
     check_a_site_chooses_its_own(run, config, cli)
     check_what_is_answered_is_compared(run, sorted((small_sources / "clinic").glob("*.png")), cli)
     check_an_export_without_thresholds_says_so(run, caplog)
+    check_the_data_says_how_many_may_be_unreadable(run, config, cli)
 
 
 @pytest.mark.parametrize(
