@@ -82,6 +82,7 @@ def train(
     """
     from labelassemble.config import load_config
     from labelassemble.report.detection_text import detection_text
+    from labelassemble.report.format import plural
     from labelassemble.report.text import evaluation_text
     from labelassemble.run import train_run
     from labelassemble.training.distributed import joined
@@ -126,7 +127,7 @@ def train(
     outcome = result.outcome
     why = " (the validation loss no longer fell)" if outcome.early else ""
     console.print(
-        f"{outcome.epochs} epochs{why} in {outcome.seconds:.0f} s, best: epoch {outcome.best_epoch}\n"
+        f"{plural(outcome.epochs, 'epoch')}{why} in {outcome.seconds:.0f} s, best: epoch {outcome.best_epoch}\n"
         f"Report: {run / 'report.html'}",
         highlight=False,
         soft_wrap=True,

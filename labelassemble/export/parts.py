@@ -20,6 +20,7 @@ from labelassemble.export.metadata import InputDescription, ModelMetadata
 from labelassemble.head import ClassQueryHead
 from labelassemble.models.densenet import DenseNet
 from labelassemble.models.predict import check_finite
+from labelassemble.report.format import plural
 from labelassemble.version import __version__
 from labelassemble.views.preprocess import Preprocess
 
@@ -46,7 +47,7 @@ class ExportSummary:
     def __str__(self) -> str:
         bf16 = " in bfloat16" if self.metadata.precision == "bfloat16" else ""
         return (
-            f"{self.path}: {len(self.metadata.classes)} classes{bf16}, {self.size / 1e6:.1f} MB, "
+            f"{self.path}: {plural(len(self.metadata.classes), 'class')}{bf16}, {self.size / 1e6:.1f} MB, "
             f"largest difference from eager over {self.metadata.images} images {self.metadata.difference:.1e}"
         )
 

@@ -24,6 +24,7 @@ from labelassemble.export.triton import (
     labels_text,
     model_config,
 )
+from labelassemble.report.format import plural
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ class RepositorySummary:
 
     def __str__(self) -> str:
         text = (
-            f"{self.path / self.names[0]}: {len(self.metadata.classes)} classes, "
+            f"{self.path / self.names[0]}: {plural(len(self.metadata.classes), 'class')}, "
             f"largest difference from eager over {self.metadata.images} images {self.metadata.difference:.1e}"
         )
         if self.decoded_difference is not None:

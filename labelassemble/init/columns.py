@@ -64,7 +64,7 @@ _NUMBERS: Final = frozenset({"1", "1.0", "0", "0.0", "-1", "-1.0", "-2", "-2.0",
 WORDS: Final[Mapping[str, str]] = {
     **dict.fromkeys(("yes", "y", "true", "positive", "pos", "present"), "1"),
     **dict.fromkeys(("no", "n", "false", "negative", "neg", "absent"), "0"),
-    "": "",
+    **dict.fromkeys(("unknown", "unk", "n/a", "na", "?", ""), ""),
 }
 """What a cell in words means."""
 
@@ -161,7 +161,9 @@ def _classes(
         found = tuple(
             name
             for name, column in free.items()
-            if column.whole and column.filled() and all(cell.lower() in cells for cell in column.values)
+            if column.whole
+            and any(WORDS.get(cell.lower(), cell) for cell in column.filled())
+            and all(cell.lower() in cells for cell in column.values)
         )
         if found and label is None:
             return found, "numbers" if coding == "numbers" else "words"

@@ -49,8 +49,8 @@ def with_interval(value: float | None, interval: Interval | None) -> str:
 
 
 def plural(count: int, noun: str) -> str:
-    """Return "1 source", "2 sources"."""
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+    """Return "1 source", "2 sources", "2 classes"."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}{'es' if noun.endswith('s') else 's'}"
 
 
 def difference(value: float, interval: Interval | None) -> str:

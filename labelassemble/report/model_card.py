@@ -10,7 +10,7 @@ from labelassemble.data.table import WARNING, Table
 from labelassemble.evaluation.calibration import Calibration
 from labelassemble.evaluation.detection import Detection
 from labelassemble.evaluation.results import ClassResult, Evaluation
-from labelassemble.report.format import count_text, duration, flat, with_interval
+from labelassemble.report.format import count_text, duration, flat, plural, with_interval
 from labelassemble.report.record import Results, RunRecord
 from labelassemble.report.sections import coverage_of
 from labelassemble.report.subgroups import gap_note, gap_sentences
@@ -212,7 +212,8 @@ def _data_sentences(table: Table | None) -> tuple[str, ...]:
     given = table.given
     said = [
         f"Label coverage: {100 * (given.mean() if given.size else 0):.0f}% of {count_text(table.labels.size)} labels "
-        f"({count_text(len(table))} images of {len(table.classes)} classes) are known; the rest is not annotated."
+        f"({count_text(len(table))} images of {plural(len(table.classes), 'class')}) are known; the rest is not "
+        "annotated."
     ]
     if table.assumed.any():
         said.append(

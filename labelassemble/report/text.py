@@ -202,4 +202,9 @@ def _operating_lines(evaluation: Evaluation) -> list[str]:
         ]
         if points:
             lines.append(f"- {result.name}: " + ", ".join(points))
-    return lines
+    if len(lines) > 1:
+        return lines
+    return [
+        f"No class has a negative label in the {evaluation.threshold_split} split, so no thresholds and no "
+        "sensitivities."
+    ]

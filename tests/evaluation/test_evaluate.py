@@ -292,3 +292,10 @@ def test_worse_than_guessing_needs_enough_positives(positives, said):
     result = evaluate(rows, bootstrap=0).classes[0]
     assert result.interval.upper < 0.5
     assert any(said in caution for caution in cautions(result))
+
+
+def test_without_thresholds_the_console_says_so():
+    rows = make([1, 1, 1, 0], [0.9, 0.8, 0.4, 0.1], splits=["val", "val", "test", "test"])
+    text = evaluation_text(evaluate(rows, bootstrap=0))
+    assert "No class has a negative label in the val split, so no thresholds and no sensitivities." in text
+    assert "Sensitivity at thresholds" not in text

@@ -118,9 +118,15 @@ def test_findings_between_bars(tmp_path: Path, cli: Cli) -> None:
 
 def test_labels_in_words_and_numbers(tmp_path: Path, cli: Cli) -> None:
     images(tmp_path, 3)
-    (tmp_path / "words.csv").write_text("path,Edema,Mass\n0.png,YES,no\n1.png,,Yes\n2.png,NO,\n")
+    (tmp_path / "words.csv").write_text(
+        "path,Edema,Mass,Nodule\n0.png,YES,no,pos\n1.png,,Yes,unknown\n2.png,NO,,Neg\n"
+    )
     assert cli("init", tmp_path / "words.csv", "-o", tmp_path / "w.yaml")[0] == 0
-    assert labels_of(tmp_path / "w.yaml") == {"0.png": [1, 0], "1.png": [-1, 1], "2.png": [0, -1]}
+    assert labels_of(tmp_path / "w.yaml") == {
+        "0.png": [1, 0, 1],
+        "1.png": [-1, 1, -1],
+        "2.png": [0, -1, 0],
+    }
     (tmp_path / "grades.csv").write_text("path,grade,label\n0.png,a,2\n1.png,a,10\n2.png,b,0\n")
     assert cli("init", tmp_path / "grades.csv", "-o", tmp_path / "g.yaml")[0] == 0
     assert load_config(tmp_path / "g.yaml").sources[0].classes == ("label 0", "label 2", "label 10")

@@ -25,8 +25,10 @@ SPLIT_CELLS: Final = {
     "val": "val",
     "valid": "val",
     "validation": "val",
+    "validierung": "val",
     "dev": "val",
     "test": "test",
+    "testing": "test",
     "trainval": "trainval",
     "train_val": "trainval",
 }
