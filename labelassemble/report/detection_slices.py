@@ -33,7 +33,7 @@ class ShownSlice:
         score: of the lesion; 0 where missed.
         voxels: of the lesion.
         index: of the slice, None in two dimensions.
-        image: data URI of a JPEG.
+        image: data URI of a PNG.
         truth: likewise, with the outline of what is drawn.
         prediction: likewise, with the probabilities and the outline of the predicted mask.
     """
