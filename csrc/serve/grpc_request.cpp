@@ -84,18 +84,6 @@ void read_parameter(const Field& entry, Function set) {
   set(parameter.name, parameter.value);
 }
 
-void set_request_parameter(InferRequest& request, const std::string& name, const Scalar& value) {
-  // Triton's client asks a stream for it; an answer here is always the last of its request.
-  if (name == "triton_enable_empty_final_response") {
-    static_cast<void>(value.truth("triton_enable_empty_final_response"));
-    return;
-  }
-  if (name == "binary_data_output") {
-    fail("unknown parameter 'binary_data_output': outputs are raw in every answer over gRPC");
-  }
-  set_parameter(request, name, value);
-}
-
 RequestedOutput output_of(const Field& field) {
   need(field, Wire::kBytes);
   RequestedOutput output;
@@ -104,10 +92,7 @@ RequestedOutput output_of(const Field& field) {
     if (part->number == 1) output.name = text_of(*part, "an output's name");
     if (part->number == 2) {
       read_parameter(*part, [&](const std::string& name, const Scalar& value) {
-        if (name == "binary_data") {
-          fail("unknown parameter 'binary_data' of an output: it is raw in every answer over gRPC");
-        }
-        set_output_parameter(output, name, value);
+        set_output_parameter(Protocol::kGrpc, output, name, value);
       });
     }
   }
@@ -238,7 +223,7 @@ InputTensor input_of(Bytes message, std::size_t index, const Bytes* raw,
       }
       case 4:
         read_parameter(*field, [&](const std::string& name, const Scalar&) {
-          check_input_parameter(label, name);
+          check_input_parameter(Protocol::kGrpc, label, name);
         });
         break;
       case 5: {
@@ -286,7 +271,7 @@ InferRequest parse_grpc_request(Bytes message, MemoryBudget::Charge& charge) {
         break;
       case 4:
         read_parameter(*field, [&](const std::string& name, const Scalar& value) {
-          set_request_parameter(request, name, value);
+          set_parameter(Protocol::kGrpc, request, name, value);
         });
         break;
       case 5:

@@ -9,6 +9,7 @@ namespace labelassemble::serve {
 namespace {
 
 constexpr std::size_t kMaxClasses = 4096;
+constexpr std::size_t kMaxQuoted = 100;  // bytes of a name in a message
 
 [[noreturn]] void fail(const std::string& what) { throw HttpError(400, what); }
 
@@ -47,14 +48,42 @@ bool Scalar::truth(const char* what) const {
   return boolean;
 }
 
-// A parameter that does nothing would be a wish that nobody hears.
-void check_parameter(const std::string& name) {
-  for (const char* known : {"binary_data_output", "timeout", "classes", "sequence_id",
-                            "sequence_start", "sequence_end", "priority"}) {
+void check_parameter(Protocol protocol, const std::string& name) {
+  const bool http = protocol == Protocol::kHttp;
+  for (const char* known :
+       {"timeout", "classes", "sequence_id", "sequence_start", "sequence_end", "priority",
+        // Triton's client asks a stream for it; here an answer is always the
+        // last of its request.
+        http ? "binary_data_output" : "triton_enable_empty_final_response"}) {
     if (name == known) return;
   }
-  fail("unknown parameter '" + name.substr(0, 100) +
-       "': a request may have classes, timeout and binary_data_output");
+  if (name == "binary_data_output") {
+    fail("unknown parameter 'binary_data_output': outputs are raw in every answer over gRPC");
+  }
+  fail("unknown parameter '" + name.substr(0, kMaxQuoted) + "': a request may have " +
+       (http ? "classes, timeout and binary_data_output" : "classes and timeout"));
+}
+
+void check_output_parameter(Protocol protocol, const std::string& name) {
+  const bool http = protocol == Protocol::kHttp;
+  if (name.starts_with("shared_memory_")) {
+    fail("shared memory is not supported; outputs come in the answer");
+  }
+  if (name == "classification" || (http && name == "binary_data")) return;
+  if (name == "binary_data") {
+    fail("unknown parameter 'binary_data' of an output: it is raw in every answer over gRPC");
+  }
+  fail("unknown parameter '" + name.substr(0, kMaxQuoted) + "' of an output: it may have " +
+       (http ? "binary_data and classification" : "classification"));
+}
+
+void check_input_parameter(Protocol protocol, const std::string& label, const std::string& name) {
+  if (name.starts_with("shared_memory_")) {
+    fail(label + ": shared memory is not supported; send the tensor in the request");
+  }
+  if (protocol == Protocol::kHttp && name == "binary_data_size") return;
+  fail(label + ": unknown parameter '" + name.substr(0, kMaxQuoted) + "': an input may have " +
+       (protocol == Protocol::kHttp ? "binary_data_size" : "none over gRPC"));
 }
 
 void add_class(InferRequest& request, const std::string& name) {
@@ -66,8 +95,9 @@ void add_class(InferRequest& request, const std::string& name) {
   classes.push_back(name);
 }
 
-void set_parameter(InferRequest& request, const std::string& name, const Scalar& value) {
-  check_parameter(name);
+void set_parameter(Protocol protocol, InferRequest& request, const std::string& name,
+                   const Scalar& value) {
+  check_parameter(protocol, name);
   if (name == "classes") {
     // Triton's clients send texts, numbers and truth values only: a name, or a list as JSON.
     const std::string& text = value.string("classes");
@@ -82,6 +112,7 @@ void set_parameter(InferRequest& request, const std::string& name, const Scalar&
       add_class(request, one.get<std::string>());
     }
   }
+  if (name == "triton_enable_empty_final_response") static_cast<void>(value.truth(name.c_str()));
   if (name == "binary_data_output") request.binary_output = value.truth("binary_data_output");
   if (name == "timeout") {
     const auto timeout = value.integer();
@@ -96,24 +127,14 @@ void set_parameter(InferRequest& request, const std::string& name, const Scalar&
   }
 }
 
-void set_output_parameter(RequestedOutput& output, const std::string& name, const Scalar& value) {
-  const bool shared = name.starts_with("shared_memory_");
-  if (name != "binary_data" && name != "classification" && !shared) {
-    fail("unknown parameter '" + name.substr(0, 100) +
-         "' of an output: it may have binary_data and classification");
-  }
-  if (shared) fail("shared memory is not supported; outputs come in the answer");
+void set_output_parameter(Protocol protocol, RequestedOutput& output, const std::string& name,
+                          const Scalar& value) {
+  check_output_parameter(protocol, name);
   if (name == "binary_data") output.binary = value.truth("binary_data");
   if (name == "classification") {
     const auto count = value.integer();
     if (!count || *count < 0) fail("classification must be a whole number, at least 0");
     output.class_count = *count;
-  }
-}
-
-void check_input_parameter(const std::string& label, const std::string& name) {
-  if (name.starts_with("shared_memory_")) {
-    fail(label + ": shared memory is not supported; send the tensor in the request");
   }
 }
 

@@ -35,13 +35,20 @@ struct Scalar {
   bool truth(const char* what) const;
 };
 
+// HTTP's tensors may come as JSON or binary, gRPC's are binary: its parameters say nothing of it.
+enum class Protocol { kHttp, kGrpc };
+
 // Of the whole request, of one of its outputs, and of one of its inputs (`label`). They throw
-// HttpError 400 for a parameter that is not known (of an input: that is not supported), or whose
-// value is wrong.
-void check_parameter(const std::string& name);
-void set_parameter(InferRequest& request, const std::string& name, const Scalar& value);
-void set_output_parameter(RequestedOutput& output, const std::string& name, const Scalar& value);
-void check_input_parameter(const std::string& label, const std::string& name);
+// HttpError 400 for a parameter that is not known: a wish that nobody would hear.
+void check_parameter(Protocol protocol, const std::string& name);
+void check_output_parameter(Protocol protocol, const std::string& name);
+void check_input_parameter(Protocol protocol, const std::string& label, const std::string& name);
+
+// The same, and throw where the value is wrong.
+void set_parameter(Protocol protocol, InferRequest& request, const std::string& name,
+                   const Scalar& value);
+void set_output_parameter(Protocol protocol, RequestedOutput& output, const std::string& name,
+                          const Scalar& value);
 
 // One more of the classes that are asked for.
 void add_class(InferRequest& request, const std::string& name);

@@ -100,10 +100,11 @@ bool RequestReader::start_object(std::size_t) {
     case In::kClasses:
       fail("classes must be a list of names");
     case In::kParameters:
-      check_parameter(key_);
+      check_parameter(Protocol::kHttp, key_);
       fail(key_ + " must not be an object");
     case In::kInputParameters:
     case In::kOutputParameters:
+      refuse_nested("an object");
     case In::kSkipped:
       enter(In::kSkipped);
       break;
@@ -154,7 +155,7 @@ bool RequestReader::start_array(std::size_t) {
     case In::kClasses:
       fail("classes must be a list of names");
     case In::kParameters:
-      check_parameter(key_);
+      check_parameter(Protocol::kHttp, key_);
       if (key_ != "classes") fail(key_ + " must not be a list");
       if (request.classes) fail("classes may stand only once in a request");
       request.classes.emplace();
@@ -162,11 +163,22 @@ bool RequestReader::start_array(std::size_t) {
       break;
     case In::kInputParameters:
     case In::kOutputParameters:
+      refuse_nested("a list");
     case In::kSkipped:
       enter(In::kSkipped);
       break;
   }
   return true;
+}
+
+// A parameter of an input or an output that holds others.
+void RequestReader::refuse_nested(const char* what) const {
+  if (stack_.back() == In::kOutputParameters) {
+    check_output_parameter(Protocol::kHttp, key_);
+    fail("an output's " + key_ + " must not be " + what);
+  }
+  check_input_parameter(Protocol::kHttp, input_label(), key_);
+  fail(input_label() + ": " + key_ + " must not be " + what);
 }
 
 bool RequestReader::end_object() {
@@ -185,7 +197,7 @@ void RequestReader::scalar(const Scalar& value) {
     case In::kTop:
       return top(value);
     case In::kParameters:
-      return set_parameter(request, key_, value);
+      return set_parameter(Protocol::kHttp, request, key_, value);
     case In::kClasses:
       return add_class(request, value.name("a name in classes"));
     case In::kInputs:
@@ -202,7 +214,7 @@ void RequestReader::scalar(const Scalar& value) {
     case In::kOutput:
       return output(value);
     case In::kOutputParameters:
-      return set_output_parameter(request.outputs.back(), key_, value);
+      return set_output_parameter(Protocol::kHttp, request.outputs.back(), key_, value);
     case In::kSkipped:
       return;
   }
@@ -225,13 +237,11 @@ void RequestReader::input(const Scalar& value) {
 }
 
 void RequestReader::input_parameter(const Scalar& value) {
-  if (key_ == "binary_data_size") {
-    if (!value.is_integer() || value.negative) {
-      fail(input_label() + ": binary_data_size must be a whole number, at least 0");
-    }
-    inputs.back().binary_size = value.magnitude;
+  check_input_parameter(Protocol::kHttp, input_label(), key_);  // it knows one
+  if (!value.is_integer() || value.negative) {
+    fail(input_label() + ": binary_data_size must be a whole number, at least 0");
   }
-  check_input_parameter(input_label(), key_);
+  inputs.back().binary_size = value.magnitude;
 }
 
 void RequestReader::shape(const Scalar& value) {

@@ -95,6 +95,7 @@ class RequestReader {
   void shape(const Scalar& value);
   void data(const Scalar& value);
   void output(const Scalar& value);
+  [[noreturn]] void refuse_nested(const char* what) const;
   void enter(In where);
   std::string input_label() const;
 

@@ -90,6 +90,38 @@ REQUESTS = {
         {"inputs": [TENSOR], "parameters": {"timeout": -1}},
         "timeout must be a whole number",
     ),
+    "unknown parameter": (
+        {"inputs": [TENSOR], "parameters": {"clases": ["one"]}},
+        "unknown parameter 'clases': a request may have classes, timeout and binary_data_output",
+    ),
+    "unknown parameter of an input": (
+        changed(parameters={"content_type": "np"}),
+        "input 'INPUT__0': unknown parameter 'content_type': an input may have binary_data_size",
+    ),
+    "unknown parameter of an input, nested": (
+        changed(parameters={"binary_data_sizes": [4]}),
+        "input 'INPUT__0': unknown parameter 'binary_data_sizes'",
+    ),
+    "shared memory": (
+        changed(parameters={"shared_memory_region": "x"}),
+        "input 'INPUT__0': shared memory is not supported",
+    ),
+    "unknown parameter of an output": (
+        {"inputs": [TENSOR], "outputs": [{"name": "OUTPUT__0", "parameters": {"top": 1}}]},
+        "unknown parameter 'top' of an output: it may have binary_data and classification",
+    ),
+    "unknown parameter of an output, nested": (
+        {"inputs": [TENSOR], "outputs": [{"name": "OUTPUT__0", "parameters": {"top": {"k": 1}}}]},
+        "unknown parameter 'top' of an output",
+    ),
+    "a list of sizes": (
+        changed(parameters={"binary_data_size": [4]}),
+        "input 'INPUT__0': binary_data_size must not be a list",
+    ),
+    "classification an object": (
+        {"inputs": [TENSOR], "outputs": [{"name": "OUTPUT__0", "parameters": {"classification": {}}}]},
+        "an output's classification must not be an object",
+    ),
     "deep": (('{"x": ' + NESTED + "}").encode(), "nested too deeply"),
     "deep data": (('{"inputs": [{"data": ' + NESTED + "}]}").encode(), "nested too deeply"),
     "many inputs": ({"inputs": [{}] * 65}, "at most 64 inputs"),

@@ -69,7 +69,21 @@ def wrong_requests():
         ),
         "model 'grey' has no input 'x'": made(lambda r: setattr(r.inputs[0], "name", "x")),
         "input 0 has no name": made(lambda r: setattr(r.inputs[0], "name", "")),
-        "unknown parameter 'temperature'": made(parameter("temperature", double_param=2)),
+        "unknown parameter 'temperature': a request may have classes and timeout": made(
+            parameter("temperature", double_param=2)
+        ),
+        "input 'INPUT__0': unknown parameter 'binary_data_size': an input may have none over gRPC": made(
+            lambda r: (
+                r.inputs[0].parameters["binary_data_size"].CopyFrom(service_pb2.InferParameter(int64_param=4))
+            )
+        ),
+        "unknown parameter 'top' of an output: it may have classification": made(
+            lambda r: (
+                r.outputs.add(name="OUTPUT__0")
+                .parameters["top"]
+                .CopyFrom(service_pb2.InferParameter(int64_param=4))
+            )
+        ),
         "unknown parameter 'binary_data_output': outputs are raw": made(
             parameter("binary_data_output", bool_param=True)
         ),
