@@ -8,6 +8,7 @@
 
 #include "error.h"
 #include "grpc_message.h"
+#include "wire_format.h"
 
 namespace labelassemble::serve {
 namespace {
@@ -16,6 +17,8 @@ using nlohmann::json;
 
 // A request that is no inference says little.
 constexpr std::size_t kMaxControl = std::size_t{64} << 10;
+
+constexpr const char* kServiceName = "inference.GRPCInferenceService";
 
 template <typename Message>
 Message parse(Bytes bytes) {
@@ -121,9 +124,19 @@ grpc::ByteBuffer answer(Engine& engine, Bytes message) {
   return write_message(function(engine, parse<Request>(message)));
 }
 
-// grpc.health.v1.Health/Check, which Kubernetes' probes ask: HealthCheckResponse { status = 1 },
-// SERVING = 1, NOT_SERVING = 2.
-grpc::ByteBuffer check_health(Engine& engine, Bytes) {
+// grpc.health.v1.Health/Check, which Kubernetes' probes ask: HealthCheckRequest { service = 1 },
+// empty for the whole server; HealthCheckResponse { status = 1 }, SERVING = 1, NOT_SERVING = 2.
+grpc::ByteBuffer check_health(Engine& engine, Bytes message) {
+  std::string service;
+  while (const auto field = next_field(message)) {
+    if (field->number != 1) continue;
+    need(*field, Wire::kBytes);
+    service.assign(field->bytes.begin(), field->bytes.end());
+  }
+  if (!service.empty() && service != kServiceName) {
+    throw HttpError(404, "there is no service '" + service.substr(0, 200) +
+                             "'; leave it out, or ask for " + kServiceName);
+  }
   const grpc::Slice slice(std::string{'\x08', engine.ready() ? '\x01' : '\x02'});
   return {&slice, 1};
 }
@@ -132,7 +145,7 @@ grpc::ByteBuffer check_health(Engine& engine, Bytes) {
 
 const std::map<std::string, GrpcMethod>& grpc_methods() {
   using Where = GrpcMethod::Where;
-  static const std::string kService = "/inference.GRPCInferenceService/";
+  static const std::string kService = std::string("/") + kServiceName + "/";
   static const std::map<std::string, GrpcMethod> kMethods{
       {kService + "ServerLive", {Where::kHere, answer<live, inference::ServerLiveRequest>}},
       {kService + "ServerReady", {Where::kHere, answer<ready, inference::ServerReadyRequest>}},

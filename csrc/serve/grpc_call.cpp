@@ -112,6 +112,7 @@ GrpcCall::GrpcCall(const GrpcContext& context, grpc::GenericCallbackServerContex
 void GrpcCall::check(Clock::time_point now) {
   if (now.time_since_epoch().count() < until_) return;
   expect_nothing();
+  expired_ = true;
   expire();
 }
 
@@ -128,8 +129,25 @@ void GrpcCall::cancel() {
 
 void GrpcCall::OnCancel() {
   // A deadline that has passed is told as such: whoever works for this call sees it for himself.
+  cancelled_ = true;
+  if (!is_late()) gone_->store(true);
+}
+
+bool GrpcCall::is_late() const {
   constexpr std::chrono::milliseconds kClocks{10};  // may differ, of the system and of this
-  if (Clock::now() + kClocks < deadline_) gone_->store(true);
+  return deadline_ - kClocks <= Clock::now();
+}
+
+HttpError GrpcCall::why_cancelled(const std::string& when) const {
+  if (is_late()) return {504, "the call's deadline passed " + when};
+  if (expired_) return {499, "the client took too long: the call was ended " + when};
+  return {499, "the call was ended " + when};
+}
+
+void GrpcCall::check_length(std::size_t bytes) const {
+  if (bytes <= context_.options.max_body) return;
+  throw HttpError(413, "the message has " + std::to_string(bytes) + " bytes, and may have " +
+                           std::to_string(context_.options.max_body) + " (--max-body)");
 }
 
 void GrpcCall::OnDone() {
@@ -176,12 +194,10 @@ void GrpcUnaryCall::OnReadDone(bool ok) {
   entry.request_bytes = ok ? message_.Length() : 0;
   entry_ = entry;
   if (!ok) {
-    return refuse(HttpError(499,
-                            "the call ended before its message was whole, or the message has "
-                            "more bytes than --max-body"),
-                  entry);
+    return refuse(why_cancelled("before its message was whole"), entry);
   }
   try {
+    check_length(message_.Length());
     MemoryBudget::Charge charge(context_.memory);
     charge.add(message_.Length());
     grpc::ByteBuffer message;
@@ -211,6 +227,7 @@ void GrpcUnaryCall::refuse(const HttpError& error, AccessEntry entry) {
 }
 
 void GrpcUnaryCall::OnDone() {
+  if (cancelled() && !error_) error_ = why_cancelled("before its answer was written");
   log(std::move(entry_), error_, arrived_);
   GrpcCall::OnDone();
 }

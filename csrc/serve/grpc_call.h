@@ -70,6 +70,12 @@ class GrpcCall : public grpc::ServerGenericBidiReactor {
   virtual void expire();
   void cancel();
 
+  bool cancelled() const { return cancelled_; }  // by client, deadline or server
+  // Why a call that was cancelled was, with what it was at: "before its message was whole".
+  HttpError why_cancelled(const std::string& when) const;
+  // Throws HttpError 413.
+  void check_length(std::size_t bytes) const;
+
   // Inference as a client asks for it, with what the message takes.
   InferCall infer_call(MemoryBudget::Charge charge) const;
   // Writes a request's line, and counts its answer.
@@ -81,12 +87,16 @@ class GrpcCall : public grpc::ServerGenericBidiReactor {
  private:
   static constexpr Clock::rep kNever = std::numeric_limits<Clock::rep>::max();
 
+  bool is_late() const;  // the client's deadline has passed
+
   grpc::GenericCallbackServerContext& call_;
   const std::string peer_;
   const std::string traceparent_;
   Clock::time_point deadline_ = Clock::time_point::max();
   const std::shared_ptr<std::atomic<bool>> gone_ = std::make_shared<std::atomic<bool>>(false);
   std::atomic<Clock::rep> until_{kNever};
+  std::atomic<bool> cancelled_{false};
+  std::atomic<bool> expired_{false};
   std::recursive_mutex done_mutex_;  // cancelling may call OnDone on the same thread
   bool done_ = false;
 };

@@ -146,7 +146,9 @@ class GrpcServer::Parts final : public grpc::CallbackGenericService {
     grpc::ServerBuilder builder;
     builder.RegisterCallbackGenericService(this);
     const std::size_t room = std::max(grpc_share(options.max_memory), kLeastRoom);
-    builder.SetMaxReceiveMessageSize(at_most_int(std::min(options.max_body, room / 4 * 3)));
+    // What is longer than --max-body the call refuses: of a message that gRPC refuses, all that can
+    // be known is that it never came.
+    builder.SetMaxReceiveMessageSize(at_most_int(room / 4 * 3));
     builder.AddChannelArgument(GRPC_ARG_ENABLE_PER_MESSAGE_DECOMPRESSION, 0);
     builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS,
                                at_most_int(options.max_connections + kMostRefused));

@@ -49,6 +49,7 @@ void GrpcStreamCall::OnReadDone(bool ok) {
 
 void GrpcStreamCall::take(const std::shared_ptr<Request>& request, grpc::ByteBuffer message) {
   try {
+    check_length(request->bytes);
     MemoryBudget::Charge charge(context_.memory);
     charge.add(request->bytes);
     const auto done = [this, request](inference::ModelInferResponse response, AccessEntry entry,
@@ -98,7 +99,7 @@ void GrpcStreamCall::OnWriteDone(bool ok) {
     sent = std::move(requests_.front());
     requests_.pop_front();
   }
-  if (!ok && !sent->error) sent->error = HttpError(499, "the client closed the connection");
+  if (!ok && !sent->error) sent->error = why_cancelled("before its answer was written");
   log(std::move(sent->entry), sent->error, sent->arrived);
   advance();
 }

@@ -70,9 +70,9 @@ class Http2:
     def frame(kind, flags, stream, payload):
         return len(payload).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big") + payload
 
-    def call(self, stream, path=INFER):
+    def call(self, stream, path=INFER, timeout="1H"):
         fields = {":method": "POST", ":scheme": "http", ":path": path, ":authority": "x",
-                  "content-type": "application/grpc", "te": "trailers"}  # fmt: skip
+                  "content-type": "application/grpc", "te": "trailers", "grpc-timeout": timeout}  # fmt: skip
         block = b"".join(
             b"\x00" + bytes([len(name)]) + name.encode() + bytes([len(value)]) + value.encode()
             for name, value in fields.items()
@@ -111,8 +111,19 @@ def small(repository, serving):
 
 def test_a_message_larger_than_the_limit(small, stub_of):
     stub = stub_of(small)
-    code, _ = fails(lambda: stub.ModelInfer(request_of(np.zeros((1, 300, 300), np.uint8))))
-    assert code == "RESOURCE_EXHAUSTED"
+    large = request_of(np.zeros((1, 300, 300), np.uint8))
+    what = f"the message has {large.ByteSize()} bytes, and may have 65536 (--max-body)"
+    assert fails(lambda: stub.ModelInfer(large)) == ("RESOURCE_EXHAUSTED", what)
+    small.wait_until(
+        lambda: any(
+            (line["grpc_status"], line["status"], line["error"]) == ("RESOURCE_EXHAUSTED", 413, what)
+            for line in small.access
+            if line.get("error")
+        ),
+        "a line of the log",
+    )
+    answers = stub.ModelStreamInfer(iter([large, request_of(np.zeros((1, 3, 3), np.uint8))]), timeout=20)
+    assert [answer.error_message for answer in answers] == [what, ""]
     named = service_pb2.ModelMetadataRequest(name="x" * 65_500)
     code, details = fails(lambda: stub.ModelMetadata(named, timeout=20))
     assert code in ("NOT_FOUND", "RESOURCE_EXHAUSTED"), details
@@ -278,6 +289,25 @@ def test_deadlines_and_cancelled_calls(tmp_path, serving, slow_model, stub_of):
             lambda: any(line.get("grpc_status") == "CANCELLED" for line in server.access),
             "a call that is given up",
         )
+
+
+def test_a_deadline_is_logged_as_one(tmp_path, serving, slow_model, stub_of, http2):
+    slow_model(tmp_path, delay=0, depth=60)
+    with serving(tmp_path, "--grpc-port", "0", "--parallel-batches", "1") as server:
+        # Before the message is whole, and while it is computed, which nothing interrupts.
+        begun = http2(server)
+        begun.call(1, timeout="50m")
+        begun.data(1, b"\x00\x00\x00\xff\xff only a part of what was announced")
+        server.wait_until(lambda: len(server.access) == 1, "the end of the call")
+        four = request_of(np.zeros((1, 12, 12), np.uint8), "slow")
+        four.inputs[0].shape[0] = 4
+        four.raw_input_contents[0] *= 4
+        late = stub_of(server).ModelInfer.future(four, timeout=0.1)
+        assert fails(late.result)[0] == "DEADLINE_EXCEEDED"
+        server.wait_until(lambda: len(server.access) == 2, "the end of the call")
+        assert [line["grpc_status"] for line in server.access] == ["DEADLINE_EXCEEDED"] * 2
+        assert [line["status"] for line in server.access] == [504, 504]
+        assert server.access[0]["error"] == "the call's deadline passed before its message was whole"
 
 
 def test_a_full_queue_is_unavailable(slow, stub_of):

@@ -144,6 +144,10 @@ def test_kubernetes_probe(both):
     with grpc.insecure_channel(both.grpc_url) as channel:
         check = channel.unary_unary("/grpc.health.v1.Health/Check")
         assert check(b"", timeout=20) == b"\x08\x01"  # HealthCheckResponse {status: SERVING}
+        assert check(b"\x0a\x1einference.GRPCInferenceService", timeout=20) == b"\x08\x01"
+        with pytest.raises(grpc.RpcError, match=r"there is no service 'chest'") as caught:
+            check(b"\x0a\x05chest", timeout=20)
+        assert caught.value.code() is grpc.StatusCode.NOT_FOUND
 
 
 @pytest.mark.parametrize("version", ["1", "2", ""])
