@@ -259,20 +259,38 @@ void Session::handle() {
 void Session::watch() {
   stream_.socket().async_wait(asio::ip::tcp::socket::wait_read,
                               [self = shared_from_this(), gone = gone_](beast::error_code error) {
-                                if (error) return;
+                                if (error || gone != self->gone_) return;  // it is answered
                                 char byte = 0;
                                 const auto got = ::recv(self->stream_.socket().native_handle(),
                                                         &byte, 1, MSG_PEEK | MSG_DONTWAIT);
                                 // Otherwise it is the client's next request, which may wait.
-                                if (got == 0 || (got < 0 && errno != EAGAIN && errno != EINTR))
-                                  gone->store(true);
+                                if (got < 0 && errno != EAGAIN && errno != EINTR) gone->store(true);
+                                if (got == 0) self->watch_half_closed();
                               });
+}
+
+// The client sends no more. It may still listen, or have left: then its system answers what is sent
+// to it with a reset. An interim answer, which clients pass over, finds that out.
+void Session::watch_half_closed() {
+  constexpr std::string_view kInterim = "HTTP/1.1 100 Continue\r\n\r\n";
+  if (header_.version() < 11) {  // HTTP/1.0 has none
+    gone_->store(true);
+    return;
+  }
+  stream_.socket().async_wait(asio::ip::tcp::socket::wait_error,
+                              [gone = gone_](beast::error_code error) {
+                                if (!error) gone->store(true);
+                              });
+  const auto sent = ::send(stream_.socket().native_handle(), kInterim.data(), kInterim.size(),
+                           MSG_DONTWAIT | MSG_NOSIGNAL);
+  if (sent != static_cast<ssize_t>(kInterim.size())) gone_->store(true);
 }
 
 void Session::write(HttpResponse response, bool keep_alive) {
   if (!stream_.socket().is_open()) return;
   beast::error_code ignored;
   stream_.socket().cancel(ignored);  // ends watch()
+  gone_.reset();
   const bool closing = !keep_alive || draining_;
   response_.emplace(static_cast<http::status>(response.status), header_.version() == 10 ? 10 : 11);
   response_->set(http::field::server, "labelassemble-serve");

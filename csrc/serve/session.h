@@ -64,6 +64,7 @@ class Session : public std::enable_shared_from_this<Session> {
   void refuse(const HttpError& error);
   void handle();
   void watch();
+  void watch_half_closed();
   void write(HttpResponse response, bool keep_alive);
   void on_written(boost::beast::error_code error, std::size_t bytes);
   void linger();

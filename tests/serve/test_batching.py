@@ -1,6 +1,7 @@
 """Requests of a short window share a batch; one that is slow, bad or gone holds nobody up."""
 
 import json
+import socket
 import threading
 
 import numpy as np
@@ -123,6 +124,21 @@ def test_client_that_leaves_is_dropped_from_the_queue(slow, serving, infer_body)
         assert float(gone[0].rsplit(" ", 1)[1]) > 0
         assert metric(server, "nv_inference_count") < 4 * 12
         assert ask(server, infer_body, 1).status == 200
+
+
+def test_a_client_that_only_stops_sending_gets_its_answer(slow, serving, infer_body):
+    with serving(slow[0]) as server:
+        body = infer_body([4, 1, 64, 64], np.zeros((4, 1, 64, 64), int).tolist())
+        head = "POST /v2/models/slow/infer HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+        head += f"Content-Length: {len(body)}\r\n\r\n"
+        with server.connect() as connection:
+            connection.sendall(head.encode() + body)
+            connection.shutdown(socket.SHUT_WR)
+            data = b"".join(iter(lambda: connection.recv(65536), b""))
+        # An interim answer, by which a client that has left would have been found out.
+        assert data.startswith(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n")
+        server.wait_until(lambda: server.access, "a line of the log")
+        assert [line["status"] for line in server.access] == [200]
 
 
 def test_full_queue(slow, serving, infer_body):
