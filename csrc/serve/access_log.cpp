@@ -74,12 +74,14 @@ std::string timestamp() {
   return whole;
 }
 
-AccessLog::AccessLog(const std::string& where, prometheus::Counter& lost, std::string what)
-    : what_(std::move(what)), lost_(lost) {
+AccessLog::AccessLog(const std::string& where, prometheus::Counter& lost, std::string kind)
+    : kind_(std::move(kind)), lost_(lost) {
   if (where == "none") return;
   file_.reset(where == "-" ? stdout : std::fopen(where.c_str(), "ae"));
-  if (!file_)
-    throw Error(where + ": cannot be opened for the " + what_ + " (" + std::strerror(errno) + ")");
+  if (!file_) {
+    throw Error(where + ": cannot be opened for the " + kind_ + " log (" + std::strerror(errno) +
+                ")");
+  }
   thread_ = std::thread([this] { work(); });
 }
 
@@ -134,9 +136,9 @@ void AccessLog::work() {
       lost_.Increment();
       if (said) continue;
       said = true;
-      say("the " + what_ + " cannot be written (" + std::strerror(reason) +
-          "): requests are answered, and labelassemble_access_log_lost_lines_total counts their "
-          "lines");
+      say("the " + kind_ + " log cannot be written (" + std::strerror(reason) +
+          "): requests are answered, and labelassemble_" + kind_ +
+          "_log_lost_lines_total counts their lines");
     }
     lock.lock();
   }

@@ -46,9 +46,9 @@ std::string timestamp();
 class AccessLog {
  public:
   // A path, "-" for the standard output, or "none". `lost` counts the lines that could not be
-  // written; `what` is the log's name in messages. Throws Error when the file cannot be opened.
-  AccessLog(const std::string& where, prometheus::Counter& lost,
-            std::string what = "access log");
+  // written; `kind` names the log and that counter in messages. Throws Error when the file cannot
+  // be opened.
+  AccessLog(const std::string& where, prometheus::Counter& lost, std::string kind = "access");
   ~AccessLog();  // writes what is left
   AccessLog(const AccessLog&) = delete;
   AccessLog& operator=(const AccessLog&) = delete;
@@ -67,7 +67,7 @@ class AccessLog {
 
   void work();
 
-  const std::string what_;
+  const std::string kind_;
   std::unique_ptr<std::FILE, Close> file_;
   std::mutex mutex_;
   std::condition_variable changed_;

@@ -94,9 +94,9 @@ int run(const serve::Options& options) {
   serve::MemoryBudget memory(options.max_memory - share_of_grpc(options));
   const Trimmer trimmer(memory);
   std::counting_semaphore<> compute(options.parallel_batches);
-  serve::ScoreLog scores(options.score_log, metrics.lost_log_lines());
+  serve::ScoreLog scores(options.score_log, metrics.lost_score_lines());
   serve::Repository repository({options, metrics, memory, compute, scores});
-  serve::AccessLog log(options.access_log, metrics.lost_log_lines());
+  serve::AccessLog log(options.access_log, metrics.lost_access_lines());
   boost::asio::io_context io(1);
   serve::Engine engine(options, repository);
   serve::Service service(options, engine, metrics, memory);

@@ -9,23 +9,6 @@
 namespace labelassemble::serve {
 namespace {
 
-using prometheus::BuildCounter;
-using prometheus::BuildGauge;
-using prometheus::BuildHistogram;
-using prometheus::Labels;
-
-auto& counters(prometheus::Registry& registry, const char* name, const char* help) {
-  return BuildCounter().Name(name).Help(help).Register(registry);
-}
-
-auto& gauges(prometheus::Registry& registry, const char* name, const char* help) {
-  return BuildGauge().Name(name).Help(help).Register(registry);
-}
-
-auto& histograms(prometheus::Registry& registry, const char* name, const char* help) {
-  return BuildHistogram().Name(name).Help(help).Register(registry);
-}
-
 // Upper ends of the buckets: seconds, and images.
 const prometheus::Histogram::BucketBoundaries kSeconds{0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1,
                                                        0.25,  0.5,    1,     2.5,  5,     10,   30};
@@ -125,93 +108,91 @@ nlohmann::json ModelMetrics::statistics() const {
           {"batch_stats", batches}};
 }
 
+prometheus::Counter& Metrics::counter(const char* name, const char* help, const Labels& labels) {
+  return prometheus::BuildCounter().Name(name).Help(help).Register(registry_).Add(labels);
+}
+
+prometheus::Gauge& Metrics::gauge(const char* name, const char* help, const Labels& labels) {
+  return prometheus::BuildGauge().Name(name).Help(help).Register(registry_).Add(labels);
+}
+
 Metrics::Metrics()
-    : success_(counters(registry_, "nv_inference_request_success",
-                        "Number of successful inference requests, all batch sizes")),
-      failure_(counters(registry_, "nv_inference_request_failure",
-                        "Number of failed inference requests, by reason")),
-      inferences_(counters(registry_, "nv_inference_count", "Number of inferences (images)")),
-      executions_(
-          counters(registry_, "nv_inference_exec_count", "Number of batches that the model ran")),
-      request_us_(counters(registry_, "nv_inference_request_duration_us",
-                           "Cumulative time of inference requests in microseconds")),
-      queue_us_(counters(registry_, "nv_inference_queue_duration_us",
-                         "Cumulative time that requests waited for their turn in microseconds")),
-      input_us_(counters(registry_, "nv_inference_compute_input_duration_us",
-                         "Cumulative time of preparing inputs in microseconds")),
-      infer_us_(counters(registry_, "nv_inference_compute_infer_duration_us",
-                         "Cumulative time of running the model in microseconds")),
-      output_us_(counters(registry_, "nv_inference_compute_output_duration_us",
-                          "Cumulative time of writing answers in microseconds")),
-      pending_(gauges(registry_, "nv_inference_pending_request_count",
-                      "Number of requests that wait for their turn")),
-      request_s_(histograms(registry_, "labelassemble_request_duration_seconds",
-                            "Time of successful inference requests, from whole to answered")),
-      queue_s_(histograms(registry_, "labelassemble_queue_duration_seconds",
-                          "Time that requests waited for their turn")),
-      batch_images_(histograms(registry_, "labelassemble_batch_images",
-                               "Images of the batches that the model ran")),
-      responses_(counters(registry_, "labelassemble_http_responses_total",
-                          "Number of HTTP responses, by status")),
-      grpc_responses_(counters(registry_, "labelassemble_grpc_responses_total",
-                               "Number of gRPC answers, by status; of a stream, each counts")),
-      connections_(
-          &gauges(registry_, "labelassemble_http_connections", "Open connections").Add({})),
-      grpc_connections_(&gauges(registry_, "labelassemble_grpc_connections",
-                                "Open connections of gRPC, as of the last one that came")
-                             .Add({})),
-      request_memory_(&gauges(registry_, "labelassemble_request_memory_bytes",
-                              "Bytes that all requests hold together")
-                           .Add({})),
-      request_memory_limit_(&gauges(registry_, "labelassemble_request_memory_limit_bytes",
-                                    "Bytes that all requests together may hold (--max-memory)")
-                                 .Add({})),
-      lost_log_lines_(&counters(registry_, "labelassemble_access_log_lost_lines_total",
-                                "Lines of the access log that could not be written")
-                           .Add({})),
-      resident_(
-          &gauges(registry_, "nv_cpu_memory_used_bytes", "Resident memory of this process in bytes")
-               .Add({})) {
-  gauges(registry_, "labelassemble_build_info", "1; the labels say what this program is")
-      .Add({{"version", LABELASSEMBLE_VERSION}})
+    : connections_(gauge("labelassemble_http_connections", "Open connections")),
+      grpc_connections_(gauge("labelassemble_grpc_connections",
+                              "Open connections of gRPC, as of the last one that came")),
+      request_memory_(
+          gauge("labelassemble_request_memory_bytes", "Bytes that all requests hold together")),
+      request_memory_limit_(gauge("labelassemble_request_memory_limit_bytes",
+                                  "Bytes that all requests together may hold (--max-memory)")),
+      resident_(gauge("nv_cpu_memory_used_bytes", "Resident memory of this process in bytes")),
+      lost_access_lines_(counter("labelassemble_access_log_lost_lines_total",
+                                 "Lines of the access log that could not be written")),
+      lost_score_lines_(counter("labelassemble_score_log_lost_lines_total",
+                                "Lines of the score log that could not be written")) {
+  gauge("labelassemble_build_info", "1; the labels say what this program is",
+        {{"version", LABELASSEMBLE_VERSION}})
       .Set(1);
 }
 
 ModelMetrics Metrics::for_model(const std::string& model, const std::string& version) {
   const Labels labels{{"model", model}, {"version", version}};
+  const auto count = [&](const char* name, const char* help) {
+    return &counter(name, help, labels);
+  };
   const auto failed = [&](const char* reason) {
-    return &failure_.Add({{"model", model}, {"version", version}, {"reason", reason}});
+    return &counter("nv_inference_request_failure",
+                    "Number of failed inference requests, by reason",
+                    {{"model", model}, {"version", version}, {"reason", reason}});
+  };
+  const auto histogram = [&](const char* name, const char* help, const auto& buckets) {
+    return &prometheus::BuildHistogram().Name(name).Help(help).Register(registry_).Add(labels,
+                                                                                       buckets);
   };
   return ModelMetrics({
-      .success = &success_.Add(labels),
+      .success = count("nv_inference_request_success",
+                       "Number of successful inference requests, all batch sizes"),
       .failure = failed("OTHER"),
       .rejected = failed("REJECTED"),
       .timed_out = failed("TIMEOUT"),
       .canceled = failed("CANCELED"),
-      .inferences = &inferences_.Add(labels),
-      .executions = &executions_.Add(labels),
-      .request_us = &request_us_.Add(labels),
-      .queue_us = &queue_us_.Add(labels),
-      .input_us = &input_us_.Add(labels),
-      .infer_us = &infer_us_.Add(labels),
-      .output_us = &output_us_.Add(labels),
-      .pending = &pending_.Add(labels),
-      .request_s = &request_s_.Add(labels, kSeconds),
-      .queue_s = &queue_s_.Add(labels, kSeconds),
-      .batch_images = &batch_images_.Add(labels, kImages),
+      .inferences = count("nv_inference_count", "Number of inferences (images)"),
+      .executions = count("nv_inference_exec_count", "Number of batches that the model ran"),
+      .request_us = count("nv_inference_request_duration_us",
+                          "Cumulative time of inference requests in microseconds"),
+      .queue_us = count("nv_inference_queue_duration_us",
+                        "Cumulative time that requests waited for their turn in microseconds"),
+      .input_us = count("nv_inference_compute_input_duration_us",
+                        "Cumulative time of preparing inputs in microseconds"),
+      .infer_us = count("nv_inference_compute_infer_duration_us",
+                        "Cumulative time of running the model in microseconds"),
+      .output_us = count("nv_inference_compute_output_duration_us",
+                         "Cumulative time of writing answers in microseconds"),
+      .pending = &gauge("nv_inference_pending_request_count",
+                        "Number of requests that wait for their turn", labels),
+      .request_s =
+          histogram("labelassemble_request_duration_seconds",
+                    "Time of successful inference requests, from whole to answered", kSeconds),
+      .queue_s = histogram("labelassemble_queue_duration_seconds",
+                           "Time that requests waited for their turn", kSeconds),
+      .batch_images = histogram("labelassemble_batch_images",
+                                "Images of the batches that the model ran", kImages),
   });
 }
 
 void Metrics::count_response(int status) {
-  responses_.Add({{"status", std::to_string(status)}}).Increment();
+  counter("labelassemble_http_responses_total", "Number of HTTP responses, by status",
+          {{"status", std::to_string(status)}})
+      .Increment();
 }
 
 void Metrics::count_grpc_response(const std::string& status) {
-  grpc_responses_.Add({{"status", status}}).Increment();
+  counter("labelassemble_grpc_responses_total",
+          "Number of gRPC answers, by status; of a stream, each counts", {{"status", status}})
+      .Increment();
 }
 
 std::string Metrics::text() const {
-  resident_->Set(resident_bytes());
+  resident_.Set(resident_bytes());
   std::ostringstream out;
   prometheus::TextSerializer().Serialize(out, registry_.Collect());
   return out.str();

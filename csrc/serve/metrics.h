@@ -2,7 +2,6 @@
 #pragma once
 
 #include <prometheus/counter.h>
-#include <prometheus/family.h>
 #include <prometheus/gauge.h>
 #include <prometheus/histogram.h>
 #include <prometheus/registry.h>
@@ -92,42 +91,31 @@ class Metrics {
   void count_response(int status);
   void count_grpc_response(const std::string& status);  // by its name
 
-  prometheus::Gauge& connections() { return *connections_; }
-  prometheus::Gauge& grpc_connections() { return *grpc_connections_; }
-  prometheus::Gauge& request_memory() { return *request_memory_; }
-  prometheus::Gauge& request_memory_limit() { return *request_memory_limit_; }
-  prometheus::Counter& lost_log_lines() { return *lost_log_lines_; }
+  prometheus::Gauge& connections() { return connections_; }
+  prometheus::Gauge& grpc_connections() { return grpc_connections_; }
+  prometheus::Gauge& request_memory() { return request_memory_; }
+  prometheus::Gauge& request_memory_limit() { return request_memory_limit_; }
+  prometheus::Counter& lost_access_lines() { return lost_access_lines_; }
+  prometheus::Counter& lost_score_lines() { return lost_score_lines_; }
 
   // In Prometheus' text format.
   std::string text() const;
 
  private:
-  using Counters = prometheus::Family<prometheus::Counter>;
-  using Gauges = prometheus::Family<prometheus::Gauge>;
-  using Histograms = prometheus::Family<prometheus::Histogram>;
+  using Labels = prometheus::Labels;
+
+  // A series of the family of that name, which the first one makes.
+  prometheus::Counter& counter(const char* name, const char* help, const Labels& labels = {});
+  prometheus::Gauge& gauge(const char* name, const char* help, const Labels& labels = {});
 
   prometheus::Registry registry_;
-  Counters& success_;
-  Counters& failure_;
-  Counters& inferences_;
-  Counters& executions_;
-  Counters& request_us_;
-  Counters& queue_us_;
-  Counters& input_us_;
-  Counters& infer_us_;
-  Counters& output_us_;
-  Gauges& pending_;
-  Histograms& request_s_;
-  Histograms& queue_s_;
-  Histograms& batch_images_;
-  Counters& responses_;
-  Counters& grpc_responses_;
-  prometheus::Gauge* connections_;
-  prometheus::Gauge* grpc_connections_;
-  prometheus::Gauge* request_memory_;
-  prometheus::Gauge* request_memory_limit_;
-  prometheus::Counter* lost_log_lines_;
-  prometheus::Gauge* resident_;
+  prometheus::Gauge& connections_;
+  prometheus::Gauge& grpc_connections_;
+  prometheus::Gauge& request_memory_;
+  prometheus::Gauge& request_memory_limit_;
+  prometheus::Gauge& resident_;
+  prometheus::Counter& lost_access_lines_;
+  prometheus::Counter& lost_score_lines_;
 };
 
 }  // namespace labelassemble::serve

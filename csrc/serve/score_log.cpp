@@ -20,7 +20,7 @@ std::string text_of(const ordered_json& line) {
 }  // namespace
 
 ScoreLog::ScoreLog(const std::string& where, prometheus::Counter& lost)
-    : on_(where != "none"), log_(where, lost, "score log") {}
+    : on_(where != "none"), log_(where, lost, "score") {}
 
 void ScoreLog::answered(const std::string& model, const std::string& version,
                         const std::vector<std::string>& classes, std::span<const float> rows,

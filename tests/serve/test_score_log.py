@@ -1,6 +1,7 @@
 """The log of scores that `labelassemble monitor` reads: what was answered, what was seen, what could not be read."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -29,3 +30,18 @@ def test_each_image_leaves_its_scores_and_no_more(tmp_path, repository, serving,
     assert third["brightness"] == pytest.approx(pixels.mean(), abs=1e-5)
     assert third["contrast"] == pytest.approx(pixels.std(), abs=1e-5)
     assert "who" not in log.read_text()
+
+
+def test_a_full_disk_under_the_log_is_counted_apart(repository, serving, infer_body):
+    with serving(repository, "--score-log", "/dev/full") as server:
+        assert server.request("/v2/models/grey/infer", infer_body([1, 1, 1, 1], [0])).status == 200
+        server.wait_for("the score log cannot be written")
+
+        def counted():
+            text = server.request("/metrics").body.decode()
+            return [
+                re.search(rf"\nlabelassemble_{log}_log_lost_lines_total (\d+)", text)[1]
+                for log in ("score", "access")
+            ]
+
+        server.wait_until(lambda: counted() == ["1", "0"], "a line that is counted")
