@@ -1,5 +1,7 @@
 #include "model_json.h"
 
+#include <cmath>
+
 namespace labelassemble::serve {
 namespace {
 
@@ -25,6 +27,19 @@ json channels_json(const ModelConfig& config) {
     return json::array({1, 3});
   }
   return json::array({dims[place]});
+}
+
+// One a class: null where none could be chosen, "Infinity" where nothing is called positive.
+json thresholds_json(const Description& description) {
+  json thresholds = json::array();
+  for (const double value : description.thresholds) {
+    if (std::isinf(value)) {
+      thresholds.push_back("Infinity");
+    } else {
+      thresholds.push_back(std::isnan(value) ? json() : json(value));
+    }
+  }
+  return thresholds;
 }
 
 const std::string& platform_of(const ModelConfig& config) {
@@ -55,7 +70,7 @@ json metadata_json(const Model& model, const std::vector<std::string>& versions)
           {"parameters",
            {{"classes", description.classes},
             {"interest", description.interest},
-            {"thresholds", description.thresholds},
+            {"thresholds", thresholds_json(description)},
             {"image_channels", channels_json(config)},
             {"input_channels", description.channels},
             {"input_size", description.size},

@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 import os
 import re
 import signal
@@ -76,10 +77,22 @@ class Served:
             prepared = torch.cat([self.preprocess(torch.from_numpy(image.copy())[None]) for image in images])
             return torch.sigmoid(self.network(prepared)).numpy()
 
-    def export(self, folder: Path, version: int, images: Sequence[NDArray[np.uint8]]) -> None:
+    def export(
+        self,
+        folder: Path,
+        version: int,
+        images: Sequence[NDArray[np.uint8]],
+        thresholds: dict[str, float] | None = None,
+    ) -> None:
         (folder / str(version)).mkdir(parents=True)
-        path = folder / str(version) / "model.pt"
-        export_torchscript(self.network, path, classes=CLASSES, preprocess=self.preprocess, images=images)
+        export_torchscript(
+            self.network,
+            folder / str(version) / "model.pt",
+            classes=CLASSES,
+            preprocess=self.preprocess,
+            images=images,
+            thresholds=thresholds,
+        )
 
 
 def _write_config(folder: Path, *, type: str = "TYPE_UINT8", delay: int = 50_000, extra: str = "") -> None:
@@ -282,7 +295,10 @@ def repository(
         served.export(root / name, version, images)
     grey = models["grey", 1].preprocess
     Served(Overflowing(), grey).export(
-        root / "overflowing", 1, [image for image in images if image.mean() < 200]
+        root / "overflowing",
+        1,
+        [image for image in images if image.mean() < 200],
+        thresholds={"one": 0.5, "two, too": 0.25, "three": math.inf},
     )
     _write_config(root / "overflowing")
     _write_config(root / "grey")

@@ -37,6 +37,10 @@ def test_health_and_metadata(client):
     server = client.get_server_metadata()
     assert server["name"] == "labelassemble-serve"
     assert "binary_tensor_data" in server["extensions"]
+    thresholds = [
+        client.get_model_metadata(name)["parameters"]["thresholds"] for name in ("grey", "overflowing")
+    ]
+    assert thresholds == [[], [0.5, 0.25, "Infinity"]]
     model = client.get_model_metadata("grey")
     assert model["versions"] == ["1", "2"]
     assert model["inputs"] == [{"name": "INPUT__0", "datatype": "UINT8", "shape": [-1, -1, -1, -1]}]
@@ -193,6 +197,7 @@ def test_statistics(client, images):
         ("colour floats", "1"),
         ("grey", "1"),
         ("grey", "2"),
+        ("overflowing", "1"),
     ]
 
 

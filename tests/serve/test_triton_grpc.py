@@ -365,9 +365,10 @@ def test_access_log_and_metrics(both, client, images):
     assert (line["model"], line["version"], line["images"], line["traceparent"]) == ("grey", "2", 1, trace)
     assert line["peer"].startswith("127.0.0.1:")
     assert line["request_bytes"] > 144
-    both.wait_until(lambda: any(line.get("grpc_status") == "NOT_FOUND" for line in both.access), "a line")
-    lost = next(line for line in both.access if line.get("grpc_status") == "NOT_FOUND")
-    assert (lost["status"], lost["error"]) == (404, "there is no model 'none'")
+    error = "there is no model 'none'"
+    both.wait_until(lambda: any(line.get("error") == error for line in both.access), "a line")
+    lost = next(line for line in both.access if line.get("error") == error)
+    assert (lost["status"], lost["grpc_status"]) == (404, "NOT_FOUND")
     text = both.request("/metrics").body.decode()
     assert 'labelassemble_grpc_responses_total{status="OK"}' in text
     assert 'labelassemble_grpc_responses_total{status="NOT_FOUND"}' in text
