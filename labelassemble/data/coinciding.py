@@ -21,7 +21,6 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
-from scipy.stats import poisson
 
 from labelassemble.data.text import TextArray, arrow_text, text_array
 
@@ -84,12 +83,14 @@ def coinciding(first: TextArray, second: TextArray) -> Coincidence | None:
     shared = left.filter(pc.is_in(left, right))
     if not len(shared):
         return None
+    from scipy.special import pdtrc  # the upper tail of a Poisson variable; few assemblies need it
+
     ours, theirs = _numbers(left), _numbers(right)
     pairs = [(ours[before], theirs[before]) for before in ours if before in theirs]
     expected = 0.0
     for chance in (_by_range, _by_steps):  # the second takes longer
         expected = max(expected, sum(chance(*pair) for pair in pairs))
-        if poisson.sf(len(shared) - 1, expected) >= CHANCE:
+        if pdtrc(len(shared) - 1, expected) >= CHANCE:
             return None
     examples = tuple(f"'{item}'" for item in shared[:3].to_pylist())
     return Coincidence(len(shared), examples, (len(left), len(right)), expected)
