@@ -247,12 +247,16 @@ def _gain_cells(gains: Sequence[float]) -> list[str]:
     return [f"{mean} ({low:+.3f} to {high:+.3f})", f"{test.pvalue:.2g}", won]
 
 
-def report(rows: Sequence[Row], first_line: str) -> str:
-    """Return the answers in Markdown, a table per question."""
+def report(
+    rows: Sequence[Row],
+    first_line: str,
+    questions: Sequence[tuple[str, Sequence[str], Sequence[str]]] = QUESTIONS,
+) -> str:
+    """Return the answers in Markdown, a table per question: its title, arms, and what they are compared to."""
     scores: Scores = {}
     for row in rows:
         scores.setdefault((row.dataset, row.arm), {})[row.seed] = row.auc
-    names = [name for name in DATASETS if any(row.dataset == name for row in rows)]
+    names = list(dict.fromkeys(row.dataset for row in rows))
     seeds = sorted({row.seed for row in rows})
     few = " With so few seeds nothing here is settled: the same command goes on." if len(seeds) < 10 else ""
     lines = [
@@ -264,7 +268,7 @@ def report(rows: Sequence[Row], first_line: str) -> str:
         "by seed, with the 95% interval and p of the paired t-test, not corrected for many tests; won: seeds with a",
         "gain. The rows `all` take, per seed, the mean gain over the data sets that have the arm.",
     ]
-    for title, arms, references in QUESTIONS:
+    for title, arms, references in questions:
         header = ["data set", "arm", "AUC"]
         for reference in references:
             header += [f"gain over {reference}", "p", "won"]
