@@ -13,6 +13,7 @@ import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from labelassemble._files import writing
 from labelassemble.experiments.experiment import Experiment, Setting
@@ -111,8 +112,10 @@ def _arms_figure(experiment: Experiment, found: pd.DataFrame, settings: Sequence
     by_name = {setting.name: setting for setting in settings}
     titles = [arm.title or arm.name for arm in experiment.arms]
     shown = list(found.groupby(["setting", "size"], sort=False))
-    columns = min(2, len(shown))
-    figure, panels = _panels(len(shown), columns, width=5.6, height=0.28 * len(titles) + 0.7)
+    columns = min(3, len(shown))
+    figure, panels = _panels(
+        len(shown), columns, width=5.6 if columns < 3 else 4.0, height=0.28 * len(titles) + 0.7
+    )
     for index, (axes, ((name, size), mine)) in enumerate(zip(panels, shown, strict=True)):
         setting = by_name[str(name)]
         for reference in mine.loc[mine["arm"] == experiment.reference, "mean"]:
@@ -122,9 +125,10 @@ def _arms_figure(experiment: Experiment, found: pd.DataFrame, settings: Sequence
             _points(axes, [row], mine[mine["arm"] == arm.name], sideways=True, color=colour, marker="o")
         axes.set_yticks(range(len(titles)), titles if index % columns == 0 else [])
         axes.set_ylim(len(titles) - 0.5, -0.5)
-        of_size = "" if size == "all" else f", {size} {experiment.size_axis}"
+        of_size = "" if size == "all" else f"\n{size} {experiment.size_axis}"
         style(axes, _title(experiment, setting) + of_size)
         axes.grid(axis="x", color=GRID, linewidth=0.6)
+        axes.xaxis.set_major_locator(MaxNLocator(5))
         mean = "mean AUC over the classes" if setting.interest is None else "AUC"
         axes.set_xlabel(f"{mean}, test images", color=INK)
     note = _note(found)
