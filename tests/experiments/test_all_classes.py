@@ -280,5 +280,5 @@ def test_the_figure_of_arms_with_and_without_a_reference(table: dict[str, Any], 
         [{"setting": "shapes", "size": n, "arm": "masked", "seed": 0, "auc": 0.7} for n in "123"]
     )
     draw(experiment, sized, tmp_path / "sized.svg")
-    assert (tmp_path / "sized.svg").read_text().count('id="axes_') == 4  # of 2 x 2
+    assert (tmp_path / "sized.svg").read_text().count('id="axes_') == 3  # side by side
     assert "<text" in (tmp_path / "sized.svg").read_text()  # text is text

@@ -109,7 +109,7 @@ queries, weight, bias = (tensor.detach() for tensor in head())
 ERRORS = [
     (
         (torch.zeros(2, 8), queries, weight, bias),
-        "features must be [B, D] with the D of weight, got [2, 8] and [9, 6]",
+        "features must be [*, D] with the D of weight, got [2, 8] and [9, 6]",
     ),
     ((torch.zeros(2, 9), queries[0], weight, bias), "queries must be [C, K], got [6]"),
     (

@@ -122,7 +122,11 @@ def check(rng: random.Random) -> None:
         terms = partial_label_loss_terms(weak, strong, targets, case.options, reduction=case.reduction)
     known = targets.double() if targets.is_floating_point() else targets
     want, want_terms = reference(
-        exact[0], None if strong is None else exact[1], known, *case.options, reduction=case.reduction
+        exact[0],
+        None if strong is None else exact[1],
+        known,
+        reduction=case.reduction,
+        **case.options._asdict(),
     )
     tolerance = 1e-11 if weak.dtype == torch.float64 else 2e-5
     torch.testing.assert_close(terms.total.double(), want, rtol=tolerance, atol=tolerance)

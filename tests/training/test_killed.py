@@ -15,10 +15,11 @@ from rich.console import Console
 from labelassemble.config import load_config
 from labelassemble.run import train_run
 from labelassemble.run import training as run_module
-from labelassemble.training import checkpoint, loop
+from labelassemble.training import checkpoint
 from labelassemble.training.checkpoint import load_checkpoint
 from labelassemble.training.display import Display
 from labelassemble.training.history import History
+from labelassemble.training.validation import Validation
 
 # Everything that a checkpoint has to hold, on: the sums of an epoch, average, scaler, sampler, parts, plateau.
 OPTIONS = [
@@ -71,7 +72,7 @@ def _die_before_rename(number: int) -> None:
 
 
 def _die_in_validation(_: int) -> None:
-    loop.validate = _die  # type: ignore[assignment]
+    Validation.scores = _die  # type: ignore[assignment]
 
 
 def _die_after_metrics(_: int) -> None:
