@@ -50,7 +50,7 @@ def _rows(queries: Tensor, names: list[str], classes: list[str] | None) -> Tenso
 class ClassQueryHead(NamedClasses):
     """Head in which one shared layer makes every class's classifier of its learnable query: W = Q A^T + b.
 
-    Drop-in for nn.Linear(in_features, classes): features [*, D] to logits [*, C]  (the "dynamic adapter" of
+    Drop-in for nn.Linear(in_features, classes): features ``[*, D]`` to logits ``[*, C]``  (the "dynamic adapter" of
     arXiv 2109.12265, section 2.2). Queries start one-hot. Parameters: `queries` [C, K], `weight` [D, K] and
     `bias` [D] of the shared layer; an offset of each class's logit, as for a prior probability, is a module of its own
     behind the head. `classes` holds the names, in the order of the columns. The state dict holds them
@@ -122,7 +122,7 @@ class ClassQueryHead(NamedClasses):
         features: Tensor,  # [*, D]
         classes: list[str] | None = None,
     ) -> Tensor:
-        """Return the logits [*, C] of all classes, or of those named, in the order given."""
+        """Return the logits ``[*, C]`` of all classes, or of those named, in the order given."""
         if torch.jit.is_scripting():  # type: ignore[attr-defined]
             # The same products, so that a scripted head needs no library but torch.
             queries: Tensor = self.queries

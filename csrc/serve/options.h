@@ -41,7 +41,7 @@ struct Options {
   milliseconds request_timeout{30'000};
   milliseconds drain_timeout{30'000};
 
-  std::string access_log = "-";  // a file, - for the standard output, or none
+  std::string access_log = "-";    // a file, - for the standard output, or none
   std::string score_log = "none";  // likewise
 };
 

@@ -1,6 +1,6 @@
 // What `labelassemble monitor` compares with the validation images: a line of JSON for each image
-// that was answered, with its scores and two figures of what the network saw, and one for each image
-// that could not be read. Neither images nor the ids of requests are in it.
+// that was answered, with its scores and two figures of what the network saw, and one for each
+// image that could not be read. Neither images nor the ids of requests are in it.
 #pragma once
 
 #include <prometheus/counter.h>

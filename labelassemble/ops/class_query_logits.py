@@ -35,7 +35,7 @@ def class_query_logits(
         bias: b, the shared layer's bias.
 
     Returns:
-        Logits [*, C], in the features' dtype, differentiable (twice as well) by every argument.
+        Logits ``[*, C]``, in the features' dtype, differentiable (twice as well) by every argument.
 
     Raises:
         RuntimeError: if the shapes do not fit.

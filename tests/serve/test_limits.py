@@ -58,9 +58,16 @@ def test_memory_of_all_requests(server):
         assert answer.headers["retry-after"] == "1"
     # Alone it has room, but its JSON could hold a text that takes more than there is.
     body = b" " * 60000
-    server.wait_until(lambda: server.request("/v2/models/grey/infer", body).status == 413, "free memory")
-    answer = server.request("/v2/models/grey/infer", body)
-    assert answer.error.startswith("the request needs more memory than the 102400 bytes that all requests")
+    answers = []
+
+    def too_large():
+        answers.append(server.request("/v2/models/grey/infer", body))
+        return answers[-1].status == 413
+
+    server.wait_until(too_large, "free memory")
+    assert answers[-1].error.startswith(
+        "the request needs more memory than the 102400 bytes that all requests"
+    )
 
 
 def test_what_is_only_announced_takes_no_memory(repository, serving, infer_body):

@@ -366,13 +366,18 @@ def test_access_log_and_metrics(both, client, images):
     assert line["peer"].startswith("127.0.0.1:")
     assert line["request_bytes"] > 144
     error = "there is no model 'none'"
-    both.wait_until(lambda: any(line.get("error") == error for line in both.access), "a line")
-    lost = next(line for line in both.access if line.get("error") == error)
+    both.wait_until(
+        lambda: any(line.get("error") == error and line["method"] == "gRPC" for line in both.access), "a line"
+    )
+    lost = next(line for line in both.access if line.get("error") == error and line["method"] == "gRPC")
     assert (lost["status"], lost["grpc_status"]) == (404, "NOT_FOUND")
     text = both.request("/metrics").body.decode()
     assert 'labelassemble_grpc_responses_total{status="OK"}' in text
     assert 'labelassemble_grpc_responses_total{status="NOT_FOUND"}' in text
-    assert re.search(r"^labelassemble_grpc_connections [1-9]", text, re.MULTILINE)
+    counted = re.compile(r"^labelassemble_grpc_connections [1-9]", re.MULTILINE)
+    both.wait_until(
+        lambda: counted.search(both.request("/metrics").body.decode()), "the connection in the count"
+    )
 
 
 def test_without_grpc_there_is_one_port(repository, serving):

@@ -15,6 +15,7 @@ from labelassemble.config import load_config
 from labelassemble.run import train_run
 from labelassemble.training import loop
 from labelassemble.training.batch_norm import GlobalBatchNorm, synchronised
+from labelassemble.training.validation import Validation
 
 
 def _statistics(net: nn.Module) -> torch.Tensor:
@@ -26,16 +27,16 @@ def test_statistics_move_in_every_epoch_and_not_in_validation(
 ) -> None:
     before: list[torch.Tensor] = []
     after: list[torch.Tensor] = []
-    original = loop.validate
+    original = Validation.scores
 
-    def noting(net: nn.Module, *rest: Any) -> Any:
+    def noting(self: Validation, net: nn.Module, *rest: Any) -> Any:
         before.append(_statistics(net))
-        scores = original(net, *rest)
+        scores = original(self, net, *rest)
         after.append(_statistics(net))
         assert net.training  # what validation put into eval mode trains again
         return scores
 
-    monkeypatch.setattr(loop, "validate", noting)
+    monkeypatch.setattr(Validation, "scores", noting)
     config = load_config(small_sources / "run.yaml", ["train.epochs=3", "train.batch_size=12"])
     train_run(config, small_sources / "out", resume=False, console=Console(quiet=True))
     assert len(before) == 3
@@ -50,9 +51,9 @@ def test_a_batch_mixes_sources(small_sources: Path, monkeypatch: pytest.MonkeyPa
     seen = []
     original = loop.step_record
 
-    def noting(terms: Any, logits: Any, targets: torch.Tensor, threshold: float) -> torch.Tensor:
+    def noting(terms: Any, logits: Any, targets: torch.Tensor, *rest: Any) -> torch.Tensor:
         seen.append((~torch.isnan(targets)).sum(0).tolist())  # each source labels a class of its own
-        return original(terms, logits, targets, threshold)
+        return original(terms, logits, targets, *rest)
 
     monkeypatch.setattr(loop, "step_record", noting)
     config = load_config(small_sources / "run.yaml", ["train.epochs=1", "train.sampling=balanced"])

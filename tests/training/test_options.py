@@ -175,11 +175,16 @@ def test_an_average_goes_on_from_a_checkpoint_that_counts_its_updates(
 def test_the_average_is_what_is_validated_and_kept_as_best(
     train: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from labelassemble.training import loop
+    from labelassemble.training.validation import Validation
 
     validated = []
-    original = loop.validate
-    monkeypatch.setattr(loop, "validate", lambda net, *rest: (validated.append(net), original(net, *rest))[1])
+    original = Validation.scores
+
+    def noting(self: Validation, net: nn.Module, *rest: Any) -> Any:
+        validated.append(net)
+        return original(self, net, *rest)
+
+    monkeypatch.setattr(Validation, "scores", noting)
     net = _net()
     train(net, ema=0.9)
     last, best = (load_checkpoint(tmp_path / "run" / "checkpoints" / name) for name in ("last.pt", "best.pt"))

@@ -41,8 +41,10 @@ def _metrics(run: Path) -> list[dict[str, str]]:
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of the sources, with a whole run in `out`."""
-    folder = tmp_path_factory.mktemp("slices")
+    folder, threads = tmp_path_factory.mktemp("slices"), torch.get_num_threads()
+    torch.set_num_threads(1)  # as in every test, or sums are in another order
     train_run(load_config(write_slices(folder)), folder / "out", resume=False, console=QUIET)
+    torch.set_num_threads(threads)
     return folder
 
 
