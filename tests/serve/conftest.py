@@ -171,15 +171,15 @@ class Answer:
 
 def _read_answer(connection: socket.socket) -> Answer:
     data = b""
-    while b"\r\n\r\n" not in data:
-        part = connection.recv(65536)
+    while not data.endswith(b"\r\n\r\n"):  # not a byte more, since the next answer may have come
+        part = connection.recv(1)
         assert part, f"the server closed the connection after {data!r}"
         data += part
-    head, body = data.split(b"\r\n\r\n", 1)
+    head, body = data.removesuffix(b"\r\n\r\n"), b""
     first, *lines = head.decode().split("\r\n")
     headers = {name.lower(): value.strip() for name, value in (line.split(":", 1) for line in lines)}
-    while len(body) < int(headers.get("content-length", 0)):
-        part = connection.recv(65536)
+    while missing := int(headers.get("content-length", 0)) - len(body):
+        part = connection.recv(missing)
         assert part, "the server closed the connection within a body"
         body += part
     return Answer(int(first.split()[1]), headers, body)
