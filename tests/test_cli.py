@@ -163,7 +163,7 @@ def test_assemble_draws_coverage_and_names_each_bad_image(cli: Cli, small_source
     (small_sources / "images" / "south-2.png").unlink()
     status, out, _ = cli("assemble", small_sources / "run.yaml")
     assert status == 0
-    assert re.search(r"1 files do not exist, the first: .*south-2\.png", out)
+    assert re.search(r"files that do not exist: 1, the first: .*south-2\.png", out)
     status, _, err = cli("assemble", small_sources / "run.yaml", "--picture", "coverage.jpg")
     assert status == 2
     assert "--picture must end in .svg or .png" in err

@@ -69,7 +69,7 @@ def test_views_are_a_png(cli: Cli, small_sources: Path) -> None:
 def test_a_wrong_root_is_named(cli: Cli, small_sources: Path) -> None:
     status, out, _ = cli("assemble", small_sources / "run.yaml", "sources.0.root=images", "duplicates=path")
     assert status == 0
-    assert "24 files do not exist, the first: " in out
+    assert "files that do not exist: 24, the first: " in out
     assert (
         "no image of source 'north' is there: its paths start at another folder, which its key `root` has to"
         in out

@@ -67,7 +67,10 @@ def check_images(table: Table, *, workers: int = 1, progress: Progress | None = 
 
 def missing_text(table: Table, missing: Sequence[str]) -> str:
     """Return how many files of a table do not exist, a line, and of which sources none does; see `wrong_roots`."""
-    lines = [f"{len(missing)} files do not exist, the first: {missing[0]}", *wrong_roots(table, missing)]
+    lines = [
+        f"files that do not exist: {len(missing)}, the first: {missing[0]}",
+        *wrong_roots(table, missing),
+    ]
     return "\n".join(lines) + "\n"
 
 

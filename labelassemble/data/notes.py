@@ -24,7 +24,9 @@ def table_notes(table: Table, hidden: NDArray[np.int8] | None, unread: Sequence[
     """
     notes = []
     if unread:
-        notes.append(f"{len(unread)} images could not be read to look for duplicates, the first: {unread[0]}")
+        notes.append(
+            f"images that could not be read to look for duplicates: {len(unread)}, the first: {unread[0]}"
+        )
     spellings: dict[str, str] = {}
     for name in table.classes:
         other = spellings.setdefault(spelling_key(name), name)

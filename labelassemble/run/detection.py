@@ -37,7 +37,7 @@ from labelassemble.report.detection_slices import ShownSlice, SliceChoice
 from labelassemble.report.subgroups import write_subgroups
 from labelassemble.report.unreadable import write_unreadable
 from labelassemble.run.assembly import image_progress
-from labelassemble.run.evaluation import check_folder, other_data, with_defaults_of_run
+from labelassemble.run.evaluation import beside_run
 from labelassemble.run.folder import TrainedSegmenter, load_segmenter
 from labelassemble.run.record import read_run
 from labelassemble.run.segment import Answer, answer_volume, detection_options
@@ -128,24 +128,8 @@ def evaluate_detection_on(
         raise LabelAssembleError(
             f"{run} is a run on volumes, so the data needs the section `volumes` too: a line `volumes: {{}}` is enough"
         )
-    check_folder(run, folder)
-    config = with_defaults_of_run(run, config)
-    record = read_run(
-        run,
-        classes=trained.net.classes,
-        interest=trained.interest,
-        table=Table.from_csv(or_compressed(run / "table.csv")),
-    )
-    assert record.table is not None
-    external = other_data(
-        config,
-        record.table,
-        trained.net.classes,
-        name=name,
-        part=part,
-        keep_splits=False,
-        folder=folder,
-        console=console,
+    record, config, external = beside_run(
+        run, trained, config, folder, name=name, part=part, keep_splits=False, console=console
     )
     make_folder(folder)
     write_text(folder / "data.yaml", config.to_yaml())

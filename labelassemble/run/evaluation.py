@@ -31,7 +31,7 @@ from labelassemble.report.subgroups import write_subgroups
 from labelassemble.report.unreadable import write_unreadable
 from labelassemble.run.assembly import assemble_and_look, image_progress
 from labelassemble.run.calibration import calibration_in_use, renewed_calibration
-from labelassemble.run.folder import TrainedModel, bad_files_of, load_trained
+from labelassemble.run.folder import TrainedModel, TrainedSegmenter, bad_files_of, load_trained
 from labelassemble.run.record import read_run
 from labelassemble.views.bad_files import BadFiles
 
@@ -198,6 +198,30 @@ def open_other(
         LabelAssembleError: what `evaluate_on` raises.
     """
     trained = load_trained(run)
+    return Other(
+        trained,
+        *beside_run(
+            run, trained, config, folder, name=name, part=part, keep_splits=keep_splits, console=console
+        ),
+    )
+
+
+def beside_run(
+    run: Path,
+    trained: TrainedModel | TrainedSegmenter,
+    config: Config,
+    folder: Path,
+    *,
+    name: str,
+    part: Part,
+    keep_splits: bool,
+    console: Console,
+) -> tuple[RunRecord, Config, External]:
+    """Return what a run was, the configuration with what the run says where it is silent, and its data.
+
+    Raises:
+        LabelAssembleError: what `evaluate_on` raises.
+    """
     check_folder(run, folder)
     config = with_defaults_of_run(run, config)
     record = read_run(
@@ -217,7 +241,7 @@ def open_other(
         folder=folder,
         console=console,
     )
-    return Other(trained, record, config, external)
+    return record, config, external
 
 
 def _tested(

@@ -133,7 +133,8 @@ def test_unreadable_images_are_mentioned(tmp_path: Path) -> None:
     text = "path,Mass\n1.png,1\n2.png,0\n"
     assembly = assemble([source(tmp_path, "x", text)], duplicates="content")
     assert any(
-        note.startswith("2 images could not be read to look for duplicates") for note in assembly.report.notes
+        note.startswith("images that could not be read to look for duplicates: 2")
+        for note in assembly.report.notes
     )
 
 

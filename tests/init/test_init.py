@@ -138,7 +138,7 @@ def test_a_table_without_its_images(tmp_path: Path, cli: Cli, init_and_assemble:
     _, out, err = cli("init", tmp_path / "a.csv", "-o", tmp_path / "b.yaml")
     assert "no image of column 'file' was found below" in err
     assert "set `root` to the folder that its paths start at" in err
-    assert "2 files do not exist" in out
+    assert "files that do not exist: 2" in out
     (tmp_path / "a.csv").write_text("file,Edema\nfar\\1.png,1\nfar\\2.png,0\n")
     _, _, err = cli("init", tmp_path / "a.csv", "-o", tmp_path / "c.yaml")
     assert "folders in it must be separated by / instead of \\" in err
