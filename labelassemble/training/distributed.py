@@ -25,6 +25,10 @@ T = TypeVar("T")
 # One process may read or hash for long while the others wait; one that is gone is noticed by its closed connection.
 _PATIENCE = timedelta(days=7)
 
+# The processes that this one has left last. Whoever drops the last reference to them joins gloo's threads while it
+# holds Python's lock, for which such a thread may be waiting to let its last tensor go: both would wait for ever.
+_left: list[object] = []
+
 
 class OtherProcessFailed(Exception):
     """Another process of this training met an error and reports it; this one ends silently."""
@@ -137,6 +141,7 @@ def joined() -> Iterator[Processes]:
     try:
         yield Processes(rank, count, local, local_count)
     finally:
+        _left[:] = [dist.group.WORLD]
         dist.destroy_process_group()
 
 
