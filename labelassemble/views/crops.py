@@ -46,12 +46,14 @@ class Crop(NamedTuple):
     """A part of a volume.
 
     Attributes:
-        image: float32 [*patch] in 0..1.
+        image: float32 [*patch] in 0..1; 0 beyond the volume.
         mask: [*patch]; 0 = nothing drawn.
+        inside: the box of the patch that lies within the volume: what is beyond has no label.
     """
 
     image: NDArray[np.float32]
     mask: NDArray[np.integer[Any]]
+    inside: tuple[slice, ...]
 
 
 def draw_crop(case: Case, drawn: Sequence[int], options: VolumeOptions, rng: np.random.Generator) -> Crop:
@@ -59,7 +61,7 @@ def draw_crop(case: Case, drawn: Sequence[int], options: VolumeOptions, rng: np.
 
     With the probability `positive_share` its centre is a voxel of one of the `drawn` values that the mask has, each
     value as likely as the other whatever its volume; if it has none, or else, the crop lies anywhere. Where the volume
-    is smaller than the patch it lies in the middle, and outside of it the image and the mask are 0.
+    is smaller than the patch it lies in the middle of zeros.
 
     Args:
         case: the volume.
@@ -84,8 +86,17 @@ def draw_crop(case: Case, drawn: Sequence[int], options: VolumeOptions, rng: np.
         )
         cut.append(slice(start, start + edge))
         pad.append((0, 0))
-    mirrored = tuple(slice(None, None, -1 if value < options.flip else 1) for value in u[3 + dims :])
-    return Crop(*(np.pad(array[tuple(cut)], pad)[mirrored] for array in (case.image, case.mask)))
+    flipped = [value < options.flip for value in u[3 + dims :]]
+    mirrored = tuple(slice(None, None, -1 if flip else 1) for flip in flipped)
+    image, mask = (np.pad(array[tuple(cut)], pad)[mirrored] for array in (case.image, case.mask))
+    margins = (
+        (after, before) if flip else (before, after)
+        for (before, after), flip in zip(pad, flipped, strict=True)
+    )
+    inside = tuple(
+        slice(before, edge - after) for (before, after), edge in zip(margins, options.patch, strict=True)
+    )
+    return Crop(image, mask, inside)
 
 
 def _drawn_voxel(case: Case, drawn: Sequence[int], which: float, where: float) -> tuple[int, ...] | None:

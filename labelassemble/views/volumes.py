@@ -331,7 +331,13 @@ class VolumeViews:
         if self._exclusions is not None:
             excluded = self._exclusions.matrices[self._exclusions.rows[row]]
         labels, classes = self._table.labels[row], len(self._table.classes)
-        return voxel_targets(crop.mask, drawn, labels, classes, excluded=excluded)
+        known = voxel_targets(crop.mask[crop.inside], drawn, labels, classes, excluded=excluded)
+        if known.shape[1:] == crop.mask.shape:
+            return known
+        # Beyond the volume there is no patient: an absent lesion there would be a label that nobody gave.
+        targets = np.full((classes, *crop.mask.shape), np.nan, dtype=np.float32)
+        targets[:, *crop.inside] = known
+        return targets
 
 
 class _Views(NamedTuple):

@@ -13,6 +13,8 @@ from labelassemble.data.errors import ImageError
 from labelassemble.data.exclusion import Exclusions
 from labelassemble.data.new_table import new_table
 from labelassemble.errors import LabelAssembleError
+from labelassemble.training.accumulate import count
+from labelassemble.training.dice import soft_dice_loss
 from labelassemble.views.batch import Batch
 from labelassemble.views.crops import Case, draw_crop, strong_crop, weak_crop
 from labelassemble.views.sampler import Sampler
@@ -129,10 +131,10 @@ def test_targets_know_what_each_case_says(folder: Path) -> None:
         for row, targets in zip(batch.rows.tolist(), batch.targets, strict=True):
             known = [not bool(target.isnan().any()) for target in targets]
             unknown = [bool(target.isnan().all()) for target in targets]
-            if row == 3:  # nothing is drawn; "no cyst" holds for the whole case
-                assert known == [False, True, False]
+            if row == 3:  # nothing is drawn; "no cyst" holds for the whole case, six of eight voxels high
                 assert unknown == [True, False, True]
-                assert not targets[1].any()
+                assert torch.isnan(targets[1]).flatten(1).all(dim=1).tolist() == [True, *[False] * 6, True]
+                assert (targets[1, 1:7] == 0).all()
                 continue
             assert known == [True, True, row == 1]
             assert unknown == [False, False, row != 1]
@@ -229,6 +231,37 @@ def test_a_volume_smaller_than_the_patch_lies_in_its_middle() -> None:
     expected[2:6, :, 2:5] = 1
     np.testing.assert_array_equal(crop.image, expected)
     np.testing.assert_array_equal(crop.mask, expected)
+
+
+@pytest.mark.parametrize("flip", [0.0, 1.0])
+def test_what_lies_beyond_the_volume_is_unknown(tmp_path: Path, flip: float) -> None:
+    """Not background: no source has looked there, so neither loss, Dice nor counts may take it as an absent class."""
+    mask = np.zeros((4, 30, 3), dtype=np.uint8)
+    mask[1, :, 2] = 1
+    np.savez(tmp_path / "a.npz", image=np.ones(mask.shape, np.uint8), mask=mask)
+    table = new_table(
+        CLASSES,
+        paths=[f"{tmp_path}/a.npz::image"],
+        names=["a"],
+        labels=np.array([[1, 0, -1]], dtype=np.int8),  # drawn, known to be absent, unknown
+        sources="a",
+        groups=["a"],
+        splits=["train"],
+        masks=[f"{tmp_path}/a.npz::mask"],
+        mask_values={"a": {1: "PDAC"}},
+    )
+    views = VolumeViews(table, VolumeOptions(patch=(8, 8, 8), flip=flip), Sampler(1, batch_size=1, seed=0))
+    (batch,) = views.epoch(0, strong=False)
+    held = np.full((8, 8, 8), np.nan)
+    held[(slice(2, 6), slice(None), slice(3, 6)) if flip else (slice(2, 6), slice(None), slice(2, 5))] = 0
+    drawn = held.copy()
+    drawn[(4, slice(None), 3) if flip else (3, slice(None), 4)] = 1
+    np.testing.assert_array_equal(batch.targets[0], [drawn, held, np.full((8, 8, 8), np.nan)])
+    known = 2 * 4 * 8 * 3
+    assert count(batch.targets)[:3] == (1, known, 3 * 8**3 - known)
+    # the Dice of the class that is called everywhere is that within the volume: 8 of 96 voxels are drawn
+    dice = soft_dice_loss(torch.full((1, 3, 8, 8, 8), 50.0), batch.targets)
+    assert float(dice) == pytest.approx((1 - 2 * 8 / (96 + 8) + 1) / 2)
 
 
 def test_each_axis_is_mirrored_half_of_the_times() -> None:
