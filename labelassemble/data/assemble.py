@@ -25,6 +25,7 @@ from labelassemble.data.duplicates import (
     DuplicateSearch,
     Merged,
     find_duplicates,
+    image_codes,
     joined_groups,
     merge_labels,
     standing_rows,
@@ -318,7 +319,7 @@ def _finished(
     groups = joined_groups(table.groups, found.image, found.alike)
     divided = split_by_group(table.splits, groups, options)
     rules, voxel_rules = both_rules
-    image = pd.factorize(found.image)[0]
+    image, _ = image_codes(found.image)
     held = rules.holding(table.sources, image)
     exclusions = rules.of_images(held)
     voxel_exclusions = voxel_rules.of_images(voxel_rules.holding(table.sources, image))

@@ -7,7 +7,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from labelassemble.data.derivation import Contradiction
-from labelassemble.data.duplicates import Duplicates, Merged
+from labelassemble.data.duplicates import Duplicates, Merged, image_codes
 from labelassemble.data.report import row_frame
 from labelassemble.data.states import NEGATIVE, POSITIVE, UNKNOWN
 from labelassemble.data.table import Table
@@ -16,8 +16,8 @@ from labelassemble.data.text import first_rows
 
 def duplicate_frames(table: Table, found: Duplicates, merged: Merged) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return the report's frames of duplicates and of conflicts."""
-    code, distinct = pd.factorize(found.image)
-    first = first_rows(code, len(distinct))[code]
+    code, count = image_codes(found.image)
+    first = first_rows(code, count)[code]
     gone = np.flatnonzero(first != np.arange(len(table)))
     duplicates = row_frame(table, kept=first[gone], merged=gone)
     left, right = found.alike[:, 0], found.alike[:, 1]

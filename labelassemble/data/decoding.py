@@ -77,6 +77,8 @@ def split_reference(path: str) -> tuple[str, Decoding]:
 def plain_paths(paths: TextArray) -> TextArray:
     """Return the paths without what a decoder is to know, text [N]."""
     array = paths.__arrow_array__()
+    if not pc.any(pc.match_substring(array, "::")).as_py():
+        return paths
     if not any(pc.any(pc.match_substring(array, f"::{key}=")).as_py() for key in ("bits", "orientation")):
         return paths
     return text_array([split_reference(path)[0] for path in paths.tolist()])

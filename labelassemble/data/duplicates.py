@@ -64,6 +64,14 @@ def find_duplicates(
     return Duplicates(image, pairs, unread)
 
 
+def image_codes(image: NDArray[np.int64]) -> tuple[NDArray[np.int64], int]:
+    """Return the images of the rows, [N], renumbered in order of first appearance, and how many there are."""
+    if np.array_equal(image, np.arange(len(image))):  # the usual case, no image twice
+        return image, len(image)
+    code, distinct = pd.factorize(image)
+    return code, len(distinct)
+
+
 @dataclass(frozen=True)
 class Merged:
     """Labels after each set of duplicates has become one row.
@@ -88,8 +96,8 @@ def merge_labels(image: NDArray[np.int64], labels: NDArray[np.int8], origins: ND
     UNKNOWN; POSITIVE against NEGATIVE, both labelled or both assumed, is a conflict and becomes UNCERTAIN. A label
     assumed for several reasons keeps the first of `LabelOrigin`.
     """
-    code, distinct = pd.factorize(image)  # in order of first appearance
-    keep = first_rows(code, len(distinct))
+    code, count = image_codes(image)
+    keep = first_rows(code, count)
     if len(keep) == len(image):
         return Merged(keep, labels, origins, np.empty((0, 3), dtype=np.int64))
     several = np.flatnonzero(np.bincount(code)[code] > 1)
@@ -133,7 +141,7 @@ def standing_rows(merged: Merged, image: NDArray[np.int64], drawn: NDArray[np.bo
     """
     rows = merged.keep.copy()
     with_mask = np.flatnonzero(drawn)[::-1]  # of several writes to one place the last one stays
-    code, _ = pd.factorize(image)
+    code, _ = image_codes(image)
     rows[code[with_mask]] = with_mask
     return rows
 
@@ -161,11 +169,11 @@ def joined_groups(groups: TextArray, image: NDArray[np.int64], alike: NDArray[np
         image: The image that each row shows, int64 [N].
         alike: Pairs of rows, int64 [P, 2].
     """
-    code, distinct = pd.factorize(image)
-    if len(distinct) == len(image) and not len(alike):
+    code, count = image_codes(image)
+    if count == len(image) and not len(alike):
         return groups
     names, group = text_codes(groups)
-    first = first_rows(code, len(distinct))
+    first = first_rows(code, count)
     left = np.concatenate([group, group[alike[:, 0]]])
     right = np.concatenate([group[first][code], group[alike[:, 1]]])
     different = left != right

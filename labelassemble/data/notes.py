@@ -60,8 +60,9 @@ def split_notes(table: Table) -> tuple[str, ...]:
     if empty:
         notes.append(f"no image is in the split {' or '.join(empty)}")
     drawn = {name for values in table.mask_values.values() for name in values.values()}
+    train = table.labels[table.splits == "train"]
     for column in np.flatnonzero(_given(table)):
-        labels = table.labels[table.splits == "train", column]
+        labels = train[:, column]
         for state, word in ((POSITIVE, "positive"), (NEGATIVE, "negative")):
             if state == NEGATIVE and table.classes[column] in drawn:
                 continue  # the voxels around it are

@@ -165,7 +165,8 @@ def split_counts(table: Table) -> pd.DataFrame:
     """Return how many images and groups each source has, and how its images are split."""
     sources, code = text_codes(table.sources)
     _, group = text_codes(table.groups)
-    pairs = np.unique(code * (int(group.max(initial=0)) + 1) + group) // (int(group.max(initial=0)) + 1)
+    groups = int(group.max(initial=0)) + 1
+    pairs = pd.unique(code * groups + group) // groups
     frame = pd.DataFrame({"source": sources.astype(object)})
     frame["images"] = np.bincount(code, minlength=len(sources))
     frame["groups"] = np.bincount(pairs, minlength=len(sources))

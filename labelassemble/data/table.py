@@ -111,7 +111,7 @@ class Table:
             raise LabelAssembleError(f"Table: labels must be 1, 0, -1 or -2, got {bad}")
         if self.origins.size and (most := self.origins.max()) > max(LabelOrigin):
             raise LabelAssembleError(f"Table: origins must be 0 to {max(LabelOrigin)}, got {most}")
-        if bool((self.assumed & (self.labels < NEGATIVE)).any()):
+        elif self.origins.size and most and bool((self.assumed & (self.labels < NEGATIVE)).any()):
             raise LabelAssembleError("Table: only a known label (1 or 0) can be assumed")
         found, _ = text_codes(self.splits)
         for split in found:
