@@ -34,7 +34,8 @@ from presets_data import DATASETS, Images, write_sources
 from rich.console import Console
 from scipy.stats import ttest_1samp
 
-from labelassemble.config import Config, apply_override, make_config
+from labelassemble._yaml import apply_override
+from labelassemble.config import Config, make_config
 from labelassemble.run import train_run
 
 TRAIN = {"epochs": 12, "steps_per_epoch": 30, "batch_size": 32, "lr": 3e-3, "early_stop": None}

@@ -1,20 +1,19 @@
 """A run's configuration: one YAML file, validated whole before anything is read or written."""
 
-import difflib
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import UnionType
-from typing import Annotated, Any, Final, Literal, Self, Union, get_args, get_origin
+from typing import Annotated, Any, Final, Literal, Self, get_args
 
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from labelassemble._class_name import check_class_name
+from labelassemble._validation import validation_sentence
+from labelassemble._yaml import read_mapping
 from labelassemble.data import DuplicateSearch, Source, SplitOptions, Taxonomy
 from labelassemble.data.subgroup_options import AGE_BANDS, AgeBands, SubgroupNames
 from labelassemble.detection_options import DetectionOptions
-from labelassemble.errors import LabelAssembleError, did_you_mean
+from labelassemble.errors import LabelAssembleError
 from labelassemble.loss_options import LossOptions
 from labelassemble.models import HEADS_BY_SOURCE, ModelOptions
 from labelassemble.models.options import VoxelBackbone
@@ -164,33 +163,6 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
     return make_config(values, base=path.parent, where=str(path))
 
 
-def read_mapping(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """Return the mapping in a YAML file, with ``key.key=value`` overrides put in.
-
-    Raises:
-        LabelAssembleError: no such file, not YAML, a key given twice, not a mapping, or a wrong override.
-    """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise LabelAssembleError(f"{path}: no such configuration file") from None
-    except OSError as error:
-        raise LabelAssembleError(
-            f"{path}: cannot be read as a configuration ({error.strerror or error})"
-        ) from error
-    except UnicodeDecodeError as error:
-        raise LabelAssembleError(f"{path}: cannot be read as a configuration ({error})") from error
-    try:
-        values = yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError as error:
-        raise LabelAssembleError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from error
-    if not isinstance(values, dict):
-        raise LabelAssembleError(f"{path}: a configuration is a mapping of keys, got {_kind(values)}")
-    for override in overrides:
-        apply_override(values, override)
-    return values
-
-
 def make_config(values: Mapping[str, Any], *, base: Path, where: str = "configuration") -> Config:
     """Return the validated configuration of plain values; relative paths are resolved against `base`.
 
@@ -244,165 +216,3 @@ def _loss(config: Config, where: str) -> LossOptions:
                 f"image only for what its source labels, got {getattr(loss, key):g}"
             )
     return loss.model_copy(update=dict.fromkeys(weights, 0.0))
-
-
-class _Loader(yaml.SafeLoader):
-    """SafeLoader that refuses a key given twice, of which YAML would silently keep the last."""
-
-
-def _mapping_without_duplicates(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
-    merge = "tag:yaml.org,2002:merge"  # "<<: *anchor", whose keys the mapping's own replace
-    keys = [loader.construct_object(key, deep=True) for key, _ in node.value if key.tag != merge]
-    for key in keys:
-        if keys.count(key) > 1:
-            raise yaml.constructor.ConstructorError(
-                None, None, f"the key '{key}' is given twice", node.start_mark
-            )
-    return loader.construct_mapping(node, deep=True)
-
-
-_Loader.add_constructor("tag:yaml.org,2002:map", _mapping_without_duplicates)
-
-
-def apply_override(values: dict[str, Any], override: str) -> None:
-    """Put a ``key.key=value`` into plain values, in place; a number stands for a position in a list.
-
-    Raises:
-        LabelAssembleError: it is no override, or its key leads nowhere.
-    """
-    dotted, separator, text = override.partition("=")
-    keys = dotted.split(".")
-    if not separator or not all(keys):
-        raise LabelAssembleError(f"an override must look like train.lr=1e-4, got '{override}'")
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise LabelAssembleError(f"the value of the override '{override}' is not valid YAML") from None
-    place: Any = values
-    for depth, key in enumerate(keys[:-1]):
-        if isinstance(place, list):
-            place = place[_index(key, place, override)]
-            continue
-        if place.get(key) is None:
-            place[key] = {}
-        place = place[key]
-        if not isinstance(place, (dict, list)):
-            raise LabelAssembleError(
-                f"{'.'.join(keys[: depth + 1])} has no keys below it (override '{override}')"
-            )
-    if isinstance(place, list):
-        place[_index(keys[-1], place, override)] = value
-    else:
-        place[keys[-1]] = value
-
-
-def _index(key: str, place: list[Any], override: str) -> int:
-    if not key.isdigit() or int(key) >= len(place):
-        raise LabelAssembleError(f"'{key}' is no position in a list of {len(place)} (override '{override}')")
-    return int(key)
-
-
-def validation_sentence(error: ValidationError, *models: type[BaseModel]) -> str:
-    """Return the first error as a sentence: the key, the rule and what came.
-
-    Args:
-        error: of validating one of the models.
-        models: that the error may be of, told apart by the title that pydantic gives; keys of the first are named by
-            themselves, those of another as of that model.
-    """
-    # Unknown keys first: a misspelt key often makes another one missing.
-    first = min(error.errors(include_url=False), key=lambda e: e["type"] != "extra_forbidden")
-    location = [part for part in first["loc"] if isinstance(part, (str, int))]
-    model = next((model for model in models if model.__name__ == error.title), models[0])
-    keys, parent = _walk(model, location[:-1])
-    if location:
-        keys += _walk(parent, location[-1:])[0]
-    shown = ".".join(keys)
-    if first["type"] == "extra_forbidden":
-        parent = _strip(parent)
-        known = list(parent.model_fields) if _is_model(parent) else []
-        place = "" if model is models[0] else f" of {error.title}"
-        return f"unknown key '{shown}'{place}{did_you_mean(str(location[-1]), known)}"
-    if first["type"] == "missing":
-        return f"the key '{shown}' is missing"
-    if first["type"] in ("union_tag_invalid", "union_tag_not_found"):
-        readers = sorted(_readers(_walk(model, location)[1]))
-        tag = first.get("ctx", {}).get("tag")
-        if tag is None:
-            keys = list(first["input"]) if isinstance(first.get("input"), dict) else []
-            near = difflib.get_close_matches("reader", map(str, keys), n=1, cutoff=0.6)
-            if near:
-                return f"unknown key '{shown}.{near[0]}', did you mean 'reader'?"
-            return f"the key '{shown}.reader' is missing, known readers: {', '.join(readers)}"
-        return f"unknown reader '{tag}' in '{shown}'{did_you_mean(str(tag), readers)}"
-    if first["type"] == "too_short" and not first.get("input"):
-        return f"'{shown}' must have at least one entry, got none"
-    if first["type"] == "literal_error":
-        expected = first.get("ctx", {}).get("expected", "")
-        hint = did_you_mean(str(first.get("input")), re.findall(r"'([^']*)'", expected))
-        if "did you mean" in hint:
-            return f"'{shown}' must be {expected}, got {first.get('input')!r}{hint}"
-    message = first["msg"].removeprefix("Value error, ")
-    if first["type"] == "path_type":  # pydantic names the class
-        message = "input should be a path"
-    message = message[0].lower() + message[1:]
-    value = first.get("input")
-    came = "" if isinstance(value, (dict, list, tuple)) else f", got {value!r}"
-    return f"'{shown}': {message}{came}" if shown else message  # a rule between sections names its keys
-
-
-def _walk(annotation: Any, location: Sequence[str | int]) -> tuple[list[str], Any]:
-    """Return the keys to show for a location, without the tags of a union, and what stands there; None if unknown."""
-    keys = []
-    for part in location:
-        annotation = _strip(annotation)
-        if part in (readers := _readers(annotation)):
-            annotation = readers[str(part)]
-            continue
-        if get_origin(annotation) in (Union, UnionType):  # the part is the tag of one of its types
-            annotation = None
-            continue
-        keys.append(str(part))
-        if _is_model(annotation):
-            field = annotation.model_fields.get(str(part))
-            annotation = None if field is None else field.annotation
-        elif get_origin(annotation) is dict:
-            annotation = get_args(annotation)[1]
-        elif get_origin(annotation) is tuple and isinstance(part, int):
-            annotation = get_args(annotation)[0]
-        else:
-            annotation = None
-    return keys, annotation
-
-
-def _is_model(annotation: Any) -> bool:
-    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
-
-
-def _strip(annotation: Any) -> Any:
-    """Return the annotation without Annotated and without None."""
-    while True:
-        origin = get_origin(annotation)
-        if origin is Annotated:
-            annotation = get_args(annotation)[0]
-        elif origin in (Union, UnionType):
-            inner = [argument for argument in get_args(annotation) if argument is not type(None)]
-            if len(inner) != 1:
-                return annotation
-            annotation = inner[0]
-        else:
-            return annotation
-
-
-def _readers(annotation: Any) -> dict[str, type[BaseModel]]:
-    """Return the models of a union of readers by their tags; none for anything else."""
-    annotation = _strip(annotation)
-    if get_origin(annotation) in (Union, UnionType):
-        return {tag: model for member in get_args(annotation) for tag, model in _readers(member).items()}
-    if not _is_model(annotation) or "reader" not in annotation.model_fields:
-        return {}
-    return dict.fromkeys(get_args(annotation.model_fields["reader"].annotation), annotation)
-
-
-def _kind(value: object) -> str:
-    return "nothing" if value is None else type(value).__name__

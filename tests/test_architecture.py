@@ -8,6 +8,8 @@ import labelassemble
 PACKAGE = Path(labelassemble.__file__).parent
 ORDER = (
     "errors",
+    "_yaml",
+    "_validation",
     "version",
     "processor",
     "_lazy",

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from labelassemble.config import load_config, make_config, read_mapping
+from labelassemble._yaml import read_mapping
+from labelassemble.config import load_config, make_config
 from labelassemble.data import CsvSource, DicomSource, assemble
 from labelassemble.errors import LabelAssembleError
 from labelassemble.export.files import written_whole

@@ -7,7 +7,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from labelassemble.config import apply_override, make_config, read_mapping, validation_sentence
+from labelassemble._validation import validation_sentence
+from labelassemble._yaml import apply_override, read_mapping
+from labelassemble.config import make_config
 from labelassemble.data import Source
 from labelassemble.errors import LabelAssembleError, did_you_mean
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from labelassemble.config import read_mapping
+from labelassemble._yaml import read_mapping
 from labelassemble.data.csvfile import or_compressed
 from labelassemble.data.table import Table
 from labelassemble.data.table_io import read_predictions

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from labelassemble._files import atomic_path
-from labelassemble.config import read_mapping
+from labelassemble._yaml import read_mapping
 from labelassemble.detection_options import DetectionOptions
 from labelassemble.errors import LabelAssembleError
 from labelassemble.evaluation.detection_case import slice_scores

@@ -134,7 +134,7 @@ def _parse_shell(code: str) -> None:
 def _check_keys(overrides: list[str]) -> None:
     """Check that overrides name keys of the configuration."""
     values: dict[str, Any] = json.loads(json.dumps(BESIDE))
-    from labelassemble.config import apply_override
+    from labelassemble._yaml import apply_override
 
     for override in overrides:
         apply_override(values, override)

@@ -250,7 +250,8 @@ def test_weights_may_be_tensors() -> None:
     )
 
 
-_left: list[object] = []  # whoever lets a group go waits for its threads, which may be waiting for Python's lock
+# Whoever lets a group go waits for its threads, which may be waiting for Python's lock.
+_left: list[object] = []
 
 
 @pytest.fixture
