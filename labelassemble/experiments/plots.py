@@ -110,7 +110,8 @@ def _sizes_figure(
 def _arms_figure(experiment: Experiment, found: pd.DataFrame, settings: Sequence[Setting]) -> Figure:
     """Return one row per arm with its AUC and interval, one panel per setting and size, the reference arm as a line."""
     by_name = {setting.name: setting for setting in settings}
-    titles = [arm.title or arm.name for arm in experiment.arms]
+    arms = [arm for arm in experiment.arms if (found["arm"] == arm.name).any()]
+    titles = [arm.title or arm.name for arm in arms]
     shown = list(found.groupby(["setting", "size"], sort=False))
     columns = min(3, len(shown))
     figure, panels = _panels(
@@ -120,7 +121,7 @@ def _arms_figure(experiment: Experiment, found: pd.DataFrame, settings: Sequence
         setting = by_name[str(name)]
         for reference in mine.loc[mine["arm"] == experiment.reference, "mean"]:
             axes.axvline(reference, color=COLOURS[2], linewidth=1.0, zorder=1)
-        for row, arm in enumerate(experiment.arms):
+        for row, arm in enumerate(arms):
             colour = COLOURS[2 if arm.name == experiment.reference else 1]
             _points(axes, [row], mine[mine["arm"] == arm.name], sideways=True, color=colour, marker="o")
         axes.set_yticks(range(len(titles)), titles if index % columns == 0 else [])
