@@ -1,7 +1,6 @@
 """What is kept of one case of a detection: a few numbers and its lesions, never an array of voxels."""
 
 import math
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -12,6 +11,7 @@ from labelassemble.data.states import NEGATIVE
 from labelassemble.detection_options import DetectionOptions
 from labelassemble.errors import LabelAssembleError
 from labelassemble.evaluation.lesions import Lesions, bounding_box, lesions_of
+from labelassemble.evaluation.surfaces import surface_dice
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,10 @@ class DetectionCase:
         if self.mask is not None:
             own = [value for value, of in self.values.items() if of == column]
             if own:
-                return self.mask == own[0] if len(own) == 1 else np.isin(self.mask, own)
+                found = self.mask == own[0]
+                for value in own[1:]:  # np.isin makes integers of 8 bytes of the mask
+                    found |= self.mask == value
+                return found
         if self.labels[column] == NEGATIVE:
             return np.zeros(self.probabilities.shape[1:], np.bool_)
         return None
@@ -131,28 +134,20 @@ def _agreement(
     spacing: tuple[float, ...] | None,
     options: DetectionOptions,
 ) -> tuple[float | None, float | None]:
-    """Return Dice and surface distance at tolerance by MONAI; None where nothing is drawn, where it gives NaN."""
-    if not drawn.any():
+    """Return Dice and surface distance at tolerance; None where nothing is drawn."""
+    theirs = bounding_box(drawn)
+    if theirs is None:
         return None, None
     predicted = probabilities >= options.threshold
-    if not predicted.any():
+    ours = bounding_box(predicted)
+    if ours is None:
         return 0.0, 0.0
-    import torch  # here, so that a configuration is read without it
-    from monai.metrics.meandice import compute_dice
-    from monai.metrics.surface_dice import compute_surface_dice
-
-    box = bounding_box(predicted | drawn)  # outside both are empty, so neither figure changes
-    assert box is not None
-    ours, theirs = (
-        torch.from_numpy(np.ascontiguousarray(mask[box]))[None, None] for mask in (predicted, drawn)
-    )
-    dice = compute_dice(ours, theirs)
-    with warnings.catch_warnings():  # MONAI 1.6 warns of its own call
-        warnings.simplefilter("ignore", FutureWarning)
-        surface = compute_surface_dice(
-            ours, theirs, [options.tolerance], include_background=True, spacing=spacing
-        )
-    return float(dice), float(surface)
+    # outside both are empty, so neither figure changes
+    box = tuple(slice(min(a.start, b.start), max(a.stop, b.stop)) for a, b in zip(ours, theirs, strict=True))
+    predicted, drawn = predicted[box], drawn[box]
+    both = np.count_nonzero(predicted & drawn)
+    dice = 2 * both / (np.count_nonzero(predicted) + np.count_nonzero(drawn))
+    return dice, surface_dice(predicted, drawn, options.tolerance, spacing)
 
 
 def _voxel_ml(spacing: tuple[float, ...] | None) -> float | None:

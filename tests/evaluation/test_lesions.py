@@ -52,7 +52,7 @@ def test_voxels_that_share_a_corner_are_one_lesion() -> None:
     corner = np.zeros((2, 2, 2), np.bool_)
     corner[0, 0, 0] = corner[1, 1, 1] = True
     assert components(corner)[1] == 1
-    assert component_scores(numbers, count, np.diag([0.2, 0.9, 0.4])).tolist() == [0.9]
+    assert component_scores(np.diag(numbers), count, np.array([0.2, 0.9, 0.4])).tolist() == [0.9]
 
 
 def test_two_predicted_lesions_on_one_find_it_once_and_neither_is_a_false_alarm() -> None:
