@@ -87,17 +87,21 @@ def _cuda_device() -> tuple[str, tuple[int, int] | None]:
 def _image_formats() -> Finding:
     decoders = _native.load_decoders()
     built = () if decoders is None else tuple(decoders.formats())
-    lacking = [f"{name}: built without {_LIBRARIES[name]}" for name in _native.FORMATS if name not in built]
+    absent = [name for name in _native.FORMATS if name not in built]
     if not built:
         what = "read by Pillow: the native library lacks its decoders"
         return Finding("image files", False, f"{what}; {_native.REBUILD}")
-    if lacking:
-        packages = " ".join(f"{_LIBRARIES[name]}-dev" for name in _native.FORMATS if name not in built)
-        read = f"{', '.join(built)} are read alike by Python and the programs"
+    read = f"{', '.join(built)} are read alike by Python and the programs"
+    if any(
+        name not in _LIBRARIES for name in absent
+    ):  # what needs no library is in every build of this version
+        what = f"{read}, {', '.join(absent)} are not: the native library is older than this package"
+        return Finding("image files", False, f"{what}; {_native.REBUILD}")
+    if absent:
+        lacking = "; ".join(f"{name}: built without {_LIBRARIES[name]}" for name in absent)
+        packages = " ".join(f"{_LIBRARIES[name]}-dev" for name in absent)
         return Finding(
-            "image files",
-            False,
-            f"{read}; {'; '.join(lacking)} (apt-get install {packages}, then build again)",
+            "image files", False, f"{read}; {lacking} (apt-get install {packages}, then build again)"
         )
     return Finding("image files", True, f"{', '.join(built)}; DICOM in Python only")
 

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -59,6 +60,24 @@ def test_doctor_finds_everything_in_order(cli: Cli) -> None:
     assert status == 0
     assert (Path(out.strip()) / "labelassemble" / "labelassembleConfig.cmake").exists()
     assert "cmake_path()" in cli("doctor", "--help")[1]
+
+
+@pytest.mark.parametrize(
+    ("formats", "what"),
+    [
+        (("PNG", "JPEG", "TIFF", "WebP"), "BMP, PGM, PPM are not: the native library is older"),
+        (("PNG", "JPEG", "BMP", "PGM", "PPM"), "TIFF: built without libtiff; WebP: built without libwebp"),
+        ((), "lacks its decoders"),
+    ],
+)
+def test_doctor_says_what_is_wrong_with_the_decoders(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, formats: tuple[str, ...], what: str
+) -> None:
+    decoders = SimpleNamespace(formats=lambda: formats) if formats else None
+    monkeypatch.setattr("labelassemble._native.load_decoders", lambda: decoders)
+    status, out, _ = cli("doctor")
+    assert status != 0
+    assert what in " ".join(out.split())
 
 
 def test_train_evaluate_predict_export_on_one_run(cli: Cli, small_sources: Path) -> None:

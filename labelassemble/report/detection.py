@@ -192,5 +192,5 @@ def _size_plots(classes: Sequence[DetectedClass]) -> tuple[Plot, ...]:
             for index, name, part in ((0, "found", hit), (1, "missed", missed))
             if len(part)
         )
-        found.append(Plot(f"{result.name}: sizes of lesions", svg, legend))
+        found.append(Plot(f"{result.name}: sizes of lesions", svg, legend, bars=True))
     return tuple(found)

@@ -35,6 +35,7 @@ class Plot:
     svg: Markup
     legend: tuple[tuple[int, str, str], ...] = ()  # (index of the line, name, number)
     note: str = ""
+    bars: bool = False  # the legend names filled areas instead of lines
 
 
 @dataclass(frozen=True)

@@ -174,6 +174,7 @@ def test_the_page_and_the_card_show_patients_lesions_and_slices(
     assert "It finds 1 of 2 lesions." in text
     assert "PDAC: FROC" in text
     assert "PDAC: sizes of lesions" in text
+    assert '<i class="swatch bar-0"></i><span class="name">found</span>' in text
     assert text.count("data:image/png") == 9
     assert "5.nii.gz, slice 3, 4 voxels, msd" in text
     assert "Thresholds for sensitivity were chosen on the validation patients" in text
