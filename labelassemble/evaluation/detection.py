@@ -78,6 +78,7 @@ class DetectedClass:
         alarms: predicted lesions that overlap none.
         repeated: predicted on a lesion that another predicted lesion finds; neither hit nor false alarm.
         figures: with intervals by patient.
+        sums: what they are made of, by patient: the distinct names in their order.
         curve: FROC and precision; None where no lesion is drawn.
         sizes: of the drawn lesions: in ml where every one is known, else in voxels, [lesions].
         sizes_found: which of them are found, bool [lesions].
@@ -95,6 +96,7 @@ class DetectedClass:
     alarms: int
     repeated: int
     figures: LesionFigures
+    sums: LesionSums
     curve: LesionCurve | None
     sizes: NDArray[np.float64]
     sizes_found: NDArray[np.bool_]
@@ -314,6 +316,7 @@ def _detected(
         alarms=int((own.kinds == LesionKind.FALSE_ALARM).sum()),
         repeated=int((own.kinds == LesionKind.REPEATED).sum()),
         figures=lesion_figures(sums, replicates=replicates, seed=seed),
+        sums=sums,
         curve=lesion_curve(sums),
         sizes=own.ml[drawn] if in_ml else own.voxels[drawn].astype(np.float64),
         sizes_found=own.kinds[drawn] == LesionKind.FOUND,
