@@ -4,13 +4,15 @@ python benchmarks/paper/derive.py            # all of them
 python benchmarks/paper/derive.py table-1
 
 Reads NAME/runs.csv beside this file, draws NAME/figure.svg anew, and writes table.md (all means, intervals and tests),
-means.csv, differences.csv, gains.csv and figure.png into runs/paper/NAME.
+means.csv, differences.csv, gains.csv and figure.png into runs/paper/NAME. Of experiments on masks it reads
+patients.csv.gz and lesions.csv.gz, too.
 """
 
 import argparse
 import shutil
 from pathlib import Path
 
+from labelassemble.experiments.detection_tables import read_details, write_detection
 from labelassemble.experiments.experiment import SHIPPED, load_experiment
 from labelassemble.experiments.summary import read_runs
 from labelassemble.experiments.tables import write_summary
@@ -30,7 +32,11 @@ def main() -> None:
     for name in given.names or done:
         folder = given.output / name
         folder.mkdir(parents=True, exist_ok=True)
-        write_summary(load_experiment(name), read_runs(HERE / name / "runs.csv"), folder)
+        experiment = load_experiment(name)
+        if experiment.volumes is None:
+            write_summary(experiment, read_runs(HERE / name / "runs.csv"), folder)
+        else:
+            write_detection(experiment, *read_details(HERE / name), folder)
         shutil.copyfile(folder / "figure.svg", HERE / name / "figure.svg")
         print(folder / "table.md")
 

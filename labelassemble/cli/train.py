@@ -160,7 +160,8 @@ def experiment(
         typer.Argument(
             metavar="NAME",
             help="figure-1a, figure-1c, table-1, covid-few-labels, ablations or pseudo-labels; few-positives, "
-            "few-positives-nih, figure-1c-converged, table-1-skin or covid-assumed; or a YAML file of one's own.",
+            "few-positives-nih, figure-1c-converged, table-1-skin or covid-assumed; detection; or a YAML file of one's "
+            "own.",
         ),
     ],
     overrides: Annotated[

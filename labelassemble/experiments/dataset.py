@@ -116,7 +116,7 @@ def open_dataset(
         NotAtHand: no source of it can be read, or not all that belong together.
         LabelAssembleError: damaged images.
     """
-    table = _table(name, options, data)
+    table = dataset_table(name, options, data)
     key = hashlib.sha256("\n".join([*table.paths.tolist(), f"{size} {channels}"]).encode())
     file = cache.resolve() / f"{name}-{size}-{key.hexdigest()[:10]}.npz"
     if not file.exists():
@@ -135,7 +135,12 @@ def open_dataset(
     return Dataset(replace(table, splits=text_array(splits)), file, digest.hexdigest()[:16])
 
 
-def _table(name: str, options: DatasetOptions, data: Path) -> Table:
+def dataset_table(name: str, options: DatasetOptions, data: Path) -> Table:
+    """Return the assembled table of the first of a dataset's sources that is at hand.
+
+    Raises:
+        NotAtHand: none can be read, or not all that belong together.
+    """
     reasons = []
     for sources in _choices(options):
         absent = [path for path in (data / _start(source) for source in sources) if not path.exists()]

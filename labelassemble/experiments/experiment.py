@@ -16,12 +16,14 @@ from labelassemble.errors import LabelAssembleError, did_you_mean
 SHIPPED = (
     *("figure-1a", "figure-1c", "table-1", "covid-few-labels", "ablations", "pseudo-labels"),
     *("few-positives", "few-positives-nih", "figure-1c-converged", "table-1-skin", "covid-assumed"),
+    "detection",
 )
-SECTIONS = ("preset", "taxonomy", "views", "model", "loss", "train")
+SECTIONS = ("preset", "taxonomy", "views", "volumes", "model", "loss", "train")
 """The parts of a configuration that an experiment, a setting and an arm may say, each over the one before."""
 
 Test = Literal["two-sample-t", "welch-t", "paired-t"]
 Transform = Literal["border", "thumbnail"]
+Baseline = Literal["border", "histogram", "thumbnail"]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 
 
@@ -35,6 +37,7 @@ class _Sections(_Options):
     preset: str | None = None
     taxonomy: str | None = None
     views: dict[str, Any] = {}
+    volumes: dict[str, Any] | None = None
     model: dict[str, Any] = {}
     loss: dict[str, Any] = {}
     train: dict[str, Any] = {}
@@ -53,8 +56,10 @@ class DatasetOptions(_Options):
             every name must have one.
         download: what to do when none is, a sentence.
         shown: how tables call it; default: its key.
-        validation: at most so many validation images, chosen once for all seeds; None for all.
-        test: at most so many test images, likewise.
+        validation: at most so many validation images, chosen once for all seeds; None for all. With `volumes`, so many
+            patients of each fold's training, a fifth by default.
+        test: at most so many test images, likewise; not with `volumes`.
+        per_patient: with `volumes`, at most so many cases of a patient, evenly spread; None for all.
     """
 
     sources: Annotated[tuple[Source, ...], Field(min_length=1)]
@@ -63,10 +68,11 @@ class DatasetOptions(_Options):
     together: bool = False
     validation: Annotated[int, Field(ge=1)] | None = None
     test: Annotated[int, Field(ge=1)] | None = None
+    per_patient: Annotated[int, Field(ge=1)] | None = None
 
 
 class Part(_Options):
-    """Training images that one source of a job labels.
+    """Training images that one source of a job labels; with `volumes`, patients, of whom it draws the classes.
 
     Attributes:
         name: what arms call it.
@@ -98,24 +104,28 @@ class Arm(_Sections):
         name: in file names and tables.
         title: in figures; default: the name.
         parts: the parts that it trains on; default: all.
-        classes: the outputs of its network: "interest" alone, "all", or "pair" (interest and the one that is
-            assembled).
+        classes: the outputs of its network: "interest" alone, "all", "others" (all but that one), "pair" (interest and
+            the one that is assembled), or names.
         labels: what its images are labelled with: by what their parts label ("parts"), or by everything that the
-            dataset knows of them ("all").
+            dataset knows of them ("all"); with `volumes` also by what their parts draw, and all else as absent
+            ("background").
         sources: options that all its sources have, such as {exclusive: all}.
         criterion: the loss: the paper's, or "released", that of the authors' released code (`released_loss`).
         transform: what becomes of every image: a "border" of an eighth of the side, the rest black; or a "thumbnail" of
             8x8 pixels, enlarged again. What these reach is no reading of the image. None leaves it whole.
+        baseline: with `volumes`, no network but a logistic regression of each patient's classes on so little of the
+            images that nothing is detected by it (`baselines`).
     """
 
     name: Name
     title: str | None = None
     parts: tuple[str, ...] | None = None
-    classes: Literal["interest", "all", "pair"] = "all"
-    labels: Literal["parts", "all"] = "parts"
+    classes: Literal["interest", "all", "others", "pair"] | tuple[str, ...] = "all"
+    labels: Literal["parts", "all", "background"] = "parts"
     sources: dict[str, Any] = {}
     criterion: Literal["paper", "released"] = "paper"
     transform: Transform | None = None
+    baseline: Baseline | None = None
 
 
 class Setting(_Sections):
@@ -128,6 +138,7 @@ class Setting(_Sections):
         others: classes that are assembled one at a time: names, or "each" of the rest; None for none.
         classes: the classes of the dataset that take part; default: all.
         sizes: training sizes.
+        arms: those that it compares; default: all.
     """
 
     name: Name
@@ -136,6 +147,7 @@ class Setting(_Sections):
     others: Literal["each"] | tuple[str, ...] | None = None
     classes: tuple[str, ...] | None = None
     sizes: Annotated[tuple[Annotated[int, Field(ge=1)] | Literal["all"], ...], Field(min_length=1)]
+    arms: tuple[str, ...] | None = None
 
 
 class Comparison(_Options):
@@ -153,11 +165,12 @@ class Experiment(_Sections):
         paper: what the paper reports, with where.
         figure: "sizes" (AUC over training sizes, one panel per setting), "sources" (likewise, and one per source within
             which it is defined), "similarity" (gain over the queries' cosine) or "arms" (one row per arm, one panel per
-            setting).
+            setting). With `volumes` there is one, a row per arm and a panel per figure.
         size_axis: what the sizes count, for figures.
         reference: the arm that the figure "arms" draws as a line; None for none.
         checkpoint: which one is measured: that of the "best" epoch by the validation images, or the "last".
         seeds: how many; each splits the labels anew.
+        folds: with `volumes`, parts of the patients, of which each is tested once, by networks of the others.
         datasets: by key; those of datasets.yaml need not be repeated.
     """
 
@@ -169,6 +182,7 @@ class Experiment(_Sections):
     reference: str | None = None
     checkpoint: Literal["best", "last"] = "best"
     seeds: Annotated[int, Field(ge=1)] = 5
+    folds: Annotated[int, Field(ge=2)] = 3
     datasets: dict[str, DatasetOptions] = {}
     settings: Annotated[tuple[Setting, ...], Field(min_length=1)]
     parts: Annotated[tuple[Part, ...], Field(min_length=1)]
@@ -178,6 +192,10 @@ class Experiment(_Sections):
     def arm(self, name: str) -> Arm:
         """Return the arm of that name."""
         return next(arm for arm in self.arms if arm.name == name)
+
+    def arms_of(self, setting: Setting) -> list[Arm]:
+        """Return the arms that a setting compares."""
+        return [arm for arm in self.arms if setting.arms is None or arm.name in setting.arms]
 
     def config_values(self, *changes: Setting | Arm) -> dict[str, Any]:
         """Return what the experiment says of a configuration, with what settings and arms change."""
@@ -284,8 +302,22 @@ def _check_config(experiment: Experiment, where: str) -> None:
     check(where)
     for setting in experiment.settings:
         check(f"{where}, setting '{setting.name}'", setting)
-        for arm in experiment.arms:
+        for arm in experiment.arms_of(setting):
             check(f"{where}, arm '{arm.name}'", setting, arm, **arm.sources)
+    for arm in experiment.arms:
+        _check_kind(experiment, arm, f"{where}: arm '{arm.name}'")
+
+
+def _check_kind(experiment: Experiment, arm: Arm, who: str) -> None:
+    """Raise where an arm says what is for the other kind of experiment: of images, or of volumes."""
+    if experiment.volumes is None:
+        for key, said in (("baseline", arm.baseline), ("labels: background", arm.labels == "background")):
+            if said:
+                raise LabelAssembleError(f"{who}: `{key}` is for masks: it needs the section volumes")
+        return
+    for key, said in (("transform", arm.transform), ("criterion", arm.criterion == "released")):
+        if said:
+            raise LabelAssembleError(f"{who}: `{key}` is for images: leave it out with the section volumes")
 
 
 def _check_names(experiment: Experiment, where: str, others: Sequence[str]) -> None:
@@ -305,6 +337,8 @@ def _check_names(experiment: Experiment, where: str, others: Sequence[str]) -> N
 
     for setting in experiment.settings:
         check(f"setting '{setting.name}'", "dataset", setting.data, list(experiment.datasets))
+        for name in setting.arms or ():
+            check(f"setting '{setting.name}'", "arm", name, arms)
     for arm in experiment.arms:
         for name in arm.parts or ():
             check(f"arm '{arm.name}'", "part", name, parts)
@@ -338,5 +372,5 @@ def _check_interest(experiment: Experiment, where: str) -> None:
                 f"{where}: part '{part.name}' speaks of one by labels or positives, {why}"
             )
     for arm in experiment.arms:
-        if arm.classes != "all":
+        if arm.classes in ("interest", "others", "pair"):
             raise LabelAssembleError(f"{where}: arm '{arm.name}' has the classes '{arm.classes}', {why}")

@@ -38,6 +38,7 @@ class Job:
     Attributes:
         setting, arm, size, seed: what it is.
         other: the class assembled with the one of interest, None where none is.
+        fold: whose patients it is tested on; None of images.
         classes: outputs of its network; the class of interest, where there is one, is the first.
         checkpoint: which one is measured, "best" or "last".
         config: all of its configuration but the sources.
@@ -55,12 +56,14 @@ class Job:
     config: dict[str, Any]
     settings: dict[str, Any]
     fingerprint: str
+    fold: int | None = None
 
     @property
     def name(self) -> str:
         """A text for people and file names, which the fingerprint makes unique."""
         other = "" if self.other is None else f"-{self.other.replace(' ', '_').replace('/', '_')}"
-        return f"{self.setting.name}-{self.arm.name}{other}-n{self.size}-s{self.seed}-{self.fingerprint[:8]}"
+        fold = "" if self.fold is None else f"-f{self.fold}"
+        return f"{self.setting.name}-{self.arm.name}{other}-n{self.size}-s{self.seed}{fold}-{self.fingerprint[:8]}"
 
     @property
     def kind(self) -> tuple[str, str, int | str]:
@@ -89,17 +92,23 @@ def jobs_of(experiment: Experiment, setting: Setting, dataset: Dataset, seeds: S
         for part in experiment.parts
         for name in (part.labels if isinstance(part.labels, tuple) else ())
     ]
+    named += [
+        (f"arm '{arm.name}': dataset '{setting.data}' has no class", name)
+        for arm in experiment.arms_of(setting)
+        for name in (arm.classes if isinstance(arm.classes, tuple) else ())
+    ]
     for rule, name in named:
         if name is not None and name not in classes:
             raise LabelAssembleError(f"{rule} '{name}'{did_you_mean(name, classes)}")
     rest = tuple(name for name in classes if name != setting.interest)
     others = rest if setting.others == "each" else setting.others or ()
     return [
-        _job(experiment, setting, arm, dataset, size, seed, other)
+        _job(experiment, setting, arm, dataset, size, seed, other, fold)
         for seed in seeds
         for size in setting.sizes
-        for arm in experiment.arms
+        for arm in experiment.arms_of(setting)
         for other in (others if arm.classes == "pair" else (None,))
+        for fold in (range(experiment.folds) if experiment.volumes is not None else (None,))
     ]
 
 
@@ -111,13 +120,10 @@ def _job(
     size: int | str,
     seed: int,
     other: str | None,
+    fold: int | None,
 ) -> Job:
     every = dataset.table.classes
-    classes: tuple[str, ...] = () if setting.interest is None else (setting.interest,)
-    if arm.classes == "all":
-        classes += tuple(name for name in every if name != setting.interest)
-    elif other is not None:
-        classes += (other,)
+    classes = _classes(setting, arm, every, other)
     values = experiment.config_values(setting, arm)
     values["train"] = values.get("train", {}) | {"seed": seed}
     config = make_config(values | {"sources": [{"name": "any", "reader": "csv", "path": "any"}]}, base=Path())
@@ -133,12 +139,15 @@ def _job(
         # The split of labels depends on the order and numbers of all parts, so all of them count.
         "chosen": [p.name for p in experiment.parts if arm.parts is None or p.name in arm.parts],
         "arm": arm.model_dump(
-            mode="json", include={"labels", "sources", "criterion", "transform"}, exclude_defaults=True
+            mode="json",
+            include={"labels", "sources", "criterion", "transform", "baseline"},
+            exclude_defaults=True,
         ),
-    }
+    } | ({} if fold is None else {"fold": fold, "folds": experiment.folds})
 
     def dumped(*, exclude_defaults: bool) -> str:
         options: list[BaseModel] = [*experiment.parts, config.views, config.model, config.loss, config.train]
+        options += [] if config.volumes is None else [config.volumes]
         said = [o.model_dump(mode="json", exclude=_SPEED, exclude_defaults=exclude_defaults) for o in options]
         return json.dumps(settings | {"taxonomy": config.taxonomy, "options": said}, sort_keys=True)
 
@@ -154,7 +163,22 @@ def _job(
         values,
         json.loads(dumped(exclude_defaults=False)),
         fingerprint,
+        fold,
     )
+
+
+def _classes(setting: Setting, arm: Arm, every: Sequence[str], other: str | None) -> tuple[str, ...]:
+    """Return the outputs of an arm's network."""
+    if isinstance(arm.classes, tuple):
+        return arm.classes
+    interest: tuple[str, ...] = () if setting.interest is None else (setting.interest,)
+    rest = tuple(name for name in every if name != setting.interest)
+    return {
+        "interest": interest,
+        "all": interest + rest,
+        "others": rest,
+        "pair": interest + (() if other is None else (other,)),
+    }[arm.classes]
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,10 @@ from rich.console import Console
 from labelassemble._files import write_text
 from labelassemble.config import make_config
 from labelassemble.errors import LabelAssembleError, did_you_mean
+from labelassemble.experiments.case_jobs import DETAIL, CaseTask
+from labelassemble.experiments.cases import open_cases
 from labelassemble.experiments.dataset import Dataset, NotAtHand, open_dataset
+from labelassemble.experiments.detection_tables import detail_frames, write_detection
 from labelassemble.experiments.experiment import Experiment, Setting
 from labelassemble.experiments.jobs import Job, Task, jobs_of
 from labelassemble.experiments.measures import Row
@@ -142,7 +145,8 @@ def run_experiment(
     waiting = [job for job in jobs if job.name not in found]
 
     def task(job: Job) -> Callable[[], _Finished]:
-        made = Task.of(experiment, job, datasets[job.setting.name], output / "work" / job.name)
+        kind = Task if experiment.volumes is None else CaseTask
+        made = kind.of(experiment, job, datasets[job.setting.name], output / "work" / job.name)
         return partial(_train, made, output / "jobs")
 
     tasks = (task(job) for job in waiting if clock.fits(job))
@@ -156,11 +160,14 @@ def run_experiment(
         job, row = finished.job, finished.row
         found[job.name] = row
         clock.add(job, finished.seconds)
-        auc = "not defined" if row["auc"] is None else f"{row['auc']:.4f}"
         left = clock.left([job for job in waiting if job.name not in found and job not in killed])
         time_left = "" if left is None else f"  {_minutes(left)} left"
-        _say(console, f"{len(found)}/{len(jobs)}  {_shown(job)}  AUC {auc}{time_left}")
-    runs = runs_frame([found[job.name] for job in jobs if job.name in found])
+        _say(console, f"{len(found)}/{len(jobs)}  {_shown(job)}  {_result(row)}{time_left}")
+    done = [found[job.name] for job in jobs if job.name in found]
+    if experiment.volumes is None:
+        runs = runs_frame(done)
+    else:
+        runs = pd.DataFrame([{key: value for key, value in row.items() if key != DETAIL} for row in done])
     missing = [job for job in jobs if job.name not in found]
     files = []
     if len(runs):
@@ -169,7 +176,11 @@ def run_experiment(
             experiment.model_dump(mode="json", exclude_defaults=True), sort_keys=False, allow_unicode=True
         )
         write_text(output / "experiment.yaml", said)
-        files = [output / "runs.csv", *write_summary(experiment, runs, output, absent=absent)]
+        if experiment.volumes is None:
+            written = write_summary(experiment, runs, output, absent=absent)
+        else:
+            written = write_detection(experiment, *detail_frames(done), output, absent=absent)
+        files = [output / "runs.csv", *written]
     return Report(runs, missing, killed, absent, files)
 
 
@@ -181,7 +192,7 @@ def _finish(
     return side_by_side(tasks, workers=workers, threads=max(1, (os.cpu_count() or 1) // workers))
 
 
-def _train(task: Task, results: Path) -> _Finished:
+def _train(task: Task | CaseTask, results: Path) -> _Finished:
     started = time.monotonic()
     with log_in(task.run / "log.txt"):
         row = task.train()
@@ -204,24 +215,29 @@ def _open(
 ) -> tuple[dict[str, Dataset], list[str]]:
     """Return the dataset of each setting, and why settings are left out, a sentence a dataset."""
     datasets: dict[str, Dataset] = {}
-    opened: dict[tuple[str, int, int], Dataset] = {}
+    opened: dict[str, Dataset] = {}
     absent: dict[str, str] = {}
     for setting in settings:
         if setting.data in absent:
             continue
         options = experiment.datasets[setting.data]
         values = experiment.config_values(setting) | {"sources": [options.sources[0]]}
-        views = make_config(values, base=data).views
-        key = (setting.data, views.size, views.channels)
+        config = make_config(values, base=data)
+        views, volumes, cache = config.views, config.volumes, output / "cache"
+        key = str((setting.data, views.size, views.channels, volumes))
         try:
             if key not in opened:
-                opened[key] = open_dataset(
-                    setting.data,
-                    options,
-                    data=data,
-                    size=views.size,
-                    channels=views.channels,
-                    cache=output / "cache",
+                opened[key] = (
+                    open_dataset(
+                        setting.data,
+                        options,
+                        data=data,
+                        size=views.size,
+                        channels=views.channels,
+                        cache=cache,
+                    )
+                    if volumes is None
+                    else open_cases(setting.data, options, data=data, volumes=volumes, cache=cache)
                 )
         except NotAtHand as error:
             # Without where it was sought: the table may be published.
@@ -250,7 +266,16 @@ def _with_classes(dataset: Dataset, setting: Setting) -> Dataset:
 
 def _shown(job: Job) -> str:
     other = "" if job.other is None else f" with {job.other}"
-    return f"{job.setting.name}, {job.arm.name}{other}, n = {job.size}, seed {job.seed}"
+    return f"{job.setting.name}, {job.arm.name}{other}, n = {job.size}, seed {job.seed}" + (
+        "" if job.fold is None else f", fold {job.fold}"
+    )
+
+
+def _result(row: Row) -> str:
+    """Return what a job came to, in words."""
+    name, key = ("AUC", "auc") if "auc" in row else ("Dice", "dice")
+    value = row.get(key)
+    return f"{name} not defined" if value is None else f"{name} {value:.4f}"
 
 
 def _minutes(seconds: float) -> str:

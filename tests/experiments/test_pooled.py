@@ -1,0 +1,105 @@
+"""Pooled figures are those of all patients together, and differences are paired by patient."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from labelassemble.evaluation.metrics import auroc_of
+from labelassemble.experiments.experiment import Comparison
+from labelassemble.experiments.pooled import MEAN, Pooled, arm_differences, arm_figures
+
+
+def _frames(*, better: float = 0.1, baseline: bool = False) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return 40 patients in two folds of two arms and two classes, the second arm better by so much Dice."""
+    rng = np.random.default_rng(0)
+    rows: list[dict[str, Any]] = []
+    lesions: list[dict[str, Any]] = []
+    base = rng.random(40)
+    for arm, more in (("one", 0.0), ("two", better)):
+        for name in ("x", "y"):
+            for patient in range(40):
+                has = patient % 2 == (name == "y")
+                about = {"setting": "s", "arm": arm, "seed": 0, "fold": patient // 20}
+                found = has and (patient % 4 < 2 or arm == "two")
+                rows.append(
+                    about
+                    | {"patient": f"p{patient}", "class": name, "label": int(has)}
+                    | {"score": base[patient] * 0.5 + 0.3 * has, "cases": 2.0, "lesions": 2.0 * has}
+                    | {"found": float(found), "alarms": 1.0 * (patient % 5 == 0)}
+                    | {"dice": (base[patient] + 2 * more) * has, "surface": 0.5 * has, "drawn": 2.0 * has}
+                )
+                if found:
+                    lesions.append(about | {"patient": f"p{patient}", "class": name, "score": 0.9, "hit": 1})
+                if patient % 5 == 0:
+                    lesions.append(about | {"patient": f"p{patient}", "class": name, "score": 0.6, "hit": 0})
+    frame = pd.DataFrame(rows)
+    if baseline:
+        frame.loc[
+            frame["arm"] == "two", ["cases", "lesions", "found", "alarms", "dice", "surface", "drawn"]
+        ] = np.nan
+    return frame, pd.DataFrame(lesions)
+
+
+def _value(frame: pd.DataFrame, figure: str, **keys: str) -> Any:
+    chosen = frame["figure"] == figure
+    for key, value in keys.items():
+        chosen &= frame[key] == value
+    (row,) = frame[chosen].itertuples()
+    return row
+
+
+def test_figures_are_of_all_patients_of_all_folds_together() -> None:
+    patients, lesions = _frames()
+    pooled = Pooled(patients, lesions, 2, replicates=200)
+    found = arm_figures(pooled)
+    assert pooled.count == 40
+    of = patients[(patients["arm"] == "one") & (patients["class"] == "x")]
+    name = {"arm": "one", "class": "x"}
+    assert _value(found, "dice", **name).value == pytest.approx(of["dice"].sum() / of["drawn"].sum())
+    assert _value(found, "hit_rate", **name).value == of["found"].sum() / of["lesions"].sum() == 0.25
+    assert _value(found, "alarms", **name).value == 8 / 80
+    assert _value(found, "froc@0.125", **name).value == 0.25
+    has = of["label"] == 1
+    area = auroc_of(of.loc[has, "score"].to_numpy(), of.loc[~has, "score"].to_numpy())
+    row = _value(found, "auroc", **name)
+    assert row.value == area
+    assert row.low < area < row.high
+    both = [_value(found, "dice", arm="one", **{"class": one}).value for one in ("x", "y")]
+    assert _value(found, "dice", arm="one", **{"class": MEAN}).value == pytest.approx(np.mean(both))
+
+
+def test_differences_are_paired_so_what_is_the_same_for_every_patient_has_no_spread() -> None:
+    patients, lesions = _frames(better=0.1)
+    found = arm_differences(Pooled(patients, lesions, 2, replicates=200), [Comparison(arms=("two", "one"))])
+    dice = _value(found, "dice", **{"class": "x"})
+    assert dice.value == pytest.approx(0.1)
+    assert np.isnan(dice.low) or dice.high - dice.low < 1e-9
+    hits = _value(found, "hit_rate", **{"class": "x"})
+    assert hits.value == pytest.approx(0.25)
+    assert 0 < hits.low < 0.25 < hits.high
+    assert _value(found, "auroc", **{"class": MEAN}).value == 0
+
+
+def test_seeds_are_averaged_and_one_that_lacks_a_fold_does_not_count() -> None:
+    patients, lesions = _frames()
+    more = patients.assign(seed=1, dice=patients["dice"] * 2)
+    whole = Pooled(
+        pd.concat([patients, more]), pd.concat([lesions, lesions.assign(seed=1)]), 2, replicates=50
+    )
+    first = Pooled(patients, lesions, 2, replicates=50)
+    assert whole.seeds("one", "two") == [0, 1]
+    key = {"arm": "one", "class": "x"}
+    alone, both = (_value(arm_figures(of), "dice", **key) for of in (first, whole))
+    assert both.value == pytest.approx(1.5 * alone.value)
+    assert both.seeds == 2
+    cut = more[(more["arm"] == "two") | (more["fold"] == 0)]
+    part = Pooled(pd.concat([patients, cut]), lesions, 2, replicates=50)
+    assert (part.seeds("one"), part.seeds("two")) == ([0], [0, 1])
+
+
+def test_a_baseline_has_patients_and_no_lesions() -> None:
+    patients, lesions = _frames(baseline=True)
+    found = arm_figures(Pooled(patients, lesions[lesions["arm"] == "one"], 2, replicates=50))
+    assert set(found.loc[found["arm"] == "two", "figure"]) == {"auroc"}
