@@ -276,6 +276,7 @@ def make_experiment(values: dict[str, Any], *, where: str = "experiment") -> Exp
         experiment = Experiment.model_validate(values)
     except ValidationError as error:
         raise LabelAssembleError(f"{where}: {validation_sentence(error, Experiment)}") from None
+    _check_kind(experiment, where)
     _check_config(experiment, where)
     others = [source["name"] for options in shipped.values() for source in options["sources"]]
     _check_names(experiment, where, others)
@@ -304,20 +305,34 @@ def _check_config(experiment: Experiment, where: str) -> None:
         check(f"{where}, setting '{setting.name}'", setting)
         for arm in experiment.arms_of(setting):
             check(f"{where}, arm '{arm.name}'", setting, arm, **arm.sources)
-    for arm in experiment.arms:
-        _check_kind(experiment, arm, f"{where}: arm '{arm.name}'")
 
 
-def _check_kind(experiment: Experiment, arm: Arm, who: str) -> None:
-    """Raise where an arm says what is for the other kind of experiment: of images, or of volumes."""
+def _check_kind(experiment: Experiment, where: str) -> None:
+    """Raise where something is said that is for the other kind of experiment: of images, or of volumes."""
+    parts = [(f"part '{part.name}'", part) for part in experiment.parts]
+    arms = [(f"arm '{arm.name}'", arm) for arm in experiment.arms]
+    data = [(f"dataset '{key}'", options) for key, options in experiment.datasets.items()]
+    settings = [(f"setting '{setting.name}'", setting) for setting in experiment.settings]
+    said: list[tuple[str, str, object]] = []
     if experiment.volumes is None:
-        for key, said in (("baseline", arm.baseline), ("labels: background", arm.labels == "background")):
-            if said:
-                raise LabelAssembleError(f"{who}: `{key}` is for masks: it needs the section volumes")
-        return
-    for key, said in (("transform", arm.transform), ("criterion", arm.criterion == "released")):
-        if said:
-            raise LabelAssembleError(f"{who}: `{key}` is for images: leave it out with the section volumes")
+        said += [(who, "baseline", arm.baseline) for who, arm in arms]
+        said += [(who, "labels: background", arm.labels == "background") for who, arm in arms]
+        said += [(who, "per_patient", options.per_patient) for who, options in data]
+        said += [("the experiment", "folds", "folds" in experiment.model_fields_set)]
+        rule = "is for masks: it needs the section volumes"
+    else:
+        said += [(who, key, getattr(part, key)) for who, part in parts for key in ("positives", "sources")]
+        said += [(who, "times", part.times > 1) for who, part in parts]
+        said += [(who, "transform", arm.transform) for who, arm in arms]
+        said += [(who, "criterion", arm.criterion == "released") for who, arm in arms]
+        said += [(who, "classes: pair", arm.classes == "pair") for who, arm in arms]
+        said += [(who, "test", options.test) for who, options in data]
+        said += [(who, "others", setting.others) for who, setting in settings]
+        said += [("the experiment", "checkpoint: last", experiment.checkpoint == "last")]
+        rule = "is for images: leave it out with the section volumes"
+    for who, key, there in said:
+        if there:
+            raise LabelAssembleError(f"{where}: {who}: `{key}` {rule}")
 
 
 def _check_names(experiment: Experiment, where: str, others: Sequence[str]) -> None:

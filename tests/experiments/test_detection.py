@@ -180,6 +180,16 @@ def test_what_is_for_the_other_kind_of_experiment_is_refused(
     with pytest.raises(LabelAssembleError, match="arm 'binary': `baseline` is for masks"):
         make_experiment(tiny)
     del values["arms"][1]["transform"]
+    for change, sentence in (
+        ({"parts": [{"name": "a", "positives": 3}]}, "part 'a': `positives` is for images"),
+        ({"parts": [{"name": "a", "times": 2}]}, "part 'a': `times` is for images"),
+        ({"checkpoint": "last"}, "the experiment: `checkpoint: last` is for images"),
+    ):
+        with pytest.raises(LabelAssembleError, match=sentence):
+            make_experiment(values | change)
+    del tiny["arms"][0]["baseline"]
+    with pytest.raises(LabelAssembleError, match="the experiment: `folds` is for masks"):
+        make_experiment(tiny | {"folds": 3})
     values["settings"][0]["arms"] = ["ful"]
     with pytest.raises(LabelAssembleError, match="setting 's' names no arm: 'ful', did you mean 'full'"):
         make_experiment(values)
