@@ -18,7 +18,7 @@ from labelassemble.experiments.pooled import MEAN
 _PANELS: Final = {
     "dice": "Dice",
     "hit_rate": "lesions found (hit rate)",
-    "froc@0.25": "lesions found at 0.25 false alarms a case",
+    "froc@0.25": "found at 0.25 false alarms a case",
     "auroc": "patient AUROC",
 }
 
@@ -64,9 +64,8 @@ def _figure(experiment: Experiment, found: pd.DataFrame) -> Figure:
             style(axes, f"{shown}: {title}")
             axes.grid(axis="x", color=GRID, linewidth=0.6)
             axes.xaxis.set_major_locator(MaxNLocator(5))
-        row[0].legend(
-            *row[0].get_legend_handles_labels(), loc="best", frameon=False, fontsize=7.5, handletextpad=0.2
-        )
+        handles, labels = max((axes.get_legend_handles_labels() for axes in row), key=lambda of: len(of[1]))
+        row[0].legend(handles, labels, loc="best", frameon=False, fontsize=7.5, handletextpad=0.2)
     figure.suptitle(experiment.title, x=0.01, ha="left", fontsize=10, color=INK)
     seeds = sorted(set(found["seeds"].tolist()))
     count = f"{seeds[0]} seed" if seeds == [1] else f"{'-'.join(map(str, seeds))} seeds"

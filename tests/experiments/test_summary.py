@@ -7,7 +7,9 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from labelassemble.experiments.experiment import SHIPPED, Comparison, load_experiment
+from labelassemble.experiments.detection_tables import read_details
+from labelassemble.experiments.experiment import SHIPPED, Comparison, Experiment, load_experiment
+from labelassemble.experiments.pooled import MEAN, Pooled, arm_differences, arm_figures
 from labelassemble.experiments.summary import (
     by_class,
     by_source,
@@ -152,6 +154,21 @@ def test_a_frame_is_the_same_after_csv_but_for_digits(tmp_path: Path) -> None:
     assert (old["size"].item(), bool(old["steps"].isna().item())) == ("30", True)
 
 
+def _says_what_masks_say(text: str, name: str, experiment: Experiment) -> None:
+    """Check Dice, hit rate and AUROC of every arm, and the differences in Dice."""
+    patients, lesions = read_details(PAPER / name)
+    for setting in dict.fromkeys(patients["setting"]):
+        mine, own = (frame[frame["setting"] == setting] for frame in (patients, lesions))
+        pooled = Pooled(mine, own, experiment.folds, replicates=2)
+        found = arm_figures(pooled)
+        shown = found["figure"].isin(["dice", "hit_rate", "auroc"]) & (found["class"] != MEAN)
+        for value in found.loc[shown, "value"]:
+            assert f"{value:.3f}" in text
+        differ = arm_differences(pooled, experiment.comparisons)
+        for value in differ.loc[differ["figure"] == "dice", "value"]:
+            assert f"{value:+.3f}" in text
+
+
 PAPER = Path(__file__).parents[2] / "benchmarks" / "paper"
 
 
@@ -162,7 +179,9 @@ def test_results_md_says_what_the_committed_runs_say(name: str) -> None:
     arms = {arm.name for arm in experiment.arms}
     assert set(runs["arm"]) <= arms if name == "few-positives-nih" else set(runs["arm"]) == arms
     assert set(runs["setting"]) <= {setting.name for setting in experiment.settings}
-    if name == "figure-1c":
+    if experiment.volumes is not None:
+        _says_what_masks_say(text, name, experiment)
+    elif name == "figure-1c":
         for _, points in gains(runs, experiment.comparisons).groupby(["setting", "arm"]):
             found = correlation(points["cosine"].tolist(), points["mean"].tolist())
             assert found is not None
