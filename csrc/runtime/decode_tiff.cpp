@@ -23,6 +23,12 @@ namespace {
 
 constexpr int kMaxSamples = 5;  // four inks and alpha
 
+// Of which libtiff decodes a part of a strip: others it would decode from its start, or not at all.
+constexpr std::array<std::uint16_t, 7> kRowByRow{
+    COMPRESSION_NONE,    COMPRESSION_LZW,  COMPRESSION_PACKBITS, COMPRESSION_ADOBE_DEFLATE,
+    COMPRESSION_DEFLATE, COMPRESSION_LZMA, COMPRESSION_ZSTD};
+constexpr std::int64_t kRowsAtOnce = 16;  // between two looks at the clock
+
 // libtiff's handlers are of the process: each thread keeps the first sentence of the file it reads.
 thread_local std::string problem;
 
@@ -190,6 +196,8 @@ class Reader {
     if (TIFFIsCODECConfigured(compression) == 0) {
       refuse("a compression that libtiff reads here", "number " + std::to_string(compression));
     }
+    row_by_row_ = TIFFIsTiled(tiff_.get()) == 0 &&
+                  std::find(kRowByRow.begin(), kRowByRow.end(), compression) != kRowByRow.end();
     if (photometric_ == PHOTOMETRIC_YCBCR) {
       std::uint16_t across = 2;
       std::uint16_t down = 2;
@@ -275,6 +283,7 @@ class Reader {
       damaged("its strips or tiles do not have the size that its header says");
     }
     admit_image(static_cast<std::size_t>(size), static_cast<std::size_t>(size));
+    if (row_by_row_) return read_rows(row_bytes);
     piece_.resize(static_cast<std::size_t>(size));
     std::uint32_t index = 0;
     for (int plane = 0; plane < (separate_ ? samples_a_pixel_ : 1); ++plane) {
@@ -296,6 +305,25 @@ class Reader {
                    separate_ ? samples_a_pixel_ : 1);
           }
         }
+      }
+    }
+  }
+
+  // The same for strips, of which one may be the whole image.
+  void read_rows(std::size_t row_bytes) {
+    if (static_cast<std::size_t>(TIFFScanlineSize(tiff_.get())) != row_bytes) {
+      damaged("its rows do not have the size that its header says");
+    }
+    piece_.resize(row_bytes);
+    const std::int64_t samples_a_piece = separate_ ? 1 : samples_a_pixel_;
+    for (int plane = 0; plane < (separate_ ? samples_a_pixel_ : 1); ++plane) {
+      for (std::int64_t y = 0; y < height_; ++y) {
+        if (y % kRowsAtOnce == 0) check_interrupt();
+        const int got = TIFFReadScanline(tiff_.get(), piece_.data(), static_cast<std::uint32_t>(y),
+                                         static_cast<std::uint16_t>(plane));
+        if (got != 1 || !problem.empty()) damaged();
+        unpack(piece_.data(), width_ * samples_a_piece, y * width_ * samples_a_pixel_ + plane,
+               separate_ ? samples_a_pixel_ : 1);
       }
     }
   }
@@ -396,6 +424,7 @@ class Reader {
   bool separate_ = false;
   bool signed_ = false;
   bool ycbcr_ = false;
+  bool row_by_row_ = false;
   std::uint16_t photometric_ = 0;
   Alpha alpha_ = Alpha::kNone;
   std::vector<std::uint8_t> piece_;

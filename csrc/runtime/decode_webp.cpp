@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <memory>
+#include <new>
 #endif
 
 namespace labelassemble {
@@ -46,11 +47,21 @@ void draw(const WebPIterator& frame, std::int64_t width, std::int64_t samples,
   const std::int64_t first = frame.y_offset * stride + frame.x_offset * samples;
   std::uint8_t* into = canvas.data() + first;
   const std::size_t left = canvas.size() - first;
-  const auto* decoded = samples == 4 ? WebPDecodeRGBAInto(frame.fragment.bytes, frame.fragment.size,
-                                                          into, left, static_cast<int>(stride))
-                                     : WebPDecodeRGBInto(frame.fragment.bytes, frame.fragment.size,
-                                                         into, left, static_cast<int>(stride));
-  if (decoded == nullptr) damaged(name, "its pixels cannot be decoded");
+  const std::unique_ptr<WebPIDecoder, void (*)(WebPIDecoder*)> decoder(
+      WebPINewRGB(samples == 4 ? MODE_RGBA : MODE_RGB, into, left, static_cast<int>(stride)),
+      WebPIDelete);
+  if (!decoder) throw std::bad_alloc();
+  // In slices, since libwebp asks nobody while it decodes what it has: some 64 thousand pixels each
+  // at the least, and few, since the tables at the start are read again until they are whole.
+  const std::size_t size = frame.fragment.size;
+  const auto slices = static_cast<std::size_t>(
+      std::clamp<std::int64_t>(std::int64_t{frame.width} * frame.height >> 16, 1, 16));
+  VP8StatusCode status = VP8_STATUS_SUSPENDED;
+  for (std::size_t slice = 1; slice <= slices && status == VP8_STATUS_SUSPENDED; ++slice) {
+    check_interrupt();
+    status = WebPIUpdate(decoder.get(), frame.fragment.bytes, size * slice / slices);
+  }
+  if (status != VP8_STATUS_OK) damaged(name, "its pixels cannot be decoded");
 }
 
 }  // namespace
@@ -81,7 +92,6 @@ Decoded decode_webp(Bytes bytes, const std::string& name) {
   const auto pixels = static_cast<std::size_t>(width * height);
   admit_image(pixels * static_cast<std::size_t>(8 + samples + 3),
               pixels * static_cast<std::size_t>(samples));
-  check_interrupt();
   std::vector<std::uint8_t> canvas(samples * height * width);
   draw(found, width, samples, canvas, name);
   if (samples == 4) compose_on_black(canvas, 3);

@@ -1,9 +1,11 @@
 #include <gtest/gtest.h>
+#include <labelassemble/decode_guard.h>
 #include <labelassemble/error.h>
 #include <labelassemble/image.h>
 
 #include <cstdint>
 #include <filesystem>
+#include <iterator>
 #include <string>
 #include <vector>
 
@@ -120,6 +122,70 @@ TEST(Image, NamesAFileThatIsNotThere) {
     EXPECT_STREQ(error.what(), "no/such.png: no such image");
   }
   EXPECT_THROW(labelassemble::read_image(std::filesystem::temp_directory_path()), Error);
+}
+
+// Counts how often a decoder asks whether it is still wanted, and says no at the time `last`.
+class Counting final : public labelassemble::DecodeGuard {
+ public:
+  explicit Counting(int last) : last_(last) {}
+  void admit(std::size_t, std::size_t) override {}
+  void check() override {
+    if (++asked == last_) throw Error("given up");
+  }
+  int asked = 0;
+
+ private:
+  const int last_;
+};
+
+// 1024 x 1024 of black in one strip, compressed with PackBits.
+Bytes one_strip() {
+  const std::uint32_t side = 1024;
+  const std::uint32_t length = side * side / 128 * 2;
+  const std::uint32_t tags[][3] = {{256, 4, side},  {257, 4, side}, {258, 3, 8},
+                                   {259, 3, 32773}, {262, 3, 1},    {273, 4, 8},
+                                   {277, 3, 1},     {278, 4, side}, {279, 4, length}};
+  Bytes file = bytes(std::string("II*\0", 4));
+  const auto append = [&](std::uint32_t value, int size) {
+    for (int i = 0; i < size; ++i) file.push_back(static_cast<std::uint8_t>(value >> (8 * i)));
+  };
+  append(8 + length, 4);  // where the directory is
+  for (std::uint32_t i = 0; i < length; i += 2) append(0x0081, 2);
+  append(std::size(tags), 2);
+  for (const auto& [tag, type, value] : tags) {
+    append(tag, 2);
+    append(type, 2);
+    append(1, 4);
+    append(value, 4);
+  }
+  append(0, 4);
+  return file;
+}
+
+// 1500 x 1500 of one colour, without loss.
+Bytes one_colour_webp() {
+  return bytes(std::string(
+      "RIFF\x1e\0\0\0WEBPVP8L\x11\0\0\0\x2f\xdb\xc5\x76\x01\x07\x50\x84\x1e\x34\xa1\xff\x81"
+      "\x88\xe8\x7f\0\0\0",
+      38));
+}
+
+TEST(DecodeGuard, IsAskedWithinAStripAndWithinAWebP) {
+  for (const Bytes& file : {one_strip(), one_colour_webp()}) {
+    Counting all(-1);
+    std::string refused;
+    try {
+      decode_image(file, "x");
+    } catch (const Error& error) {
+      refused = error.what();
+    }
+    if (refused.find("built without") != std::string::npos) continue;
+    EXPECT_EQ(refused, "");
+    EXPECT_GE(all.asked, 8);
+    Counting some(5);
+    EXPECT_THROW(decode_image(file, "x"), Error);
+    EXPECT_EQ(some.asked, 5);
+  }
 }
 
 }  // namespace
