@@ -1,6 +1,7 @@
 // A C++ program of your own around an exported model: prints the classes found in each image.
 #include <labelassemble/classifier.h>
 
+#include <cmath>
 #include <cstddef>
 #include <exception>
 #include <iostream>
@@ -24,7 +25,9 @@ int main(int argc, char** argv) {
       for (std::size_t c = 0; c < model.classes.size(); ++c) {
         const float probability = answer.row(i)[c];
         const double threshold = model.thresholds.empty() ? 0.5 : model.thresholds[c];
-        if (probability >= threshold)
+        if (std::isnan(threshold))  // none could be chosen for this class
+          std::cout << " " << model.classes[c] << "? (" << probability << ")";
+        else if (probability >= threshold)
           std::cout << " " << model.classes[c] << " (" << probability << ")";
       }
       std::cout << "\n";

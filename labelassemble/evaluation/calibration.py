@@ -172,29 +172,29 @@ class Calibration(BaseModel):
         """Return the offset of each class, 0 where there is none."""
         return {name: self.of(name).offset for name in classes}
 
-    def thresholds(self, classes: Sequence[str], rule: str | None = None) -> dict[str, float] | None:
-        """Return the threshold of each class, inf where nothing is called positive.
+    def thresholds(self, classes: Sequence[str], rule: str | None = None) -> dict[str, float | None] | None:
+        """Return the threshold of each class, inf where nothing is called positive, None where none could be chosen.
 
         Args:
             classes: their names.
             rule: "specificity=0.95" or the like; default: `at`.
 
         Returns:
-            None unless every class has thresholds.
+            None where no class has thresholds.
 
         Raises:
             LabelAssembleError: A class has thresholds for other rules only.
         """
-        key, found = self.at if rule is None else rule, {}
+        key = self.at if rule is None else rule
+        found: dict[str, float | None] = {}
         for name in classes:
             own = self.of(name)
             if own.thresholds and key not in own.thresholds:
                 raise LabelAssembleError(
                     f"{CALIBRATION_FILE}: no threshold for {key}, known: {', '.join(own.thresholds)}"
                 )
-            if own.thresholds:
-                found[name] = own.threshold(key)
-        return found if len(found) == len(classes) else None
+            found[name] = own.threshold(key) if own.thresholds else None
+        return None if set(found.values()) == {None} else found
 
 
 def calibrate(

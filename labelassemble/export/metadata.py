@@ -8,6 +8,7 @@ from typing import Final, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from labelassemble.errors import LabelAssembleError
+from labelassemble.export.thresholds import threshold_numbers
 from labelassemble.export.volume_metadata import VOLUME_METADATA_FILE
 
 METADATA_FILE: Final = "labelassemble.json"
@@ -42,7 +43,8 @@ class ModelMetadata(BaseModel):
         torch: version of torch that exported it.
         classes: names, in the order of the columns of every answer.
         interest: classes that the model was chosen by.
-        thresholds: per class, positive at or above (infinity: never); None when none were chosen.
+        thresholds: per class, positive at or above (infinity: never; None: none could be chosen, so that the class has
+            probabilities and no decision); None when none were chosen at all.
         temperatures: per class, of the calibration, already inside the model; None when all are 1.
         offsets: per class, of the calibration, already inside the model; None when all are 0.
         precision: of the backbone; images, head and probabilities are float32 in any case.
@@ -59,7 +61,7 @@ class ModelMetadata(BaseModel):
     torch: str
     classes: tuple[str, ...]
     interest: tuple[str, ...] = ()
-    thresholds: dict[str, float] | None = None
+    thresholds: dict[str, float | None] | None = None
     temperatures: dict[str, float] | None = None
     offsets: dict[str, float] | None = None
     precision: Literal["float32", "bfloat16"] = "float32"
@@ -67,6 +69,11 @@ class ModelMetadata(BaseModel):
     input: InputDescription
     difference: float
     images: int
+
+    @property
+    def threshold_numbers(self) -> tuple[float, ...]:
+        """One threshold a class, as the C++ library reads them: NaN for a class without one; () where none has one."""
+        return threshold_numbers(self.thresholds, self.classes)
 
 
 def load_metadata(path: str | os.PathLike[str]) -> ModelMetadata:

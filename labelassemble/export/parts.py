@@ -100,7 +100,7 @@ def take_apart(
     preprocess: Preprocess,
     images: Sequence[NDArray[np.uint8]],
     interest: Sequence[str] = (),
-    thresholds: Mapping[str, float] | None = None,
+    thresholds: Mapping[str, float | None] | None = None,
     temperature: float | Mapping[str, float] = 1.0,
     offset: float | Mapping[str, float] = 0.0,
     precision: Precision = "float32",
@@ -115,7 +115,8 @@ def take_apart(
         preprocess: the deterministic view that the network was trained for.
         images: decoded images, uint8 [1 or 3, H, W], of any sizes, on which export and eager are compared.
         interest: classes that the model was chosen by.
-        thresholds: per class, for all of them, the probability from which it counts as positive; infinity: never.
+        thresholds: per class, for all of them, the probability from which it counts as positive; infinity: never;
+            None: none could be chosen for that class.
         temperature: of the calibration, for all classes or for each: probabilities are
             sigmoid(logits / temperature + offset).
         offset: likewise.
@@ -146,7 +147,7 @@ def take_apart(
         torch=torch.__version__,
         classes=tuple(classes),
         interest=tuple(interest),
-        thresholds=None if thresholds is None else {name: float(thresholds[name]) for name in classes},
+        thresholds=None if thresholds is None else {name: thresholds[name] for name in classes},
         temperatures=None if set(temperatures.values()) == {1.0} else temperatures,
         offsets=None if set(offsets.values()) == {0.0} else offsets,
         precision=precision,
@@ -302,7 +303,7 @@ def _check_names(
     linear: nn.Module,
     classes: Sequence[str],
     interest: Sequence[str],
-    thresholds: Mapping[str, float] | None,
+    thresholds: Mapping[str, float | None] | None,
 ) -> None:
     if len(classes) != linear.out_features:
         raise LabelAssembleError(
@@ -323,8 +324,10 @@ def _check_names(
             raise LabelAssembleError(f"unknown class '{name}'{did_you_mean(name, classes)}")
     if thresholds is not None:
         for name in classes:
-            value = thresholds.get(name)
-            if value is None:
-                raise LabelAssembleError(f"thresholds must hold every class, got none for '{name}'")
-            if not (0 <= value <= 1 or value == math.inf):
+            if name not in thresholds:
+                raise LabelAssembleError(
+                    f"thresholds must hold every class (None: no threshold), got none for '{name}'"
+                )
+            value = thresholds[name]
+            if value is not None and not (0 <= value <= 1 or value == math.inf):
                 raise LabelAssembleError(f"thresholds must lie in 0..1, got {value} for '{name}'")

@@ -70,11 +70,10 @@ def description(metadata: ModelMetadata) -> dict[str, str]:
     """
     for name in metadata.classes:
         check_class_name(name)
-    thresholds = metadata.thresholds or {}
     lists = {
         "classes": metadata.classes,
         "interest": metadata.interest,
-        "thresholds": [repr(value) for value in thresholds.values()],
+        "thresholds": [repr(value) for value in metadata.threshold_numbers],
         "input_mean": [repr(value) for value in metadata.input.mean],
         "input_std": [repr(value) for value in metadata.input.std],
     }

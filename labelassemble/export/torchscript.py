@@ -46,8 +46,7 @@ class ServedModel(nn.Module):
         self.library = metadata.library
         self.classes = list(metadata.classes)
         self.interest = list(metadata.interest)
-        thresholds = metadata.thresholds
-        self.thresholds = [] if thresholds is None else [thresholds[name] for name in metadata.classes]
+        self.thresholds = list(metadata.threshold_numbers)
         self.input_channels = metadata.input.channels
         self.input_size = metadata.input.size
         self.input_mean = list(metadata.input.mean)
@@ -109,7 +108,7 @@ def export_torchscript(
     preprocess: Preprocess,
     images: Sequence[NDArray[np.uint8]],
     interest: Sequence[str] = (),
-    thresholds: Mapping[str, float] | None = None,
+    thresholds: Mapping[str, float | None] | None = None,
     temperature: float | Mapping[str, float] = 1.0,
     offset: float | Mapping[str, float] = 0.0,
     precision: Precision = "float32",

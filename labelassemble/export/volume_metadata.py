@@ -8,6 +8,7 @@ from typing import Final, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from labelassemble.errors import LabelAssembleError
+from labelassemble.export.thresholds import threshold_numbers
 
 VOLUME_METADATA_FILE: Final = "labelassemble_volumes.json"
 # Marks a network that answers voxels, and has the format of what follows; csrc/runtime/model.h.
@@ -24,7 +25,8 @@ class VolumeMetadata(BaseModel):
         torch: version of torch that exported it.
         classes: names, in the order of the channels of every answer.
         interest: classes that the model was chosen by.
-        thresholds: of the patients' scores, per class, positive at or above; None when none were chosen.
+        thresholds: of the patients' scores, per class, positive at or above (infinity: never; None: none could be
+            chosen for that class); None when none were chosen at all.
         patch: voxels along each axis of what the network takes.
         overlap: of neighbouring windows over a volume, as a share of the patch.
         spacing: edges of a voxel in mm, to which a volume is resampled; None for those of its file.
@@ -45,7 +47,7 @@ class VolumeMetadata(BaseModel):
     torch: str
     classes: tuple[str, ...]
     interest: tuple[str, ...] = ()
-    thresholds: dict[str, float] | None = None
+    thresholds: dict[str, float | None] | None = None
     patch: tuple[int, ...]
     overlap: float
     spacing: tuple[float, ...] | None = None
@@ -63,7 +65,7 @@ class VolumeMetadata(BaseModel):
         lists = {
             "classes": self.classes,
             "interest": self.interest,
-            "thresholds": () if self.thresholds is None else [self.thresholds[name] for name in self.classes],
+            "thresholds": threshold_numbers(self.thresholds, self.classes),
             "patch": self.patch,
             "spacing": self.spacing or (),
             "window": self.window or (),

@@ -83,7 +83,7 @@ def export_volumes(
     options: VolumeOptions,
     detection: DetectionOptions | None = None,
     interest: Sequence[str] = (),
-    thresholds: Mapping[str, float] | None = None,
+    thresholds: Mapping[str, float | None] | None = None,
     patches: Tensor | None = None,
     format: VolumeFormat = "torchscript",
 ) -> VolumeExportSummary:
@@ -99,7 +99,7 @@ def export_volumes(
         options: grid, intensities, patch and overlap that it was trained with.
         detection: threshold of the mask and how a patient is scored.
         interest: classes that the model was chosen by.
-        thresholds: of the patients' scores, for all classes.
+        thresholds: of the patients' scores, for all classes; None: none could be chosen for that class.
         patches: to compare on, float32 [N, 1, *patch]; default: two of noise.
         format: "torchscript" or "pt2".
 

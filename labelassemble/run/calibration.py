@@ -1,5 +1,7 @@
 """The calibration of a run: one for all commands, chosen on its own validation images or at a site."""
 
+import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 from labelassemble.data.csvfile import or_compressed
@@ -14,6 +16,8 @@ from labelassemble.evaluation.calibration import (
     write_calibration,
 )
 from labelassemble.training.checkpoint import checkpoint_sum
+
+_log = logging.getLogger(__name__)
 
 
 def calibration_in_use(run: Path) -> Calibration:
@@ -60,3 +64,13 @@ def site_calibration(run: Path) -> Calibration | None:
     except LabelAssembleError:  # none, or one that is to be replaced
         return None
     return calibration if calibration.data else None
+
+
+def warn_of_no_threshold(calibration: Calibration, classes: Sequence[str]) -> None:
+    """Warn before an export of the classes that get no threshold where others have one."""
+    without = [name for name in classes if not calibration.of(name).thresholds]
+    if 0 < len(without) < len(classes):
+        _log.warning(
+            "the export has no threshold for %s, since none could be chosen: it answers a score and no decision",
+            ", ".join(f"'{name}'" for name in without),
+        )

@@ -12,7 +12,7 @@ from labelassemble.evaluation.calibration import OperatingRule
 from labelassemble.export.formats import ExportFormat, write_export
 from labelassemble.export.parts import ExportSummary, Precision, take_apart
 from labelassemble.export.repository import RepositoryOptions, RepositorySummary
-from labelassemble.run.calibration import calibration_in_use
+from labelassemble.run.calibration import calibration_in_use, warn_of_no_threshold
 from labelassemble.run.folder import load_trained
 
 _log = logging.getLogger(__name__)
@@ -32,8 +32,7 @@ def export_run(
     """Export a run's best checkpoint, compared with eager on the run's own held-out images.
 
     Warns of images of the run that the programs which answer by the export do not read alike, and of classes without a
-    threshold, since then no class has one. The calibration that the
-    run has in use (`calibration_in_use`) is inside, with its thresholds.
+    threshold. The calibration that the run has in use (`calibration_in_use`) is inside, with its thresholds.
 
     Args:
         run: the folder of a run that has a best checkpoint.
@@ -58,13 +57,7 @@ def export_run(
     held_out = table.paths[table.splits != "train"]
     sample = (held_out if len(held_out) else table.paths)[:16]
     calibration = calibration_in_use(run)
-    without = [name for name in trained.net.classes if not calibration.of(name).thresholds]
-    if 0 < len(without) < len(trained.net.classes):
-        _log.warning(
-            "the export has no thresholds for any class, since none could be chosen for %s: it answers probabilities "
-            "alone",
-            ", ".join(f"'{name}'" for name in without),
-        )
+    warn_of_no_threshold(calibration, trained.net.classes)
     rule = None if specificity is None else str(OperatingRule("specificity", specificity))
     parts = take_apart(
         trained.net,

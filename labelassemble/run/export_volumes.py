@@ -11,7 +11,7 @@ from labelassemble.data.csvfile import or_compressed
 from labelassemble.errors import LabelAssembleError
 from labelassemble.evaluation.calibration import OperatingRule
 from labelassemble.export.volumes import VolumeExportSummary, VolumeFormat, export_volumes
-from labelassemble.run.calibration import calibration_in_use
+from labelassemble.run.calibration import calibration_in_use, warn_of_no_threshold
 from labelassemble.run.folder import load_segmenter
 from labelassemble.run.segment import detection_options
 from labelassemble.views.volume_options import VolumeOptions
@@ -26,7 +26,8 @@ def export_volume_run(
 ) -> VolumeExportSummary:
     """Export the best checkpoint of a run on volumes, compared with the network on the middle of held-out cases.
 
-    The thresholds of the patients' scores are those of the calibration that the run has in use.
+    The thresholds of the patients' scores are those of the calibration that the run has in use. Warns of classes that
+    get none.
 
     Args:
         run: the folder of a run that has a best checkpoint.
@@ -48,6 +49,8 @@ def export_volume_run(
     table = Table.from_csv(or_compressed(run / "table.csv"))
     held_out = table.paths[table.splits != "train"]
     sample = (held_out if len(held_out) else table.paths)[:_COMPARED]
+    calibration = calibration_in_use(run)
+    warn_of_no_threshold(calibration, trained.net.classes)
     rule = None if specificity is None else str(OperatingRule("specificity", specificity))
     return export_volumes(
         trained.net,
@@ -56,7 +59,7 @@ def export_volume_run(
         options=trained.volumes,
         detection=detection_options(run),
         interest=trained.interest,
-        thresholds=calibration_in_use(run).thresholds(trained.net.classes, rule),
+        thresholds=calibration.thresholds(trained.net.classes, rule),
         patches=torch.stack([_middle(str(case), trained.volumes) for case in sample]),
         format=cast(VolumeFormat, format),
     )

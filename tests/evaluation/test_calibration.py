@@ -270,8 +270,7 @@ def test_an_export_gets_what_the_file_has(tmp_path):
     assert calibration.offsets(["a", "b"]) == {"a": 0.2, "b": 0.0}
     assert calibration.thresholds(["a", "b"]) == {"a": 0.3, "b": math.inf}
     assert calibration.thresholds(["a", "b"], "specificity=0.9") == {"a": 0.2, "b": 0.4}
-    # A class without thresholds of its own: none for any, since all are needed.
-    assert calibration.thresholds(["a", "b", "c"]) is None
+    assert calibration.thresholds(["a", "b", "c"]) == {"a": 0.3, "b": math.inf, "c": None}
     with pytest.raises(
         LabelAssembleError,
         match=r"no threshold for specificity=0\.8, known: specificity=0\.9, specificity=0\.95",

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import math
 import os
 import re
 import subprocess
@@ -152,6 +153,27 @@ def test_table_marks_what_reaches_its_threshold(model: Path, grey: Path) -> None
     values = json.loads(predict(model, grey, "--format", "json").stdout)["images"][0]["probabilities"]
     for cell, value, threshold in zip(cells[1:], values.values(), (0.25, 0.75), strict=True):
         assert cell == f"{value:.4f}" + ("*" if value >= threshold else "")
+
+
+def test_a_class_without_a_threshold_gets_no_decision(
+    tmp_path: Path, network: nn.Module, preprocess: Preprocess, images: Images, grey: Path
+) -> None:
+    path = tmp_path / "m.pt"
+    for thresholds, in_json, marks in (
+        ({"one": 0.0, "two, too": None}, [0, None], ("*", "?")),
+        ({"one": math.inf, "two, too": 0.0}, ["Infinity", 0], ("", "*")),
+    ):
+        export_torchscript(
+            network,
+            path,
+            classes=("one", "two, too"),
+            preprocess=preprocess,
+            images=images,
+            thresholds=thresholds,
+        )
+        assert json.loads(predict(path, grey, "--format", "json").stdout)["thresholds"] == in_json
+        cells = predict(path, grey).stdout.splitlines()[1].split()[1:]
+        assert tuple(cell.lstrip("0123456789.") for cell in cells) == marks
 
 
 def test_images_come_from_lists_and_the_standard_input(tmp_path: Path, model: Path, grey: Path) -> None:

@@ -1,5 +1,6 @@
 """Volumes segmented by the C++ library, against MONAI and the rest of the Python side."""
 
+import json
 import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -237,6 +238,11 @@ def test_the_program_prints_scores_and_writes_the_mask(tmp_path: Path) -> None:
     table = _predict(model.path, volume)[1].splitlines()[1].split()
     assert not table[1].endswith("*")
     assert table[2].endswith("*")
+    thresholds = {"PDAC": None, "cyst, large": float("inf")}
+    export_volumes(model.net, model.path, classes=CLASSES, options=model.options, thresholds=thresholds)
+    table = _predict(model.path, volume)[1].splitlines()[1].split()
+    assert [table[1][-1], table[2][-1].isdigit()] == ["?", True]
+    assert json.loads(_predict(model.path, volume, "--format", "json")[1])["thresholds"] == [None, "Infinity"]
     status, out, error = _predict(model.path, volume, tmp_path / "image.png")
     assert (status, out) == (2, "")
     assert error.count("\n") == 1

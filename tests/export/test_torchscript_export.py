@@ -16,6 +16,8 @@ from torch import Tensor, nn
 
 from labelassemble.errors import LabelAssembleError
 from labelassemble.export import ExportSummary, export_torchscript, load_metadata
+from labelassemble.export.parts import take_apart
+from labelassemble.export.pt2 import description
 from labelassemble.views.preprocess import Preprocess
 
 Images = list[NDArray[np.uint8]]
@@ -177,6 +179,24 @@ def test_a_threshold_of_infinity_travels(
     assert torch.jit.load(path).thresholds == [math.inf, 0.5]
 
 
+def test_a_class_without_a_threshold(
+    tmp_path: Path, network: nn.Module, preprocess: Preprocess, images: Images
+) -> None:
+    thresholds = {"one": 0.5, "two, too": None}
+    path = tmp_path / "m.pt"
+    parts = take_apart(network, classes=CLASSES, preprocess=preprocess, images=images, thresholds=thresholds)
+    export_torchscript(
+        network, path, classes=CLASSES, preprocess=preprocess, images=images, thresholds=thresholds
+    )
+    assert load_metadata(path).thresholds == thresholds
+    one, two = torch.jit.load(path).thresholds
+    assert one == 0.5
+    assert math.isnan(two)
+    assert description(parts.metadata)["labelassemble.thresholds"] == "0.5\nnan"
+    without = load_metadata(path).model_copy(update={"thresholds": {"one": 0.5}})  # of another writer
+    assert math.isnan(without.threshold_numbers[1])
+
+
 def test_bfloat16_differs_a_little_and_says_so(
     tmp_path: Path, network: nn.Module, preprocess: Preprocess, images: Images, eager: Eager
 ) -> None:
@@ -270,7 +290,10 @@ def test_an_export_that_differs_is_not_written_and_keeps_the_old_file(
         ({"classes": ("one", "t\two")}, "a class name must not contain a control character"),
         ({"classes": ("two, too", "one")}, "classes must be the network's own, in its order"),
         ({"interest": ["on"]}, "unknown class 'on', did you mean 'one'?"),
-        ({"thresholds": {"one": 0.5}}, "thresholds must hold every class, got none for 'two, too'"),
+        (
+            {"thresholds": {"one": 0.5}},
+            "thresholds must hold every class (None: no threshold), got none for 'two, too'",
+        ),
         (
             {"thresholds": {"one": 0.5, "two, too": 1.5}},
             "thresholds must lie in 0..1, got 1.5 for 'two, too'",

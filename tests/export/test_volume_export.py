@@ -72,6 +72,16 @@ def test_a_file_answers_as_its_network_and_says_what_it_is(tmp_path: Path) -> No
         assert torch.equal(value, before[name])
 
 
+def test_a_class_without_a_threshold(tmp_path: Path) -> None:
+    thresholds = {"PDAC": None, "cyst": 0.5}
+    summary = export_volumes(
+        _net(), tmp_path / "model.pt", classes=["PDAC", "cyst"], options=PATCH, thresholds=thresholds
+    )
+    assert load_volume_metadata(summary.path).thresholds == thresholds
+    script = torch.jit.load(summary.path)  # type: ignore[no-untyped-call]
+    assert script.labelassemble_volumes["labelassemble.thresholds"] == "nan\n0.5"
+
+
 class NotScripted(nn.Module):
     """Cannot be scripted, only traced, as SwinUNETR."""
 

@@ -82,7 +82,7 @@ class Served:
         folder: Path,
         version: int,
         images: Sequence[NDArray[np.uint8]],
-        thresholds: dict[str, float] | None = None,
+        thresholds: dict[str, float | None] | None = None,
     ) -> None:
         (folder / str(version)).mkdir(parents=True)
         export_torchscript(
@@ -298,7 +298,7 @@ def repository(
         root / "overflowing",
         1,
         [image for image in images if image.mean() < 200],
-        thresholds={"one": 0.5, "two, too": 0.25, "three": math.inf},
+        thresholds={"one": 0.5, "two, too": None, "three": math.inf},
     )
     _write_config(root / "overflowing")
     _write_config(root / "grey")

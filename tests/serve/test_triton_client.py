@@ -40,7 +40,7 @@ def test_health_and_metadata(client):
     thresholds = [
         client.get_model_metadata(name)["parameters"]["thresholds"] for name in ("grey", "overflowing")
     ]
-    assert thresholds == [[], [0.5, 0.25, "Infinity"]]
+    assert thresholds == [[], [0.5, None, "Infinity"]]
     model = client.get_model_metadata("grey")
     assert model["versions"] == ["1", "2"]
     assert model["inputs"] == [{"name": "INPUT__0", "datatype": "UINT8", "shape": [-1, -1, -1, -1]}]

@@ -69,7 +69,8 @@ Options:
   --version        print the version and the formats that this build reads, and exit
   --help           print this and exit
 
-In a table, * marks a probability or score at or above the model's threshold of its class.
+In a table, * marks a probability or score at or above the model's threshold of its class, and ?
+one of a class for which none could be chosen: it is no decision.
 Exit status: 0, or 2 with one sentence on the standard error when something cannot be read; then
 nothing is printed on the standard output.
 )";

@@ -1,6 +1,7 @@
 #include "output.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstddef>
 #include <cstdio>
 #include <ostream>
@@ -18,6 +19,18 @@ void list(std::ostream& out, const std::vector<T>& values, F write) {
   out << "]";
 }
 
+// JSON has no number for what is never reached.
+std::string json_threshold(double value) {
+  if (std::isnan(value)) return "null";
+  return std::isinf(value) ? json_string("Infinity") : json_number(value);
+}
+
+char mark_of(const Answers& answers, std::size_t c, float value) {
+  if (answers.thresholds.empty()) return ' ';
+  if (std::isnan(answers.thresholds[c])) return '?';
+  return value >= answers.thresholds[c] ? '*' : ' ';
+}
+
 void print_json(std::ostream& out, const Answers& answers) {
   const std::size_t classes = answers.classes.size();
   out << "{\n  \"classes\": ";
@@ -26,7 +39,7 @@ void print_json(std::ostream& out, const Answers& answers) {
   if (answers.thresholds.empty()) {
     out << "null";
   } else {
-    list(out, answers.thresholds, [](double value) { return json_number(value); });
+    list(out, answers.thresholds, json_threshold);
   }
   out << ",\n  \"" << answers.row << "s\": [";
   for (std::size_t i = 0; i < answers.paths.size(); ++i) {
@@ -92,9 +105,8 @@ void print_table(std::ostream& out, const Answers& answers) {
     pad(out, first - width(answers.paths[i]));
     for (std::size_t c = 0; c < classes; ++c) {
       const float value = answers.numbers[i * classes + c];
-      const bool positive = !answers.thresholds.empty() && value >= answers.thresholds[c];
       char cell[16];
-      std::snprintf(cell, sizeof cell, "%.4f%c", value, positive ? '*' : ' ');
+      std::snprintf(cell, sizeof cell, "%.4f%c", value, mark_of(answers, c, value));
       out << "  ";
       pad(out, std::max<std::size_t>(7, width(answers.classes[c])) - 7);
       out << cell;

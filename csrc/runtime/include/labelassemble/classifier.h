@@ -28,10 +28,12 @@ namespace labelassemble {
 struct Description {
   std::vector<std::string> classes;   // in the order of the columns of every answer
   std::vector<std::string> interest;  // the classes that the model was chosen by; may be empty
-  std::vector<double> thresholds;     // one a class, positive from it on; empty: none chosen
-  std::int64_t channels = 0;          // what the network itself takes, after conversion
-  std::int64_t size = 0;              // height and width, in pixels
-  std::vector<double> mean;           // of values in 0..1, one a channel
+  // One a class, positive from it on; infinity: never; NaN: none could be chosen for that class,
+  // and its probability is no decision. Empty: none chosen at all.
+  std::vector<double> thresholds;
+  std::int64_t channels = 0;  // what the network itself takes, after conversion
+  std::int64_t size = 0;      // height and width, in pixels
+  std::vector<double> mean;   // of values in 0..1, one a channel
   std::vector<double> std;
   std::string library;  // the version of labelassemble that exported it
 };

@@ -26,16 +26,18 @@ namespace labelassemble {
 // resampling and scaling are done here.
 struct SegmenterDescription {
   std::vector<std::string> classes;  // in the order of every answer
-  std::vector<double> thresholds;    // of the scores, positive from it on; empty: none chosen
-  std::vector<std::int64_t> patch;   // what it sees at once: 2 sizes (slices) or 3 (volumes)
-  double overlap = 0.0;              // of neighbouring windows, a share of the patch
-  std::vector<double> spacing;       // mm, one an axis; empty: that of the file
-  std::vector<double> window;        // values that become 0 and 1; empty: by `percentiles`
-  std::vector<double> percentiles;   // of a volume's own values, that become 0 and 1
-  double threshold = 0.5;            // voxels from it on make the mask
-  bool maximum = false;  // a patient's score is the highest of the slices', not the mean
-  double top = 0.01;     // the share of a slice's voxels that make its score
-  std::string library;   // the version of labelassemble that exported it
+  // Of the scores, one a class, positive from it on; infinity: never; NaN: none could be chosen for
+  // that class, and its score is no decision. Empty: none chosen at all.
+  std::vector<double> thresholds;
+  std::vector<std::int64_t> patch;  // what it sees at once: 2 sizes (slices) or 3 (volumes)
+  double overlap = 0.0;             // of neighbouring windows, a share of the patch
+  std::vector<double> spacing;      // mm, one an axis; empty: that of the file
+  std::vector<double> window;       // values that become 0 and 1; empty: by `percentiles`
+  std::vector<double> percentiles;  // of a volume's own values, that become 0 and 1
+  double threshold = 0.5;           // voxels from it on make the mask
+  bool maximum = false;             // a patient's score is the highest of the slices', not the mean
+  double top = 0.01;                // the share of a slice's voxels that make its score
+  std::string library;              // the version of labelassemble that exported it
 };
 
 // Probabilities [classes, shape] on the voxels that the network saw.
