@@ -85,7 +85,8 @@ def calibrate(
     print(f"{run.name} at {data}")
     print("".join(f"- {remark}\n" for remark in site.external.remarks))
     for name, own in site.calibration.classes.items():
-        print(f"- {name}: {own.correction or f'no correction ({own.reason})'}")
+        whose = "as in the run: " if own.kept else ""
+        print(f"- {name}: {whose}{own.correction or f'no correction ({own.reason})'}")
     lines, cautions = (
         operating_lines(site.results.operating, site.calibration),
         threshold_cautions(site.calibration),

@@ -37,7 +37,9 @@ The file is one JSON object::
 - ``reason``: why there is no correction.
 - ``log_loss``: the mean log loss on patients that were left out, by method.
 - ``thresholds``: by the specificity (or sensitivity) asked for, on the answered probabilities: an image is called
-  positive where its probability is at least the threshold; null: nothing is called positive. Empty without negatives.
+  positive where its probability is at least the threshold; null: nothing is called positive. A specificity is there
+  only where negatives are known, a sensitivity only where positives are.
+- ``kept``: why a class has the run's own calibration in the file of a site; "" where it has the site's.
 """
 
 import json
@@ -113,6 +115,7 @@ class ClassCalibration(BaseModel):
     temperature: float = Field(default=1.0, gt=0, allow_inf_nan=False)
     offset: float = Field(default=0.0, allow_inf_nan=False)
     reason: str = ""
+    kept: str = ""
     log_loss: dict[str, float] = {}
     thresholds: Thresholds = {}
 
@@ -156,7 +159,10 @@ class Calibration(BaseModel):
     @property
     def chosen_on(self) -> str:
         """Whose images it was chosen on, in words."""
-        return f"the validation images of “{self.data}”" if self.data else "the validation images of the run"
+        if not self.data:
+            return "the validation images of the run"
+        kept = ", ".join(name for name, own in self.classes.items() if own.kept)
+        return f"the validation images of “{self.data}”{f' ({kept}: of the run)' if kept else ''}"
 
     def apply(self, probabilities: Floats, classes: Sequence[str]) -> Floats:
         """Return the probabilities [N, C] to answer for those that the network gave; the columns are `classes`."""
@@ -183,18 +189,17 @@ class Calibration(BaseModel):
             None where no class has thresholds.
 
         Raises:
-            LabelAssembleError: A class has thresholds for other rules only.
+            LabelAssembleError: Thresholds were chosen by other rules only.
         """
         key = self.at if rule is None else rule
-        found: dict[str, float | None] = {}
-        for name in classes:
-            own = self.of(name)
-            if own.thresholds and key not in own.thresholds:
-                raise LabelAssembleError(
-                    f"{CALIBRATION_FILE}: no threshold for {key}, known: {', '.join(own.thresholds)}"
-                )
-            found[name] = own.threshold(key) if own.thresholds else None
-        return None if set(found.values()) == {None} else found
+        own = {name: self.of(name) for name in classes}
+        known = list(dict.fromkeys(rule for of in own.values() for rule in of.thresholds))
+        if rule is not None and known and rule not in known:
+            raise LabelAssembleError(
+                f"{CALIBRATION_FILE}: no threshold for {rule}, known: {', '.join(known)}"
+            )
+        found = {name: of.threshold(key) if key in of.thresholds else None for name, of in own.items()}
+        return None if set(found.values()) <= {None} else found
 
 
 def calibrate(
@@ -256,18 +261,17 @@ def _of_class(
 
 
 def _thresholds(positives: Floats, negatives: Floats, at: OperatingRule) -> Thresholds:
+    """Return the threshold of each rule whose state is known: without positives no sensitivity can be kept."""
     found: Thresholds = {}
-    if not len(negatives):
-        return found
     known = np.concatenate([positives, negatives])
     rules = [OperatingRule("specificity", value) for value in SPECIFICITIES]
     for rule in [*rules, *([] if at in rules else [at])]:
-        if rule.figure == "specificity":
+        if rule.figure == "specificity" and len(negatives):
             value = threshold_at_specificity(negatives, known, rule.value)
-        elif len(positives):
+        elif rule.figure == "sensitivity" and len(positives):
             value = threshold_at_sensitivity(positives, rule.value)
         else:
-            value = math.inf
+            continue
         found[str(rule)] = value if math.isfinite(value) else None
     return found
 

@@ -66,20 +66,28 @@ def operating_lines(rows: Sequence[OperatingRow], calibration: Calibration) -> l
 
 
 def threshold_cautions(calibration: Calibration) -> list[str]:
-    """Return for each class what to know of its threshold: that it has none, calls nothing, or rests on few."""
-    rule, found = OperatingRule.parse(calibration.at), []
+    """Return for each class what to know of its threshold: that it is not the site's, is none, or rests on few."""
+    rule = OperatingRule.parse(calibration.at)
+    kept: dict[str, list[str]] = {}
+    for name, own in calibration.classes.items():
+        if own.kept and calibration.at in own.thresholds:
+            kept.setdefault(own.kept, []).append(name)
+    found = [
+        f"{', '.join(names)}: correction and threshold are those of the run's own validation images, since {why}"
+        for why, names in kept.items()
+    ]
+    state = "negative" if rule.figure == "specificity" else "positive"
     for name, own in calibration.classes.items():
         count = own.negatives if rule.figure == "specificity" else own.positives
-        state = "negative label" if rule.figure == "specificity" else "positive label"
         if calibration.at not in own.thresholds:
-            found.append(f"{name}: no threshold, since no negative label was there to choose one by")
+            found.append(f"{name}: no threshold, since no {state} label was there to choose one by")
         elif own.thresholds[calibration.at] is None:
             found.append(
                 f"{name}: nothing is called positive, since {plural(own.positives, 'positive label')} and "
                 f"{plural(own.negatives, 'negative label')} give no threshold for a {rule_text(calibration)}"
             )
         elif count * (1 - rule.value) < 1 - 1e-9:
-            found.append(f"{name}: the threshold rests on {plural(count, state)}")
+            found.append(f"{name}: the threshold rests on {plural(count, f'{state} label')}")
     return found
 
 

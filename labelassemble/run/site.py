@@ -75,8 +75,10 @@ def calibrate_on(
     """Choose calibration and thresholds on some of a site's patients, evaluate on the others, and use them from now on.
 
     Leaves calibrations/NAME in the run's folder, with calibration.json and what `evaluate_on` leaves; calibration.json
-    and the exported models (model.pt, .pt2, .onnx) in the run's folder become those of the site. A class without known
-    labels among the patients that are chosen by keeps the calibration of the run's own validation images.
+    and the exported models (model.pt, .pt2, .onnx) in the run's folder become those of the site. A class keeps the
+    calibration of the run's own validation images, and `ClassCalibration.kept` says why, where the patients that are
+    chosen by have no label of the state that the operating point is about: negatives for a specificity, positives for a
+    sensitivity.
 
     Args:
         run: the folder of a run that has a best checkpoint.
@@ -110,7 +112,10 @@ def calibrate_on(
     found = other.predict(console)
     weights = checkpoint_sum(run / "checkpoints" / "best.pt")
     calibration = _whole(
-        calibrate(found.predictions, at, data=name, checkpoint=weights), _own(run, at), trained.net.classes
+        calibrate(found.predictions, at, data=name, checkpoint=weights),
+        _own(run, at),
+        trained.net.classes,
+        at,
     )
     results = other.finish(found, calibration, prevalence)
     write_calibration(calibration, folder / CALIBRATION_FILE)
@@ -161,10 +166,18 @@ def _own(run: Path, at: OperatingRule) -> Calibration:
     return Calibration() if predictions is None else calibrate(predictions, at)
 
 
-def _whole(site: Calibration, own: Calibration, classes: tuple[str, ...]) -> Calibration:
-    """Return the site's calibration with the run's own where the site knows no label of a class."""
-    known = {name: site.of(name).positives + site.of(name).negatives for name in classes}
-    found = {name: site.of(name) if known[name] else own.of(name) for name in classes}
+def _whole(site: Calibration, own: Calibration, classes: tuple[str, ...], at: OperatingRule) -> Calibration:
+    """Return the site's calibration, with the run's own of the classes of which the site lacks the state for `at`."""
+    state = "negative" if at.figure == "specificity" else "positive"
+    found = {}
+    for name in classes:
+        there, here = site.of(name), own.of(name)
+        if there.negatives if state == "negative" else there.positives:
+            found[name] = there
+            continue
+        other = there.positives + there.negatives
+        labels = f"no {state} label among its {other}" if other else "no label"
+        found[name] = here.model_copy(update={"kept": f"“{site.data}” has {labels} to choose by"})
     return site.model_copy(update={"classes": found})
 
 

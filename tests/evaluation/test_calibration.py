@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -161,6 +162,14 @@ def test_another_operating_point_can_be_asked_for(predictions):
     assert (answered > threshold).mean() < 0.8
     assert [target for target, _ in calibration.of("often").by_specificity] == [0.9, 0.95, 0.98]
     assert "clinic" in calibration.chosen_on
+    # "rare" has positives alone: enough for a sensitivity, not for a specificity.
+    alone = np.sort(val.probabilities[val.given_targets()[:, 1] == 1, 1])
+    assert list(calibration.of("rare").thresholds) == ["sensitivity=0.8"]
+    assert calibration.of("rare").threshold("sensitivity=0.8") in alone
+    negatives = replace(val, labels=np.zeros_like(val.labels))
+    found = calibrate(negatives, OperatingRule.parse("sensitivity=0.8"))
+    assert list(found.of("often").thresholds) == ["specificity=0.9", "specificity=0.95", "specificity=0.98"]
+    assert found.thresholds(["often", "rare"]) is None
     for text in ("specificity", "specificity=1", "accuracy=0.9", "specificity=a"):
         with pytest.raises(LabelAssembleError, match=r"must be specificity=X or sensitivity=X .*, got '"):
             OperatingRule.parse(text)

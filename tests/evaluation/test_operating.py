@@ -133,8 +133,11 @@ def test_a_threshold_that_is_missing_or_rests_on_few_is_named():
         "silent": ClassCalibration(negatives=4, thresholds={at: None}),
         "few": ClassCalibration(positives=5, negatives=19, thresholds={at: 0.5}),
         "enough": ClassCalibration(positives=5, negatives=20, thresholds={at: 0.5}),
+        "kept": ClassCalibration(negatives=20, thresholds={at: 0.5}, kept="“here” has no label to choose by"),
     }
     assert threshold_cautions(Calibration(at=at, classes=states)) == [
+        "kept: correction and threshold are those of the run's own validation images, since “here” has no label to "
+        "choose by",
         "all ill: no threshold, since no negative label was there to choose one by",
         "silent: nothing is called positive, since 0 positive labels and 4 negative labels give no threshold for a "
         "specificity of at least 95%",
@@ -143,6 +146,10 @@ def test_a_threshold_that_is_missing_or_rests_on_few_is_named():
     few = {"x": ClassCalibration(positives=9, negatives=50, thresholds={"sensitivity=0.9": 0.2})}
     assert threshold_cautions(Calibration(at="sensitivity=0.9", classes=few)) == [
         "x: the threshold rests on 9 positive labels"
+    ]
+    none = {"x": ClassCalibration(negatives=50, thresholds={at: 0.2})}
+    assert threshold_cautions(Calibration(at="sensitivity=0.9", classes=none)) == [
+        "x: no threshold, since no positive label was there to choose one by"
     ]
 
 
