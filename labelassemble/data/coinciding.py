@@ -41,18 +41,22 @@ class Coincidence:
         count: how many.
         examples: three of them at most.
         sizes: how many patients each of the two has.
-        expected: how many ids of independent registers would coincide.
+        expected: how many ids of independent registers would coincide, at least.
+        by_chance: chance may give as many.
     """
 
     count: int
     examples: tuple[str, ...]
     sizes: tuple[int, int]
     expected: float
+    by_chance: bool
 
     def sentence(self, first: str, second: str) -> str:
         """Return what is found, without what to do about it and without a full stop."""
         those = "id is" if self.count == 1 else "ids are"
         chance = "none" if self.expected < 0.05 else f"about {self.expected:.2g}"
+        if self.by_chance:
+            chance = "as many"
         return (
             f"{self.count} patient {those} in both '{first}' ({self.sizes[0]} patients) and '{second}' "
             f"({self.sizes[1]}), such as {', '.join(self.examples)}, where chance would give {chance}"
@@ -73,11 +77,20 @@ def patients_by_register(groups: TextArray) -> Mapping[str, TextArray]:
 
 
 def coinciding(first: TextArray, second: TextArray) -> Coincidence | None:
-    """Return the ids that two registers have in common, None where that may be chance, by the rule above.
+    """Return the ids that two registers have in common, None where that may be chance; see `shared_ids`."""
+    found = shared_ids(first, second)
+    return None if found is None or found.by_chance else found
+
+
+def shared_ids(first: TextArray, second: TextArray) -> Coincidence | None:
+    """Return the ids that two registers have in common and whether that may be chance, by the rule above.
 
     Args:
         first: ids of the patients of one, each once, text [N].
         second: those of the other, likewise.
+
+    Returns:
+        None without an id in common.
     """
     left, right = arrow_text(first), arrow_text(second)
     shared = left.filter(pc.is_in(left, right))
@@ -87,13 +100,14 @@ def coinciding(first: TextArray, second: TextArray) -> Coincidence | None:
 
     ours, theirs = _numbers(left), _numbers(right)
     pairs = [(ours[before], theirs[before]) for before in ours if before in theirs]
-    expected = 0.0
+    expected, by_chance = 0.0, False
     for chance in (_by_range, _by_steps):  # the second takes longer
         expected = max(expected, sum(chance(*pair) for pair in pairs))
-        if pdtrc(len(shared) - 1, expected) >= CHANCE:
-            return None
+        by_chance = bool(pdtrc(len(shared) - 1, expected) >= CHANCE)
+        if by_chance:
+            break
     examples = tuple(f"'{item}'" for item in shared[:3].to_pylist())
-    return Coincidence(len(shared), examples, (len(left), len(right)), expected)
+    return Coincidence(len(shared), examples, (len(left), len(right)), expected, by_chance)
 
 
 def _by_range(ours: Numbers, theirs: Numbers) -> float:

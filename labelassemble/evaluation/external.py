@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from labelassemble.data.coinciding import coinciding, patients_by_register
+from labelassemble.data.coinciding import patients_by_register, shared_ids
 from labelassemble.data.decoding import plain_paths
 from labelassemble.data.duplicates import DuplicateSearch, find_duplicates, joined_groups
 from labelassemble.data.fingerprints import Progress
@@ -143,13 +143,19 @@ def _same_patient(ours: TextArray, theirs: TextArray) -> NDArray[np.bool_]:
 def _coincidences(rows: Table, run: Table) -> list[str]:
     """Return a sentence for each two registers, of the data and of the run, whose patient ids coincide."""
     learnt = patients_by_register(run.groups[run.splits != "test"])
-    return [
-        f"{found.sentence(mine, other)}, which the run was trained or tuned on. If they are the same patients, the "
-        f"result is flattered: say `patients: {other}` in the source of the data, and they are left out."
-        for mine, ours in patients_by_register(rows.groups).items()
-        for other, theirs in learnt.items()
-        if mine != other and (found := coinciding(ours, theirs)) is not None
-    ]
+    sentences = []
+    for mine, ours in patients_by_register(rows.groups).items():
+        for other, theirs in learnt.items():
+            found = shared_ids(ours, theirs) if mine != other else None
+            if found is None:
+                continue
+            taken = "They were taken as other patients. " if found.by_chance else ""
+            sentences.append(
+                f"{found.sentence(mine, other)}, which the run was trained or tuned on. {taken}If they are the same "
+                f"patients, the result is flattered: say `patients: {other}` in the source of the data, and they are "
+                "left out."
+            )
+    return sentences
 
 
 def _leak_sentence(rows: Table, leaks: NDArray[np.bool_]) -> str:

@@ -328,12 +328,13 @@ def other_data(
             workers=config.views.decoders(),
             progress=advance,
         )
+    patients = "by patient where a source has the name, or the `patients`, of one of the run's"
     checked = (
-        "Images that the run was trained or tuned on were looked for by path, by the content of the files, by patient "
-        "and by looks."
+        "Images that the run was trained or tuned on were looked for by path, by the content of the files, by looks "
+        f"and {patients}."
         if config.duplicates == "looks"
-        else "Images that the run was trained or tuned on were looked for by path, by the content of the files and by "
-        "patient, not by looks: copies that were changed or saved anew are not found without `duplicates: looks`."
+        else "Images that the run was trained or tuned on were looked for by path, by the content of the files and "
+        f"{patients}, not by looks: copies that were changed or saved anew are not found without `duplicates: looks`."
     )
     notes = tuple(f"{note[0].upper()}{note[1:]}." for note in assembly.report.notes)
     return replace(external, remarks=(*external.remarks, checked, *notes))

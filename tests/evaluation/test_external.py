@@ -428,3 +428,17 @@ def test_ids_of_the_data_that_coincide_with_those_of_training_are_a_remark(tmp_p
             "2 patient ids are in both 'city' (3 patients) and 'other' (60), such as '"
         )
         assert "say `patients: other` in the source of the data, and they are left out." in remarks[0]
+
+
+def test_ids_that_chance_may_give_are_said_to_be_taken_as_others(tmp_path):
+    paths = write_images(tmp_path, ["a.png", "b.png", "c.png"])
+    run = table(
+        ("x",), [f"{i}.png" for i in range(9)], splits="train", groups=[f"nih:nih{i}" for i in range(9)]
+    )
+    data = table(("x",), paths, groups=["here:nih1", "here:nih2", "here:nih30"])
+    [remark] = prepare(data, run, tmp_path).remarks
+    assert remark == (
+        "2 patient ids are in both 'here' (3 patients) and 'nih' (9), such as 'nih1', 'nih2', where chance would give "
+        "as many, which the run was trained or tuned on. They were taken as other patients. If they are the same "
+        "patients, the result is flattered: say `patients: nih` in the source of the data, and they are left out."
+    )
