@@ -111,7 +111,7 @@ def calibrate_on(
     other = replace(other, external=replace(other.external, table=table, remarks=remarks))
     found = other.predict(console)
     weights = checkpoint_sum(run / "checkpoints" / "best.pt")
-    calibration = _whole(
+    calibration = whole_calibration(
         calibrate(found.predictions, at, data=name, checkpoint=weights),
         _own(run, at),
         trained.net.classes,
@@ -166,7 +166,9 @@ def _own(run: Path, at: OperatingRule) -> Calibration:
     return Calibration() if predictions is None else calibrate(predictions, at)
 
 
-def _whole(site: Calibration, own: Calibration, classes: tuple[str, ...], at: OperatingRule) -> Calibration:
+def whole_calibration(
+    site: Calibration, own: Calibration, classes: tuple[str, ...], at: OperatingRule
+) -> Calibration:
     """Return the site's calibration, with the run's own of the classes of which the site lacks the state for `at`."""
     state = "negative" if at.figure == "specificity" else "positive"
     found = {}
