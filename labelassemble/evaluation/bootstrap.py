@@ -7,19 +7,25 @@ counts between neighbouring scores and a cumulative sum, for many replicates at 
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import csr_array
+from scipy.special import ndtr, stdtrit
 
 from labelassemble.errors import LabelAssembleError
 from labelassemble.evaluation.metrics import checked_scores, known_masks
-from labelassemble.evaluation.statistics import Interval, delong
+from labelassemble.evaluation.statistics import Interval, delong, mean_auroc_interval
 
 Floats = NDArray[np.float64]
 Indices = NDArray[np.intp]
 Counts = NDArray[np.floating]
 
+ENOUGH: Final = 10
+"""Patients from which on percentiles say something of a figure."""
+
+_NOTHING: Final = 1e-28  # a variance that is rounding
 # Replicates computed together: [patients, _CHUNK] of counts stays within a few megabytes of cache.
 _CHUNK = 64
 # Sums of counts are whole numbers, exact in float32 up to 2^24; half the bytes halve the time. The margin
@@ -143,19 +149,58 @@ def auroc_interval_of(ranking: Ranking, areas: Floats, *, level: float = 0.95) -
     return None if found is None else found.interval
 
 
-def percentile_interval(areas: Floats, *, level: float = 0.95) -> Interval | None:
+def mean_interval_of(rankings: Sequence[Ranking], areas: Floats, *, level: float = 0.95) -> Interval | None:
+    """Return the interval of the mean AUROC of rankings of the same patients, made as that of one.
+
+    The replicates say how much the rankings vary together; what each varies alone is held against what is expected
+    of so few cases (`mean_auroc_interval`). Percentiles hold the truth too rarely (benchmarks/auroc_intervals.py).
+
+    Args:
+        rankings: R of them, each with positives and negatives.
+        areas: their replicates, [R, B].
+        level: the confidence, in (0, 1).
+
+    Returns:
+        None without a ranking, or where in more than half of the resamples one of them holds only one state.
+    """
+    whole = ~np.isnan(areas).any(axis=0)
+    if not len(rankings) or 2 * np.count_nonzero(whole) < areas.shape[1]:
+        return None
+    alone = float(np.var(areas[:, whole], axis=1).sum()) / len(rankings) ** 2
+    together = float(np.var(areas[:, whole].mean(axis=0)))
+    # Where nothing varies, nothing shows how much they vary together: as much as they can.
+    shared = together / alone if alone > _NOTHING else float(len(rankings))
+    cases = [(r.positives, r.negatives, r.positive_patients, r.negative_patients) for r in rankings]
+    return mean_auroc_interval(cases, shared=max(1.0, shared), level=level)
+
+
+def percentile_interval(
+    areas: Floats, *, level: float = 0.95, patients: int | None = None
+) -> Interval | None:
     """Return the percentile interval of replicates [B].
+
+    Args:
+        areas: the replicates.
+        level: the confidence, in (0, 1).
+        patients: how many the figure rests on: percentiles further out make up for the resamples of few patients being
+            too much alike (expanded percentiles, Hesterberg, The American Statistician 2015); default: as they are.
 
     Returns:
         None ("not defined") where more than half of the resamples hold only one state, or where all agree
-        (perfect separation, for one): resampling cannot show errors that never occurred.
+        (perfect separation, for one): resampling cannot show errors that never occurred. None with fewer patients than
+        `ENOUGH`: too few to say.
     """
     if not 0 < level < 1:
         raise LabelAssembleError(f"level must lie between 0 and 1, got {level}")
     defined = areas[~np.isnan(areas)]
     if 2 * len(defined) < len(areas) or len(defined) == 0 or np.ptp(defined) < 1e-12:
         return None
-    lower, upper = np.quantile(defined, [0.5 - level / 2, 0.5 + level / 2])
+    tail = 0.5 - level / 2
+    if patients is not None:
+        if patients < ENOUGH:
+            return None
+        tail = float(ndtr(np.sqrt(patients / (patients - 1)) * stdtrit(patients - 1, tail)))
+    lower, upper = np.quantile(defined, [tail, 1 - tail])
     return Interval(float(lower), float(upper))
 
 

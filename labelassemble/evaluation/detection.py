@@ -72,6 +72,7 @@ class DetectedClass:
         cases: whose voxels are known for the class.
         patients: of these cases.
         drawn: cases in which it is drawn.
+        patients_drawn: patients of these cases.
         unknown: cases left out, since nobody said where the class is or that it is absent.
         lesions: drawn.
         found: of these.
@@ -90,6 +91,7 @@ class DetectedClass:
     cases: int
     patients: int
     drawn: int
+    patients_drawn: int
     unknown: int
     lesions: int
     found: int
@@ -310,6 +312,7 @@ def _detected(
         cases=int(known.sum()),
         patients=len(np.unique(codes[known])),
         drawn=with_lesion,
+        patients_drawn=int(np.count_nonzero(sums.drawn)),
         unknown=int((chosen & ~known).sum()),
         lesions=int(drawn.sum()),
         found=int((own.kinds == LesionKind.FOUND).sum()),

@@ -13,8 +13,8 @@ from labelassemble.errors import LabelAssembleError
 from labelassemble.evaluation.bootstrap import (
     auroc_interval_of,
     auroc_replicates,
+    mean_interval_of,
     patient_indices,
-    percentile_interval,
 )
 from labelassemble.evaluation.calibration import Calibration, calibrate
 from labelassemble.evaluation.class_column import ARRAYS, ClassColumn, class_columns
@@ -145,7 +145,7 @@ def _with_bootstrap(
         replace(result, bootstrap=auroc_interval_of(ranking, area))
         for result, ranking, area in zip(results, rankings, areas, strict=True)
     ]
-    return found, percentile_interval(areas[defined].mean(axis=0))
+    return found, mean_interval_of([rankings[index] for index in defined], areas[defined])
 
 
 def _mean(results: Sequence[ClassResult], interval: Interval | None) -> MeanResult:

@@ -17,6 +17,7 @@ from labelassemble.evaluation.statistics import Interval
 
 Floats = NDArray[np.float64]
 
+_ALARMS: Final = 3  # row of `lesion_values` that rests on all cases, not on those with a lesion
 # Predicted lesions times resamples that are summed at once: tens of megabytes.
 _AT_ONCE: Final = 1 << 20
 
@@ -52,7 +53,10 @@ class LesionSums:
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A figure with the percentile interval of the bootstrap by patient; None where it is not defined."""
+    """A figure with its interval, expanded percentiles of the bootstrap by patient.
+
+    None where it is not defined; no interval where fewer patients than `ENOUGH` stand behind it.
+    """
 
     value: float | None
     interval: Interval | None
@@ -118,9 +122,10 @@ def lesion_figures(sums: LesionSums, *, replicates: int, seed: int) -> LesionFig
     values = lesion_values(sums, np.ones((patients, 1)))[:, 0]
     intervals: list[Interval | None] = [None] * len(values)
     if replicates:
-        intervals = [
-            percentile_interval(row) for row in lesion_replicates(sums, replicates=replicates, seed=seed)
-        ]
+        drawn, known = (int(np.count_nonzero(of)) for of in (sums.drawn, sums.cases))
+        rows = lesion_replicates(sums, replicates=replicates, seed=seed)
+        rests_on = [known if row == _ALARMS else drawn for row in range(len(rows))]
+        intervals = [percentile_interval(row, patients=n) for row, n in zip(rows, rests_on, strict=True)]
     found = [
         Estimate(None if np.isnan(value) else float(value), None if np.isnan(value) else interval)
         for value, interval in zip(values, intervals, strict=True)

@@ -10,18 +10,19 @@ does. Net benefit is Vickers and Elkin's (Medical Decision Making 2006).
 """
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 from scipy.special import expit, logit
 
 from labelassemble.data.predictions import Predictions
 from labelassemble.data.subgroup_options import AGE_BANDS
 from labelassemble.errors import LabelAssembleError, did_you_mean
-from labelassemble.evaluation.bootstrap import patient_indices
+from labelassemble.evaluation.bootstrap import ENOUGH, Counts, patient_indices, percentile_interval, resamples
 from labelassemble.evaluation.calibration import Calibration
 from labelassemble.evaluation.results import MISSING
 from labelassemble.evaluation.statistics import Interval, wilson
@@ -81,6 +82,10 @@ class DecisionCurve:
     stated: bool  # else it is that of the images
     model: tuple[float, ...]  # at `THRESHOLDS`
     everybody: tuple[float, ...]  # of calling everybody positive; calling nobody positive is 0
+    band: tuple[Interval, ...] = ()  # 95% of each of `model`; empty with few patients
+    better: tuple[
+        bool, ...
+    ] = ()  # whether the 95% of its lead over everybody and nobody lies above 0; likewise
 
 
 def rate_by_patient(hits: NDArray[np.bool_], patients: NDArray[np.intp]) -> Rate:
@@ -206,7 +211,12 @@ def _parts(rows: Predictions, age_bands: Sequence[float]) -> list[tuple[str, str
 
 
 def decision_curves(
-    rows: Predictions, calibration: Calibration, *, prevalence: Mapping[str, float] | None = None
+    rows: Predictions,
+    calibration: Calibration,
+    *,
+    prevalence: Mapping[str, float] | None = None,
+    replicates: int = 1000,
+    seed: int = 0,
 ) -> tuple[DecisionCurve, ...]:
     """Return the decision curve of each class of which both states are known.
 
@@ -214,32 +224,86 @@ def decision_curves(
     t / (1 - t): true positives, less false ones at the exchange rate that t stands for. At a stated prevalence, answers
     are moved by the difference of its logit from that of the validation images that the calibration was chosen on.
 
+    The band is of expanded percentiles of resampled patients, at each threshold by itself; there is none where fewer
+    than `ENOUGH` patients have either state.
+
     Args:
         rows: the images to measure on, as the network gives them.
         calibration: as it is in use.
         prevalence: by class; default: that of the images.
+        replicates: resamples; 0 leaves the bands out.
+        seed: of the resamples.
     """
-    targets = rows.given_targets()
+    targets, patients = rows.given_targets(), patient_indices(rows.groups, len(rows))
     answered = calibration.apply(rows.probabilities, rows.classes)
-    thresholds = np.array(THRESHOLDS)
     found = []
     for column, name in enumerate(rows.classes):
         positive, negative = targets[:, column] == 1, targets[:, column] == 0
         if not positive.any() or not negative.any():
             continue
         scores, own = answered[:, column], calibration.of(name)
-        share = float(positive.sum() / (positive.sum() + negative.sum()))
         stated = (prevalence or {}).get(name)
         if stated is not None and own.positives and own.negatives:
             scores = expit(logit(scores) + logit(stated) - np.log(own.positives / own.negatives))
-        share = share if stated is None else stated
-        rates = [
-            1 - np.searchsorted(np.sort(scores[state]), thresholds, side="left") / state.sum()
+        known = np.unique(patients[positive | negative])
+        called = [
+            _called(scores[state], np.searchsorted(known, patients[state]), len(known))
             for state in (positive, negative)
         ]
-        cost = (1 - share) * thresholds / (1 - thresholds)
-        model, everybody = rates[0] * share - rates[1] * cost, share - cost
-        found.append(
-            DecisionCurve(name, share, stated is not None, tuple(model.tolist()), tuple(everybody.tolist()))
+        share, model, everybody = _benefit(called, np.ones((len(known), 1)), stated)
+        curve = DecisionCurve(
+            name,
+            float(share[0]),
+            stated is not None,
+            tuple(model[:, 0].tolist()),
+            tuple(everybody[:, 0].tolist()),
         )
+        least = min(len(np.unique(patients[state])) for state in (positive, negative))
+        if replicates and least >= ENOUGH:
+            curve = _with_band(
+                curve, called, stated, least, resamples(len(known), replicates, seed, np.float64)
+            )
+        found.append(curve)
     return tuple(found)
+
+
+def _called(scores: Floats, patients: NDArray[np.intp], count: int) -> csr_array:
+    """Return how many images of each patient lie between neighbouring thresholds, [thresholds + 1, patients]."""
+    above = np.searchsorted(THRESHOLDS, scores, side="right")
+    return csr_array((np.ones(len(scores)), (above, patients)), shape=(len(THRESHOLDS) + 1, count))
+
+
+def _benefit(
+    called: Sequence[csr_array], counts: NDArray[np.floating], stated: float | None
+) -> tuple[Floats, Floats, Floats]:
+    """Return prevalence [B] and the net benefit [thresholds, B] of model and everybody, patients taken [P, B] times."""
+    sums = [of @ counts for of in called]
+    images = [of.sum(axis=0) for of in sums]
+    with np.errstate(invalid="ignore"):  # a resample without either state
+        rates = [
+            np.cumsum(of[::-1], axis=0)[::-1][1:] / total for of, total in zip(sums, images, strict=True)
+        ]
+    share = images[0] / (images[0] + images[1]) if stated is None else np.full(counts.shape[1], stated)
+    odds = (np.array(THRESHOLDS) / (1 - np.array(THRESHOLDS)))[:, None]
+    cost = (1 - share) * odds
+    return share, rates[0] * share - rates[1] * cost, share - cost
+
+
+def _with_band(
+    curve: DecisionCurve,
+    called: Sequence[csr_array],
+    stated: float | None,
+    patients: int,
+    taken: Iterator[Counts],
+) -> DecisionCurve:
+    """Return a curve with its band; `patients` have the rarer state."""
+    values = [_benefit(called, counts, stated)[1:] for counts in taken]
+    model, everybody = (np.concatenate(of, axis=1) for of in zip(*values, strict=True))
+    lead = model - np.maximum(everybody, 0)
+    # Where all resamples agree, as at a threshold that calls nobody, the band is what they agree on.
+    ends = [
+        percentile_interval(row, patients=patients) or Interval(value, value)
+        for row, value in zip(model, curve.model, strict=True)
+    ]
+    ahead = [percentile_interval(row, patients=patients) for row in lead]
+    return replace(curve, band=tuple(ends), better=tuple(of is not None and of.lower > 0 for of in ahead))

@@ -192,6 +192,38 @@ def stratified_delong(
     return DeLong(area, variance, Interval(*ends))
 
 
+def mean_auroc_interval(
+    cases: Sequence[tuple[Floats, Floats, NDArray[np.intp], NDArray[np.intp]]],
+    *,
+    shared: float,
+    level: float = 0.95,
+) -> Interval:
+    """Return the interval of the mean of AUROCs that are measured on the same patients, as `auroc_interval` makes it.
+
+    Args:
+        cases: of each the scores of the positives [m] and of the negatives [n], and their patients [m] and [n].
+        shared: the variance of the mean over what it would be if the AUROCs varied independently, 1 or more.
+        level: the confidence, in (0, 1).
+    """
+    every = [_components(first[None], second[None], left, right) for first, second, left, right in cases]
+    parts = [own for own in every if own is not None]
+    weight = 1 / len(parts) ** 2
+    counts = [(own.patients_with_positives, own.patients_with_negatives) for own in parts]
+
+    def expected(other: float) -> float:
+        return shared * weight * float(sum(hanley_mcneil(other, *count) for count in counts))
+
+    spreads = [_spread(own) for own in parts]
+    variance = weight * sum(spread.variance for spread in spreads)
+    uncertain = sum(
+        (weight * spread.variance) ** 2 / max(spread.freedom, 1e-9) for spread in spreads if spread.variance
+    )
+    # AUROCs that vary together tell less of their variance than as many that do not.
+    freedom = variance**2 / uncertain / shared if uncertain > 0 else 0.0
+    area = float(np.mean([float(own.auroc[0]) for own in parts]))
+    return Interval(*auroc_interval(area, Spread(shared * variance, freedom), expected, level=level))
+
+
 def _spread(parts: _Components) -> Spread:
     """Return the variance of the only scorer's AUROC and its degrees of freedom."""
     area = float(parts.auroc[0])

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from labelassemble.detection_options import PER_CASE
+from labelassemble.evaluation.bootstrap import ENOUGH
 from labelassemble.evaluation.detection import DetectedClass, Detection
 from labelassemble.evaluation.headline import TIED
 from labelassemble.evaluation.results import ClassResult
@@ -107,6 +108,11 @@ def detection_cautions(detection: Detection, name: str) -> tuple[str, ...]:
         found.append("no case is known voxel by voxel, so no lesion is counted")
     elif not lesions.lesions:
         found.append("no lesion of it is drawn, so nothing can be found; only false alarms are counted")
+    elif lesions.patients_drawn < ENOUGH:
+        found.append(
+            f"only {plural(lesions.patients_drawn, 'patient')} with a drawn lesion, too few to say how sure Dice, hit "
+            "rate, FROC and precision are"
+        )
     elif lesions.lesions < FEW:
         found.append(f"only {plural(lesions.lesions, 'drawn lesion')}")
     return tuple(found)

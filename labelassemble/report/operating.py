@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from labelassemble._files import write_text
+from labelassemble.evaluation.bootstrap import ENOUGH
 from labelassemble.evaluation.calibration import Calibration, OperatingRule
 from labelassemble.evaluation.operating import (
     THRESHOLDS,
@@ -113,6 +114,13 @@ def benefit_plots(curves: Sequence[DecisionCurve], interest: Sequence[str]) -> t
             if better
             else "At no threshold of more use than calling everybody or nobody positive."
         )
+        if curve.band:
+            note += (
+                f" The band holds 95% of resampled patients, at each threshold by itself; the lead is clear of 0 at "
+                f"{sum(curve.better)} thresholds."
+            )
+        else:
+            note += f" No band: with fewer than {ENOUGH} patients of either state there are too few to say."
         legend = ((0, "the model", ""), (1, "everybody positive", ""))
         svg = plots.decision_curve(THRESHOLDS, curve, f"decision curve of {curve.name}")
         found.append(Plot(curve.name, svg, legend, note))
@@ -172,10 +180,12 @@ def write_operating(rows: Sequence[OperatingRow], curves: Sequence[DecisionCurve
             )  # fmt: skip
         write_text(folder / OPERATING_FILE, _csv(table))
     if curves:
-        table = [["class", "prevalence", "threshold", "net_benefit", "everybody_positive"]]
+        columns = ["prevalence", "threshold", "net_benefit", "everybody_positive"]
+        table = [["class", *columns, "net_benefit_lower", "net_benefit_upper"]]
         for curve in curves:
-            for values in zip(THRESHOLDS, curve.model, curve.everybody, strict=True):
-                table.append([curve.name, *map(_cell, (curve.prevalence, *values))])
+            for index, values in enumerate(zip(THRESHOLDS, curve.model, curve.everybody, strict=True)):
+                ends = curve.band[index] if curve.band else (None, None)
+                table.append([curve.name, *map(_cell, (curve.prevalence, *values, *ends))])
         write_text(folder / BENEFIT_FILE, _csv(table))
 
 

@@ -179,3 +179,44 @@ def test_net_benefit_is_that_of_its_definition(predictions):
         LabelAssembleError, match=r"must lie between 0 and 1, such as 0\.02 for 2 in 100, got 2"
     ):
         check_prevalence({"edema": 2}, ["edema"])
+
+
+def drawn(rng, positives, negatives, images=1):
+    """Predictions of a scorer that answers the true probability, of patients with some images each."""
+    labels = np.repeat(np.array([1] * positives + [0] * negatives, np.int8), images)
+    scores = expit(1.5 * labels - 0.75 + rng.normal(size=len(labels)))
+    names = np.array([f"p{i}" for i in range(positives + negatives)])
+    return Predictions(
+        classes=("edema",),
+        labels=labels[:, None],
+        probabilities=scores[:, None],
+        origins=np.zeros((len(labels), 1), np.uint8),
+        names=np.array([f"i{i}" for i in range(len(labels))]),
+        sources=np.full(len(labels), "here"),
+        groups=np.repeat(names, images),
+        splits=np.full(len(labels), "test"),
+        paths=np.array([f"i{i}" for i in range(len(labels))]),
+    )
+
+
+def test_the_band_of_net_benefit_holds_the_truth():
+    rng, plain = np.random.default_rng(0), Calibration()
+    [truth] = decision_curves(drawn(rng, 20_000, 60_000), plain, prevalence={"edema": 0.25}, replicates=0)
+    assert truth.band == truth.better == ()
+    at = [THRESHOLDS.index(t) for t in (0.1, 0.3, 0.5)]
+    held = []
+    for _ in range(100):
+        [curve] = decision_curves(drawn(rng, 15, 45), plain, prevalence={"edema": 0.25}, replicates=100)
+        held.append([curve.band[i].lower <= truth.model[i] <= curve.band[i].upper for i in at])
+    assert np.mean(held) > 0.9
+    # As the definition has it: images of a patient are taken together, so copies make no narrower band.
+    few = drawn(rng, 30, 90)
+    copies = np.repeat(np.arange(len(few)), 5)
+    once, often = (decision_curves(rows, plain, replicates=50)[0] for rows in (few, few.select(copies)))
+    np.testing.assert_allclose(once.band, often.band, atol=1e-12)
+    assert any(once.better)
+    [silent] = decision_curves(drawn(rng, 9, 90), plain)
+    [plot] = benefit_plots([silent], ["edema"])
+    assert "No band: with fewer than 10 patients of either state there are too few to say." in plot.note
+    [plot] = benefit_plots([once], ["edema"])
+    assert f"the lead is clear of 0 at {sum(once.better)} thresholds." in plot.note
