@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from rich.console import Console
 
 from labelassemble.data.mask_files import read_mask
 from labelassemble.errors import LabelAssembleError
@@ -15,6 +16,7 @@ from labelassemble.experiments.cases import case_masks, open_cases
 from labelassemble.experiments.detection_tables import read_details, write_detection
 from labelassemble.experiments.experiment import load_experiment, make_experiment
 from labelassemble.experiments.jobs import jobs_of
+from labelassemble.run import train_run
 from labelassemble.views.volume_options import VolumeOptions
 
 pytest.importorskip("monai")
@@ -143,6 +145,12 @@ def test_an_experiment_on_masks_from_end_to_end(
     output = tmp_path / "out"
     values["arms"] = [values["arms"][0], values["arms"][2]]
     values["comparisons"] = [{"arms": ["background", "border"]}]
+    values["train"]["epochs"] = 2
+    experiment, dataset = _open(values, slices, output / "cache")
+    begun = jobs_of(experiment, experiment.settings[0], dataset, [0])[2]
+    task = CaseTask.of(experiment, begun, dataset, output / "work" / begun.name)
+    train_run(task.config(), task.run, resume=True, console=Console(quiet=True), until=1)
+    half = (task.run / "metrics.csv").read_text()
     report, text = run(values, output, slices, budget=1000.0)
     assert not report.missing
     assert "2/4  s, border, n = all, seed 0, fold 1  AUC 1.0000" in text
@@ -150,6 +158,9 @@ def test_an_experiment_on_masks_from_end_to_end(
     assert report.runs[["arm", "fold"]].to_numpy().tolist() == [
         [arm, fold] for arm in ("border", "background") for fold in (0, 1)
     ]
+    whole = (task.run / "metrics.csv").read_text()
+    assert whole.startswith(half)  # it went on from there
+    assert (len(half.splitlines()), len(whole.splitlines())) == (2, 3)
     assert not list(output.glob("work/*/checkpoints"))
     patients, lesions = read_details(output)
     assert patients.groupby(["arm", "class"])["patient"].nunique().tolist() == [20] * 4
