@@ -5,6 +5,7 @@ import csv
 import gzip
 import io
 import itertools
+import re
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ T = TypeVar("T")
 _BLOCK_BYTES: Final = 1 << 23
 _BLOCK_ROWS: Final = 1 << 14
 _GZIP: Final = b"\x1f\x8b"
+_SEPARATOR_LINE: Final = re.compile(r"sep=([,;|\t])")
 
 
 @dataclass(frozen=True)
@@ -113,8 +115,6 @@ class RowFile(Protocol):
 def missing_column(place: str, header: Sequence[str], column: str, purpose: str) -> LabelAssembleError:
     """Return the error for a column that a file lacks, to be raised."""
     near = did_you_mean(column, [name for name in header if name])
-    if len(header) == 1 and any(mark in header[0] for mark in ";\t|"):
-        near = f", the header is one column {shown(header[0])}: columns must be separated by commas"
     return LabelAssembleError(f"{place}: no column '{column}' ({purpose}){near}")
 
 
@@ -123,8 +123,9 @@ class CsvFile:
 
     Plain or gzip (by the ending .gz or by its first bytes); UTF-8 with or without a byte-order mark; any mixture of
     line endings; quotes as RFC 4180 has them. Lines without a cell are skipped; a row with more or fewer cells than the
-    header is an error, as is a header that names a column twice. A file without quotes is parsed by Arrow, several
-    times as fast as by the csv module, which reads all others and finds the line of whatever is wrong.
+    header is an error, as is a header that names a column twice. Columns are separated by commas, or where the header
+    has none, by the semicolons, tabs or bars that it has; by tabs in a file .tsv. A file without quotes is parsed by
+    Arrow, several times as fast as by the csv module, which reads all others and finds the line of whatever is wrong.
 
     Attributes:
         path: The file.
@@ -138,8 +139,10 @@ class CsvFile:
         except OSError as error:
             raise LabelAssembleError(f"{path}: cannot be read ({error.strerror or error})") from None
         self._line = 0
+        self._separator, self._plain = ",", True
         self._rows = csv.reader(self._checked_lines(), strict=True)
         try:
+            self._find_separator()
             self.header = self._read_header()
         except BaseException:
             self._file.close()
@@ -175,6 +178,17 @@ class CsvFile:
                 f"{self.path}, after line {self._line}: cannot be read ({reason})"
             ) from None
 
+    def _find_separator(self) -> None:
+        lines = self._checked_lines()
+        first = next((line for line in lines if line.strip("\r\n")), None)
+        if first is None:
+            return
+        told = _SEPARATOR_LINE.fullmatch(first.rstrip("\r\n"))  # Excel's
+        self._plain = told is None
+        self._separator = told[1] if told else _separator(first, self.path)
+        rest = lines if told else itertools.chain([first], lines)
+        self._rows = csv.reader(rest, strict=True, delimiter=self._separator)
+
     def _next_row(self) -> list[str] | None:
         """Return the next row that has a cell, None at the end."""
         try:
@@ -182,10 +196,7 @@ class CsvFile:
                 if row:
                     return row
         except csv.Error as error:
-            commas = "; columns must be separated by commas" if "expected after" in str(error) else ""
-            raise LabelAssembleError(
-                f"{self.path}, line {self._line}: not a valid CSV ({error}{commas})"
-            ) from None
+            raise LabelAssembleError(f"{self.path}, line {self._line}: not a valid CSV ({error})") from None
         return None
 
     def _read_header(self) -> tuple[str, ...]:
@@ -236,7 +247,7 @@ class CsvFile:
             arrow_csv.open_csv(
                 file,
                 arrow_csv.ReadOptions(column_names=names, block_size=_BLOCK_BYTES),
-                arrow_csv.ParseOptions(quote_char=False),
+                arrow_csv.ParseOptions(delimiter=self._separator, quote_char=False),
                 arrow_csv.ConvertOptions(
                     column_types=dict.fromkeys(names, pa.large_string()),
                     include_columns=[names[index] for index in wanted],
@@ -259,7 +270,7 @@ class CsvFile:
 
     def _is_plain(self) -> bool:
         """Return whether the file can be read again, is UTF-8, and has neither quotes nor NUL."""
-        if not self.path.is_file():  # a pipe
+        if not self._plain or not self.path.is_file():  # a pipe
             return False
         decoder = codecs.getincrementaldecoder("utf-8")()
         try:
@@ -292,6 +303,15 @@ class CsvFile:
             by_column = list(zip(*(row for _, row in block), strict=True))
             arrays = {column: pa.array(by_column[index], pa.large_string()) for column, index in wanted}
             yield Chunk(self.path, arrays, partial(_line_place, lines))
+
+
+def _separator(header: str, path: Path) -> str:
+    """Return what separates the columns, by the first line of a file."""
+    if path.name.lower().removesuffix(".gz").endswith((".tsv", ".tab")):
+        return "\t"
+    bare = re.sub('"[^"]*"?', "", header)
+    others = [mark for mark in ";\t|" if mark in bare]
+    return "," if "," in bare or not others else max(others, key=bare.count)
 
 
 def _line_place(lines: Sequence[int], row: int) -> str:

@@ -7,7 +7,6 @@ from typing import Final
 
 from labelassemble.data.csvfile import CsvFile, RowFile
 from labelassemble.data.parquet import ParquetFile
-from labelassemble.errors import LabelAssembleError
 
 MOST_VALUES: Final = 400
 """Distinct cells that are remembered of a column; a column with more is no label and no split."""
@@ -57,10 +56,6 @@ def read_columns(path: Path) -> tuple[dict[str, Column], int]:
     """
     rows = 0
     with open_table(path) as file:
-        if len(file.header) == 1 and (";" in file.header[0] or "\t" in file.header[0]):
-            raise LabelAssembleError(
-                f"{path}, line 1: columns must be separated by commas, got {file.header[0]!r}"
-            )
         columns = {name: Column(name) for name in file.header if name}
         for chunk in file.chunks(tuple(columns)):
             rows += len(chunk)

@@ -16,7 +16,7 @@ from labelassemble.init.profile import Column, read_columns
 from labelassemble.init.proposal import Proposal
 from labelassemble.init.write_table import write_class_folders, write_one_hot
 
-_TABLES: Final = (".csv", ".csv.gz", ".parquet")
+_TABLES: Final = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".tab", ".parquet")
 _DICOM: Final = (".dcm", ".dicom")
 _TRIED: Final = 20  # cells of a column that are sought on the disk
 _FEW: Final = 5
@@ -86,7 +86,7 @@ def propose(data: Path, answers: Answers, ask: Ask, beside: Path) -> Proposal:
 
 
 def _file(data: Path, answers: Answers, ask: Ask, beside: Path) -> Proposal:
-    if data.name.lower().endswith(_TABLES):
+    if data.name.lower().endswith((*_TABLES, ".txt")):
         return _table(data, answers, ask, beside)
     if data.suffix.lower() == ".npz" and "train_images" in npz_names(data):
         found = Proposal({"name": answers.name})
@@ -96,8 +96,8 @@ def _file(data: Path, answers: Answers, ask: Ask, beside: Path) -> Proposal:
     if data.suffix.lower() == ".tar":
         return _shards(data, answers)
     raise LabelAssembleError(
-        f"{data} is no table (.csv, .csv.gz, .parquet), MedMNIST archive (.npz) or WebDataset shard (.tar): give one "
-        "of them, or the folder of the images"
+        f"{data} is no table (.csv, .tsv, .txt, .parquet), MedMNIST archive (.npz) or WebDataset shard (.tar): give "
+        "one of them, or the folder of the images"
     )
 
 

@@ -91,15 +91,35 @@ def test_mixed_line_endings(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("t.csv", "path;patient;Mass;Edema\n1.png;p1;1,0;\n2.png;p2;0;nan\n"),
+        ("t.csv", "sep=;\npath;patient;Mass;Edema\n1.png;p1;1;NA\n2.png;p2;0,0;\n"),
+        ("t.csv", '"path";"patient";"Mass";"Edema"\n"1.png";"p1";"1";""\n"2.png";"p2";"0";""\n'),
+        ("t.txt", "path\tpatient\tMass\tEdema\n1.png\tp1\t1\t\n2.png\tp2\t0\tNaN\n"),
+        ("t.tsv", "path\tpatient\tMass\tEdema\n1.png \tp1\t1\t\n\u00a02.png\tp2\t0\t\n"),
+        ("t.csv", "path|patient|Mass|Edema\n1.png|p1|1|\n 2.png|p2|0|\n"),
+        ("t.csv", "path,patient,Mass,Edema\n1.png\t,p1,1.0,<NA>\n2.png,p2,0,\n"),
+    ],
+)
+def test_other_separators_blanks_and_spaces(tmp_path: Path, name: str, text: str) -> None:
+    (tmp_path / name).write_text(text)
+    table = CsvSource(name="a", path=tmp_path / name).read()
+    assert table.classes == ("Mass", "Edema")
+    assert [Path(path).name for path in table.paths] == ["1.png", "2.png"] == table.names.tolist()
+    assert table.groups.tolist() == ["p1", "p2"]
+    assert table.labels.tolist() == [[1, -1], [0, -1]]
+
+
+@pytest.mark.parametrize(
     ("text", "message"),
     [
         (b"", "a CSV must have a header, got an empty file"),
         (b"\n\n", "a CSV must have a header, got an empty file"),
         (b"file,Mass\n", "line 1: no column 'path' .*known: file, Mass"),
-        (
-            b"path;Mass\n1.png;1\n",
-            "line 1: no column 'path' .*'path;Mass': columns must be separated by commas",
-        ),
+        (b"path Mass\n1.png 1\n", "line 1: no column 'path' .*did you mean 'path Mass'"),
+        (b"path;Mass\n1.png;1,5\n", "line 2, column 'Mass': a label must be 1, 0, .*, got '1,5'"),
+        (b"path;Mass\n1.png;1;0\n", "line 2: the header has 2 columns, this row 3"),
         (b"path,Mass,Mass\n", "line 1, column 3: the column 'Mass' stands twice"),
         (b"path,,Mass\n", "line 1: column 2 has no name"),
         (b"path,patient\n", "line 1: no column is a class"),

@@ -13,7 +13,7 @@ from labelassemble.data.new_table import new_table
 from labelassemble.data.parquet import ParquetFile
 from labelassemble.data.readers.label_cells import BlankCell, LabelCells, MinusOne, class_columns
 from labelassemble.data.readers.options import FilePath, TabularOptions
-from labelassemble.data.readers.paths import image_paths
+from labelassemble.data.readers.paths import image_paths, trimmed
 from labelassemble.data.table import Table
 from labelassemble.data.text import constant_text, text_array
 from labelassemble.errors import LabelAssembleError, did_you_mean
@@ -95,7 +95,13 @@ class CsvSource(TabularOptions):
             for chunk in file.chunks(tuple({self.path_column, *used, *classes})):
                 subgroup_cells.add(chunk, columns)
                 texts.add({"path": image_paths(root, chunk, self.path_column)})
-                texts.add({use: chunk.columns[column] for use, column in uses.items() if use != "split"})
+                texts.add(
+                    {
+                        use: trimmed(chunk.columns[column]) if use == "name" else chunk.columns[column]
+                        for use, column in uses.items()
+                        if use != "split"
+                    }
+                )
                 if "split" in uses:
                     texts.add({"split": split_cells(chunk, uses["split"])})
                 labels.append(cells.states(chunk, classes))

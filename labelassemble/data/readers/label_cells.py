@@ -1,4 +1,4 @@
-"""The cells of a table of one's own: 1, 0, -1, -2 and blank."""
+"""The cells of a table of one's own: 1, 0, -1, -2 and blank, which R and pandas also write as NA and nan."""
 
 from collections.abc import Sequence
 from typing import Final, Literal, TypeAlias
@@ -15,6 +15,10 @@ from labelassemble.errors import LabelAssembleError
 BlankCell: TypeAlias = Literal["unknown", "negative"]
 MinusOne: TypeAlias = Literal["unknown", "uncertain"]
 
+BLANK_CELLS: Final = ("", "nan", "NaN", "NA", "<NA>")
+NUMBER_CELLS: Final = frozenset(
+    f"{whole}{end}" for whole in ("1", "0", "-1", "-2") for end in ("", ".0", ",0")
+)
 _MINUS_ONE: Final = -4  # while the cells are read: -1
 _NO_CLASS: Final = (
     "; if this column is no class, list those that are in `classes` (of a table that names classes in words, "
@@ -50,17 +54,10 @@ class LabelCells:
         """
         self._instead = "" if chosen else _NO_CLASS
         minus = {"unknown": int(UNKNOWN), "uncertain": int(UNCERTAIN), None: _MINUS_ONE}[minus_one]
-        self._cells = {
-            "1": int(POSITIVE),
-            "1.0": int(POSITIVE),
-            "0": int(NEGATIVE),
-            "0.0": int(NEGATIVE),
-            "-1": minus,
-            "-1.0": minus,
-            "-2": int(UNCERTAIN),
-            "-2.0": int(UNCERTAIN),
-            "": BLANK,
-        }
+        states = {"1": int(POSITIVE), "0": int(NEGATIVE), "-1": minus, "-2": int(UNCERTAIN)}
+        self._cells = dict.fromkeys(BLANK_CELLS, BLANK)
+        for whole, state in states.items():
+            self._cells |= dict.fromkeys((whole, f"{whole}.0", f"{whole},0"), state)  # the last one in Europe
         self._blank, self._minus_one = blank, minus_one
         self._blanks = self._minuses = 0
 

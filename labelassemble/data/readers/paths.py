@@ -10,17 +10,24 @@ import pyarrow.compute as pc
 from labelassemble.data.csvfile import Chunk, shown
 
 
+def trimmed(cells: pa.Array) -> pa.Array:
+    """Return text [rows] without the spaces around it."""
+    if pc.any(pc.match_substring_regex(cells, r"^[\pZ\pC]|[\pZ\pC]$")).as_py():
+        return pc.utf8_trim_whitespace(cells)
+    return cells
+
+
 def image_paths(root: Path, chunk: Chunk, column: str) -> pa.Array:
     """Return the full path of each image that `column` names below `root`, text [rows].
 
-    An absolute path may stand there if it lies below the root.
+    An absolute path may stand there if it lies below the root. Spaces around a cell are none of the path's.
 
     Raises:
         LabelAssembleError: A blank cell, or a path that leaves the root; with file, line and column.
     """
     base = os.path.abspath(root)
     prefix = base if base.endswith("/") else base + "/"
-    cells = chunk.columns[column]
+    cells = trimmed(chunk.columns[column])
     # all that Python calls a space is a separator (Z) or a control character (C)
     odd = pc.or_(
         pc.match_substring_regex(cells, r"^($|[/\pZ\pC])|(^|/)\.?/"), pc.match_substring(cells, "..")
