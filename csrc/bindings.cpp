@@ -7,7 +7,9 @@
 
 #include "build_info.h"
 #include "ops/class_query_logits.h"
+#include "ops/class_sums.h"
 #include "ops/cpu/block_kernels.h"
+#include "ops/excluded.h"
 #include "ops/partial_label_loss.h"
 #include "processor.h"
 
@@ -47,11 +49,15 @@ PYBIND11_MODULE(_C, m) {
         py::call_guard<py::gil_scoped_release>(),
         "See labelassemble.functional.partial_label_loss.");
   m.def("partial_label_loss_terms",
-        labelassemble::with_schema<labelassemble::partial_label_loss_terms>,
+        labelassemble::with_terms_schema<labelassemble::partial_label_loss_terms>,
         py::call_guard<py::gil_scoped_release>(), "See labelassemble.PartialLabelLoss.terms.");
   m.def("masked_bce_with_logits", labelassemble::masked_bce_with_logits,
         py::call_guard<py::gil_scoped_release>(),
         "See labelassemble.functional.masked_bce_with_logits.");
+  m.def("excluded", labelassemble::excluded, py::call_guard<py::gil_scoped_release>(),
+        "See labelassemble.functional.excluded.");
+  m.def("class_sums", labelassemble::class_sums, py::call_guard<py::gil_scoped_release>(),
+        "See labelassemble.ops.class_sums.");
   m.def("class_query_logits", labelassemble::class_query_logits,
         py::call_guard<py::gil_scoped_release>(),
         "See labelassemble.functional.class_query_logits.");

@@ -12,6 +12,7 @@ struct LossOptions {
   double consistency_weight;
   bool detach_target;
   Reduction reduction;
+  bool strong_known = false;  // known entries learn from both views, half and half
 
   // ds/da, 0 where s is a constant in the gradient.
   double target_slope() const { return detach_target ? 0 : 1 - 1 / temperature; }

@@ -44,18 +44,21 @@ LossNumbers to_numbers(const LossOptions& options) {
           options.pseudo_weight,
           options.consistency_weight,
           options.detach_target ? 1.0 : 0.0,
-          static_cast<double>(options.reduction)};
+          static_cast<double>(options.reduction),
+          options.strong_known ? 1.0 : 0.0};
 }
 
 LossOptions from_numbers(at::ArrayRef<double> numbers) {
   TORCH_CHECK(numbers.size() == LossNumbers().size(), "partial_label_loss: options must be ",
               LossNumbers().size(), " numbers, got ", numbers.size());
-  return {numbers[0], numbers[1],      numbers[2],
-          numbers[3], numbers[4] != 0, static_cast<Reduction>(static_cast<int>(numbers[5]))};
+  return {numbers[0],     numbers[1],      numbers[2],
+          numbers[3],     numbers[4] != 0, static_cast<Reduction>(static_cast<int>(numbers[5])),
+          numbers[6] != 0};
 }
 
 void check_loss_inputs(const LossInputs& inputs) {
-  const auto& [logits_weak, logits_strong, targets, pos_weight, class_weight, options] = inputs;
+  const auto& [logits_weak, logits_strong, targets, pos_weight, class_weight, absent, options] =
+      inputs;
   const at::ScalarType dtype = logits_weak.scalar_type();
   TORCH_CHECK(
       dtype == at::kFloat || dtype == at::kDouble || dtype == at::kHalf || dtype == at::kBFloat16,
@@ -86,6 +89,16 @@ void check_loss_inputs(const LossInputs& inputs) {
               targets.device(), " and ", logits_weak.device());
   check_class_vector("pos_weight", pos_weight, logits_weak);
   check_class_vector("class_weight", class_weight, logits_weak);
+  if (absent.has_value()) {
+    TORCH_CHECK(absent->sym_sizes() == logits_weak.sym_sizes(),
+                "partial_label_loss: absent must have the shape of logits_weak, got ",
+                absent->sym_sizes(), " and ", logits_weak.sym_sizes());
+    TORCH_CHECK(absent->scalar_type() == at::kBool, "partial_label_loss: absent must be bool, got ",
+                absent->scalar_type());
+    TORCH_CHECK(absent->device() == logits_weak.device(),
+                "partial_label_loss: absent must be on the device of logits_weak, got ",
+                absent->device(), " and ", logits_weak.device());
+  }
   TORCH_CHECK(options.threshold > 0 && options.threshold < 1,
               "partial_label_loss: threshold must lie between 0 and 1, got ", options.threshold);
   TORCH_CHECK(options.temperature >= 1, "partial_label_loss: temperature must be at least 1, got ",
@@ -156,9 +169,9 @@ LossPair autocast(const LossInputs& inputs, bool validate) {
       at::promote_types(inputs.weak.scalar_type(), inputs.strong->scalar_type());
   const Tensor weak = inputs.weak.to(dtype);
   const OptionalTensor strong = inputs.strong->to(dtype);
-  return partial_label_loss_terms(
-      {weak, strong, inputs.targets, inputs.pos_weight, inputs.class_weight, inputs.options},
-      validate);
+  return partial_label_loss_terms({weak, strong, inputs.targets, inputs.pos_weight,
+                                   inputs.class_weight, inputs.absent, inputs.options},
+                                  validate);
 }
 
 const char* name_of(Reduction reduction) {
@@ -171,11 +184,12 @@ const char* name_of(Reduction reduction) {
 LossPair partial_label_loss_terms(const LossInputs& inputs, bool validate) {
   static const auto op = c10::Dispatcher::singleton()
                              .findSchemaOrThrow("labelassemble::partial_label_loss_terms", "")
-                             .typed<decltype(with_schema<partial_label_loss_terms>)>();
-  const auto& [weak, strong, targets, pos_weight, class_weight, options] = inputs;
+                             .typed<decltype(with_terms_schema<partial_label_loss_terms>)>();
+  const auto& [weak, strong, targets, pos_weight, class_weight, absent, options] = inputs;
   return op.call(weak, strong, targets, options.threshold, options.temperature,
                  options.pseudo_weight, options.consistency_weight, pos_weight, class_weight,
-                 options.detach_target, name_of(options.reduction), validate);
+                 options.detach_target, name_of(options.reduction), validate, options.strong_known,
+                 absent);
 }
 
 Tensor partial_label_loss(const LossInputs& inputs, bool validate) {
@@ -198,7 +212,8 @@ Tensor masked_bce_with_logits(const Tensor& logits, const Tensor& targets,
 // partial_label_loss and masked_bce_with_logits are made of partial_label_loss_terms, so its
 // kernels, derivative and autocast rule are theirs.
 TORCH_LIBRARY_FRAGMENT(labelassemble, m) {
-  m.def("partial_label_loss_terms(" LOSS_PARAMETERS ") -> (Tensor, Tensor)");
+  m.def("partial_label_loss_terms(" LOSS_PARAMETERS
+        ", bool strong_known=False, Tensor? absent=None) -> (Tensor, Tensor)");
   m.def("partial_label_loss(" LOSS_PARAMETERS ") -> Tensor", with_schema<partial_label_loss>);
   m.def(
       "masked_bce_with_logits(Tensor logits, Tensor targets, Tensor? pos_weight=None, Tensor? "
@@ -207,19 +222,19 @@ TORCH_LIBRARY_FRAGMENT(labelassemble, m) {
   m.def(
       "_partial_label_loss_backward(Tensor grad, Tensor logits_weak, Tensor? logits_strong, Tensor "
       "targets, Tensor? pos_weight, Tensor? class_weight, Tensor terms, float[] options, bool "
-      "need_weak, bool need_strong) -> (Tensor, Tensor)");
+      "need_weak, bool need_strong, Tensor? absent=None) -> (Tensor, Tensor)");
 }
 
 TORCH_LIBRARY_IMPL(labelassemble, AutocastCPU, m) {
-  m.impl("partial_label_loss_terms", with_schema<autocast<at::kCPU>>);
+  m.impl("partial_label_loss_terms", with_terms_schema<autocast<at::kCPU>>);
 }
 
 TORCH_LIBRARY_IMPL(labelassemble, AutocastCUDA, m) {
-  m.impl("partial_label_loss_terms", with_schema<autocast<at::kCUDA>>);
+  m.impl("partial_label_loss_terms", with_terms_schema<autocast<at::kCUDA>>);
 }
 
 TORCH_LIBRARY_IMPL(labelassemble, Meta, m) {
-  m.impl("partial_label_loss_terms", with_schema<meta_forward>);
+  m.impl("partial_label_loss_terms", with_terms_schema<meta_forward>);
   m.impl("_partial_label_loss_backward", with_backward_schema<meta_backward>);
 }
 

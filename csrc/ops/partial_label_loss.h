@@ -15,17 +15,23 @@
 namespace labelassemble {
 
 // logits [B, C, *spatial]; targets of their shape, floating with NaN or integer with -1 for
-// unknown; pos_weight and class_weight [C].
+// unknown; pos_weight and class_weight [C]; absent, bool of the logits' shape: where an unknown
+// entry has the pseudo-label 0 instead of s(a_w).
 struct LossInputs {
   const at::Tensor& weak;
   const std::optional<at::Tensor>& strong;
   const at::Tensor& targets;
   const std::optional<at::Tensor>& pos_weight;
   const std::optional<at::Tensor>& class_weight;
+  const std::optional<at::Tensor>& absent;
   LossOptions options;
 
-  // A strong view whose term has no weight is not read.
-  bool reads_strong() const { return strong.has_value() && options.consistency_weight != 0; }
+  bool has_consistency() const { return strong.has_value() && options.consistency_weight != 0; }
+  bool has_unknown() const { return options.pseudo_weight != 0 || has_consistency(); }
+  bool both_views() const { return strong.has_value() && options.strong_known; }
+  // A strong view without a part in a term that has a weight is not read, and so is `absent`.
+  bool reads_strong() const { return has_consistency() || both_views(); }
+  bool reads_absent() const { return absent.has_value() && has_unknown(); }
   bool per_entry() const { return options.reduction == Reduction::kNone; }
   at::ScalarType accumulation() const { return accumulation_type(weak.scalar_type()); }
 };
@@ -39,6 +45,8 @@ using LossPair = std::tuple<at::Tensor, at::Tensor>;
 //
 // total = mean over known of bce + pseudo_weight * mean over unknown of pseudo
 //       + consistency_weight * mean over unknown of consistency    (arXiv 2109.12265, section 2.2)
+//
+// With strong_known, bce is the mean of that of both views.
 //
 // The loss is a scalar (reduction none: the logits' shape), in float for half-precision logits,
 // else in the logits' dtype.
@@ -60,16 +68,31 @@ at::Tensor masked_bce_with_logits(const at::Tensor& logits, const at::Tensor& ta
 Reduction parse_reduction(std::string_view reduction);
 
 template <auto* function>
+auto with_terms_schema(const at::Tensor& logits_weak,
+                       const std::optional<at::Tensor>& logits_strong, const at::Tensor& targets,
+                       double threshold, double temperature, double pseudo_weight,
+                       double consistency_weight, const std::optional<at::Tensor>& pos_weight,
+                       const std::optional<at::Tensor>& class_weight, bool detach_target,
+                       std::string_view reduction, bool validate, bool strong_known,
+                       const std::optional<at::Tensor>& absent) {
+  const LossOptions options{threshold,          temperature,   pseudo_weight,
+                            consistency_weight, detach_target, parse_reduction(reduction),
+                            strong_known};
+  return function({logits_weak, logits_strong, targets, pos_weight, class_weight, absent, options},
+                  validate);
+}
+
+// Without what is not the paper's.
+template <auto* function>
 auto with_schema(const at::Tensor& logits_weak, const std::optional<at::Tensor>& logits_strong,
                  const at::Tensor& targets, double threshold, double temperature,
                  double pseudo_weight, double consistency_weight,
                  const std::optional<at::Tensor>& pos_weight,
                  const std::optional<at::Tensor>& class_weight, bool detach_target,
                  std::string_view reduction, bool validate) {
-  const LossOptions options{threshold,          temperature,   pseudo_weight,
-                            consistency_weight, detach_target, parse_reduction(reduction)};
-  return function({logits_weak, logits_strong, targets, pos_weight, class_weight, options},
-                  validate);
+  return with_terms_schema<function>(logits_weak, logits_strong, targets, threshold, temperature,
+                                     pseudo_weight, consistency_weight, pos_weight, class_weight,
+                                     detach_target, reduction, validate, false, std::nullopt);
 }
 
 // What the backward reads beside the inputs of the forward.
@@ -81,7 +104,7 @@ struct LossGradients {
 };
 
 // Options as the numbers that the backward's schema and autograd's context hold.
-using LossNumbers = std::array<double, 6>;
+using LossNumbers = std::array<double, 7>;
 LossNumbers to_numbers(const LossOptions& options);
 LossOptions from_numbers(at::ArrayRef<double> numbers);
 
@@ -92,10 +115,10 @@ LossPair with_backward_schema(const at::Tensor& grad, const at::Tensor& logits_w
                               const std::optional<at::Tensor>& pos_weight,
                               const std::optional<at::Tensor>& class_weight,
                               const at::Tensor& terms, at::ArrayRef<double> options, bool need_weak,
-                              bool need_strong) {
-  return function(
-      {logits_weak, logits_strong, targets, pos_weight, class_weight, from_numbers(options)},
-      {grad, terms, need_weak, need_strong});
+                              bool need_strong, const std::optional<at::Tensor>& absent) {
+  return function({logits_weak, logits_strong, targets, pos_weight, class_weight, absent,
+                   from_numbers(options)},
+                  {grad, terms, need_weak, need_strong});
 }
 
 // Both are called by every device's kernels.

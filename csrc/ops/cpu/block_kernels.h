@@ -12,8 +12,15 @@ namespace labelassemble::cpu {
 inline constexpr std::int64_t kBlock = 512;
 
 // Which terms an entry can have: without the pseudo-label terms, without the strong view, all of
-// them.
-enum class Terms { kKnownOnly, kWeak, kAll };
+// them, and all of them with what is not the paper's (known entries of both views, `absent`).
+enum class Terms { kKnownOnly, kWeak, kAll, kGeneral };
+
+// What there is, with Terms::kGeneral.
+struct GeneralTerms {
+  bool both_views = false;   // known entries: the mean of both views
+  bool unknown = false;      // any term of unknown entries
+  bool consistency = false;  // that of the strong view
+};
 
 template <typename T>
 struct LossConstants {
@@ -28,12 +35,14 @@ struct LossForwardBlock {
   Terms terms;
   LossConstants<T> constants;
   const T* weak;
-  const T* strong;      // read with Terms::kAll
+  const T* strong;      // read with Terms::kAll, and as `general` says
   const T* targets;     // NaN: unknown
   const T* pos_weight;  // of each entry; null: 1, and then class_weight is null too
   const T* class_weight;
   T* entries;  // where to write the loss of each entry; null: sums only
   std::int64_t count;
+  const T* absent = nullptr;  // not 0: an unknown entry whose pseudo-label is 0; null: none
+  GeneralTerms general;
 };
 
 struct LossSums {
@@ -48,8 +57,8 @@ template <typename T>
 struct LossBackwardBlock {
   Terms terms;
   LossConstants<T> constants;  // the weights times the incoming gradient, over the counts
-  T bce_weight;
-  T target_slope;  // ds/da; 0 where s is a constant
+  T bce_weight;                // half of it with both views
+  T target_slope;              // ds/da; 0 where s is a constant
   const T* weak;
   const T* strong;
   const T* targets;
@@ -57,8 +66,32 @@ struct LossBackwardBlock {
   const T*
       scale;  // of each entry: class weight times incoming gradient; null together with pos_weight
   T* grad_weak;
-  T* grad_strong;  // written with Terms::kAll
+  T* grad_strong;  // written with Terms::kAll and kGeneral
   std::int64_t count;
+  const T* absent = nullptr;
+  GeneralTerms general;
+};
+
+// A block of positions with all their classes, each class kBlock entries after the one before.
+template <typename T>
+struct ExcludedBlock {
+  std::int64_t classes;
+  std::int64_t count;
+  const T* logits;
+  const T* targets;       // NaN: unknown
+  T* present;             // to work in
+  const bool* exclusive;  // [classes, classes]
+  T threshold;
+  unsigned char* absent;
+};
+
+struct ClassSums {
+  double overlap = 0;    // of probability and target, over known entries
+  double predicted = 0;  // of the probabilities of known entries
+  double drawn = 0;      // of their targets
+  std::int64_t known = 0;
+  std::int64_t positive = 0;  // unknown entries with a probability above the threshold
+  std::int64_t not_finite = 0;
 };
 
 template <typename T>
@@ -79,6 +112,12 @@ struct BlockKernelsOf {
   void (*relu_spread)(T* to, const T* values, const T* grads, std::int64_t count);
   void (*relu_spread_rows)(T* to, const T* values, const T* grads, std::int64_t rows,
                            std::int64_t length);
+  void (*excluded)(const ExcludedBlock<T>&);
+  void (*class_sums)(const T* logits, const T* targets, T threshold, std::int64_t count,
+                     ClassSums& sums);
+  // The gradient of overlap and predicted of one class, times those two numbers.
+  void (*class_sums_backward)(const T* logits, const T* targets, T overlap, T predicted,
+                              std::int64_t count, T* grad);
 };
 
 struct BlockKernels {

@@ -1,4 +1,5 @@
 // The table of one instruction set's loops.
+#include "ops/cpu/class_block.h"
 #include "ops/cpu/convert_block.h"
 #include "ops/cpu/partial_label_loss_block.h"
 #include "ops/cpu/relu_mean_block.h"
@@ -11,8 +12,11 @@ namespace {
 
 template <typename T>
 constexpr BlockKernelsOf<T> kernels_of() {
-  return {loss_forward<T>, loss_backward<T>, load<T>,          load_target<T>, store<T>,
-          relu_sum<T>,     relu_sum_rows<T>, relu_add_rows<T>, relu_spread<T>, relu_spread_rows<T>};
+  return {loss_forward<T>,       loss_backward<T>, load<T>,
+          load_target<T>,        store<T>,         relu_sum<T>,
+          relu_sum_rows<T>,      relu_add_rows<T>, relu_spread<T>,
+          relu_spread_rows<T>,   excluded<T>,      class_sums<T>,
+          class_sums_backward<T>};
 }
 
 constexpr BlockKernels kKernels{LABELASSEMBLE_TEXT(LABELASSEMBLE_CAPABILITY), kernels_of<float>(),

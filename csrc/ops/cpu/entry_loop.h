@@ -16,7 +16,7 @@
 namespace labelassemble::cpu {
 
 inline constexpr std::int64_t kChunk = 32 * kBlock;
-inline constexpr std::size_t kTensors = 8;  // at most, in one loop
+inline constexpr std::size_t kTensors = 9;  // at most, in one loop
 
 // A rectangle of entries of one tensor: `rows` rows of `columns`, strides in bytes.
 struct Rectangle {

@@ -27,10 +27,41 @@ struct Sums {
   V bce{0};  // or, without pos_weight and class_weight:
   V linear{0};
   V tails{0};  // the product of 1 + tail, less 1
+  V strong_tails{0};
   V pseudo{0};
   V consistency{0};
   typename OneOf<V>::Type margin{0};  // the least of the known targets
 };
+
+// The cross-entropy of known entries of one view; returns that of each, or adds it up by its parts.
+template <typename V, bool kWeighted, bool kEntries, typename Mask, typename T>
+LABELASSEMBLE_INLINE inline V known_term(const LossForwardBlock<T>& block, std::int64_t i,
+                                         Mask known, V z, V tail, V target, Sums<V>& sums,
+                                         V& tails) {
+  if constexpr (kWeighted) {
+    return load_at<V>(block.class_weight + i) *
+           bce(z, tail, target, load_at<V>(block.pos_weight + i));
+  } else if constexpr (kEntries) {
+    return bce(z, tail, target);
+  } else {
+    const V zero(0);
+    const V factor = bce_factor(z, target);
+    sums.linear = add_product_where(without(known, factor == zero), sums.linear, factor, z);
+    tails = times_one_plus(tails, select(known, tail, zero));
+    return zero;
+  }
+}
+
+// How far from its pseudo-label an unknown entry is: a - s(a), or a where s is 0.
+template <typename V, Terms kTerms, typename Block>
+LABELASSEMBLE_INLINE inline V move_of(const Block& block, std::int64_t i, Probability<V> a) {
+  const V move =
+      sharpening(a, V(block.constants.threshold), V(block.constants.inverse_temperature));
+  if constexpr (kTerms == Terms::kGeneral) {
+    if (block.absent != nullptr) return select(load_at<V>(block.absent + i) > V(0), a.value, move);
+  }
+  return move;
+}
 
 // Entries i, i + 1, ... as many as V holds; returns how many of them are known. Where all are, or
 // none is, the other kind's work is left out, and with it the strong view: masks of volumes are of
@@ -48,35 +79,37 @@ LABELASSEMBLE_INLINE inline std::int64_t forward_at(const LossForwardBlock<T>& b
   V bce_term = zero;
   if (known_count != 0) {
     sums.margin = least_of(target_margin(target), sums.margin);
-    if constexpr (kWeighted) {
-      bce_term = load_at<V>(block.class_weight + i) *
-                 bce(z, a.tail, target, load_at<V>(block.pos_weight + i));
-    } else if constexpr (kEntries) {
-      bce_term = bce(z, a.tail, target);
-    } else {
-      const V factor = bce_factor(z, target);
-      sums.linear = add_product_where(without(known, factor == zero), sums.linear, factor, z);
-      sums.tails = times_one_plus(sums.tails, select(known, a.tail, zero));
+    bce_term =
+        known_term<V, kWeighted, kEntries>(block, i, known, z, a.tail, target, sums, sums.tails);
+    if constexpr (kTerms == Terms::kGeneral) {
+      if (block.general.both_views) {
+        const V zs = load_at<V>(block.strong + i);
+        const V other = known_term<V, kWeighted, kEntries>(
+            block, i, known, zs, probability(zs).tail, target, sums, sums.strong_tails);
+        bce_term = V(T(0.5)) * (bce_term + other);
+      }
     }
     if constexpr (kWeighted || kEntries) sums.bce = add_where(known, sums.bce, bce_term);
   }
   V unknown_term = zero;
   if constexpr (kTerms != Terms::kKnownOnly) {
-    if (known_count != kSize) {
+    if (known_count != kSize && (kTerms != Terms::kGeneral || block.general.unknown)) {
       const auto unknown = negated(known);
       const V weight = kWeighted ? load_at<V>(block.class_weight + i) : V(1);
-      const V move =
-          sharpening(a, V(block.constants.threshold), V(block.constants.inverse_temperature));
+      const V move = move_of<V, kTerms>(block, i, a);
       const V weighted_move = weight * move;
       sums.pseudo = add_product_where(unknown, sums.pseudo, weighted_move, move);
       if constexpr (kEntries)
         unknown_term = V(block.constants.pseudo_weight) * weighted_move * move;
-      if constexpr (kTerms == Terms::kAll) {
-        const V gap = probability(load_at<V>(block.strong + i)).value - (a.value - move);
-        const V weighted_gap = weight * gap;
-        sums.consistency = add_product_where(unknown, sums.consistency, weighted_gap, gap);
-        if constexpr (kEntries) {
-          unknown_term = unknown_term + V(block.constants.consistency_weight) * weighted_gap * gap;
+      if constexpr (kTerms == Terms::kAll || kTerms == Terms::kGeneral) {
+        if (kTerms == Terms::kAll || block.general.consistency) {
+          const V gap = probability(load_at<V>(block.strong + i)).value - (a.value - move);
+          const V weighted_gap = weight * gap;
+          sums.consistency = add_product_where(unknown, sums.consistency, weighted_gap, gap);
+          if constexpr (kEntries) {
+            unknown_term =
+                unknown_term + V(block.constants.consistency_weight) * weighted_gap * gap;
+          }
         }
       }
     }
@@ -107,8 +140,15 @@ void forward(const LossForwardBlock<T>& block, LossSums& sums) {
   if constexpr (kWeighted || kEntries) {
     sums.bce += static_cast<double>(sum_of(of_vectors.bce) + of_rest.bce);
   } else {
-    sums.bce += static_cast<double>(sum_of(of_vectors.linear) + of_rest.linear) +
-                log_of_product(of_vectors.tails, of_rest.tails);
+    double bce = static_cast<double>(sum_of(of_vectors.linear) + of_rest.linear) +
+                 log_of_product(of_vectors.tails, of_rest.tails);
+    if constexpr (kTerms == Terms::kGeneral) {
+      if (block.general.both_views) {
+        bce += log_of_product(of_vectors.strong_tails, of_rest.strong_tails);
+        bce *= 0.5;
+      }
+    }
+    sums.bce += bce;
   }
   sums.pseudo += static_cast<double>(sum_of(of_vectors.pseudo) + of_rest.pseudo);
   sums.consistency += static_cast<double>(sum_of(of_vectors.consistency) + of_rest.consistency);
@@ -126,32 +166,46 @@ LABELASSEMBLE_INLINE inline void backward_at(const LossBackwardBlock<T>& block, 
   const std::int64_t known_count = count(known);
   const V weight = kWeighted ? load_at<V>(block.scale + i) : V(1);
   const Probability<V> a = probability(load_at<V>(block.weak + i));
+  const auto slope_of_known = [&](Probability<V> of) {
+    return V(block.bce_weight) * (kWeighted
+                                      ? bce_slope(of, target, load_at<V>(block.pos_weight + i))
+                                      : bce_slope(of, target));
+  };
   V known_slope = zero;
-  if (known_count != 0) {
-    known_slope =
-        V(block.bce_weight) *
-        (kWeighted ? bce_slope(a, target, load_at<V>(block.pos_weight + i)) : bce_slope(a, target));
-  }
+  if (known_count != 0) known_slope = slope_of_known(a);
   V unknown_slope = zero;
   if constexpr (kTerms != Terms::kKnownOnly) {
     V strong_slope = zero;
-    if (known_count != kSize) {
+    if (known_count != kSize && (kTerms != Terms::kGeneral || block.general.unknown)) {
       const V pseudo_weight(block.constants.pseudo_weight);
       const V consistency_weight(block.constants.consistency_weight);
-      const V move =
-          sharpening(a, V(block.constants.threshold), V(block.constants.inverse_temperature));
+      const V move = move_of<V, kTerms>(block, i, a);
       V gap = zero;
-      if constexpr (kTerms == Terms::kAll) {
-        const Probability<V> a_strong = probability(load_at<V>(block.strong + i));
-        gap = a_strong.value - (a.value - move);
-        strong_slope =
-            select(known, zero, weight * unknown_slope_strong(a_strong, gap, consistency_weight));
+      if constexpr (kTerms == Terms::kAll || kTerms == Terms::kGeneral) {
+        if (kTerms == Terms::kAll || block.general.consistency) {
+          const Probability<V> a_strong = probability(load_at<V>(block.strong + i));
+          gap = a_strong.value - (a.value - move);
+          strong_slope =
+              select(known, zero, weight * unknown_slope_strong(a_strong, gap, consistency_weight));
+        }
+      }
+      V target_slope(block.target_slope);
+      if constexpr (kTerms == Terms::kGeneral && !kDetached) {
+        if (block.absent != nullptr)
+          target_slope = select(load_at<V>(block.absent + i) > zero, zero, target_slope);
       }
       unknown_slope = kDetached ? unknown_slope_weak(a, move, pseudo_weight)
-                                : unknown_slope_weak(a, move, gap, V(block.target_slope),
-                                                     pseudo_weight, consistency_weight);
+                                : unknown_slope_weak(a, move, gap, target_slope, pseudo_weight,
+                                                     consistency_weight);
     }
-    if constexpr (kTerms == Terms::kAll) store_at(block.grad_strong + i, strong_slope);
+    if constexpr (kTerms == Terms::kGeneral) {
+      if (block.general.both_views && known_count != 0) {
+        const Probability<V> a_strong = probability(load_at<V>(block.strong + i));
+        strong_slope = select(known, weight * slope_of_known(a_strong), strong_slope);
+      }
+    }
+    if constexpr (kTerms == Terms::kAll || kTerms == Terms::kGeneral)
+      store_at(block.grad_strong + i, strong_slope);
   }
   store_at(block.grad_weak + i, weight * select(known, known_slope, unknown_slope));
 }
@@ -198,6 +252,8 @@ void loss_forward(const LossForwardBlock<T>& block, LossSums& sums) {
       return forward_of<T, Terms::kWeak>(block, sums);
     case Terms::kAll:
       return forward_of<T, Terms::kAll>(block, sums);
+    case Terms::kGeneral:
+      return forward_of<T, Terms::kGeneral>(block, sums);
   }
 }
 
@@ -210,6 +266,8 @@ void loss_backward(const LossBackwardBlock<T>& block) {
       return backward_of<T, Terms::kWeak>(block);
     case Terms::kAll:
       return backward_of<T, Terms::kAll>(block);
+    case Terms::kGeneral:
+      return backward_of<T, Terms::kGeneral>(block);
   }
 }
 

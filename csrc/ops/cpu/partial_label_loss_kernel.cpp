@@ -21,6 +21,7 @@ struct Buffers {
   alignas(64) T targets[kBlock];
   alignas(64) T pos_weight[kBlock];
   alignas(64) T scale[kBlock];
+  alignas(64) T absent[kBlock];
   alignas(64) T grad[kBlock];
   alignas(64) T first_output[kBlock];
   alignas(64) T second_output[kBlock];
@@ -33,10 +34,14 @@ struct Places {
   int strong = -1;
   int pos_weight = -1;
   int class_weight = -1;
+  int absent = -1;
 };
 
-Places add_inputs(EntryLoop& loop, const LossInputs& inputs, bool strong) {
+Places add_inputs(EntryLoop& loop, const LossInputs& inputs, Terms terms) {
   Places places{loop.add_input(inputs.weak), loop.add_input(inputs.targets)};
+  const bool general = terms == Terms::kGeneral;
+  const bool strong = terms == Terms::kAll || (general && inputs.reads_strong());
+  if (general && inputs.reads_absent()) places.absent = loop.add_input(*inputs.absent);
   if (strong) places.strong = loop.add_input(*inputs.strong);
   if (inputs.pos_weight.has_value())
     places.pos_weight = loop.add_input(along_classes(*inputs.pos_weight, inputs.weak));
@@ -47,18 +52,24 @@ Places add_inputs(EntryLoop& loop, const LossInputs& inputs, bool strong) {
 
 // The terms that have a weight.
 Terms terms_of(const LossInputs& inputs) {
+  if (inputs.both_views() || inputs.reads_absent()) return Terms::kGeneral;
   if (inputs.reads_strong()) return Terms::kAll;
   return inputs.options.pseudo_weight != 0 ? Terms::kWeak : Terms::kKnownOnly;
 }
 
+GeneralTerms general_terms(const LossInputs& inputs) {
+  return {inputs.both_views(), inputs.has_unknown(), inputs.has_consistency()};
+}
+
 template <typename T>
 LossSums forward_sums(const LossInputs& inputs, const Tensor& entries) {
-  const auto& [weak, strong, targets, pos_weight, class_weight, options] = inputs;
+  const auto& [weak, strong, targets, pos_weight, class_weight, absent, options] = inputs;
   const Terms terms = terms_of(inputs);
+  const GeneralTerms general = general_terms(inputs);
   const bool weighted = pos_weight.has_value() || class_weight.has_value();
   EntryLoop loop;
   const int output = entries.defined() ? loop.add_output(entries) : -1;
-  const Places places = add_inputs(loop, inputs, terms == Terms::kAll);
+  const Places places = add_inputs(loop, inputs, terms);
   const BlockKernelsOf<T>& kernels = block_kernels().of<T>();
   const LossConstants<T> constants{
       static_cast<T>(options.threshold), static_cast<T>(1 / options.temperature),
@@ -76,11 +87,13 @@ LossSums forward_sums(const LossInputs& inputs, const Tensor& entries) {
         return read_block(kernels, rectangles[place], element_of(tensor), target, begin, count,
                           buffer);
       };
-      LossForwardBlock<T> block{terms,   constants, nullptr, nullptr, nullptr,
-                                nullptr, nullptr,   nullptr, count};
+      LossForwardBlock<T> block{terms,   constants, nullptr, nullptr, nullptr, nullptr,
+                                nullptr, nullptr,   count,   nullptr, {}};
       block.weak = read(places.weak, weak, false, buffers.weak);
       block.targets = read(places.targets, targets, true, buffers.targets);
       if (places.strong >= 0) block.strong = read(places.strong, *strong, false, buffers.strong);
+      if (places.absent >= 0) block.absent = read(places.absent, *absent, false, buffers.absent);
+      block.general = general;
       if (weighted) {
         block.pos_weight = places.pos_weight >= 0
                                ? read(places.pos_weight, *pos_weight, false, buffers.pos_weight)
@@ -163,7 +176,7 @@ LossPair forward(const LossInputs& inputs, bool validate) {
 template <typename T>
 void backward_into(const LossInputs& inputs, const LossGradients& gradients,
                    const Tensor& grad_weak, const Tensor& grad_strong) {
-  const auto& [weak, strong, targets, pos_weight, class_weight, options] = inputs;
+  const auto& [weak, strong, targets, pos_weight, class_weight, absent, options] = inputs;
   const double target_slope = options.target_slope();
   Terms which = terms_of(inputs);
   // The strong view matters to its own gradient and, through the target, to the weak one's.
@@ -174,8 +187,10 @@ void backward_into(const LossInputs& inputs, const LossGradients& gradients,
   const double* numbers = gradients.terms.const_data_ptr<double>();
   const bool mean = options.reduction == Reduction::kMean;
   const double incoming = per_entry ? 1 : static_cast<double>(*grad.const_data_ptr<T>());
-  const double known = !mean ? incoming : numbers[3] > 0 ? incoming / numbers[3] : 0;
+  double known = !mean ? incoming : numbers[3] > 0 ? incoming / numbers[3] : 0;
   const double unknown = !mean ? incoming : numbers[4] > 0 ? incoming / numbers[4] : 0;
+  if (inputs.both_views()) known /= 2;
+  const GeneralTerms general = general_terms(inputs);
   const LossConstants<T> constants{static_cast<T>(options.threshold),
                                    static_cast<T>(1 / options.temperature),
                                    static_cast<T>(options.pseudo_weight * unknown),
@@ -184,7 +199,7 @@ void backward_into(const LossInputs& inputs, const LossGradients& gradients,
   EntryLoop loop;
   const int weak_output = grad_weak.defined() ? loop.add_output(grad_weak) : -1;
   const int strong_output = grad_strong.defined() ? loop.add_output(grad_strong) : -1;
-  const Places places = add_inputs(loop, inputs, which == Terms::kAll);
+  const Places places = add_inputs(loop, inputs, which);
   const int incoming_grad = per_entry ? loop.add_input(grad) : -1;
   const BlockKernelsOf<T>& kernels = block_kernels().of<T>();
   const auto body = [&](std::int64_t /*chunk*/, const Rectangle* rectangles) {
@@ -207,6 +222,8 @@ void backward_into(const LossInputs& inputs, const LossGradients& gradients,
       block.weak = read(places.weak, weak, false, buffers.weak);
       block.targets = read(places.targets, targets, true, buffers.targets);
       if (places.strong >= 0) block.strong = read(places.strong, *strong, false, buffers.strong);
+      if (places.absent >= 0) block.absent = read(places.absent, *absent, false, buffers.absent);
+      block.general = general;
       if (weighted) {
         block.pos_weight = places.pos_weight >= 0
                                ? read(places.pos_weight, *pos_weight, false, buffers.pos_weight)
@@ -255,7 +272,7 @@ LossPair backward(const LossInputs& inputs, const LossGradients& gradients) {
 }  // namespace
 
 TORCH_LIBRARY_IMPL(labelassemble, CPU, m) {
-  m.impl("partial_label_loss_terms", with_schema<forward>);
+  m.impl("partial_label_loss_terms", with_terms_schema<forward>);
   m.impl("_partial_label_loss_backward", with_backward_schema<backward>);
 }
 

@@ -32,8 +32,9 @@ struct Entries {
 // each entry, since that takes it fewer registers.
 template <typename T>
 struct EntryOptions {
-  bool strong = false;   // the consistency term is there
-  bool unknown = false;  // any term of unknown entries is
+  bool strong = false;      // the consistency term is there
+  bool unknown = false;     // any term of unknown entries is
+  bool both_views = false;  // known entries: the mean of both views
   T threshold = 0;
   T inverse_temperature = 0;
   T pseudo_weight = 0;
@@ -45,10 +46,11 @@ struct LossArguments {
   Entries entries;
   bool in_double = false;  // accumulate, and compute, in double
   Operand weak;
-  Operand strong;  // absent: no consistency term
+  Operand strong;  // no data: it has no part in any term
   Operand targets;
   Operand pos_weight;
   Operand class_weight;
+  Operand absent;  // not 0: an unknown entry whose pseudo-label is 0
   LossOptions options;
   EntryOptions<float> options_in_float;
   EntryOptions<double> options_in_double;

@@ -27,6 +27,7 @@ void add_inputs(Operands& operands, LossArguments& arguments, const LossInputs& 
     operands.add_input(along_classes(*inputs.pos_weight, inputs.weak), arguments.pos_weight);
   if (inputs.class_weight.has_value())
     operands.add_input(along_classes(*inputs.class_weight, inputs.weak), arguments.class_weight);
+  if (inputs.reads_absent()) operands.add_input(*inputs.absent, arguments.absent);
 }
 
 // Runs with copies whose strides leave few axes.
@@ -36,10 +37,14 @@ LossPair with_dense(const LossInputs& inputs, const Run& run) {
   const Tensor targets = inputs.targets.contiguous();
   std::optional<Tensor> strong;
   if (inputs.strong.has_value()) strong = inputs.strong->contiguous();
-  return run({weak, strong, targets, inputs.pos_weight, inputs.class_weight, inputs.options});
+  std::optional<Tensor> absent;
+  if (inputs.absent.has_value()) absent = inputs.absent->contiguous();
+  return run(
+      {weak, strong, targets, inputs.pos_weight, inputs.class_weight, absent, inputs.options});
 }
 
-void finish(LossArguments& arguments, const Entries& entries, const LossOptions& options) {
+void finish(LossArguments& arguments, const Entries& entries, const LossInputs& inputs) {
+  const LossOptions& options = inputs.options;
   arguments.entries = entries;
   // Vectors are read of the logits' dtype, and of targets in it or, beside half precision, in
   // float.
@@ -47,20 +52,19 @@ void finish(LossArguments& arguments, const Entries& entries, const LossOptions&
   const bool wide =
       arguments.targets.element == Element::kFloat && arguments.weak.element != Element::kDouble;
   arguments.entries.flat = entries.flat && (same || wide) && arguments.pos_weight.data == nullptr &&
-                           arguments.class_weight.data == nullptr;
+                           arguments.class_weight.data == nullptr &&
+                           arguments.absent.data == nullptr;
   arguments.in_double = arguments.weak.element == Element::kDouble;
   arguments.options = options;
-  arguments.options_in_double = {arguments.strong.data != nullptr,
-                                 options.pseudo_weight != 0 || arguments.strong.data != nullptr,
-                                 options.threshold,
-                                 1 / options.temperature,
-                                 options.pseudo_weight,
-                                 options.consistency_weight,
-                                 options.target_slope()};
-  const auto& [strong, unknown, threshold, inverse, pseudo, consistency, slope] =
+  arguments.options_in_double = {inputs.has_consistency(),   inputs.has_unknown(),
+                                 inputs.both_views(),        options.threshold,
+                                 1 / options.temperature,    options.pseudo_weight,
+                                 options.consistency_weight, options.target_slope()};
+  const auto& [strong, unknown, both, threshold, inverse, pseudo, consistency, slope] =
       arguments.options_in_double;
   arguments.options_in_float = {strong,
                                 unknown,
+                                both,
                                 static_cast<float>(threshold),
                                 static_cast<float>(inverse),
                                 static_cast<float>(pseudo),
@@ -126,7 +130,7 @@ LossPair forward(const LossInputs& inputs, bool validate) {
   const std::optional<Entries> entries = operands.lay_out();
   if (!entries.has_value())
     return with_dense(inputs, [&](const LossInputs& dense) { return forward(dense, validate); });
-  finish(launch.arguments, *entries, inputs.options);
+  finish(launch.arguments, *entries, inputs);
   launch.loss = inputs.per_entry() ? nullptr : loss.mutable_data_ptr();
   launch.terms = terms.mutable_data_ptr<double>();
   Tensor partials;
@@ -161,7 +165,7 @@ LossPair backward(const LossInputs& inputs, const LossGradients& gradients) {
     return with_dense(inputs, [&](const LossInputs& dense) {
       return backward(dense, {grad.contiguous(), terms, need_weak, need_strong});
     });
-  finish(launch.arguments, *entries, inputs.options);
+  finish(launch.arguments, *entries, inputs);
   launch.terms = terms.const_data_ptr<double>();
   C10_CUDA_CHECK(launch_loss_backward(launch, c10::cuda::getCurrentCUDAStream()));
   return {grad_weak, grad_strong};
@@ -170,7 +174,7 @@ LossPair backward(const LossInputs& inputs, const LossGradients& gradients) {
 }  // namespace
 
 TORCH_LIBRARY_IMPL(labelassemble, CUDA, m) {
-  m.impl("partial_label_loss_terms", with_schema<forward>);
+  m.impl("partial_label_loss_terms", with_terms_schema<forward>);
   m.impl("_partial_label_loss_backward", with_backward_schema<backward>);
 }
 

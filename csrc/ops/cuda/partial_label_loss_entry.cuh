@@ -46,6 +46,7 @@ struct Entry {
   T target;
   T pos_weight;
   T class_weight;
+  bool absent;  // of an unknown entry: its pseudo-label is 0
 };
 
 template <typename T>
@@ -70,6 +71,13 @@ __device__ __forceinline__ bool is_allowed(const Entry<T>& entry, RefusedValues<
   return !outside && weights;
 }
 
+// How far from its pseudo-label an unknown entry is: a - s(a), or a where s is 0.
+template <typename T>
+__device__ __forceinline__ T move_of(const EntryOptions<T>& options, const Entry<T>& entry,
+                                     Probability<T> a) {
+  return entry.absent ? a.value : sharpening(a, options.threshold, options.inverse_temperature);
+}
+
 template <typename T>
 __device__ __forceinline__ T forward_entry(const EntryOptions<T>& options, const Entry<T>& entry,
                                            RefusedValues<T>* refused, SumsOf<T>& sums) {
@@ -79,13 +87,18 @@ __device__ __forceinline__ T forward_entry(const EntryOptions<T>& options, const
   }
   const Probability<T> a = probability(entry.z);
   if (entry.target == entry.target) {
-    const T term = entry.class_weight * bce(entry.z, a.tail, entry.target, entry.pos_weight);
+    T term = entry.class_weight * bce(entry.z, a.tail, entry.target, entry.pos_weight);
+    if (options.both_views) {
+      const T tail = probability(entry.zs).tail;
+      term += entry.class_weight * bce(entry.zs, tail, entry.target, entry.pos_weight);
+      term *= T(0.5);
+    }
     sums.bce += term;
     sums.known += 1;
     return term;
   }
   if (!options.unknown) return T(0);
-  const T move = sharpening(a, options.threshold, options.inverse_temperature);
+  const T move = move_of(options, entry, a);
   const T pseudo = entry.class_weight * move * move;
   sums.pseudo += pseudo;
   T total = options.pseudo_weight * pseudo;
@@ -100,7 +113,7 @@ __device__ __forceinline__ T forward_entry(const EntryOptions<T>& options, const
 
 template <typename T>
 struct Scales {
-  T known;
+  T known;  // half of it with both views
   T pseudo;
   T consistency;
 };
@@ -116,10 +129,15 @@ __device__ __forceinline__ Gradients<T> backward_entry(const EntryOptions<T>& op
                                                        const Scales<T>& scales,
                                                        const Entry<T>& entry) {
   const Probability<T> a = probability(entry.z);
-  if (entry.target == entry.target)
-    return {entry.class_weight * scales.known * bce_slope(a, entry.target, entry.pos_weight), T(0)};
+  if (entry.target == entry.target) {
+    const T scale = entry.class_weight * scales.known;
+    Gradients<T> known{scale * bce_slope(a, entry.target, entry.pos_weight), T(0)};
+    if (options.both_views)
+      known.strong = scale * bce_slope(probability(entry.zs), entry.target, entry.pos_weight);
+    return known;
+  }
   if (!options.unknown) return {};
-  const T move = sharpening(a, options.threshold, options.inverse_temperature);
+  const T move = move_of(options, entry, a);
   T gap = 0;
   T strong = 0;
   if (options.strong) {
@@ -127,10 +145,10 @@ __device__ __forceinline__ Gradients<T> backward_entry(const EntryOptions<T>& op
     gap = a_strong.value - (a.value - move);
     strong = unknown_slope_strong(a_strong, gap, scales.consistency);
   }
-  const T weak = options.target_slope == T(0)
-                     ? unknown_slope_weak(a, move, scales.pseudo)
-                     : unknown_slope_weak(a, move, gap, options.target_slope, scales.pseudo,
-                                          scales.consistency);
+  const T target_slope = entry.absent ? T(0) : options.target_slope;
+  const T weak = target_slope == T(0) ? unknown_slope_weak(a, move, scales.pseudo)
+                                      : unknown_slope_weak(a, move, gap, target_slope,
+                                                           scales.pseudo, scales.consistency);
   return {entry.class_weight * weak, entry.class_weight * strong};
 }
 
@@ -147,12 +165,13 @@ __device__ __forceinline__ Entry<T> entry_at(const LossArguments& arguments, std
                                          arguments.targets.strides,
                                          arguments.pos_weight.strides,
                                          arguments.class_weight.strides,
+                                         arguments.absent.strides,
                                          first.strides,
                                          second.strides};
-  std::int64_t offsets[7];
+  std::int64_t offsets[8];
   offsets_of(entries.sizes, entries.axes, index, strides, offsets);
-  first_offset = offsets[5];
-  second_offset = offsets[6];
+  first_offset = offsets[6];
+  second_offset = offsets[7];
   const auto read = [&](const Operand& operand, std::int64_t offset, T absent) {
     return operand.data == nullptr ? absent : load<T>(operand.data + offset, operand.element);
   };
@@ -160,7 +179,8 @@ __device__ __forceinline__ Entry<T> entry_at(const LossArguments& arguments, std
           read(arguments.strong, offsets[1], T(0)),
           load<T, true>(arguments.targets.data + offsets[2], arguments.targets.element),
           read(arguments.pos_weight, offsets[3], T(1)),
-          read(arguments.class_weight, offsets[4], T(1))};
+          read(arguments.class_weight, offsets[4], T(1)),
+          arguments.absent.data != nullptr && arguments.absent.data[offsets[5]] != 0};
 }
 
 // A pack of flat operands.
@@ -176,7 +196,7 @@ struct Packs {
     load_pack<Y, kCount>(arguments.targets.data, first, target);
   }
   __device__ __forceinline__ Entry<T> operator[](int i) const {
-    return {z[i], zs[i], target[i], T(1), T(1)};
+    return {z[i], zs[i], target[i], T(1), T(1), false};
   }
 };
 

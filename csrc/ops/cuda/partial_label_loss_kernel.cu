@@ -158,7 +158,7 @@ __global__ void __launch_bounds__(kThreads)
       mean ? (backward.terms[3] > 0 ? incoming / backward.terms[3] : 0) : incoming;
   const double of_unknown =
       mean ? (backward.terms[4] > 0 ? incoming / backward.terms[4] : 0) : incoming;
-  const Scales<T> scales{static_cast<T>(of_known),
+  const Scales<T> scales{static_cast<T>(options.both_views ? of_known / 2 : of_known),
                          static_cast<T>(arguments.options.pseudo_weight * of_unknown),
                          static_cast<T>(arguments.options.consistency_weight * of_unknown)};
   const std::int64_t stride = static_cast<std::int64_t>(gridDim.x) * kThreads;
