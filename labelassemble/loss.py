@@ -23,7 +23,7 @@ from labelassemble.loss_weights import (
     weights_of_classes,
 )
 from labelassemble.ops.class_vector import class_vector
-from labelassemble.ops.composed_loss import composed_entries, composed_terms
+from labelassemble.ops.composed_loss import absent_labels, composed_terms
 from labelassemble.ops.counts import LossCounts, counts_of, divisor, open_in_graph, weighted_entries
 from labelassemble.ops.partial_label_loss import OpOptions, Reduction
 
@@ -188,31 +188,24 @@ class PartialLabelLoss(WeightedLoss):
     ) -> Tensor:
         if counts is not None and not open_in_graph(counts):
             return self.terms(logits_weak, logits_strong, targets, counts=counts).total
-        if self._is_one_op(self.exclusive):
-            pseudo_weight, consistency_weight = self._term_weights()
-            return partial_label_loss(
-                logits_weak,
-                logits_strong,
-                targets,
-                threshold=self.threshold,
-                temperature=self.temperature,
-                pseudo_weight=pseudo_weight,
-                consistency_weight=consistency_weight,
-                pos_weight=self.pos_weight,
-                class_weight=self.class_weight,
-                detach_target=self.detach_target,
-                reduction=self.reduction,
-                validate=self.validate,
-            )
-        if self.reduction != "none":
-            return self.terms(logits_weak, logits_strong, targets).total
-        return composed_entries(
+        if self.strong_known or self.known_mean != "entry" or self.exclusive is not None:
+            if self.reduction != "none":
+                return self.terms(logits_weak, logits_strong, targets).total
+            return self._in_one_pass(logits_weak, logits_strong, targets, self.exclusive).total
+        pseudo_weight, consistency_weight = self._term_weights()
+        return partial_label_loss(
             logits_weak,
             logits_strong,
             targets,
-            self._options(),
-            strong_known=self.strong_known,
-            exclusive=self.exclusive,
+            threshold=self.threshold,
+            temperature=self.temperature,
+            pseudo_weight=pseudo_weight,
+            consistency_weight=consistency_weight,
+            pos_weight=self.pos_weight,
+            class_weight=self.class_weight,
+            detach_target=self.detach_target,
+            reduction=self.reduction,
+            validate=self.validate,
         )
 
     @torch.jit.unused
@@ -239,11 +232,9 @@ class PartialLabelLoss(WeightedLoss):
         if self.reduction == "none":
             raise LabelAssembleError("terms and counts need reduction mean or sum, got 'none'")
         exclusive = self.exclusive if exclusive is None else exclusive
+        if counts is None and self.known_mean == "entry":
+            return self._in_one_pass(logits_weak, logits_strong, targets, exclusive)
         options = self._options()
-        if counts is None and self._is_one_op(exclusive):
-            return partial_label_loss_terms(
-                logits_weak, logits_strong, targets, options, reduction=self.reduction
-            )
         return composed_terms(
             logits_weak,
             logits_strong,
@@ -251,9 +242,24 @@ class PartialLabelLoss(WeightedLoss):
             options,
             strong_known=self.strong_known,
             known_mean=self.known_mean,
-            exclusive=exclusive,
+            absent=absent_labels(logits_weak, logits_strong, targets, options, exclusive),
             reduction=self.reduction,
             counts=counts,
+        )
+
+    @torch.jit.unused
+    def _in_one_pass(
+        self, logits_weak: Tensor, logits_strong: Tensor | None, targets: Tensor, exclusive: Tensor | None
+    ) -> LossTerms:
+        options = self._options()
+        return partial_label_loss_terms(
+            logits_weak,
+            logits_strong,
+            targets,
+            options,
+            reduction=self.reduction,
+            strong_known=self.strong_known,
+            absent=absent_labels(logits_weak, logits_strong, targets, options, exclusive),
         )
 
     @torch.jit.unused
@@ -276,11 +282,6 @@ class PartialLabelLoss(WeightedLoss):
         if torch.compiler.is_compiling() and not torch.compiler.is_exporting():
             return self._tensor_weights[0], self._tensor_weights[1]
         return self.pseudo_weight, self.consistency_weight
-
-    @torch.jit.unused
-    def _is_one_op(self, exclusive: Tensor | None) -> bool:
-        """Return whether the fused op computes the loss by itself."""
-        return not self.strong_known and self.known_mean == "entry" and exclusive is None
 
     def extra_repr(self) -> str:
         return (

@@ -1,4 +1,4 @@
-"""Losses that the op does not compute by itself, as sums of what it does: of known labels, of pseudo-labels."""
+"""The loss beside what the op computes in one pass: other divisors, means by class, and which classes are excluded."""
 
 from typing import Literal
 
@@ -10,15 +10,8 @@ from labelassemble.errors import LabelAssembleError
 from .class_vector import class_vector
 from .counts import LossCounts, divisor
 from .excluded import excluded
-from .loss_reference import is_on, known_mask, weighted
-from .partial_label_loss import (
-    LossTerms,
-    OpOptions,
-    masked_bce_with_logits,
-    one_class,
-    partial_label_loss,
-    partial_label_loss_terms,
-)
+from .loss_reference import is_on, known_mask
+from .partial_label_loss import LossTerms, OpOptions, one_class, partial_label_loss_terms
 
 
 def silenced(logits: Tensor, where: Tensor) -> Tensor:
@@ -29,6 +22,24 @@ def silenced(logits: Tensor, where: Tensor) -> Tensor:
     return logits.masked_fill(where, -1e4)
 
 
+def absent_labels(
+    logits_weak: Tensor,  # [B, C, *spatial] or [B]
+    logits_strong: Tensor | None,  # as logits_weak
+    targets: Tensor,  # as logits_weak
+    options: OpOptions,
+    exclusive: Tensor | None,  # bool [C, C] or [B, C, C]
+) -> Tensor | None:
+    """Return where `excluded` makes a pseudo-label 0, bool of the logits' shape; None where none can matter."""
+    unknown = is_on(options.pseudo_weight) or (
+        logits_strong is not None and is_on(options.consistency_weight)
+    )
+    if exclusive is None or not unknown:
+        return None
+    if logits_weak.dim() == 1:
+        return excluded(logits_weak[:, None], targets[:, None], exclusive, threshold=options.threshold)[:, 0]
+    return excluded(logits_weak, targets, exclusive, threshold=options.threshold)
+
+
 def composed_terms(
     logits_weak: Tensor,  # [B, C, *spatial]
     logits_strong: Tensor | None,  # [B, C, *spatial]
@@ -37,11 +48,11 @@ def composed_terms(
     *,
     strong_known: bool = False,
     known_mean: Literal["entry", "class"] = "entry",
-    exclusive: Tensor | None = None,  # bool [C, C] or [B, C, C]
+    absent: Tensor | None = None,  # bool [B, C, *spatial]
     reduction: Literal["mean", "sum"] = "mean",
     counts: LossCounts | None = None,
 ) -> LossTerms:
-    """Return the loss with what `PartialLabelLoss` can do beside the paper's, and its terms; see there.
+    """Return the loss and its terms where the op's own counts are not what the means divide by.
 
     Args:
         logits_weak: logits of the weakly augmented view.
@@ -50,7 +61,7 @@ def composed_terms(
         options: of the op.
         strong_known: the cross-entropy is the mean of both views'.
         known_mean: over known labels, or over those of each class and then over the classes.
-        exclusive: which classes exclude each other; their pseudo-labels are 0 where `excluded` says so.
+        absent: where the pseudo-label is 0.
         reduction: "mean" or "sum".
         counts: what the means divide by instead of the batch's own counts.
 
@@ -59,10 +70,20 @@ def composed_terms(
     """
     if logits_weak.dim() == 1:
         logits_weak, logits_strong, targets = one_class(logits_weak, logits_strong, targets)
-    options = _by_class(options, logits_weak)
-    known = known_mask(targets)
-    own_known = known.sum(dtype=torch.float64)
-    own_unknown = known.numel() - own_known
+        absent = None if absent is None else absent[:, None]
+    if known_mean == "entry" and counts is not None:
+        known, unknown = _number(counts.known), _number(counts.unknown)
+        if known is not None and unknown is not None:
+            return _divided(
+                logits_weak, logits_strong, targets, options, known, unknown, strong_known, absent
+            )
+    options = options._replace(
+        pos_weight=class_vector(options.pos_weight, logits_weak),
+        class_weight=class_vector(options.class_weight, logits_weak),
+    )
+    mask = known_mask(targets)
+    own_known = mask.sum(dtype=torch.float64)
+    own_unknown = mask.numel() - own_known
     k = u = own_known.new_ones(())
     if counts is not None:
         k, u = (divisor(count, own_known) for count in (counts.known, counts.unknown))
@@ -70,70 +91,76 @@ def composed_terms(
         k, u = own_known.clamp(min=1), own_unknown.clamp(min=1)
     class_weight = options.class_weight
     if known_mean == "class":
-        weight = _class_means(known, counts)
+        weight = _class_means(mask, counts)
         class_weight = weight.to(_sum_dtype(logits_weak)) * (1 if class_weight is None else class_weight)
         k = own_known.new_ones(())
-    views = [logits_weak, logits_strong] if strong_known and logits_strong is not None else [logits_weak]
-    parts = [
-        masked_bce_with_logits(
-            view,
-            targets,
-            pos_weight=options.pos_weight,
-            class_weight=class_weight,
-            reduction="sum",
-            validate=options.validate,
-        )
-        for view in views
-    ]
-    bce = torch.stack(parts).mean() / k.to(parts[0].dtype)
+    of_known = options._replace(pseudo_weight=0.0, consistency_weight=0.0, class_weight=class_weight)
+    bce = partial_label_loss_terms(
+        logits_weak, logits_strong, targets, of_known, reduction="sum", strong_known=strong_known
+    ).total
+    bce = bce / k.to(bce.dtype)
     total, pseudo, consistency = bce, own_known.new_zeros(()), own_known.new_zeros(())
-    if is_on(options.pseudo_weight) or (is_on(options.consistency_weight) and logits_strong is not None):
-        sums = _unknown_sums(logits_weak, logits_strong, targets, known, options, exclusive)
+    strong = logits_strong if is_on(options.consistency_weight) else None
+    if is_on(options.pseudo_weight) or strong is not None:
+        # The op gets each label as unknown; those that are known are silenced.
+        sums = partial_label_loss_terms(
+            silenced(logits_weak, mask),
+            None if strong is None else silenced(strong, mask),
+            torch.full_like(logits_weak, torch.nan),
+            options,
+            reduction="sum",
+            absent=absent,
+        )
         total = bce + sums.total / u.to(bce.dtype)
         pseudo, consistency = sums.pseudo / u, sums.consistency / u
     return LossTerms(total, bce.detach().double(), pseudo, consistency, own_known, own_unknown)
 
 
-def composed_entries(
-    logits_weak: Tensor,  # [B, C, *spatial]
-    logits_strong: Tensor | None,  # [B, C, *spatial]
-    targets: Tensor,  # [B, C, *spatial]
+def _divided(
+    logits_weak: Tensor,
+    logits_strong: Tensor | None,
+    targets: Tensor,
     options: OpOptions,
-    *,
-    strong_known: bool = False,
-    exclusive: Tensor | None = None,  # bool [C, C] or [B, C, C]
-) -> Tensor:
-    """Return the loss of each entry, [B, C, *spatial]; arguments as `composed_terms`."""
-    if logits_weak.dim() == 1:
-        views = one_class(logits_weak, logits_strong, targets)
-        return composed_entries(*views, options, strong_known=strong_known, exclusive=exclusive)[:, 0]
-    options = _by_class(options, logits_weak)
-    entries = partial_label_loss(logits_weak, logits_strong, targets, **options._asdict(), reduction="none")
-    if strong_known and logits_strong is not None:
-        strong = masked_bce_with_logits(
-            logits_strong,
-            targets,
-            pos_weight=options.pos_weight,
-            class_weight=options.class_weight,
-            reduction="none",
-            validate=options.validate,
-        )
-        entries = torch.where(known_mask(targets), (entries + strong) / 2, entries)
-    if exclusive is not None:
-        absent = excluded(logits_weak, targets, exclusive, threshold=options.threshold)
-        zeros = weighted(options.pseudo_weight, _squares(logits_weak, absent, options.class_weight))
-        if logits_strong is not None:
-            squares = _squares(logits_strong, absent, options.class_weight)
-            zeros = zeros + weighted(options.consistency_weight, squares)
-        entries = torch.where(absent, zeros, entries)
-    return entries
+    known: float,
+    unknown: float,
+    strong_known: bool,
+    absent: Tensor | None,
+) -> LossTerms:
+    """Return the loss whose means divide by these counts, from the op's sums.
 
-
-def _by_class(options: OpOptions, logits: Tensor) -> OpOptions:
-    return options._replace(
-        pos_weight=class_vector(options.pos_weight, logits),
-        class_weight=class_vector(options.class_weight, logits),
+    bce/K + w pseudo/U is (bce + w K/U pseudo)/K.
+    """
+    ratio = known / unknown
+    weights = options._replace(
+        pseudo_weight=options.pseudo_weight * ratio, consistency_weight=options.consistency_weight * ratio
     )
+    sums = partial_label_loss_terms(
+        logits_weak,
+        logits_strong,
+        targets,
+        weights,
+        reduction="sum",
+        strong_known=strong_known,
+        absent=absent,
+    )
+    return LossTerms(
+        sums.total / known,
+        sums.bce / known,
+        sums.pseudo / unknown,
+        sums.consistency / unknown,
+        sums.known,
+        sums.unknown,
+    )
+
+
+def _number(count: Tensor | float) -> float | None:
+    """Return a divisor, 1 where the count is 0; None where reading it would wait for a device or cannot be compiled."""
+    if isinstance(count, Tensor):
+        if torch.compiler.is_compiling() or type(count) is not Tensor or count.device.type != "cpu":
+            return None
+        if torch._C._functorch.is_functorch_wrapped_tensor(count):
+            return None
+    return float(count) if count > 0 else 1.0
 
 
 def _class_means(known: Tensor, counts: LossCounts | None) -> Tensor:
@@ -148,51 +175,6 @@ def _class_means(known: Tensor, counts: LossCounts | None) -> Tensor:
             f"known_mean class needs counts.known_by_class of all {classes} classes, got {counts.known_by_class}"
         )
     return 1 / (divisor(each, each) * (each > 0).sum().clamp(min=1))
-
-
-def _unknown_sums(
-    logits_weak: Tensor,
-    logits_strong: Tensor | None,
-    targets: Tensor,
-    known: Tensor,
-    options: OpOptions,
-    exclusive: Tensor | None,
-) -> LossTerms:
-    """Return sums over unknown labels; the counts are of no use.
-
-    The op gets each label as unknown; those that are known, or whose pseudo-label is 0, are silenced.
-    """
-    strong = logits_strong if is_on(options.consistency_weight) else None
-    absent = None
-    if exclusive is not None:
-        absent = excluded(logits_weak, targets, exclusive, threshold=options.threshold)
-    silent = known if absent is None else known | absent
-    sums = partial_label_loss_terms(
-        silenced(logits_weak, silent),
-        None if strong is None else silenced(strong, silent),
-        torch.full_like(logits_weak, torch.nan),
-        options,
-        reduction="sum",
-    )
-    if absent is None:
-        return sums
-    total, pseudo, consistency = sums.total, sums.pseudo, sums.consistency
-    if is_on(options.pseudo_weight):
-        own = _squares(logits_weak, absent, options.class_weight).sum()
-        total, pseudo = total + weighted(options.pseudo_weight, own), pseudo + own.detach()
-    if strong is not None:
-        own = _squares(strong, absent, options.class_weight).sum()
-        total, consistency = total + weighted(options.consistency_weight, own), consistency + own.detach()
-    return sums._replace(total=total, pseudo=pseudo, consistency=consistency)
-
-
-def _squares(logits: Tensor, where: Tensor, class_weight: Tensor | None) -> Tensor:
-    """Return (a - 0)^2 with the class's weight where asked for, else 0."""
-    dtype = _sum_dtype(logits)
-    squares = torch.sigmoid(silenced(logits.to(dtype), ~where)) ** 2
-    if class_weight is None:
-        return squares
-    return squares * class_weight.to(dtype).view(-1, *[1] * (logits.dim() - 2))
 
 
 def _sum_dtype(logits: Tensor) -> torch.dtype:

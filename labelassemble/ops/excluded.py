@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from labelassemble import _extension
 from labelassemble.ops.loss_reference import known_mask
 
 
@@ -28,6 +29,20 @@ def excluded(
     Raises:
         RuntimeError: if the shapes do not fit.
     """
+    # On a GPU it is torch's functions: there is no kernel of its own.
+    function = reference
+    if logits_weak.device.type == "cpu":
+        function = _extension.implementation("excluded", reference, logits_weak)
+    return function(logits_weak, targets, exclusive, threshold)
+
+
+def reference(
+    logits_weak: Tensor,  # [B, C, *spatial]
+    targets: Tensor,  # [B, C, *spatial]
+    exclusive: Tensor,  # bool [C, C] or [B, C, C]
+    threshold: float = 0.5,
+) -> Tensor:
+    """Return what `excluded` does, by plain torch functions."""
     batch, classes = logits_weak.shape[:2]
     if exclusive.shape not in ((classes, classes), (batch, classes, classes)):
         raise RuntimeError(
@@ -51,3 +66,8 @@ def excluded(
             mask = rows[:, :, rival].reshape(*rows.shape[:2], *(1,) * (logits_weak.dim() - 2))
             highest = torch.maximum(highest, torch.where(mask, present[:, rival : rival + 1], absent))
         return ~known & (highest > called)
+
+
+_extension.define(
+    "excluded(Tensor logits, Tensor targets, Tensor exclusive, float threshold=0.5) -> Tensor", reference
+)

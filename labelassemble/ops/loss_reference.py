@@ -114,10 +114,12 @@ def reference(
     detach_target: bool = True,
     reduction: Reduction = "mean",
     validate: bool = True,
+    strong_known: bool = False,
+    absent: Tensor | None = None,  # bool [B, C, *spatial]
 ) -> tuple[Tensor, Tensor]:
     """Return the loss and its five terms by plain torch functions: what the op is tested against.
 
-    Twice differentiable, on every device of torch's. Arguments as `partial_label_loss`, in the order of the op's
+    Twice differentiable, on every device of torch's. Arguments as `partial_label_loss_terms`, in the order of the op's
     schema; the second result is float64 [5]: bce, pseudo, consistency, known, unknown, without gradient. Where a value
     that is not allowed cannot raise, under torch.compile and torch.func.vmap, it makes the loss NaN.
     """
@@ -136,15 +138,18 @@ def reference(
         y = _within_range(y, targets)
     weight = _along_classes(class_weight, z)
     zero = z.new_zeros(())
-    bce = torch.where(
-        known, weight * _bce(torch.where(known, z, zero), y, _along_classes(pos_weight, z)), zero
-    )
+    views = [z]
+    if strong_known and logits_strong is not None:
+        views.append(logits_strong.to(dtype))
+    of_views = [_bce(torch.where(known, view, zero), y, _along_classes(pos_weight, z)) for view in views]
+    bce = torch.where(known, weight * (of_views[0] if len(views) == 1 else sum(of_views) / 2), zero)
     pseudo, consistency = torch.zeros_like(bce), torch.zeros_like(bce)
     strong = logits_strong if is_on(consistency_weight) else None
     if is_on(pseudo_weight) or strong is not None:
         a = torch.sigmoid(torch.where(known, zero, z))
         sharpened = sharpen(a, threshold=threshold, temperature=temperature)
         sharpened = sharpened.detach() if detach_target else sharpened
+        sharpened = sharpened if absent is None else torch.where(absent, zero, sharpened)
         if is_on(pseudo_weight):
             pseudo = torch.where(known, zero, weight * (a - sharpened) ** 2)
         if strong is not None:

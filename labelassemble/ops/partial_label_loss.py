@@ -141,10 +141,21 @@ def partial_label_loss_terms(
     options: OpOptions = DEFAULTS,
     *,
     reduction: Reduction = "mean",
+    strong_known: bool = False,
+    absent: Tensor | None = None,  # bool [B, C, *spatial]
 ) -> LossTerms:
     """Return the loss as `partial_label_loss`, and from the same pass the terms and counts it is made of.
 
-    With reduction "none" the terms are sums.
+    With reduction "none" the terms are sums. The last two arguments are not the paper's.
+
+    Args:
+        logits_weak: of the weakly augmented view.
+        logits_strong: of the strong one, or None.
+        targets: labels.
+        options: of the op.
+        reduction: "mean", "sum" or "none".
+        strong_known: known labels learn from both views: their cross-entropy is the mean of the two.
+        absent: where an unknown label has the pseudo-label 0 instead of s(a_w), as `functional.excluded` returns it.
     """
     total, terms = _call(
         logits_weak,
@@ -159,6 +170,8 @@ def partial_label_loss_terms(
         options.detach_target,
         reduction,
         options.validate,
+        strong_known,
+        absent,
     )
     return LossTerms(total, *terms.unbind())
 
@@ -222,6 +235,8 @@ def _call(
     detach_target: bool,
     reduction: Reduction,
     validate: bool,
+    strong_known: bool = False,
+    absent: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Return the loss and its terms, from the op where it can compute them."""
     if logits_weak.dim() == 1:
@@ -230,7 +245,8 @@ def _call(
             logits_strong,
             targets,
             *(threshold, temperature, pseudo_weight, consistency_weight, pos_weight, class_weight),
-            *(detach_target, reduction, validate),
+            *(detach_target, reduction, validate, strong_known),
+            None if absent is None else absent[:, None],
         )
     function: Any = _extension.implementation("partial_label_loss_terms", reference, logits_weak)
     learned = targets.requires_grad
@@ -267,6 +283,8 @@ def _call(
         detach_target,
         reduction,
         validate,
+        strong_known,
+        absent,
     )
     return loss, terms
 
@@ -300,7 +318,10 @@ _PARAMETERS = (
     "float pseudo_weight=1.0, float consistency_weight=1.0, Tensor? pos_weight=None, Tensor? class_weight=None, "
     "bool detach_target=True, str reduction='mean', bool validate=True"
 )
-_extension.define(f"partial_label_loss_terms({_PARAMETERS}) -> (Tensor, Tensor)", reference)
+_extension.define(
+    f"partial_label_loss_terms({_PARAMETERS}, bool strong_known=False, Tensor? absent=None) -> (Tensor, Tensor)",
+    reference,
+)
 _extension.define(f"partial_label_loss({_PARAMETERS}) -> Tensor", lambda *arguments: reference(*arguments)[0])
 _extension.define(
     "masked_bce_with_logits(Tensor logits, Tensor targets, Tensor? pos_weight=None, Tensor? class_weight=None, "

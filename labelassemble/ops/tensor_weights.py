@@ -27,6 +27,8 @@ def loss_of_tensor_weights(
     detach_target: bool,
     reduction: str,
     validate: bool,
+    strong_known: bool,
+    absent: Tensor | None,  # bool [B, C, *spatial]
 ) -> tuple[Tensor, Tensor]:
     """Return what `partial_label_loss_terms` does for the values of the two weights."""
     return _terms(
@@ -42,6 +44,8 @@ def loss_of_tensor_weights(
         detach_target,
         reduction,
         validate,
+        strong_known,
+        absent,
     )
 
 
@@ -77,12 +81,14 @@ def gradients_of_tensor_weights(
     class_weight: Tensor | None,  # [C]
     detach_target: bool,
     reduction: str,
+    strong_known: bool,
+    absent: Tensor | None,  # bool [B, C, *spatial]
     terms: Tensor,  # float64 [5]
 ) -> tuple[Tensor, Tensor]:
     """Return the gradients of both views; that of a strong view that is not there has no element."""
     consistency = float(consistency_weight)
     numbers = [threshold, temperature, float(pseudo_weight), consistency, float(detach_target)]
-    reads_strong = logits_strong is not None and consistency != 0
+    reads_strong = logits_strong is not None and (consistency != 0 or strong_known)
     weak, strong = _OPS._partial_label_loss_backward(
         grad,
         logits_weak,
@@ -91,9 +97,10 @@ def gradients_of_tensor_weights(
         pos_weight,
         class_weight,
         terms,
-        [*numbers, float(("none", "mean", "sum").index(reduction))],
+        [*numbers, float(("none", "mean", "sum").index(reduction)), float(strong_known)],
         True,
         reads_strong,
+        absent,
     )
     if not reads_strong:
         strong = _no_strong(logits_weak) if logits_strong is None else torch.zeros_like(logits_strong)
@@ -112,20 +119,20 @@ def _no_strong(logits_weak: Tensor) -> Tensor:
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    tensors = (*inputs[:3], *inputs[5:9], output[1])
+    tensors = (*inputs[:3], *inputs[5:9], inputs[13], output[1])
     ctx.save_for_backward(*tensors)
     ctx.numbers = inputs[3:5]
-    ctx.choices = inputs[9:11]
+    ctx.choices = (*inputs[9:11], inputs[12])
     ctx.set_materialize_grads(False)
 
 
 def _backward(ctx: Any, grad: Tensor | None, _: Tensor | None) -> tuple[Tensor | None, ...]:
-    result: list[Tensor | None] = [None] * 12
+    result: list[Tensor | None] = [None] * 14
     if grad is None:
         return tuple(result)
-    weak, strong, targets, *weights, terms = ctx.saved_tensors
+    weak, strong, targets, *weights, absent, terms = ctx.saved_tensors
     gradients = gradients_of_tensor_weights(
-        grad, weak, strong, targets, *ctx.numbers, *weights, *ctx.choices, terms
+        grad, weak, strong, targets, *ctx.numbers, *weights, *ctx.choices, absent, terms
     )
     result[0] = gradients[0] if ctx.needs_input_grad[0] else None
     result[1] = gradients[1] if strong is not None and ctx.needs_input_grad[1] else None

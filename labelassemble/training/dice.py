@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from labelassemble.ops.composed_loss import silenced
+from labelassemble.ops.class_sums import class_sums
 from labelassemble.training.distributed import SINGLE_PROCESS, Processes
 
 _SMOOTH = 1e-5  # MONAI's smooth_nr and smooth_dr
@@ -16,6 +16,7 @@ def soft_dice_loss(
     class_weight: Tensor | None = None,  # [C]
     images: int | None = None,
     processes: Processes = SINGLE_PROCESS,
+    sums: Tensor | None = None,  # float64 [6, C]
 ) -> Tensor:
     """Return the mean of 1 - Dice over the classes that have a known voxel in the batch, 0 if none has.
 
@@ -32,20 +33,17 @@ def soft_dice_loss(
             of the images. None for the batch's own.
         processes: each holds a part of the batch. The results of the processes add up to the loss, and so do their
             gradients.
+        sums: what `class_sums` gives of logits and targets, where the caller has it.
     """
-    axes = [axis for axis in range(logits.dim()) if axis != 1]
-    known = ~torch.isnan(targets)
-    y = torch.where(known, targets, 0).to(logits.dtype)
-    a = torch.sigmoid(silenced(logits, ~known))
-    own = torch.stack([(a * y).sum(axes), a.sum(axes), y.sum(axes)])  # [3, C]
-    counts = known.count_nonzero(axes).to(own.dtype)
+    sums = class_sums(logits, targets) if sums is None else sums
+    own, counts = sums[:3], sums[3].detach()  # [3, C], [C]
     held: float = len(logits)
     if processes.count > 1:
         size = own.shape[1]
-        sums = processes.sum([*own.detach().flatten().tolist(), *counts.tolist(), held])
-        whole = own.new_tensor(sums[: 3 * size]).reshape(3, size)
+        of_all = processes.sum([*own.detach().flatten().tolist(), *counts.tolist(), held])
+        whole = own.new_tensor(of_all[: 3 * size]).reshape(3, size)
         own = own - own.detach() + whole  # the value of the whole batch, the gradient of this part
-        counts, held = own.new_tensor(sums[3 * size : -1]), sums[-1]
+        counts, held = own.new_tensor(of_all[3 * size : -1]), of_all[-1]
     overlap, predicted, drawn = own.unbind()
     losses = 1 - (2 * overlap + _SMOOTH) / (predicted + drawn + _SMOOTH)
     if class_weight is not None:
@@ -54,4 +52,5 @@ def soft_dice_loss(
     loss = torch.where(there, losses, 0).sum() / there.sum().clamp(min=1)
     if images is not None:
         loss = loss * (held / max(images, 1))
-    return loss - loss.detach() * (1 - 1 / processes.count)
+    loss = loss - loss.detach() * (1 - 1 / processes.count)
+    return loss.to(torch.float64 if logits.dtype == torch.float64 else torch.float32)

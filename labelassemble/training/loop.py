@@ -125,13 +125,14 @@ def train_step(state: TrainState, step: Step) -> None:
         targets = part.targets.to(state.device)
         with state.gradients_kept(apart=part is not parts[-1]):
             weak, strong = state.forward(part)
-            held = state.loss.count(part.targets)
+            alone = processes.count == 1 and len(parts) == 1
+            held = step.counts if alone else state.loss.count(part.targets)
             terms = state.loss.terms(weak, strong, targets, rows=part.rows, part=held, whole=step.counts)
             # The processes' gradients are averaged; the parts of the loss are to be added up.
             loss = state.scaler.scale(terms.total * processes.count)
             with lost_process_is_an_error(several=processes.count > 1):
                 loss.backward()  # type: ignore[no-untyped-call]
-        record += step_record(terms.loss, weak, targets, state.loss.options.threshold, terms.dice)
+        record += step_record(terms.loss, weak, targets, state.loss.options.threshold, terms.dice, terms.sums)
     if options.clip_norm is not None:
         state.scaler.unscale_(state.optimizer)
         nn.utils.clip_grad_norm_(state.trained, options.clip_norm)

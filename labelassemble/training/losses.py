@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from labelassemble.loss import LossOptions, LossTerms, PartialLabelLoss
+from labelassemble.ops.class_sums import class_sums
 from labelassemble.ops.composed_loss import silenced
 from labelassemble.training.accumulate import Counts, count
 from labelassemble.training.class_weights import class_weights
@@ -26,10 +27,12 @@ class StepTerms(NamedTuple):
     Attributes:
         loss: the terms of the loss; its total has the Dice term in it.
         dice: 1 - Dice before its weight, float64 []; None where the weight is 0.
+        sums: of the weak view's voxels (`class_sums`), float64 [6, C] without gradient; None where the weight is 0.
     """
 
     loss: LossTerms
     dice: Tensor | None = None
+    sums: Tensor | None = None
 
     @property
     def total(self) -> Tensor:
@@ -129,6 +132,7 @@ class StepLoss:
         views = [logits_weak]
         if self.options.strong_known and logits_strong is not None:
             views.append(logits_strong)
+        sums = [class_sums(view, targets, self.options.threshold) for view in views]
         dice = torch.stack(
             [
                 soft_dice_loss(
@@ -137,12 +141,13 @@ class StepLoss:
                     class_weight=self._class_weight,
                     images=whole.images,
                     processes=self._processes,
+                    sums=of_view,
                 )
-                for view in views
+                for view, of_view in zip(views, sums, strict=True)
             ]
         ).mean()
         total = terms.total + self.options.dice_weight * dice
-        return StepTerms(terms._replace(total=total), dice.detach().double())
+        return StepTerms(terms._replace(total=total), dice.detach().double(), sums[0].detach())
 
     def count(self, targets: Tensor) -> Counts:
         """Return what targets [B, C, *spatial] hold, as far as the loss divides by it."""

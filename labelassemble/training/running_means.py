@@ -10,6 +10,7 @@ from torch import Tensor
 
 from labelassemble.errors import LabelAssembleError
 from labelassemble.loss import LossTerms
+from labelassemble.ops.class_sums import class_sums
 from labelassemble.training.accumulate import Counts, by_class_of
 from labelassemble.training.distributed import OtherProcessFailed, Processes
 
@@ -51,18 +52,29 @@ class EpochSums:
 
 
 def step_record(
-    terms: LossTerms, logits: Tensor, targets: Tensor, threshold: float, dice: Tensor | None = None
+    terms: LossTerms,
+    logits: Tensor,
+    targets: Tensor,
+    threshold: float,
+    dice: Tensor | None = None,
+    sums: Tensor | None = None,
 ) -> Tensor:
     """Return what a step or a part of one comes to, float64 [5 + 3 C], on the device: parts and processes add up.
 
     The four terms, then by class: unknown labels that the pseudo-labels put on the positive side (a > tau), unknown
-    labels, and logits that are not finite; at the end the Dice term. Logits and targets are [B, C, *spatial].
+    labels, and logits that are not finite; at the end the Dice term. Logits and targets are [B, C, *spatial]; `sums`
+    are their `class_sums`, where the caller has them.
     """
     values = torch.stack([terms.total.detach().double(), terms.bce, terms.pseudo, terms.consistency])
-    unknown = torch.isnan(targets)
-    logits = logits.detach()
-    flags = (unknown & (torch.sigmoid(logits) > threshold), unknown, ~torch.isfinite(logits))
     last = values.new_zeros(1) if dice is None else dice.reshape(1)
+    logits = logits.detach()
+    if sums is None and logits.dim() > 2:
+        sums = class_sums(logits, targets, threshold)
+    if sums is not None:
+        unknown_by_class = logits.numel() // max(logits.shape[1], 1) - sums[3]
+        return torch.cat([values, sums[4], unknown_by_class, sums[5], last])
+    unknown = torch.isnan(targets)
+    flags = (unknown & (torch.sigmoid(logits) > threshold), unknown, ~torch.isfinite(logits))
     return torch.cat([values, *(by_class_of(flag).double() for flag in flags), last])
 
 

@@ -87,7 +87,7 @@ sys.path.insert(0, {str(OPS)!r})
 import cuda_device, torch
 x = torch.rand(3, 4)
 torch.ops.labelassemble._partial_label_loss_backward(
-    torch.ones(()), x, None, x, None, None, torch.ones(3, dtype=torch.double), [0.5, 4, 1, 1, 1, 1], True, False)
+    torch.ones(()), x, None, x, None, None, torch.ones(3, dtype=torch.double), [0.5, 4, 1, 1, 1, 1, 0], True, False)
 """
     )
     library = cpp_program("cuda_on_cpu_sanitized")

@@ -5,13 +5,14 @@ Marked cuda and run by benchmarks/gpu.sh where a GPU is; tests/cuda_on_cpu runs 
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
 from labelassemble.functional import partial_label_loss, partial_label_loss_terms
-from labelassemble.ops.partial_label_loss import reference
+from labelassemble.ops.partial_label_loss import OpOptions, reference
 
 sys.path.insert(0, str(Path(__file__).parent))
 from cuda_device import DEVICE, in_a_graph
@@ -114,6 +115,30 @@ def test_more_axes_than_kernels_take_sanitizer() -> None:
     torch.testing.assert_close(mean, image.relu().flatten(2).mean(2))
     (gradient,) = torch.autograd.grad(mean.sum(), image)
     torch.testing.assert_close(gradient, (image > 0).float() / 256)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", [(16, 15), (3, 4, 9, 7), (2, 3, 5, 300)])
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+def test_both_views_of_known_labels_and_absent_ones_sanitizer(
+    dtype: torch.dtype, shape: tuple[int, ...], reduction: Any
+) -> None:
+    weak, strong, targets = batch(shape, dtype)
+    absent = targets.isnan() & (strong.detach() > 0)
+    for marked, detached, consistency in ((None, True, 2.0), (absent, True, 2.0), (absent, False, 0.0)):
+        options = OpOptions(0.4, 3.0, 0.5, consistency, None, None, detached)
+        found = partial_label_loss_terms(
+            weak, strong, targets, options, reduction=reduction, strong_known=True, absent=marked
+        )
+        exact = [view.detach().double().requires_grad_() for view in (weak, strong)]
+        want, terms = reference(*exact, targets, *options[:7], reduction, True, True, marked)
+        rounding = {torch.float64: 1e-9}.get(dtype, 1e-4)
+        torch.testing.assert_close(found.total.double(), want, rtol=rounding, atol=rounding)
+        torch.testing.assert_close(torch.stack(found[1:]), terms, rtol=rounding, atol=rounding)
+        gradients = torch.autograd.grad(found.total.sum(), (weak, strong))
+        rounding = {torch.float64: 1e-9, torch.float32: 1e-5}.get(dtype, 2e-2)
+        for one, other in zip(gradients, torch.autograd.grad(want.sum(), exact), strict=True):
+            torch.testing.assert_close(one.double(), other, rtol=rounding, atol=rounding)
 
 
 def test_terms_count_on_the_device() -> None:

@@ -128,10 +128,10 @@ def test_terms_of_entries_are_sums() -> None:
 def test_the_private_backward_checks_its_arguments() -> None:
     backward = torch.ops.labelassemble._partial_label_loss_backward
     rest = (weak, None, targets, None, None, torch.zeros(5).double())
-    with pytest.raises(RuntimeError, match="options must be 6 numbers, got 2"):
+    with pytest.raises(RuntimeError, match="options must be 7 numbers, got 2"):
         backward(torch.ones(()), *rest, [0.5, 4.0], True, False)
     with pytest.raises(RuntimeError, match="grad must be Float, got Double"):
-        backward(torch.ones(()).double(), *rest, [0.5, 4.0, 1.0, 1.0, 1.0, 1.0], True, False)
+        backward(torch.ones(()).double(), *rest, [0.5, 4.0, 1.0, 1.0, 1.0, 1.0, 0.0], True, False)
 
 
 def test_the_op_takes_all_but_logits_as_constants() -> None:
