@@ -42,7 +42,7 @@ class DetectionCase:
         if self.mask is not None:
             own = [value for value, of in self.values.items() if of == column]
             if own:
-                found = self.mask == own[0]
+                found: NDArray[np.bool_] = self.mask == own[0]
                 for value in own[1:]:  # np.isin makes integers of 8 bytes of the mask
                     found |= self.mask == value
                 return found
