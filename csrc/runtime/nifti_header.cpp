@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdio>
 #include <cstring>
 #include <limits>
+#include <optional>
 #include <string_view>
 
 #include "labelassemble/error.h"
@@ -28,11 +30,16 @@ constexpr std::size_t kQoffset = 268;
 constexpr std::size_t kSrow = 280;
 constexpr std::size_t kMagic = 344;
 
-constexpr std::int64_t kFirstValue = 352;    // of a file that holds header and values
-constexpr std::int16_t kScanner = 1;         // of sform_code: positions of the scanner
-constexpr std::int16_t kLargestCode = 5;     // of sform_code and qform_code
-constexpr std::uint8_t kMillimetres = 2;     // of xyzt_units
+constexpr std::int64_t kFirstValue = 352;  // of a file that holds header and values
+constexpr std::int16_t kScanner = 1;       // of sform_code: positions of the scanner
+constexpr std::int16_t kLargestCode = 5;   // of sform_code and qform_code
+constexpr std::uint8_t kMetres = 1;        // of the three lowest bits of xyzt_units
+constexpr std::uint8_t kMillimetres = 2;
+constexpr std::uint8_t kMicrometres = 3;
 constexpr std::int64_t kFarthest = 1 << 26;  // a first value beyond 64 MiB is no header's
+// How far the two forms may differ, as in labelassemble/data/grid.py.
+constexpr double kSameSpacing = 0.01;    // relative
+constexpr double kSameDirection = 0.01;  // of a unit vector
 
 class Fields {
  public:
@@ -116,7 +123,9 @@ std::size_t bytes_of(NiftiType type, const std::string& name) {
 
 std::array<std::int64_t, 3> shape_of(const Fields& fields, const std::string& name) {
   const int axes = fields.get<std::int16_t>(kDim);
-  if (axes < 1 || axes > 7) damaged(name, "it has " + std::to_string(axes) + " axes");
+  if (axes < 2 || axes > 7) {
+    damaged(name, "a volume must have 2 or 3 axes, got " + std::to_string(axes));
+  }
   std::array<std::int64_t, 3> shape{1, 1, 1};
   std::string text;
   bool several = false;
@@ -155,13 +164,14 @@ Affine sform(const Fields& fields) {
   return affine;
 }
 
-Affine qform(const Fields& fields, const std::string& name) {
+// Nothing where the quaternion is longer than 1.
+std::optional<Affine> qform(const Fields& fields) {
   const double b = fields.get<float>(kQuaternion, 0);
   const double c = fields.get<float>(kQuaternion, 1);
   const double d = fields.get<float>(kQuaternion, 2);
   const double rest = 1.0 - (b * b + c * c + d * d);
   constexpr double kNothing = 3.0 * std::numeric_limits<float>::epsilon();
-  if (!(rest > -kNothing)) damaged(name, "its quaternion is longer than 1");
+  if (!(rest > -kNothing)) return std::nullopt;
   const double a = rest < kNothing ? 0.0 : std::sqrt(rest);
   const double turn[9] = {
       a * a + b * b - c * c - d * d, 2 * (b * c - a * d),           2 * (b * d + a * c),
@@ -178,6 +188,62 @@ Affine qform(const Fields& fields, const std::string& name) {
   for (int row = 0; row < 3; ++row) affine[row * 4 + 3] = fields.get<float>(kQoffset, row);
   affine[15] = 1.0;
   return affine;
+}
+
+// The edges of a voxel in millimetres.
+std::array<double, 3> edges_of(const Affine& m) {
+  std::array<double, 3> lengths{};
+  for (std::size_t axis = 0; axis < 3; ++axis) {
+    lengths[axis] =
+        std::sqrt(m[axis] * m[axis] + m[4 + axis] * m[4 + axis] + m[8 + axis] * m[8 + axis]);
+  }
+  return lengths;
+}
+
+// Which side of the patient an axis runs to: 0 to 2, or 3 to 5 where it runs away from it.
+int side_of(const Affine& m, int axis) {
+  int nearest = 0;
+  for (int row = 1; row < 3; ++row) {
+    if (std::abs(m[row * 4 + axis]) > std::abs(m[nearest * 4 + axis])) nearest = row;
+  }
+  return m[nearest * 4 + axis] > 0.0 ? nearest : nearest + 3;
+}
+
+std::string sides_of(const Affine& m) {
+  std::string sides;
+  for (int axis = 0; axis < 3; ++axis) sides += "RASLPI"[side_of(m, axis)];
+  return sides;
+}
+
+std::string sizes_of(const std::array<double, 3>& sizes) {
+  char text[96];
+  std::snprintf(text, sizeof text, "%.4g x %.4g x %.4g mm", sizes[0], sizes[1], sizes[2]);
+  return text;
+}
+
+// Throws where the two forms give the voxels other sizes, or turn the axes to other sides: nobody
+// knows which is right. A turn by less, or another origin, changes nothing for a network.
+void check_forms(const Affine& s, const Affine& q, const std::string& name) {
+  const std::array<double, 3> ours = edges_of(s), theirs = edges_of(q);
+  if (!std::isfinite(theirs[0] + theirs[1] + theirs[2])) return;  // as good as none
+  bool sizes = true;
+  double turned = 0.0;
+  for (int axis = 0; axis < 3; ++axis) {
+    sizes = sizes && std::abs(ours[axis] - theirs[axis]) <= kSameSpacing * theirs[axis];
+    for (int row = 0; row < 3; ++row) {
+      turned = std::max(
+          turned, std::abs(s[row * 4 + axis] / ours[axis] - q[row * 4 + axis] / theirs[axis]));
+    }
+  }
+  const std::string end = ": set the wrong one's code to 0, or write both anew";
+  if (!sizes) {
+    refuse(name, "its sform and its qform contradict each other, voxels of " + sizes_of(ours) +
+                     " and of " + sizes_of(theirs) + end);
+  }
+  if (turned > kSameDirection && sides_of(s) != sides_of(q)) {
+    refuse(name, "its sform and its qform contradict each other, axes to " + sides_of(s) +
+                     " and to " + sides_of(q) + end);
+  }
 }
 
 // Neither form: the middle is at 0 and the first axis goes to the left, as in Analyze files.
@@ -213,6 +279,10 @@ void check_affine(const Affine& m, const std::string& name) {
 
 }  // namespace
 
+int nifti_axes(std::span<const std::uint8_t> bytes) {
+  return Fields(bytes, is_swapped(bytes, "header")).get<std::int16_t>(kDim);
+}
+
 NiftiHeader parse_nifti_header(std::span<const std::uint8_t> bytes, const std::string& name) {
   NiftiHeader header;
   header.swapped = is_swapped(bytes, name);
@@ -234,10 +304,20 @@ NiftiHeader parse_nifti_header(std::span<const std::uint8_t> bytes, const std::s
     header.slope = slope;
     header.inter = inter;
   }
-  header.affine = form_code(fields, kSformCode) != 0   ? sform(fields)
-                  : form_code(fields, kQformCode) != 0 ? qform(fields, name)
-                                                       : from_sizes(fields, header.shape);
+  const int unit = bytes[kUnits] & 7;
+  if (unit == kMetres || unit == kMicrometres) {
+    refuse(name, std::string("its header says that lengths are in ") +
+                     (unit == kMetres ? "metres" : "micrometres") + ", and mm are read");
+  }
+  const bool placed = form_code(fields, kSformCode) != 0;
+  const bool turned = form_code(fields, kQformCode) != 0;
+  const std::optional<Affine> other = turned ? qform(fields) : std::nullopt;
+  if (!placed && turned && !other.has_value()) damaged(name, "its quaternion is longer than 1");
+  header.affine = placed              ? sform(fields)
+                  : other.has_value() ? *other
+                                      : from_sizes(fields, header.shape);
   check_affine(header.affine, name);
+  if (placed && other.has_value()) check_forms(header.affine, *other, name);
   return header;
 }
 
@@ -268,12 +348,9 @@ std::vector<std::uint8_t> make_nifti_header(const Volume& like, NiftiType type,
     return bytes;
   }
   put(bytes, kPixdim, 1.0F);
-  for (std::size_t axis = 0; axis < 3; ++axis) {
-    const Affine& m = like.affine;
-    const double length =
-        std::sqrt(m[axis] * m[axis] + m[4 + axis] * m[4 + axis] + m[8 + axis] * m[8 + axis]);
-    put(bytes, kPixdim, static_cast<float>(length), 1 + axis);
-  }
+  const std::array<double, 3> edges = edges_of(like.affine);
+  for (std::size_t axis = 0; axis < 3; ++axis)
+    put(bytes, kPixdim, static_cast<float>(edges[axis]), 1 + axis);
   put(bytes, kSformCode, kScanner);
   for (std::size_t i = 0; i < 12; ++i) put(bytes, kSrow, static_cast<float>(like.affine[i]), i);
   bytes[kUnits] = kMillimetres;

@@ -41,8 +41,11 @@ struct NiftiHeader {
 };
 
 // Throws Error, with `name` for the file, unless the bytes are the header of one volume of at most
-// kMaxVolumeVoxels real numbers that has a place.
+// kMaxVolumeVoxels real numbers that has a place, of which two forms say the same.
 NiftiHeader parse_nifti_header(std::span<const std::uint8_t> bytes, const std::string& name);
+
+// How many axes the header of a file that `read_nifti` read has, those of size 1 among them.
+int nifti_axes(std::span<const std::uint8_t> bytes);
 
 // The header of a file of `volumes` volumes of uint8 or float32 at the place of `like`, in this
 // machine's byte order.

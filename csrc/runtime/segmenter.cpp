@@ -14,6 +14,7 @@
 
 #include "grid.h"
 #include "model.h"
+#include "nifti_header.h"
 #include "patch_model.h"
 #include "patient_score.h"
 #include "windows.h"
@@ -40,6 +41,10 @@ void check_volume(const Volume& volume, std::size_t axes) {
   if (axes == 2 && volume.shape[2] != 1) {
     throw Error("the model answers slices, and the volume has " + std::to_string(volume.shape[2]) +
                 " of them (" + text_of(volume.shape) + "): give it one at a time");
+  }
+  if (axes == 3 && volume.header.has_value() && nifti_axes(*volume.header) == 2) {
+    throw Error("the model answers volumes, and the file has two axes (" +
+                std::to_string(volume.shape[0]) + " x " + std::to_string(volume.shape[1]) + ")");
   }
 }
 

@@ -31,7 +31,7 @@ def read_series(folder: str) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
             missing or there twice, or a file that cannot be decoded.
     """
     slices, affine = _sorted(folder, pixels=True)
-    return np.stack([_values(data, name) for name, data in slices], axis=2), affine
+    return np.stack([_values(data, os.path.join(folder, name)) for name, data in slices], axis=2), affine
 
 
 def series_grid(folder: str) -> Grid:

@@ -88,14 +88,14 @@ def _digest(path: str) -> bytes | None:
         return None
 
 
-def _folder_digest(path: str) -> bytes:
-    """Return a fingerprint of the files in a folder of DICOM slices, whatever they are called."""
+def _folder_digest(path: str) -> bytes | None:
+    """Return a fingerprint of the files in a folder of DICOM slices, whatever they are called; None without a file."""
     digests = []
     for name in os.listdir(path):
         if os.path.isfile(file_path := os.path.join(path, name)):
             with open(file_path, "rb") as file:
                 digests.append(hashlib.file_digest(file, "sha256").digest())
-    return hashlib.sha256(b"".join(sorted(digests))).digest()
+    return hashlib.sha256(b"".join(sorted(digests))).digest() if digests else None
 
 
 def picture_hashes(

@@ -36,6 +36,37 @@ class Grid(NamedTuple):
         return "".join(_SIDES[row][int(self.affine[row, axis] > 0)] for axis, row in enumerate(nearest))
 
 
+def check_forms(name: str, sform: NDArray[np.float64], qform: NDArray[np.float64]) -> None:
+    """Raise where the two forms of a NIfTI header give the voxels other sizes, or turn the axes to other sides.
+
+    Nobody knows which of them is right then. A turn that leaves the axes their sides, or another origin, changes
+    nothing of what a network sees.
+
+    Args:
+        name: of the file.
+        sform: from voxel indices to millimetres, float64 [4, 4].
+        qform: likewise.
+
+    Raises:
+        ImageError: They contradict each other.
+    """
+    ours, theirs = Grid((), sform), Grid((), qform)
+    sizes, others = ours.spacing(), theirs.spacing()
+    end = ": set the wrong one's code to 0, or write both anew"
+    if (np.abs(sizes - others) > _SAME_SPACING * others).any():
+        raise ImageError(
+            name,
+            f"its sform and its qform contradict each other, voxels of {_numbers(sizes)} mm and of "
+            f"{_numbers(others)} mm{end}",
+        )
+    turned = np.abs(sform[:3, :3] / sizes - qform[:3, :3] / others).max()
+    if turned > _SAME_DIRECTION and ours.sides() != theirs.sides():
+        raise ImageError(
+            name,
+            f"its sform and its qform contradict each other, axes to {ours.sides()} and to {theirs.sides()}{end}",
+        )
+
+
 def check_same_grid(mask: str, drawn: Grid, image: str, shown: Grid) -> None:
     """Raise unless a mask has the shape of its image and its voxels lie where those of the image lie.
 

@@ -16,7 +16,7 @@ from labelassemble.data.dicom import is_dicom
 from labelassemble.data.errors import ImageError
 from labelassemble.data.grid import Grid, check_same_grid
 from labelassemble.data.images import read_image
-from labelassemble.data.volumes import read_grid, read_volume
+from labelassemble.data.volumes import is_nifti_name, read_grid, read_volume
 from labelassemble.errors import LabelAssembleError
 
 _LARGEST: Final = 65535
@@ -126,7 +126,7 @@ def _encoded(name: str) -> bytes | None:
     if is_reference(name):
         entry = read_array(name)
         return entry if isinstance(entry, bytes) else None
-    if os.path.isdir(name) or name.endswith((".nii", ".nii.gz")):
+    if os.path.isdir(name) or is_nifti_name(name):
         return None
     data = read_image(name)
     assert isinstance(data, bytes)

@@ -11,11 +11,12 @@
 NumPy archives and image files know nothing of millimetres and sides: their affine is None.
 """
 
+import math
 import os
 from importlib import import_module
 from io import BytesIO
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,12 +27,14 @@ from labelassemble.data.decoding import Decoding, split_reference
 from labelassemble.data.dicom import is_dicom
 from labelassemble.data.dicom_series import read_series, read_slice, series_grid, slice_grid
 from labelassemble.data.errors import ImageError, PluginError
-from labelassemble.data.grid import Grid
+from labelassemble.data.grid import Grid, check_forms
 from labelassemble.data.images import inspect_bytes, read_image
 from labelassemble.data.stacks import load_joined_files, npz_header, npz_names
 from labelassemble.errors import LabelAssembleError
 
 _NIFTI: Final = (".nii", ".nii.gz")
+_LARGEST_RATIO: Final = 1040  # zlib inflates no byte to more than this
+_UNITS: Final = {1: "metres", 3: "micrometres"}  # of xyzt_units
 _LUMA: Final = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601, as for images
 
 
@@ -60,17 +63,20 @@ def read_volume(path: str) -> StoredVolume:
             entry = read_array(name)
             return StoredVolume(_slice(entry, name, how) if isinstance(entry, bytes) else entry, None)
         if os.path.isdir(name):
-            return StoredVolume(*read_series(name))
-        if name.endswith(_NIFTI):
+            return _placed(StoredVolume(*read_series(name)), name)
+        if is_nifti_name(name):
             image = _nifti(name)
             return StoredVolume(_squeezed(np.asanyarray(image.dataobj), name), _affine(image, name))
+        _check_one(name)
         data = read_image(name)
         assert isinstance(data, bytes)  # only members of containers are arrays
         if is_dicom(BytesIO(data)):
-            return StoredVolume(*read_slice(data, name))
+            return _placed(StoredVolume(*read_slice(data, name)), name)
         return StoredVolume(_slice(data, name, how), None)
-    except (LabelAssembleError, MemoryError):
+    except LabelAssembleError:
         raise
+    except MemoryError:
+        raise ImageError(path, "does not fit into the memory that is free") from None
     except Exception as error:  # decoders answer damage with nearly every type there is
         raise ImageError(path, f"damaged or cut off ({_reason(error)})") from None
 
@@ -86,17 +92,41 @@ def read_grid(path: str) -> Grid:
         if is_reference(name):
             return Grid(_member_shape(name), None)
         if os.path.isdir(name):
-            return series_grid(name)
-        if name.endswith(_NIFTI):
+            return _placed(series_grid(name), name)
+        if is_nifti_name(name):
             image = _nifti(name)
             return Grid(_three_axes(tuple(image.shape), name), _affine(image, name))
+        _check_one(name)
         data = read_image(name)
         assert isinstance(data, bytes)
-        return slice_grid(data, name) if is_dicom(BytesIO(data)) else Grid(_picture_shape(data), None)
-    except (LabelAssembleError, MemoryError):
+        return (
+            _placed(slice_grid(data, name), name)
+            if is_dicom(BytesIO(data))
+            else Grid(_picture_shape(data), None)
+        )
+    except LabelAssembleError:
         raise
+    except MemoryError:
+        raise ImageError(path, "does not fit into the memory that is free") from None
     except Exception as error:
         raise ImageError(path, f"damaged or cut off ({_reason(error)})") from None
+
+
+def _check_one(name: str) -> None:
+    """Raise for a file of many: which of them is meant, nobody said."""
+    if name.lower().endswith(".npz"):
+        arrays = npz_names(Path(name))
+        shown = f"{name}{SEPARATOR}{arrays[0] if arrays else 'images'}"
+        raise ImageError(
+            name,
+            f"an archive of several arrays: name the one that is meant, as {shown}, or of a stack one entry, as "
+            f"{shown}{SEPARATOR}0",
+        )
+
+
+def is_nifti_name(name: str) -> bool:
+    """Return whether a path ends as NIfTI files do, in either case."""
+    return name.lower().endswith(_NIFTI)
 
 
 def _nifti(name: str) -> Any:
@@ -108,25 +138,60 @@ def _nifti(name: str) -> Any:
     try:
         if os.path.getsize(name) == 0:
             raise ImageError(name, "the file is empty")
-        return nibabel.load(name)
+        image = nibabel.load(name)
     except OSError as error:
         raise ImageError(name, f"cannot be opened ({error.strerror or error})") from None
     except nibabel.filebasedimages.ImageFileError as error:
         raise ImageError(name, f"not a NIfTI file, or damaged ({_reason(error)})") from None
+    needed = math.prod(image.shape) * image.get_data_dtype().itemsize
+    size = os.path.getsize(name) * (_LARGEST_RATIO if name.lower().endswith(".gz") else 1)
+    if needed + int(image.header.get_data_offset()) > size:  # before memory is taken for it
+        raise ImageError(
+            name,
+            f"damaged or cut off (its header tells of {needed} bytes of values, and the file is too short for them)",
+        )
+    return image
 
 
 def _affine(image: Any, name: str) -> NDArray[np.float64]:
     """Return where the voxels lie, by the sform or else the qform of the header.
 
     Raises:
-        ImageError: It is no place: not finite, or voxels without an extent.
+        ImageError: It is no place: not finite, or voxels without an extent; it is in another unit; or both forms are
+            given and contradict each other, see `check_forms`.
     """
+    unit = int(image.header["xyzt_units"]) & 7
+    if unit in _UNITS:
+        raise ImageError(name, f"its header says that lengths are in {_UNITS[unit]}, and mm are read")
     affine = np.asarray(image.affine, dtype=np.float64)
+    _check_place(affine, name)
+    header = image.header
+    if header["sform_code"] > 0 and header["qform_code"] > 0:
+        try:
+            qform = header.get_qform()
+        except ValueError:  # a quaternion longer than 1 is no form
+            return affine
+        if np.isfinite(qform).all():
+            check_forms(name, affine, qform)
+    return affine
+
+
+def _check_place(affine: NDArray[np.float64], name: str) -> None:
+    """Raise where an affine is no place: not finite, or voxels without an extent."""
     if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-12:
         raise ImageError(
             name, "the header gives the voxels no place (its affine is not finite, or has no extent)"
         )
-    return affine
+
+
+Placed = TypeVar("Placed", StoredVolume, Grid)
+
+
+def _placed(found: Placed, name: str) -> Placed:
+    """Return a volume whose affine, where it has one, is a place."""
+    if found.affine is not None:
+        _check_place(found.affine, name)
+    return found
 
 
 def _three_axes(shape: tuple[int, ...], name: str) -> tuple[int, ...]:

@@ -7,7 +7,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from labelassemble.views.options import Probability, Strength
 
-Positive = Annotated[float, Field(gt=0.0)]
+Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
 class WeakVolumeOptions(BaseModel):
@@ -83,7 +84,7 @@ class VolumeOptions(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     spacing: tuple[Positive, ...] | None = None
-    window: tuple[float, float] | None = None
+    window: tuple[Finite, Finite] | None = None
     percentiles: tuple[
         Annotated[float, Field(ge=0.0, le=100.0)], Annotated[float, Field(ge=0.0, le=100.0)]
     ] = (0.5, 99.5)

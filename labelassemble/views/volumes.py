@@ -24,6 +24,7 @@ from labelassemble.views.threads import image_threads, made_ahead
 from labelassemble.views.volume_options import VolumeOptions
 
 _SIDES = (("L", "R"), ("P", "A"), ("I", "S"))
+_MOST_VOXELS = 2**30  # kMaxVolumeVoxels of the C++ library
 _SAME = 1e-3  # mm; voxels of a spacing this near to the asked one stay as they are
 
 
@@ -75,6 +76,7 @@ def load_case(path: str, options: VolumeOptions) -> Volume:
         low, high = (float(value) for value in np.percentile(values, options.percentiles))
     stored = Grid(values.shape, affine)
     spacing = _resampled(stored, options.spacing, path)
+    _check_size(stored, spacing, path)
     image, affine = _on_grid(values, stored, spacing, path, mode="bilinear")
     image = (image - np.float32(low)) / np.float32(high - low) if high > low else np.zeros_like(image)
     return Volume(np.clip(image, 0.0, 1.0, out=image), affine, stored, spacing, path)
@@ -145,6 +147,22 @@ def _resampled(stored: Grid, spacing: tuple[float, ...] | None, path: str) -> tu
     if len(spacing) == 3:
         present = present[np.argsort(np.abs(stored.affine[:3, :3]).argmax(axis=0))]  # along right, front, top
     return None if np.allclose(present, spacing, atol=_SAME, rtol=0) else spacing
+
+
+def _check_size(stored: Grid, spacing: tuple[float, ...] | None, path: str) -> None:
+    """Raise where resampling would make more voxels than the C++ library takes."""
+    if spacing is None:
+        return
+    present = stored.spacing()[: len(spacing)]
+    # which axis is which changes nothing of the product
+    voxels = float(np.prod(np.array(stored.shape) * present) / np.prod(spacing))
+    if voxels > _MOST_VOXELS:
+        ours, asked = (" x ".join(f"{edge:.4g}" for edge in edges) for edges in (present, spacing))
+        raise ImageError(
+            path,
+            f"volumes.spacing would make {voxels:.2g} voxels of it, and at most {_MOST_VOXELS} are taken: its own "
+            f"spacing is {ours} mm, and {asked} mm are asked for",
+        )
 
 
 def _on_grid(

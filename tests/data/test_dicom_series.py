@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from labelassemble.data.errors import ImageError
+from labelassemble.data.fingerprints import content_fingerprints
+from labelassemble.data.text import text_array
 from labelassemble.data.volumes import read_grid, read_volume
 
 ACROSS, DOWN = np.array([0.0, 1.0, 0.0]), np.array([0.0, 0.0, -1.0])  # a sagittal series
@@ -122,6 +124,25 @@ def test_what_is_no_volume_is_one_sentence(tmp_path: Path, changed: dict[str, An
     for read in (read_volume, read_grid):
         with pytest.raises(ImageError, match=rf"^{path}: .*{message}"):
             read(path)
+
+
+def test_slices_without_an_extent_or_in_colour_are_one_sentence(tmp_path: Path) -> None:
+    path = series(tmp_path / "flat", [{**item, "PixelSpacing": [0, 1]} for item in slices()])
+    for read in (read_volume, read_grid):
+        with pytest.raises(ImageError, match=rf"^{path}: the header gives the voxels no place"):
+            read(path)
+    items = slices()
+    items[0] = {**items[0], "NumberOfFrames": 2}
+    with pytest.raises(ImageError, match=rf"^{tmp_path}/frames/.*: a DICOM slice must have one frame"):
+        read_volume(series(tmp_path / "frames", items))
+
+
+def test_folders_without_a_file_are_not_the_same_case(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name / "inside").mkdir(parents=True)
+    numbers, failed = content_fingerprints(text_array([f"{tmp_path}/a", f"{tmp_path}/b"]))
+    assert numbers.tolist() == [0, 1]
+    assert failed.all()
 
 
 def test_a_folder_without_slices_or_with_a_damaged_one(tmp_path: Path) -> None:

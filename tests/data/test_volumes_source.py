@@ -164,6 +164,7 @@ def test_patterns_find_files_and_their_masks(tmp_path: Path) -> None:
             folder.mkdir(parents=True)
             Image.fromarray(np.full((6, 5), 40 * index, dtype=np.uint8)).save(folder / "image.png")
             Image.fromarray(mask_of(1, shape=(6, 5))).save(folder / "mask.png")
+            (folder / "._image.png").write_bytes(b"left by a Mac")
     options = source(
         root=tmp_path,
         images="*/*/*.png",
@@ -288,6 +289,28 @@ def test_a_mask_that_does_not_fit_is_one_sentence(
     nifti(tmp_path / "m.nii.gz", values, affine)
     with pytest.raises(LabelAssembleError, match=rf"^{tmp_path}/m\.nii\.gz: .*{message}"):
         one_case(tmp_path, "i.nii", "m.nii.gz").read()
+
+
+def test_a_length_in_another_unit_is_one_sentence(tmp_path: Path) -> None:
+    nibabel = pytest.importorskip("nibabel")
+    image = nibabel.Nifti1Image(np.zeros((6, 5, 4), dtype=np.int16), np.diag([0.4, 0.4, 0.4, 1.0]))
+    image.header.set_xyzt_units("micron")
+    nibabel.save(image, tmp_path / "i.nii")
+    with pytest.raises(LabelAssembleError, match=r"i\.nii: its header says that lengths are in micrometres"):
+        read_volume(f"{tmp_path}/i.nii")
+
+
+@pytest.mark.parametrize("name", ["i.nii", "i.nii.gz"])
+def test_a_header_that_lies_about_its_size_takes_no_memory(tmp_path: Path, name: str) -> None:
+    path = nifti(tmp_path / name, np.zeros((6, 5, 4), dtype=np.int16))
+    data = gzip.decompress(path.read_bytes()) if name.endswith(".gz") else path.read_bytes()
+    data = data[:42] + np.array([30000] * 3, dtype="<i2").tobytes() + data[48:]
+    path.write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
+    for read in (read_volume, read_grid, read_mask):
+        with pytest.raises(
+            LabelAssembleError, match=rf"{name}: damaged or cut off \(its header tells of 54000000000000"
+        ):
+            read(str(path))
 
 
 def test_masks_as_they_are_usually_stored_are_taken(tmp_path: Path) -> None:

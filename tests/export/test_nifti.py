@@ -9,6 +9,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
+from labelassemble.data.errors import ImageError
+from labelassemble.data.mask_files import read_mask
+from labelassemble.data.volumes import read_grid, read_volume
+
 nib = pytest.importorskip("nibabel")
 
 Program = Callable[[str], Path]
@@ -148,7 +152,9 @@ def test_a_damaged_or_lying_file_is_refused_in_one_sentence(
         ("two.nii", _changed(good, sizeof_hdr=540), "a NIfTI-2 file, and NIfTI-1 is read"),
         ("colour.nii", _changed(good, datatype=128), "got data type 128"),
         ("negative.nii", _changed(good, dim__2=-5), "its size is 4 x -5"),
-        ("axes.nii", _changed(good, dim__0=0, dim__1=1), "it has 0 axes"),
+        ("axes.nii", _changed(good, dim__0=0, dim__1=1), "a volume must have 2 or 3 axes, got 0"),
+        ("line.nii", _changed(good, dim__0=1), "a volume must have 2 or 3 axes, got 1"),
+        ("metres.nii", _changed(good, xyzt_units=1), "lengths are in metres, and mm are read"),
         ("several.nii", _changed(good, dim__0=4, dim__4=3), "it must hold one volume, got 4 x 5 x 6 x 3"),
         (
             "large.nii",
@@ -204,3 +210,51 @@ def test_reading_survives_damage_under_the_sanitizers(cpp_program: Program, tmp_
     read, refused = (int(part.split()[0]) for part in done.stdout.split(","))
     assert read + refused == 150 * len(files)
     assert min(read, refused) > 300
+
+
+FLIPPED = np.diag([-0.7, 2.0, 3.0, 1.0])
+COARSE = np.diag([0.7, 2.0, 3.1, 1.0])
+TILTED = np.array(
+    [[0.7 * 0.9848, -2 * 0.1736, 0, 50], [0.7 * 0.1736, 2 * 0.9848, 0, 3], [0, 0, 3, 5], [0, 0, 0, 1]]
+)
+
+
+@pytest.mark.parametrize(
+    ("sform", "qform", "codes", "sentence"),
+    [
+        (np.diag([0.7, 2.0, 3.0, 1.0]), FLIPPED, (1, 1), "axes to RAS and to LAS"),
+        (np.diag([0.7, 2.0, 3.0, 1.0]), COARSE, (4, 1), "voxels of 0.7 x 2 x 3 mm and of 0.7 x 2 x 3.1 mm"),
+        (np.diag([0.7, 2.0, 3.0, 1.0]), FLIPPED, (1, 0), ""),  # the other one is not given
+        (np.diag([0.7, 2.0, 3.0, 1.0]), FLIPPED, (0, 1), ""),
+        (np.diag([0.7, 2.0, 3.0, 1.0]), np.diag([0.7, 2.0, 3.02, 1.0]), (1, 1), ""),
+        (np.diag([0.7, 2.0, 3.0, 1.0]), TILTED, (2, 1), ""),  # the same voxels and sides
+        (TURNED, TURNED, (1, 1), ""),
+    ],
+)
+def test_forms_that_contradict_each_other_are_refused_as_in_python(
+    tmp_path: Path,
+    copies: Callable[[Sequence[Path]], list[Copy]],
+    sform: Any,
+    qform: Any,
+    codes: tuple[int, int],
+    sentence: str,
+) -> None:
+    image = nib.Nifti1Image(np.zeros((4, 5, 6), np.int16), None)
+    image.set_sform(sform, codes[0])
+    image.set_qform(qform, codes[1])
+    path = tmp_path / "a.NII.GZ"
+    (tmp_path / "a.nii.gz").write_bytes(gzip.compress(image.to_bytes()))
+    (tmp_path / "a.nii.gz").rename(path)
+    (copy,) = copies([path])
+    if sentence:
+        assert copy.said.startswith(
+            f"refused: {path}: its sform and its qform contradict each other, {sentence}"
+        )
+        for read in (read_volume, read_grid, read_mask):
+            with pytest.raises(ImageError) as error:
+                read(str(path))
+            assert f"refused: {error.value}" == copy.said
+        return
+    assert np.array(copy.said.split(), float)[3:] == pytest.approx(
+        read_volume(str(path)).affine.ravel(), abs=1e-6
+    )

@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import nn
 
+from labelassemble.data.errors import ImageError
 from labelassemble.evaluation.detection_case import slice_scores
 from labelassemble.export import find_program, load_volume_metadata
 from labelassemble.export.volumes import export_volumes
@@ -201,7 +202,11 @@ def test_what_cannot_be_segmented_is_said_in_one_sentence(
     nan = tmp_path / "nan.nii"
     nib.save(nib.Nifti1Image(odd, np.eye(4)), nan)
     volume = _volume(tmp_path, "volume", (8, 8, 8))
+    flat = _volume(tmp_path, "flat", (8, 9))
+    with pytest.raises(ImageError, match="must have 3 axes"):  # as in C++
+        load_case(str(flat), VolumeOptions(patch=(8, 8, 8)))
     cases = [
+        (patches, flat, "the model answers volumes, and the file has two axes (8 x 9)"),
         (two, volume, "the model answers slices, and the volume has 8 of them (8 x 8 x 8)"),
         (patches, nan, "2 of the volume's 512 voxels are NaN or infinite"),
         (tmp_path / "broken.pt", volume, "answer for 'cyst, large' must be finite at every voxel"),
@@ -247,6 +252,11 @@ def test_the_program_prints_scores_and_writes_the_mask(tmp_path: Path) -> None:
     assert (status, out) == (2, "")
     assert error.count("\n") == 1
     assert "images and volumes cannot be mixed" in error
+    before = volume.read_bytes()
+    status, out, error = _predict(model.path, volume, "--mask", volume)
+    assert (status, out) == (2, "")
+    assert "would replace the volume that is read" in error
+    assert volume.read_bytes() == before
     status, out, error = _predict(model.path, volume, volume, "--mask", mask)
     assert (status, out) == (2, "")
     assert "--mask and --probabilities go with one volume (.nii, .nii.gz), got 2 volumes" in error

@@ -411,11 +411,23 @@ def test_what_is_wrong_with_an_image_is_said(tmp_path: Path) -> None:
     ):
         with pytest.raises(ImageError, match=message):
             load_case(f"{tmp_path}/a.npz::{name}", options.model_copy(update=changed))
+    with pytest.raises(
+        ImageError, match=r"name the one that is meant, as .*a\.npz::a, or of a stack one entry"
+    ):
+        load_case(f"{tmp_path}/a.npz", options)
     np.savez(tmp_path / "b.npz", a=np.zeros((8, 8, 8)), m=np.zeros((8, 8, 7), dtype=np.uint8))
     with pytest.raises(ImageError, match="does not say how large its voxels are"):
         load_case(f"{tmp_path}/b.npz::a", options.model_copy(update={"spacing": (1.0, 1.0, 1.0)}))
     with pytest.raises(ImageError, match=r"m: a mask must have the shape of its image, \[8, 8, 8\]"):
         load_mask(f"{tmp_path}/b.npz::m", load_case(f"{tmp_path}/b.npz::a", options))
+
+
+def test_a_spacing_that_would_fill_the_memory_is_one_sentence(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.nii", np.zeros((8, 9, 10), np.float32), oblique())
+    with pytest.raises(
+        ImageError, match=r"would make 1\.7e\+15 voxels of it.*0\.8 x 1\.5 x 2 mm, and 0\.0001 x"
+    ):
+        load_case(path, VolumeOptions(patch=(8, 8, 8), spacing=(1e-4, 1e-4, 1e-4)))
 
 
 def test_without_monai_a_volume_to_be_turned_says_what_to_install(

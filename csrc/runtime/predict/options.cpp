@@ -1,8 +1,10 @@
 #include "options.h"
 
 #include <algorithm>
+#include <filesystem>
 #include <fstream>
 #include <iostream>
+#include <system_error>
 
 #include "labelassemble/nifti.h"
 
@@ -43,6 +45,10 @@ void check_written(const Options& options) {
                   (options.volumes ? " volumes" : " images"));
     }
     if (!is_nifti_name(path)) throw Error(path + ": its name must end in .nii or .nii.gz");
+    std::error_code none;  // a file that is not there yet
+    if (std::filesystem::equivalent(path, options.images.front(), none)) {
+      throw Error(path + ": would replace the volume that is read: choose another name");
+    }
   }
 }
 

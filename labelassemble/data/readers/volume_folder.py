@@ -52,8 +52,9 @@ def find_cases(root: Path, images: str, masks: str | None, where: str) -> list[F
         )
     found = []
     for path in sorted(root.glob(images)):
-        match = _matcher(images).fullmatch(path.relative_to(root).as_posix())
-        if match is None:  # a hidden file
+        name = path.relative_to(root).as_posix()
+        match = _matcher(images).fullmatch(name)
+        if match is None or _hidden(name, images):
             continue
         mask = None if masks is None else root / _filled(masks, match.groups())
         found.append((path, match.groups(), mask))
@@ -84,6 +85,12 @@ def _filled(pattern: str, stars: Sequence[str]) -> str:
 
 def _matcher(pattern: str) -> re.Pattern[str]:
     return re.compile("([^/]*)".join(re.escape(part) for part in pattern.split("*")))
+
+
+def _hidden(name: str, pattern: str) -> bool:
+    """Return whether a part of a path begins with a dot that the pattern does not ask for: what a Mac leaves, "._a"."""
+    parts = zip(name.split("/"), pattern.split("/"), strict=True)
+    return any(part.startswith(".") and not asked.startswith(".") for part, asked in parts)
 
 
 def _split(stars: Sequence[str]) -> str:

@@ -33,7 +33,8 @@ struct Volume {
 // The volume in a NIfTI-1 file of one volume, in either byte order, of int8 to float64, compressed
 // by gzip or not. Values and affine are those of nibabel: scaled by scl_slope and scl_inter, and
 // placed by the sform, else by the qform, else by pixdim. Throws Error: no such file, another
-// format, several volumes, values that are not numbers, or a damaged or truncated file.
+// format, several volumes, values that are not numbers, a sform and a qform that give the voxels
+// other sizes or turn their axes to other sides, or a damaged or truncated file.
 Volume read_nifti(const std::filesystem::path& path);
 
 // Writes values [shape] uint8 (a mask) or [volumes, shape] float as a file of the place of `like`,
