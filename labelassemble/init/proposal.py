@@ -18,12 +18,14 @@ class Proposal:
         why: a comment for some of them.
         hints: further lines of the configuration, written as comments.
         remarks: what is to be said to the user.
+        section: the keys of `volumes`, each with why; empty for images.
     """
 
     values: dict[str, Any]
     why: dict[str, str] = field(default_factory=dict)
     hints: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
+    section: dict[str, tuple[object, str]] = field(default_factory=dict)
 
     def add(self, key: str, value: object, why: str = "") -> None:
         """Set a key and say why."""
@@ -47,6 +49,10 @@ def to_yaml(proposal: Proposal, config: Path) -> str:
         comment = f"  # {proposal.why[key]}" if key in proposal.why else ""
         lines.append(f"{mark}{key}: {_scalar(value)}{comment}")
         mark = "    "
+    if proposal.values.get("reader") == "volumes":
+        lines.append("volumes:" if proposal.section else "volumes: {}")
+    for key, (value, why) in proposal.section.items():
+        lines.append(f"  {key}: {_scalar(value)}" + (f"  # {why}" if why else ""))
     lines += [f"# {hint}" for hint in proposal.hints]
     return "\n".join(lines) + "\n"
 

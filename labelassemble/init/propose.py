@@ -9,11 +9,13 @@ from typing import Final, Literal
 from labelassemble.data.readers.csv import SPLIT_CELLS
 from labelassemble.data.readers.folders import IMAGE_ENDINGS, DatasetFolder
 from labelassemble.data.stacks import npz_names
+from labelassemble.data.volumes import is_nifti_name
 from labelassemble.errors import LabelAssembleError, did_you_mean
 from labelassemble.init.columns import Uses, guess_uses, is_split
 from labelassemble.init.datasets import recognise
 from labelassemble.init.profile import Column, read_columns
 from labelassemble.init.proposal import Proposal
+from labelassemble.init.volumes import propose_case_table, propose_volumes
 from labelassemble.init.write_table import write_class_folders, write_one_hot
 
 _TABLES: Final = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".tab", ".parquet")
@@ -66,6 +68,9 @@ def propose(data: Path, answers: Answers, ask: Ask, beside: Path) -> Proposal:
         )
     if data.is_file():
         return _file(data, answers, ask, beside)
+    volumes = propose_volumes(data, answers.name)
+    if volumes is not None:
+        return volumes
     known = recognise(data, answers.name)
     if known is not None:
         found = Proposal({"name": answers.name})
@@ -138,6 +143,14 @@ def _folder(data: Path, answers: Answers, ask: Ask, beside: Path) -> Proposal:
     shards = [file for file in files if file.lower().endswith(".tar")]
     if shards:
         return _shards(data / PurePosixPath(shards[0]).parent / "*.tar", answers)
+    slices = propose_volumes(data, answers.name, slices=True)
+    if slices is not None:
+        return slices
+    if any(is_nifti_name(file) for file in files):
+        raise LabelAssembleError(
+            f"{data} holds volumes and no masks (files or folders whose names say mask, seg or label): write the "
+            "source by hand, with the reader `volumes`"
+        )
     return _class_folders(data, images, answers, ask, beside)
 
 
@@ -234,6 +247,9 @@ def _table(table: Path, answers: Answers, ask: Ask, beside: Path) -> Proposal:
     if uses.path is not None and uses.path not in there and answers.root is None:
         place = _found_below(table, columns[uses.path])
         there.update({} if place is None else {uses.path: place})
+    cases = propose_case_table(table, columns, uses, answers.root or table.parent, answers.name)
+    if cases is not None:
+        return cases
     given = {
         "path": ask("The column with the path of each image", uses.path or ""),
         "patient": ask("The column with the patient of each image (- for none)", uses.patient or "-").strip(

@@ -1,0 +1,439 @@
+"""From a folder of volumes and masks to the source that reads them: which patterns find image and mask of each case."""
+
+import json
+import os
+import re
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import product, takewhile
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+
+from labelassemble._class_name import check_class_name
+from labelassemble.data.errors import ImageError
+from labelassemble.data.mask_files import mask_summary
+from labelassemble.data.readers.folders import IMAGE_ENDINGS
+from labelassemble.data.readers.volume_folder import FoundCases, find_cases, table_of
+from labelassemble.data.volumes import is_nifti_name, read_grid, read_volume
+from labelassemble.errors import LabelAssembleError
+from labelassemble.init.columns import Uses, guess_uses, plain
+from labelassemble.init.profile import Column, read_columns
+from labelassemble.init.proposal import Proposal
+
+_DEEPEST: Final = 5
+_WIDEST: Final = 100  # a folder with more folders in it holds cases: the first few show what they are like
+_LIKE: Final = 3
+_NEAR: Final = 6  # images that are tried beside the first mask
+_LOOKED_AT: Final = 12  # volumes whose size and spacing are read
+_MULTIPLE: Final = 16  # of the sizes of a patch
+_AIR: Final = -500  # HU: a volume that has less is CT
+_MASK_COLUMNS: Final = frozenset(
+    [
+        "mask",
+        "maskpath",
+        "maskfile",
+        "seg",
+        "segmentation",
+        "segmentationpath",
+        "label",
+        "labelpath",
+        "annotation",
+    ]
+)
+_MASK_WORDS: Final = frozenset(
+    [
+        *("mask", "masks", "seg", "segs", "segmentation", "segmentations", "label", "labels", "labelstr"),
+        *("labelsts", "gt", "groundtruth", "annotation", "annotations", "roi", "rois", "lesion", "lesions"),
+    ]
+)
+
+
+class Listed(NamedTuple):
+    """What lies below a folder, by paths below it.
+
+    Attributes:
+        images: volumes, folders of DICOM slices, NumPy archives, or image files.
+        masks: those of them whose names say so.
+    """
+
+    images: list[str]
+    masks: list[str]
+
+
+def list_volumes(data: Path, *, slices: bool = False) -> Listed:
+    """Return the volumes below a folder; of folders that hold more than 100 others, the first few.
+
+    Args:
+        data: the folder.
+        slices: seek image files instead (PNG, ...), of which those in a folder or of a name that says so are masks.
+    """
+    found: list[str] = []
+    open_folders = [""]
+    for folder in open_folders:  # which grows
+        try:
+            entries = sorted(os.scandir(data / folder), key=lambda entry: entry.name)
+        except OSError:  # not ours to read
+            continue
+        files = [entry.name for entry in entries if not entry.name.startswith(".") and not entry.is_dir()]
+        inside = [entry.name for entry in entries if not entry.name.startswith(".") and entry.is_dir()]
+        if not slices and folder and not inside and len(files) > 1 and _is_dicom(data / folder / files[0]):
+            found.append(folder.rstrip("/"))
+            continue
+        found += [f"{folder}{name}" for name in files if _is_volume(name, slices)]
+        if folder.count("/") < _DEEPEST:
+            few = inside[:_LIKE] if len(inside) > _WIDEST else inside
+            open_folders += [f"{folder}{name}/" for name in few]
+    masks = [path for path in found if _says_mask(path)]
+    drawn = set(masks)
+    return Listed([path for path in found if path not in drawn], masks)
+
+
+def _is_volume(name: str, slices: bool) -> bool:
+    return name.lower().endswith(IMAGE_ENDINGS) if slices else is_nifti_name(name) or name.endswith(".npz")
+
+
+def _is_dicom(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(132)[128:] == b"DICM"
+
+
+def _says_mask(path: str) -> bool:
+    return not _MASK_WORDS.isdisjoint(re.findall("[a-z]+", path.lower()))
+
+
+class Patterns(NamedTuple):
+    """How image and mask of each case are found.
+
+    Attributes:
+        images, masks: as the reader `volumes` takes them.
+        found: what they find.
+    """
+
+    images: str
+    masks: str
+    found: list[FoundCases]
+
+    def drawn(self) -> list[str]:
+        """Return the masks that are found."""
+        return [mask for case in self.found for mask in case.masks if mask]
+
+    def paths(self) -> list[str]:
+        """Return the images that are found."""
+        return [path for case in self.found for path in case.paths]
+
+
+def find_patterns(data: Path, listed: Listed) -> list[Patterns]:
+    """Return the patterns that find most masks, those without an image that has none first; several if they are equal.
+
+    Of the first mask and the images whose names are most like its own, the parts that both share become stars.
+    """
+    tried: dict[tuple[str, str], Patterns] = {}
+    for mask in dict.fromkeys((listed.masks[0], listed.masks[-1])):
+        near = sorted(listed.images, key=lambda image: (-_alike(image, mask), image))[:_NEAR]
+        for image in near:
+            for pair in _pairs(image, mask):
+                if pair in tried:
+                    continue
+                try:
+                    tried[pair] = Patterns(*pair, find_cases(data, *pair, "init"))
+                except LabelAssembleError:  # it finds nothing
+                    continue
+    if not tried:
+        return []
+
+    def worth(one: Patterns) -> tuple[int, int, int]:
+        drawn = len(one.drawn())
+        return drawn, drawn - len(one.paths()), -one.images.count("*")
+
+    best = max(map(worth, tried.values()))
+    return sorted((one for one in tried.values() if worth(one) == best), key=lambda one: one.images)
+
+
+def _stem(path: str) -> tuple[str, str]:
+    """Return the last part of a path without its ending, and that."""
+    name = path.rpartition("/")[2]
+    ending = re.search(r"(\.nii(\.gz)?|\.[a-z]{3,5})$", name, re.IGNORECASE)
+    return (name, "") if ending is None else (name[: ending.start()], ending[0])
+
+
+def _alike(image: str, mask: str) -> int:
+    ours, theirs = _stem(image)[0], _stem(mask)[0]
+    folders = len(os.path.commonpath([image, mask]).split("/"))
+    return folders + len(_shared(ours, theirs)) + len(_shared(ours[::-1], theirs[::-1]))
+
+
+def _shared(one: str, other: str) -> str:
+    """Return what both begin with."""
+    pairs = takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False))
+    return "".join(letter for letter, _ in pairs)
+
+
+def _pairs(image: str, mask: str) -> list[tuple[str, str]]:
+    """Return patterns that an image and its mask may be found by, each with stars in other places."""
+    folders, others = image.split("/")[:-1], mask.split("/")[:-1]
+    choices = []
+    for index, name in enumerate(folders):
+        same = index < len(others) and others[index] == name
+        choices.append(("*", name) if same else (name,))
+    pairs = []
+    for taken in product(*choices):
+        # a star that is not a `{}` of the mask's would move those behind it
+        drawn = [
+            "{}" if index < len(taken) and taken[index] == "*" else name for index, name in enumerate(others)
+        ]
+        pairs += [("/".join([*taken, one]), "/".join([*drawn, two])) for one, two in _names(image, mask)]
+    return pairs
+
+
+def _names(image: str, mask: str) -> list[tuple[str, str]]:
+    """Return how the last parts of both paths may vary: not at all, behind what they share, or before it."""
+    (ours, ending), (theirs, end) = _stem(image), _stem(mask)
+    found = [(f"{ours}{ending}", f"{theirs}{end}")]
+    shared = _shared(ours, theirs)
+    if shared != ours and shared != theirs:
+        shared = shared.rstrip("_-. ")
+    if shared:
+        found.append((f"*{ours[len(shared) :]}{ending}", f"{{}}{theirs[len(shared) :]}{end}"))
+    shared = _shared(ours[::-1], theirs[::-1])[::-1].lstrip("_-. ")
+    if shared:
+        found.append((f"{ours[: -len(shared)]}*{ending}", f"{theirs[: -len(shared)]}{{}}{end}"))
+    return found
+
+
+def propose_volumes(data: Path, name: str, *, slices: bool = False) -> Proposal | None:
+    """Return the source of a folder of volumes (or slices) with masks; None where it is no such folder.
+
+    Every mask is read for the values that it has; `assemble` does not read it again.
+
+    Args:
+        data: the folder.
+        name: of the source.
+        slices: as for `list_volumes`.
+    """
+    listed = list_volumes(data, slices=slices)
+    if not (listed.masks and listed.images):
+        return None
+    found = find_patterns(data, listed)
+    if not found:
+        return None
+    chosen = found[0]
+    drawn, paths = chosen.drawn(), chosen.paths()
+    source = Proposal({"name": name})
+    source.add("reader", "volumes", f"{len(paths)} cases, {len(drawn)} of them with a mask")
+    source.add("root", data)
+    source.add("images", chosen.images, "* is any part of a name")
+    known = _described(data)
+    values = _values(drawn)
+    labels = _labels(values, known, source)
+    source.add(
+        "masks", {"files": chosen.masks, "labels": labels}, "the class of each value; 0 is none of them"
+    )
+    _add_table(source, data, chosen)
+    split = any(case.split for case in chosen.found)
+    if not split and "split_column" not in source.values:
+        source.hints.append(
+            "split: {val: 0.1, test: 0.2}    divides the cases, by patient where patients are known"
+        )
+    if "patient_column" not in source.values:
+        source.hints.append(
+            'the source needs patient_pattern: "(P[0-9]+)_" where a patient has several cases: its group is the id'
+        )
+        source.remarks.append(
+            "nothing says which cases are of one patient, so each is taken for a patient of its own "
+            "(`patient_pattern` finds the id in a path)"
+        )
+    if len(found) > 1:
+        source.remarks.append(
+            f"a case has several images, and a network sees one: {chosen.images} was chosen of "
+            f"{', '.join(one.images for one in found)}"
+        )
+    spare = sum(
+        path not in {os.path.relpath(mask.partition("::")[0], data) for mask in drawn}
+        for path in listed.masks
+    )
+    if spare:
+        source.remarks.append(
+            f"{spare} of the masks found belong to no image of the pattern and are left out"
+        )
+    source.section = _section(paths, known, source)
+    return source
+
+
+def propose_case_table(
+    table: Path, columns: Mapping[str, Column], uses: Uses, root: Path, name: str
+) -> Proposal | None:
+    """Return the source of a table whose rows are volumes, or images with masks; None where it is no such table.
+
+    Args:
+        table: the file.
+        columns: what it holds.
+        uses: what they are for, as far as it was guessed.
+        root: the folder that its paths start at.
+        name: of the source.
+    """
+
+    def files(column: Column) -> list[str]:
+        """Return the first cells that name what is there."""
+        cells = [cell for cell in column.filled()[:_LOOKED_AT] if "\0" not in cell]
+        return [cell for cell in cells if (root / cell.partition("::")[0]).exists()]
+
+    mask = next((one for one in columns if plain(one) in _MASK_COLUMNS and files(columns[one])), None)
+    volumes = [
+        one for one in columns if one != mask and any(map(_names_volume, columns[one].filled()[:_LOOKED_AT]))
+    ]
+    image = uses.path if uses.path and uses.path != mask else next(iter(volumes), None)
+    if image is None or (mask is None and image not in volumes):
+        return None
+    source = Proposal({"name": name})
+    source.add("reader", "volumes")
+    source.add("path", table)
+    source.add("root", root, "the paths in the table start here")
+    source.add("path_column", image, "the image of each case")
+    if mask is not None:
+        source.add("mask_column", mask, "blank where nothing is drawn")
+        whole = sorted({str(root / cell) for cell in columns[mask].values if cell})
+        source.add(
+            "masks",
+            {"labels": _labels(_values(whole), {}, source)},
+            "the class of each value; 0 is none of them",
+        )
+    if uses.patient is not None:
+        source.add("patient_column", uses.patient, "cases of one patient stay on one side of a split")
+    if uses.split is not None:
+        source.add("split_column", uses.split)
+    else:
+        source.hints.append(
+            "split: {val: 0.1, test: 0.2}    divides the cases, by patient where patients are known"
+        )
+    if uses.coding == "numbers" and uses.classes:
+        source.add("classes", list(uses.classes), "known for the case as a whole")
+    source.section = _section([str(root / cell) for cell in files(columns[image])], {}, source)
+    return source
+
+
+def _names_volume(cell: str) -> bool:
+    return is_nifti_name(cell) or ".npz::" in cell
+
+
+def _described(data: Path) -> Mapping[str, Any]:
+    """Return the dataset.json of the Medical Segmentation Decathlon or nnU-Net, empty where there is none."""
+    try:
+        found = json.loads((data / "dataset.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, Mapping) else {}
+
+
+def _values(masks: Sequence[str]) -> list[int]:
+    """Return the values that masks have, in order; one that cannot be read is left to `assemble`."""
+
+    def values(mask: str) -> list[int]:
+        try:
+            return list(mask_summary(mask).counts)
+        except ImageError:
+            return []
+
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        return sorted({value for found in pool.map(values, masks) for value in found})
+
+
+def _labels(values: Sequence[int], known: Mapping[str, Any], source: Proposal) -> dict[int, str]:
+    """Return the class of each value: by dataset.json, else a name that stands for its own lack."""
+    told: dict[int, str] = {}
+    entries = known.get("labels")
+    for one, other in entries.items() if isinstance(entries, Mapping) else ():
+        pair = (one, other) if str(one).isdecimal() else (other, one)  # of the Decathlon, or of nnU-Net
+        if str(pair[0]).isdecimal() and int(pair[0]) > 0 and _is_class(pair[1]):
+            told[int(pair[0])] = str(pair[1])
+    labels = {value: told.get(value, f"value {value}") for value in values}
+    unnamed = [value for value in values if value not in told]
+    if unnamed or not labels:
+        source.remarks.append(
+            f"nothing says what the values {', '.join(map(str, unnamed))} of the masks stand for: write the classes "
+            "into `masks: labels`"
+            if unnamed
+            else "no mask shows anything: write the classes of the values into `masks: labels`"
+        )
+    return labels or told or {1: "value 1"}
+
+
+def _is_class(name: object) -> bool:
+    try:
+        check_class_name(str(name))
+    except ValueError:
+        return False
+    return isinstance(name, str)
+
+
+def _add_table(source: Proposal, data: Path, chosen: Patterns) -> None:
+    """Add the table that says more of the cases: one an archive or of all, where it has a row for each of them."""
+    for path in (data / "{}.csv", *sorted(data.glob("*.csv"))):
+        tables = list(dict.fromkeys(table_of(path, case) for case in chosen.found))
+        if not all(table.is_file() for table in tables):
+            continue
+        columns, rows = read_columns(tables[0])
+        keys = {key for case in chosen.found if table_of(path, case) == tables[0] for key in case.keys}
+        named = next((name for name, column in columns.items() if keys and keys <= set(column.values)), None)
+        stack = not keys and rows == len(chosen.found[0].paths)
+        if named is None and not stack:
+            continue
+        uses = guess_uses(columns, {})
+        source.add("path", path, "says more of each case" if keys else "a row per image, in their order")
+        if named is not None:
+            source.add("name_column", named, "the case of each row")
+        if uses.patient is not None:
+            source.add("patient_column", uses.patient, "cases of one patient stay on one side of a split")
+        if uses.split is not None:
+            source.add("split_column", uses.split)
+        if uses.coding == "numbers" and uses.classes:
+            source.add("classes", list(uses.classes), "known for the case as a whole")
+        return
+
+
+def _section(
+    paths: Sequence[str], known: Mapping[str, Any], source: Proposal
+) -> dict[str, tuple[object, str]]:
+    """Return the keys of `volumes`, each with why."""
+    some = [paths[index] for index in np.linspace(0, len(paths) - 1, min(len(paths), _LOOKED_AT), dtype=int)]
+    grids = []
+    for path in some:
+        try:
+            grids.append(read_grid(path))
+        except ImageError as error:
+            source.remarks.append(f"{error}")
+            break
+    if not grids:
+        return {}
+    dims = min(len(grid.shape) for grid in grids)
+    if dims == 3 and all(grid.shape[2] == 1 for grid in grids):
+        dims = 2
+    shapes = np.array([grid.shape[:dims] for grid in grids])
+    section: dict[str, tuple[object, str]] = {}
+    spacing = np.median([grid.spacing()[:dims] for grid in grids], axis=0)
+    if all(grid.affine is not None for grid in grids):
+        section["spacing"] = (
+            [round(float(edge), 3) for edge in spacing],
+            "mm; the median of the files looked at",
+        )
+        shapes = np.array([grid.spacing()[:dims] for grid in grids]) * shapes / spacing
+    window = _window(some[0], known)
+    if window is not None:
+        section["window"] = (window, "HU, soft tissue; lungs: [-1000, 400]")
+    largest = 96 if dims == 3 else 256
+    sizes = np.clip(np.round(np.median(shapes, axis=0) / _MULTIPLE) * _MULTIPLE, _MULTIPLE, largest)
+    section["patch"] = (sizes.astype(int).tolist(), "voxels that the network sees at once")
+    return section
+
+
+def _window(path: str, known: Mapping[str, Any]) -> list[int] | None:
+    """Return a window in HU for CT; None for what has no units."""
+    channels = known.get("modality") or known.get("channel_names")
+    if isinstance(channels, Mapping) and channels:
+        return [-100, 240] if str(next(iter(channels.values()))).strip().upper() == "CT" else None
+    try:
+        values = read_volume(path).values
+    except ImageError:
+        return None
+    return [-100, 240] if values.size and values.dtype.kind in "if" and values.min() <= _AIR else None

@@ -1,0 +1,159 @@
+"""`labelassemble init` on folders and tables of volumes: image and mask of each case are found, and it assembles."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from labelassemble.config import load_config
+from labelassemble.data import assemble
+
+nibabel = pytest.importorskip("nibabel")
+
+Cli = Callable[..., tuple[int, str, str]]
+
+
+def nifti(path: Path, *values: int, low: int = 0) -> None:
+    """Write a volume or mask of 20 x 18 x 6 voxels of 1 x 1 x 2 mm that holds some values."""
+    voxels = np.zeros((20, 18, 6), dtype=np.int16)
+    voxels.reshape(-1)[: len(values)] = values
+    voxels[5:7] += low
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nibabel.save(nibabel.Nifti1Image(voxels, np.diag([1.0, 1.0, 2.0, 1.0])), path)
+
+
+def decathlon(data: Path) -> None:
+    for case in ("pancreas_001", "pancreas_010", "pancreas_100"):
+        nifti(data / "imagesTr" / f"{case}.nii.gz", low=-1000)
+        nifti(data / "labelsTr" / f"{case}.nii.gz", 1, 2)
+    nifti(data / "imagesTs" / "pancreas_002.nii.gz")
+    (data / "imagesTr" / "._pancreas_001.nii.gz").write_bytes(b"left by a Mac")
+    labels = {"0": "background", "1": "pancreas", "2": "cancer"}
+    (data / "dataset.json").write_text(json.dumps({"modality": {"0": "CT"}, "labels": labels}))
+
+
+def nnunet(data: Path) -> None:
+    for case in ("a_1", "a_10"):
+        nifti(data / "imagesTr" / f"{case}_0000.nii.gz")
+        nifti(data / "imagesTr" / f"{case}_0001.nii.gz")
+        nifti(data / "labelsTr" / f"{case}.nii.gz", 1, 2)
+    labels = {"background": 0, "whole": [1, 2], "organ": 1, "tumour": 2}
+    (data / "dataset.json").write_text(json.dumps({"channel_names": {"0": "T1"}, "labels": labels}))
+
+
+def brats(data: Path) -> None:
+    for index in range(1, 103):  # more folders than are looked into
+        case = f"BraTS20_Training_{index:03}"
+        folder = data / case
+        folder.mkdir(parents=True)
+        if index <= 4:
+            for kind in ("flair", "t1", "t1ce", "t2"):
+                nifti(folder / f"{case}_{kind}.nii.gz")
+            nifti(folder / f"{case}_seg.nii.gz", 1, 2, 4)
+
+
+def kits(data: Path) -> None:
+    for case in ("case_00000", "case_00001"):
+        nifti(data / case / "imaging.nii.gz", low=-900)
+        nifti(data / case / "segmentation.nii.gz", 1, 2)
+
+
+def lits(data: Path) -> None:
+    for index in (0, 1, 10):
+        nifti(data / f"volume-{index}.nii", low=-900)
+        nifti(data / f"segmentation-{index}.nii", 1, 2)
+
+
+def split_folders(data: Path) -> None:
+    for split in ("train", "val", "test"):
+        for index in range(2):
+            nifti(data / split / "images" / f"{split}{index}.nii.gz")
+            nifti(data / split / "masks" / f"{split}{index}_mask.nii.gz", 1, 2)
+
+
+@pytest.mark.parametrize(
+    ("layout", "images", "masks", "cases", "names"),
+    [
+        (decathlon, "imagesTr/*.nii.gz", "labelsTr/{}.nii.gz", 3, ("pancreas", "cancer")),
+        (nnunet, "imagesTr/*_0000.nii.gz", "labelsTr/{}.nii.gz", 2, ("organ", "tumour")),
+        (brats, "*/*_flair.nii.gz", "{}/{}_seg.nii.gz", 4, ("value 1", "value 2", "value 4")),
+        (kits, "*/imaging.nii.gz", "{}/segmentation.nii.gz", 2, ("value 1", "value 2")),
+        (lits, "volume-*.nii", "segmentation-{}.nii", 3, ("value 1", "value 2")),
+        (split_folders, "*/images/*.nii.gz", "{}/masks/{}_mask.nii.gz", 6, ("value 1", "value 2")),
+    ],
+)
+def test_layouts_of_volumes(
+    tmp_path: Path,
+    cli: Cli,
+    layout: Callable[[Path], None],
+    images: str,
+    masks: str,
+    cases: int,
+    names: tuple[str, ...],
+) -> None:
+    layout(tmp_path / "data")
+    status, _, err = cli("init", tmp_path / "data", "-o", tmp_path / "c.yaml")
+    assert status == 0, err
+    config = load_config(tmp_path / "c.yaml")
+    source: Any = config.sources[0]
+    assert (source.reader, source.images, source.masks.files) == ("volumes", images, masks)
+    assert config.volumes is not None
+    assert config.volumes.patch == (16, 16, 16)
+    assert config.volumes.spacing == (1.0, 1.0, 2.0)
+    assert config.volumes.window == ((-100, 240) if layout in (decathlon, kits, lits) else None)
+    table = assemble(config.sources).table
+    assert table.classes == names
+    assert len(table) == cases == int((table.masks != "").sum())
+    assert (table.labels == 1).all()
+    assert ("nothing says what the values" in err) == (names[0] == "value 1")
+    assert "is taken for a patient of its own" in err
+    assert ("a network sees one" in err) == (layout in (nnunet, brats))
+    assert set(table.splits) == (
+        {"train", "val", "test"} if layout is split_folders else {"train"}
+    ) or layout not in (split_folders,)
+    assert f"{cases} cases, {cases} of them with a mask" in (tmp_path / "c.yaml").read_text()
+
+
+def test_slices_and_their_masks(tmp_path: Path, cli: Cli) -> None:
+    for index in range(3):
+        for folder, value in (("images", 90 + index), ("masks", index)):
+            (tmp_path / "data" / folder).mkdir(parents=True, exist_ok=True)
+            pixels = np.full((40, 70), value, dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "data" / folder / f"{index}.png")
+    status, _, err = cli("init", tmp_path / "data", "-o", tmp_path / "c.yaml")
+    assert status == 0, err
+    config = load_config(tmp_path / "c.yaml")
+    assert config.volumes is not None
+    assert config.volumes.patch == (32, 64)
+    assert assemble(config.sources).table.labels.tolist() == [[0, 0], [1, 0], [0, 1]]
+
+
+def test_a_table_of_volumes(tmp_path: Path, cli: Cli) -> None:
+    for name in ("a", "b", "c"):
+        nifti(tmp_path / "scans" / f"{name}.nii.gz")
+    nifti(tmp_path / "drawn" / "a.nii.gz", 1)
+    nifti(tmp_path / "drawn" / "b.nii.gz", 1, 3)
+    (tmp_path / "cases.csv").write_text(
+        "image,mask,patient,split,cyst\nscans/a.nii.gz,drawn/a.nii.gz,p1,train,0\n"
+        "scans/b.nii.gz,drawn/b.nii.gz,p2,val,1\nscans/c.nii.gz,,p3,test,\n"
+    )
+    status, _, err = cli("init", tmp_path / "cases.csv", "-o", tmp_path / "c.yaml")
+    assert status == 0, err
+    assert "nothing says what the values 1, 3 of the masks stand for" in err
+    table = assemble(load_config(tmp_path / "c.yaml").sources).table
+    assert table.classes == ("value 1", "value 3", "cyst")
+    assert table.labels.tolist() == [[1, 0, 0], [1, 1, 1], [-1, -1, -1]]
+    assert table.groups.tolist() == ["cases:p1", "cases:p2", "cases:p3"]
+    assert table.splits.tolist() == ["train", "val", "test"]
+
+
+def test_volumes_without_masks_are_one_sentence(tmp_path: Path, cli: Cli) -> None:
+    nifti(tmp_path / "data" / "a.nii.gz")
+    status, _, err = cli("init", tmp_path / "data", "-o", tmp_path / "c.yaml")
+    assert status == 2
+    assert err.count("\n") == 1
+    assert "holds volumes and no masks" in err
