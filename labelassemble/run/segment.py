@@ -1,7 +1,7 @@
 """The answer to a volume file: a mask and a map of probabilities on the file's own voxels."""
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from labelassemble._files import atomic_path
 from labelassemble._yaml import read_mapping
+from labelassemble.data.volumes import is_nifti_name
 from labelassemble.detection_options import DetectionOptions
 from labelassemble.errors import LabelAssembleError
 from labelassemble.evaluation.detection_case import slice_scores
@@ -17,6 +18,10 @@ from labelassemble.run.folder import TrainedSegmenter
 from labelassemble.views.volumes import Volume, load_case, to_stored
 
 _ENDINGS = (".nii.gz", ".nii")
+_PLACE = (
+    *("xyzt_units", "qform_code", "sform_code", "quatern_b", "quatern_c", "quatern_d"),
+    *("qoffset_x", "qoffset_y", "qoffset_z", "srow_x", "srow_y", "srow_z"),
+)
 
 
 class Answer(NamedTuple):
@@ -94,16 +99,25 @@ def write_answer(answer: Answer, output: Path, *, threshold: float = 0.5) -> NDA
     affine = np.eye(4) if affine is None else affine
     if mask.ndim == 2:  # a slice is a volume of one
         mask, maps = mask[..., None], maps[..., None]
-    _write(probability_file(output), np.moveaxis(maps, 0, -1), affine)
-    _write(output, mask, affine)
+    _write(probability_file(output), np.moveaxis(maps, 0, -1), affine, answer.volume.path)
+    _write(output, mask, affine, answer.volume.path)
     return mask
 
 
-def _write(path: Path, values: NDArray[np.generic], affine: NDArray[np.float64]) -> None:
+def _place_as(header: Any, stored: Any) -> None:
+    """Give a header both forms of another one, so that every reader, whichever it follows, puts both into one place."""
+    header["pixdim"][:4] = stored["pixdim"][:4]
+    for field in _PLACE:
+        header[field] = stored[field]
+
+
+def _write(path: Path, values: NDArray[np.generic], affine: NDArray[np.float64], like: str) -> None:
     import nibabel
 
     image = nibabel.Nifti1Image(values, affine)
     image.header.set_xyzt_units("mm")
+    if is_nifti_name(like):
+        _place_as(image.header, nibabel.load(like).header)
     ending = next(ending for ending in _ENDINGS if path.name.endswith(ending))
     with atomic_path(
         path, unfinished=path.with_name(f".{path.name.removesuffix(ending)}.new{ending}")

@@ -58,6 +58,36 @@ def test_mask_and_map_have_the_shape_affine_and_order_of_the_file(
         assert (found[~there] == 0).mean() > 0.97
 
 
+def test_both_forms_of_the_file_go_into_the_answer(tmp_path: Path) -> None:
+    image = nibabel.Nifti1Image(np.zeros((12, 10, 9), np.int16), np.diag([1.0, 2.0, 3.0, 1.0]))
+    shifted = np.diag([1.0, 2.0, 3.0, 1.0])
+    shifted[:3, 3] = (30, -20, 5)
+    image.set_sform(image.affine, 2)
+    image.set_qform(shifted, 1)
+    nibabel.save(image, tmp_path / "ct.nii.gz")
+    volume = load_case(str(tmp_path / "ct.nii.gz"), VolumeOptions(patch=(8, 8, 8)))
+    write_answer(Answer(volume.image[None], volume), tmp_path / "mask.nii.gz")
+    for name in ("mask.nii.gz", "mask_probabilities.nii.gz"):
+        written = nibabel.load(tmp_path / name)
+        np.testing.assert_array_equal(written.get_sform(), image.affine)
+        np.testing.assert_allclose(written.get_qform(), shifted)
+        assert (written.header["sform_code"], written.header["qform_code"]) == (2, 1)
+
+
+@pytest.mark.parametrize("shape", [(12, 10, 9), (12, 10)])
+def test_a_file_without_a_form_is_answered_by_one_without(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    image = nibabel.Nifti1Image(np.zeros(shape, np.int16), None)
+    image.header["pixdim"][1:3] = (0.7, 0.8)
+    nibabel.save(image, tmp_path / "ct.nii.gz")
+    volume = load_case(str(tmp_path / "ct.nii.gz"), VolumeOptions(patch=(8,) * len(shape)))
+    probabilities = np.zeros((1, *volume.image.shape), np.float32)
+    write_answer(Answer(probabilities, volume), tmp_path / "mask.nii.gz")
+    for name in ("mask.nii.gz", "mask_probabilities.nii.gz"):
+        written = nibabel.load(tmp_path / name)
+        assert (written.header["sform_code"], written.header["qform_code"]) == (0, 0)
+        np.testing.assert_allclose(written.affine, nibabel.load(tmp_path / "ct.nii.gz").affine)
+
+
 def test_a_slice_is_a_volume_of_one(tmp_path: Path) -> None:
     pixels = np.zeros((8, 12), np.uint8)
     pixels[2:4, 5:9] = 255
