@@ -95,3 +95,14 @@ def interruptible(how: str, *, say: bool = True) -> Iterator[None]:
     except KeyboardInterrupt:
         print(f"\nStopped at once; {how}", file=sys.stderr)
         raise typer.Exit(130) from None
+
+
+def check_not_input(output: Path, inputs: Sequence[Path]) -> None:
+    """Raise where a file to be written is one of those that are read."""
+    for path in inputs:
+        if output.resolve() == path.resolve() or (
+            output.exists() and path.exists() and output.samefile(path)
+        ):
+            raise LabelAssembleError(
+                f"--output {output} would replace what is read, {path}: choose another name"
+            )

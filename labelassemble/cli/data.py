@@ -7,7 +7,7 @@ import typer
 from rich.console import Console
 
 from labelassemble._files import writing
-from labelassemble.cli.app import app
+from labelassemble.cli.app import app, check_not_input
 from labelassemble.errors import LabelAssembleError
 
 
@@ -38,6 +38,7 @@ def assemble(
     console = Console()
     assembly = assemble_config(settings, console)
     if output is not None:  # before anything is printed: whoever reads the summary may have read enough
+        check_not_input(output, [config, *(Path(path) for _, path in assembly.report.files)])
         assembly.table.write(output)
     if picture is not None:
         from labelassemble.data.coverage import coverage_figure  # and with it matplotlib

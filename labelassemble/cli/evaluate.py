@@ -1,6 +1,7 @@
 """Commands that ask a trained run: evaluation, comparison, predictions, heat maps."""
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, cast, get_args
 
@@ -13,6 +14,7 @@ from labelassemble.cli.app import (
     Run,
     StoredOrientation,
     app,
+    check_not_input,
     image_references,
     keep_freed_memory,
     prevalences,
@@ -62,14 +64,15 @@ def evaluate(
 
     keep_freed_memory()
     if learns_from_masks(run):
-        if prevalence is not None:
-            raise LabelAssembleError(f"{run} is a run on volumes: --prevalence is for runs on images")
         if data is not None:
-            _evaluate_volumes_on(run, data, overrides or [], split, output)
+            _evaluate_volumes_on(run, data, overrides or [], split, output, prevalences(prevalence))
             return
         if overrides or output is not None or split != "all":
-            raise LabelAssembleError("--output, --split and KEY=VALUE go with --data CONFIG")
-        _evaluate_volumes(run)
+            raise LabelAssembleError(
+                "--output, --split and KEY=VALUE go with --data CONFIG (the section `detection` of a run is changed in "
+                f"{run / 'config.yaml'})"
+            )
+        _evaluate_volumes(run, prevalences(prevalence))
         return
     if data is None:
         if overrides or output is not None or split != "all":
@@ -103,28 +106,37 @@ def evaluate(
     print(f"Report: {external.folder / 'report.html'}")
 
 
-def _evaluate_volumes(run: Path) -> None:
+def _evaluate_volumes(run: Path, prevalence: Mapping[str, float]) -> None:
     """Evaluate a run on volumes on its own held-out cases."""
     from labelassemble.report.detection_text import detection_text
+    from labelassemble.report.operating import operating_lines
     from labelassemble.run.assembly import image_progress
     from labelassemble.run.detection import evaluate_detection_run
 
     with image_progress(Console(), "answering held-out cases") as advance:
-        detection = evaluate_detection_run(run, progress=advance).detection
-    if detection is None:
+        results = evaluate_detection_run(run, progress=advance, prevalence=prevalence)
+    if results.detection is None or results.calibration is None:
         print(f"{run} has no test cases, so there is nothing to evaluate.")
     else:
-        print(detection_text(detection))
+        print(detection_text(results.detection))
+        lines = operating_lines(results.operating, results.calibration, of_patients=True)
+        print("".join(f"{line}\n" for line in lines))
     print(f"Report: {run / 'report.html'}")
 
 
 def _evaluate_volumes_on(
-    run: Path, data: Path, overrides: list[str], split: str, output: Path | None
+    run: Path,
+    data: Path,
+    overrides: list[str],
+    split: str,
+    output: Path | None,
+    prevalence: Mapping[str, float],
 ) -> None:
     """Evaluate a run on volumes on other cases."""
     from labelassemble.config import load_config
     from labelassemble.evaluation.external import Part
     from labelassemble.report.detection_text import detection_text
+    from labelassemble.report.operating import operating_lines
     from labelassemble.run.detection import evaluate_detection_on
 
     if split not in get_args(Part):
@@ -136,11 +148,15 @@ def _evaluate_volumes_on(
         part=cast(Part, split),
         output=output,
         console=Console(),
+        prevalence=prevalence,
     )
     assert results.detection is not None
+    assert results.calibration is not None
     print(f"{run.name} on other data: {data}")
     print("".join(f"- {remark}\n" for remark in external.remarks))
     print(detection_text(results.detection))
+    lines = operating_lines(results.operating, results.calibration, of_patients=True)
+    print("".join(f"{line}\n" for line in lines))
     print(f"Report: {external.folder / 'report.html'}")
 
 
@@ -231,6 +247,8 @@ def predict(
     """Print the probability of every class for each image, as CSV; of volumes the patient's scores."""
     from labelassemble.run.folder import learns_from_masks
 
+    if output is not None:
+        check_not_input(output, images)
     if learns_from_masks(run):
         if bits is not None or ignore_orientation or uncalibrated:
             raise LabelAssembleError("--bits, --ignore-orientation and --uncalibrated are for runs on images")
@@ -269,7 +287,7 @@ def _predict_volumes(run: Path, volumes: list[Path], output: Path | None) -> Non
     options = detection_options(run)
     mask = None if output is None or output.suffix == ".csv" else output
     if mask is not None:
-        probability_file(mask)  # before anything is computed: a wrong name is said at once
+        check_not_input(probability_file(mask), volumes)  # before anything is computed
         if len(volumes) > 1:
             raise LabelAssembleError(
                 f"--output {mask} is the mask of one volume, got {len(volumes)}: give one at a time, or a .csv"
@@ -307,7 +325,13 @@ def explain(
     from labelassemble.explain.images import write_heat_maps
     from labelassemble.explain.overlay import NO_PROOF
     from labelassemble.run import calibration_in_use, load_trained
+    from labelassemble.run.folder import learns_from_masks
 
+    if learns_from_masks(run):
+        raise LabelAssembleError(
+            f"{run} is a run on volumes, whose map of probabilities says where it finds a class: `labelassemble "
+            f"predict {run} {images[0]} -o mask.nii.gz` writes it"
+        )
     trained = load_trained(run)
     calibration = calibration_in_use(run)
     chosen = trained.interest if classes is None else [name.strip() for name in classes.split(",")]

@@ -54,7 +54,9 @@ def calibrate(
     """
     from labelassemble.config import load_config
     from labelassemble.evaluation.calibration import OperatingRule
+    from labelassemble.report.detection import DetectionResults
     from labelassemble.report.operating import operating_lines, threshold_cautions
+    from labelassemble.run.folder import learns_from_masks
     from labelassemble.run.site import calibrate_on, calibrate_own
 
     keep_freed_memory()
@@ -67,9 +69,9 @@ def calibrate(
         raise LabelAssembleError("--own-split draws no patients, so --share and --seed do not go with it")
     if data is None:
         calibration = calibrate_own(run, rule)
-        print(
-            f"In use: calibration and thresholds ({rule}) of the {calibration.images} validation images of the run."
-        )
+        what = "thresholds" if learns_from_masks(run) else "calibration and thresholds"
+        noun = "patients" if learns_from_masks(run) else "images"
+        print(f"In use: {what} ({rule}) of the {calibration.images} validation {noun} of the run.")
         return
     site = calibrate_on(
         run,
@@ -87,8 +89,9 @@ def calibrate(
     for name, own in site.calibration.classes.items():
         whose = "as in the run: " if own.kept else ""
         print(f"- {name}: {whose}{own.correction or f'no correction ({own.reason})'}")
+    detects = isinstance(site.results, DetectionResults)
     lines, cautions = (
-        operating_lines(site.results.operating, site.calibration),
+        operating_lines(site.results.operating, site.calibration, of_patients=detects),
         threshold_cautions(site.calibration),
     )
     print("".join(f"\n{line}" for line in lines))

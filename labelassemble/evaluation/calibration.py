@@ -164,6 +164,11 @@ class Calibration(BaseModel):
         kept = ", ".join(name for name, own in self.classes.items() if own.kept)
         return f"the validation images of “{self.data}”{f' ({kept}: of the run)' if kept else ''}"
 
+    @property
+    def chosen_on_patients(self) -> str:
+        """The same of a detection, whose thresholds are those of patients."""
+        return self.chosen_on.replace("validation images", "validation patients")
+
     def apply(self, probabilities: Floats, classes: Sequence[str]) -> Floats:
         """Return the probabilities [N, C] to answer for those that the network gave; the columns are `classes`."""
         found = [self.of(name) for name in classes]

@@ -105,4 +105,7 @@ def _targets(paths: Sequence[str], output: Path) -> list[Path]:
             name, number = f"{stem}-{number}", number + 1
         taken.add(name)
         targets.append(output / f"{name}.png")
+    for target in targets:
+        if target.exists() and any(target.samefile(path) for path in paths if Path(path).exists()):
+            raise LabelAssembleError(f"{target} would replace an image that is read: choose another --output")
     return targets

@@ -16,11 +16,13 @@ from labelassemble.evaluation.calibration import Calibration
 from labelassemble.evaluation.detection import DetectedClass, Detection
 from labelassemble.evaluation.external import External
 from labelassemble.evaluation.metrics import roc_curve
+from labelassemble.evaluation.operating import OperatingRow
 from labelassemble.evaluation.results import ClassResult
 from labelassemble.report import plots
 from labelassemble.report.detection_text import detection_cautions
 from labelassemble.report.format import count_text, flat, number, with_interval
 from labelassemble.report.model_card import CardSection, card_markdown, detection_card
+from labelassemble.report.operating import rule_text, shown_rows
 from labelassemble.report.record import RunRecord
 from labelassemble.report.render import page
 from labelassemble.report.sections import Plot, checked_similarity, coverage_of, learning_plots
@@ -70,6 +72,7 @@ class DetectionResults:
         detection: on the test cases.
         similarity: cosine of each pair of learned queries, [C, C].
         slices: to show.
+        operating: the classes at the threshold in use, over patients.
     """
 
     predictions: Predictions | None = None
@@ -77,6 +80,7 @@ class DetectionResults:
     detection: Detection | None = None
     similarity: NDArray[np.floating] | None = None
     slices: tuple[PlacedSlice, ...] = ()
+    operating: tuple[OperatingRow, ...] = ()
 
 
 def write_detection_report(
@@ -124,7 +128,11 @@ def detection_page(run: RunRecord, results: DetectionResults, external: External
         unreadable=""
         if detection is None
         else unreadable_sentence(detection.evaluation, read=detection.cases, noun="case"),
-        chosen_on=(results.calibration or Calibration()).chosen_on,
+        chosen_on=(results.calibration or Calibration()).chosen_on_patients,
+        operating=shown_rows(results.operating, names),
+        operating_rule=rule_text(results.calibration),
+        operating_noun="patients",
+        benefit=(),  # a patient's score is no probability
         roc=_roc_plots(results.predictions, interest),
         froc=_froc_plots(found),
         sizes=_size_plots(found),

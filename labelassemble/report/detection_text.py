@@ -1,7 +1,7 @@
 """A detection in words: tables as plain text, how they are to be read, and the cautions."""
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, TypeVar
 
 from labelassemble.detection_options import PER_CASE
 from labelassemble.evaluation.bootstrap import ENOUGH
@@ -19,6 +19,8 @@ from labelassemble.report.format import (
 )
 from labelassemble.report.subgroups import subgroup_lines
 from labelassemble.report.unreadable import unreadable_sentence
+
+Result = TypeVar("Result", ClassResult, DetectedClass)
 
 _PATIENTS: Final = (
     "class",
@@ -47,9 +49,9 @@ def detection_text(detection: Detection) -> str:
     """Return the evaluation of a detection as plain text."""
     evaluation, options = detection.evaluation, detection.options
     several = len(evaluation.sources) > 1
-    patients = [_patient_row(result) for result in evaluation.classes]
-    patients += [_patient_row(result) for result in evaluation.by_source if several]
-    lesions = [_lesion_row(result) for result in (*detection.classes, *detection.by_source)]
+    by_source = evaluation.by_source if several else ()
+    patients = [_patient_row(result) for result in sources_beneath(evaluation.classes, by_source)]
+    lesions = [_lesion_row(result) for result in sources_beneath(detection.classes, detection.by_source)]
     lines = [
         f"{evaluation.split} split: {plural(detection.cases, 'case')} of {plural(evaluation.images, 'patient')} from "
         f"{plural(len(evaluation.sources), 'source')}; what is unknown, uncertain or assumed is not counted",
@@ -135,6 +137,15 @@ def _threshold_cautions(result: ClassResult) -> list[str]:
     ]
     if missed:
         found.append(f"thresholds miss their specificity on these patients: {', '.join(missed)}")
+    return found
+
+
+def sources_beneath(whole: Sequence[Result], by_source: Sequence[Result]) -> list[Result]:
+    """Return the result of each class with those of its sources behind it."""
+    found: list[Result] = []
+    for result in whole:
+        found.append(result)
+        found.extend(part for part in by_source if part.name == result.name)
     return found
 
 

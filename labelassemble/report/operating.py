@@ -34,8 +34,16 @@ def rule_text(calibration: Calibration | None) -> str:
     return f"{rule.figure} of at least {100 * rule.value:g}%"
 
 
-def operating_lines(rows: Sequence[OperatingRow], calibration: Calibration) -> list[str]:
-    """Return the rows as lines of plain text; none without rows."""
+def operating_lines(
+    rows: Sequence[OperatingRow], calibration: Calibration, *, of_patients: bool = False
+) -> list[str]:
+    """Return the rows as lines of plain text; none without rows.
+
+    Args:
+        rows: the classes at their thresholds.
+        calibration: whose thresholds they are.
+        of_patients: whether the thresholds are those of patients' scores, as of a detection, and not of images.
+    """
     if not rows:
         return []
     stated = any(row.prevalence is not None for row in rows)
@@ -53,7 +61,8 @@ def operating_lines(rows: Sequence[OperatingRow], calibration: Calibration) -> l
         for row in shown
     ]
     lines = [
-        f"At thresholds for a {rule_text(calibration)}, chosen on {calibration.chosen_on}:",
+        f"At thresholds for a {rule_text(calibration)}, chosen on "
+        f"{calibration.chosen_on_patients if of_patients else calibration.chosen_on}:",
         "",
         text_table([header + (["PPV", "NPV"] if stated else []), *cells]),
     ]

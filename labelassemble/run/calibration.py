@@ -15,6 +15,7 @@ from labelassemble.evaluation.calibration import (
     read_calibration,
     write_calibration,
 )
+from labelassemble.run.folder import learns_from_masks
 from labelassemble.training.checkpoint import checkpoint_sum
 
 _log = logging.getLogger(__name__)
@@ -39,11 +40,18 @@ def calibration_in_use(run: Path) -> Calibration:
             )
         return calibration
     predictions = or_compressed(run / "predictions.csv")
-    return calibrate(read_predictions(predictions)) if predictions.exists() else Calibration()
+    if not predictions.exists():
+        return Calibration()
+    return calibrate(read_predictions(predictions), correct=not learns_from_masks(run))
 
 
-def renewed_calibration(run: Path, predictions: Predictions) -> Calibration:
+def renewed_calibration(run: Path, predictions: Predictions, *, correct: bool = True) -> Calibration:
     """Write calibration.json anew from a run's own predictions, unless it is one of a site for the same weights.
+
+    Args:
+        run: its folder.
+        predictions: of its own validation images, or patients.
+        correct: as of `calibrate`.
 
     Returns:
         What is in use then.
@@ -52,7 +60,7 @@ def renewed_calibration(run: Path, predictions: Predictions) -> Calibration:
     site = site_calibration(run)
     if site is not None and site.checkpoint == weights:
         return site
-    calibration = calibrate(predictions, checkpoint=weights)
+    calibration = calibrate(predictions, checkpoint=weights, correct=correct)
     write_calibration(calibration, run / CALIBRATION_FILE)
     return calibration
 

@@ -1,7 +1,7 @@
 """A run that learns from masks, evaluated: its held-out cases one after the other, of which only records are kept."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,31 +18,28 @@ from labelassemble.data.predictions import Predictions
 from labelassemble.data.table_io import write_predictions
 from labelassemble.detection_options import DetectionOptions
 from labelassemble.errors import LabelAssembleError
-from labelassemble.evaluation.calibration import (
-    CALIBRATION_FILE,
-    Calibration,
-    calibrate,
-    read_calibration,
-    write_calibration,
-)
+from labelassemble.evaluation.calibration import Calibration
 from labelassemble.evaluation.detection import evaluate_detection, lesion_table, patients_of
 from labelassemble.evaluation.detection_case import CaseRecord, DetectionCase, record_case
 from labelassemble.evaluation.external import External, Part
 from labelassemble.evaluation.leakage import write_leakage
+from labelassemble.evaluation.operating import check_prevalence, operating_rows
 from labelassemble.evaluation.results import Unreadable
 from labelassemble.evaluation.subgroups import age_bands_of
 from labelassemble.report.detection import DetectionResults, PlacedSlice, write_detection_report
 from labelassemble.report.detection_files import write_detection, write_lesions
 from labelassemble.report.detection_slices import ShownSlice, SliceChoice
+from labelassemble.report.operating import write_operating
+from labelassemble.report.record import RunRecord
 from labelassemble.report.subgroups import write_subgroups
 from labelassemble.report.unreadable import write_unreadable
 from labelassemble.run.assembly import image_progress
+from labelassemble.run.calibration import calibration_in_use, renewed_calibration
 from labelassemble.run.evaluation import beside_run
 from labelassemble.run.folder import TrainedSegmenter, load_segmenter
 from labelassemble.run.record import read_run
 from labelassemble.run.segment import Answer, answer_volume, detection_options
 from labelassemble.run.volumes import given_labels
-from labelassemble.training.checkpoint import checkpoint_sum
 from labelassemble.views.bad_files import BadFiles
 from labelassemble.views.volumes import load_mask
 
@@ -60,18 +57,23 @@ class Records(NamedTuple):
 
 
 def evaluate_detection_run(
-    run: Path, *, table: Table | None = None, progress: Progress | None = None
+    run: Path,
+    *,
+    table: Table | None = None,
+    progress: Progress | None = None,
+    prevalence: Mapping[str, float] | None = None,
 ) -> DetectionResults:
     """Answer the validation and test cases with the best checkpoint, evaluate, and write the report anew.
 
     Leaves predictions.csv (the patients' scores), lesions.csv, detection.csv, calibration.json (thresholds),
-    report.html, model_card.md and, where there is something to put into them, subgroups.csv and unreadable.csv in the
-    run's folder.
+    report.html, model_card.md and, where there is something to put into them, operating_points.csv, subgroups.csv and
+    unreadable.csv in the run's folder. The thresholds of a site stay in use, as for images.
 
     Args:
         run: the folder of a run that learns from masks.
         table: what was assembled; default: the folder's table.csv.
         progress: shows how far it is.
+        prevalence: by class, to state predictive values at.
 
     Returns:
         What it reaches on the test cases; without a detection if the run has none.
@@ -80,6 +82,7 @@ def evaluate_detection_run(
         LabelAssembleError: the folder holds no finished epoch, no test case can be read, or an answer is not finite.
     """
     trained = load_segmenter(run)
+    check_prevalence(prevalence or {}, trained.net.classes)
     record = read_run(run, classes=trained.net.classes, interest=trained.interest, table=table)
     if record.table is None:
         raise LabelAssembleError(
@@ -91,17 +94,23 @@ def evaluate_detection_run(
     if len(held_out):
         found = record_cases(trained, held_out, options, progress)
         patients = patients_of(found.table, found.records, options)
-        weights = checkpoint_sum(run / "checkpoints" / "best.pt")
-        calibration = calibrate(patients, checkpoint=weights, correct=False)
-        write_calibration(calibration, run / CALIBRATION_FILE)
+        calibration = renewed_calibration(run, patients, correct=False)
         write_leakage(None, run)  # it is not measured on features of voxels
-        results = _written(trained, found, patients, calibration, options, age_bands_of(record.config), run)
+        bands = age_bands_of(record.config)
+        results = _written(trained, found, patients, calibration, options, bands, run, prevalence)
     write_detection_report(record, results)
     return results
 
 
 def evaluate_detection_on(
-    run: Path, config: Config, *, name: str, part: Part, output: Path | None, console: Console
+    run: Path,
+    config: Config,
+    *,
+    name: str,
+    part: Part,
+    output: Path | None,
+    console: Console,
+    prevalence: Mapping[str, float] | None = None,
 ) -> tuple[DetectionResults, External]:
     """Evaluate a run on another configuration's cases; the run's own report stays as it is.
 
@@ -115,6 +124,7 @@ def evaluate_detection_on(
         part: "all" cases, or those of one of the data's own splits.
         output: the folder to fill; default: evaluations/NAME in the run's.
         console: shows progress.
+        prevalence: by class, to state predictive values at.
 
     Returns:
         What it reaches, and the data as it was used.
@@ -123,25 +133,81 @@ def evaluate_detection_on(
         LabelAssembleError: data without `volumes`, no class in common, only cases that the run was trained on, a folder
             that holds something else, ...
     """
-    trained, folder = load_segmenter(run), output or run / "evaluations" / name
+    other = open_other_cases(
+        run, config, output or run / "evaluations" / name, name=name, part=part, console=console
+    )
+    check_prevalence(prevalence or {}, other.trained.net.classes)
+    found = other.records(console)
+    return other.finish(found, calibration_in_use(run), prevalence), other.external
+
+
+@dataclass(frozen=True)
+class OtherCases:
+    """A run on volumes with other data than its own, ready to be answered; as `Other` of images.
+
+    Attributes:
+        trained: the run's network.
+        record: what is known of the run.
+        config: of the data.
+        external: the data.
+        options: how patients are scored.
+    """
+
+    trained: TrainedSegmenter
+    record: RunRecord
+    config: Config
+    external: External
+    options: DetectionOptions
+
+    def records(self, console: Console) -> Records:
+        """Write data.yaml and table.csv into the folder; return what is kept of the cases."""
+        folder = self.external.folder
+        make_folder(folder)
+        write_text(folder / "data.yaml", self.config.to_yaml())
+        self.external.table.to_csv(folder / "table.csv")
+        with image_progress(console, "answering cases") as advance:
+            return record_cases(self.trained, self.external.table, self.options, advance)
+
+    def patients(self, found: Records) -> Predictions:
+        """Return the scores of the patients."""
+        return patients_of(found.table, found.records, self.options)
+
+    def finish(
+        self, found: Records, calibration: Calibration, prevalence: Mapping[str, float] | None
+    ) -> DetectionResults:
+        """Evaluate on the cases whose split is "test", and fill the folder."""
+        folder, bands = self.external.folder, self.config.age_bands
+        results = _written(
+            self.trained, found, self.patients(found), calibration, self.options, bands, folder, prevalence
+        )
+        write_detection_report(self.record, results, external=self.external)
+        return results
+
+
+def open_other_cases(
+    run: Path,
+    config: Config,
+    folder: Path,
+    *,
+    name: str,
+    console: Console,
+    part: Part = "all",
+    keep_splits: bool = False,
+) -> OtherCases:
+    """Return a run on volumes with another configuration's cases; see `evaluate_detection_on`.
+
+    Raises:
+        LabelAssembleError: what `evaluate_detection_on` raises.
+    """
+    trained = load_segmenter(run)
     if config.volumes is None:
         raise LabelAssembleError(
             f"{run} is a run on volumes, so the data needs the section `volumes` too: a line `volumes: {{}}` is enough"
         )
     record, config, external = beside_run(
-        run, trained, config, folder, name=name, part=part, keep_splits=False, console=console
+        run, trained, config, folder, name=name, part=part, keep_splits=keep_splits, console=console
     )
-    make_folder(folder)
-    write_text(folder / "data.yaml", config.to_yaml())
-    external.table.to_csv(folder / "table.csv")
-    options = detection_options(run)
-    with image_progress(console, "answering cases") as advance:
-        found = record_cases(trained, external.table, options, advance)
-    patients = patients_of(found.table, found.records, options)
-    calibration = read_calibration(run / CALIBRATION_FILE)
-    results = _written(trained, found, patients, calibration, options, config.age_bands, folder)
-    write_detection_report(record, results, external=external)
-    return results, external
+    return OtherCases(trained, record, config, external, detection_options(run))
 
 
 def _written(
@@ -152,6 +218,7 @@ def _written(
     options: DetectionOptions,
     age_bands: Sequence[float],
     folder: Path,
+    prevalence: Mapping[str, float] | None,
 ) -> DetectionResults:
     """Return what the network reaches on test cases, and leave it in a folder as CSV."""
     write_predictions(patients, folder / "predictions.csv", patients.probabilities)
@@ -174,7 +241,10 @@ def _written(
     slices = tuple(
         replace(one, patient=scores[one.patient_name][patients.column(one.name)]) for one in found.slices
     )
-    return replace(results, detection=detection, slices=slices)
+    rows = patients.subset_by_split("test")
+    operating = operating_rows(rows, calibration, prevalence=prevalence, age_bands=age_bands)
+    write_operating(operating, (), folder)  # a patient's score is no probability, so it has no decision curve
+    return replace(results, detection=detection, slices=slices, operating=operating)
 
 
 def _similarity(trained: TrainedSegmenter) -> NDArray[np.floating]:

@@ -18,7 +18,7 @@ from labelassemble.errors import LabelAssembleError
 from labelassemble.evaluation.calibration import Calibration
 from labelassemble.evaluation.drift import Monitored, Observed, drift_of
 from labelassemble.run.calibration import calibration_in_use
-from labelassemble.run.folder import load_trained
+from labelassemble.run.folder import learns_from_masks, load_trained
 from labelassemble.run.site import FOLDER
 from labelassemble.views.bad_files import BadFiles
 from labelassemble.views.options import ViewOptions
@@ -29,7 +29,8 @@ MOST: Final = 1000
 STATISTICS: Final = ("brightness", "contrast")
 """Mean and standard deviation of the grey values that the network sees, 0 to 1."""
 
-_SCORE: Final = "probability:"
+_PROBABILITY: Final = "probability:"
+_SCORE: Final = "score:"  # of volumes
 
 Floats = NDArray[np.float64]
 
@@ -42,23 +43,30 @@ def monitor(run: Path, log: Path) -> Monitored:
         log: what `labelassemble predict -o` wrote, or lines of JSON, one an image.
 
     Raises:
-        LabelAssembleError: no validation images, a log that cannot be read, or no class in common.
+        LabelAssembleError: no validation images, a log that cannot be read, or no class in common; of a run on volumes,
+            validation patients of several cases.
     """
-    views, calibration = load_trained(run).views, calibration_in_use(run)
+    views = None if learns_from_masks(run) else load_trained(run).views
+    calibration = calibration_in_use(run)
     now, remarks = read_log(log, views)
     reference = _reference(run, calibration, views, with_inputs=bool(now.inputs))
     if not reference.inputs or not now.inputs:
-        remarks = (*remarks, "Statistics of the images were not compared: the images are not there any more.")
+        why = "of volumes there are none" if views is None else "the images are not there any more"
+        remarks = (*remarks, f"Statistics of the images were not compared: {why}.")
     if now.unreadable is None:
         remarks = (*remarks, "The log does not say which files could not be read.")
     absent = [name for name in reference.scores if name not in now.scores]
     if absent:
         remarks = (*remarks, f"Not compared, since the log has no scores of them: {', '.join(absent)}.")
-    whose = f"the images of “{calibration.data}”" if calibration.data else calibration.chosen_on
+    noun = "images" if views is not None else "patients"
+    own = calibration.chosen_on if views is not None else calibration.chosen_on_patients
+    whose = f"the {noun} of “{calibration.data}”" if calibration.data else own
     return Monitored(drift_of(reference, now), reference, now, whose, remarks)
 
 
-def _reference(run: Path, calibration: Calibration, views: ViewOptions, *, with_inputs: bool) -> Observed:
+def _reference(
+    run: Path, calibration: Calibration, views: ViewOptions | None, *, with_inputs: bool
+) -> Observed:
     folder = run / FOLDER / calibration.data if calibration.data else run
     path = or_compressed(folder / "predictions.csv")
     if not path.exists():
@@ -68,6 +76,8 @@ def _reference(run: Path, calibration: Calibration, views: ViewOptions, *, with_
     if not len(rows):
         raise LabelAssembleError(f"{path} holds no validation images to compare with")
     table = Table.from_csv(or_compressed(folder / "table.csv"))
+    if views is None:
+        _check_one_case(run, table)
     if calibration.data:  # where the whole of the site's data is of one kind
         rows, lost = predictions, len(table) - len(predictions)
     else:
@@ -75,8 +85,19 @@ def _reference(run: Path, calibration: Calibration, views: ViewOptions, *, with_
     readable, rows = len(rows), _one_per_patient(rows)
     answers = calibration.apply(rows.probabilities, rows.classes)
     scores = {name: answers[:, column] for column, name in enumerate(rows.classes)}
-    inputs = image_statistics(rows.paths.tolist(), views) if with_inputs else {}
+    inputs = image_statistics(rows.paths.tolist(), views) if with_inputs and views is not None else {}
     return Observed(scores, inputs, readable, lost)
+
+
+def _check_one_case(run: Path, table: Table) -> None:
+    """Raise where patients have several cases: a log has a score a volume, and theirs are over all of their cases."""
+    groups = pd.Series(np.asarray(table.groups))[np.asarray(table.splits != "train")]
+    several = int((groups[groups != ""].value_counts() > 1).sum())
+    if several:
+        raise LabelAssembleError(
+            f"a log has a score for each volume, and {several} of the held-out patients of {run} have several, "
+            "whose score is one over all of them: they cannot be compared"
+        )
 
 
 def _one_per_patient(rows: Predictions) -> Predictions:
@@ -104,8 +125,12 @@ def image_statistics(paths: list[str], views: ViewOptions) -> dict[str, Floats]:
     return {name: table[:, column] for column, name in enumerate(STATISTICS)}
 
 
-def read_log(path: Path, views: ViewOptions) -> tuple[Observed, tuple[str, ...]]:
+def read_log(path: Path, views: ViewOptions | None) -> tuple[Observed, tuple[str, ...]]:
     """Return what a log says, and remarks on it.
+
+    Args:
+        path: the log.
+        views: how the network sees images; None of a run on volumes.
 
     Raises:
         LabelAssembleError: the file cannot be read, or is no such log; with its line.
@@ -173,15 +198,16 @@ def _check_scores(scores: object, where: str) -> None:
             )
 
 
-def _predicted_log(path: Path, views: ViewOptions) -> tuple[Observed, tuple[str, ...]]:
+def _predicted_log(path: Path, views: ViewOptions | None) -> tuple[Observed, tuple[str, ...]]:
     try:
         table = pd.read_csv(path, dtype=str, keep_default_na=False)
     except (ValueError, pd.errors.ParserError) as error:
         raise LabelAssembleError(f"{path}: no CSV ({str(error).splitlines()[0]})") from None
-    names = [name for name in map(str, table.columns) if name.startswith(_SCORE)]
+    prefix = _PROBABILITY if views is not None else _SCORE
+    names = [name for name in map(str, table.columns) if name.startswith(prefix)]
     if not names:
         raise LabelAssembleError(
-            f"{path}: a log must have columns probability:CLASS, as `labelassemble predict -o {path.name}` writes "
+            f"{path}: a log must have columns {prefix}CLASS, as `labelassemble predict -o {path.name}` writes "
             f"them, got {', '.join(map(str, table.columns[:5]))}"
         )
     read = (table[names] != "").any(axis=1)
@@ -193,7 +219,8 @@ def _predicted_log(path: Path, views: ViewOptions) -> tuple[Observed, tuple[str,
             f"{path}, row {row + 1}: {names[column]} must be a number between 0 and 1, or blank in every class where "
             f"the image could not be read, got '{table[names[column]].iloc[row]}'"
         )
-    scores = {name.removeprefix(_SCORE): numbers.loc[read, name].to_numpy(np.float64) for name in names}
+    scores = {name.removeprefix(prefix): numbers.loc[read, name].to_numpy(np.float64) for name in names}
     paths = table.loc[read, "path"].astype(str).tolist() if "path" in table else []
     lost = int((~read).sum())
-    return Observed(scores, image_statistics(paths, views), int(read.sum()), lost or None), ()
+    inputs = {} if views is None else image_statistics(paths, views)
+    return Observed(scores, inputs, int(read.sum()), lost or None), ()

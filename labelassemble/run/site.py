@@ -26,10 +26,14 @@ from labelassemble.evaluation.external import External
 from labelassemble.evaluation.operating import check_prevalence
 from labelassemble.export.formats import ExportFormat
 from labelassemble.export.metadata import load_metadata
-from labelassemble.report.format import count_text
+from labelassemble.report.detection import DetectionResults
+from labelassemble.report.format import plural
 from labelassemble.report.record import Results
+from labelassemble.run.detection import OtherCases, open_other_cases
 from labelassemble.run.evaluation import open_other
 from labelassemble.run.export import export_run
+from labelassemble.run.export_volumes import export_volume_run
+from labelassemble.run.folder import learns_from_masks
 from labelassemble.training.checkpoint import checkpoint_sum
 
 FOLDER: Final = "calibrations"
@@ -54,7 +58,7 @@ class Site:
     """
 
     calibration: Calibration
-    results: Results
+    results: Results | DetectionResults
     external: External
     exported: tuple[Path, ...]
     stale: tuple[Path, ...]
@@ -73,6 +77,8 @@ def calibrate_on(
     own_split: bool = False,
 ) -> Site:
     """Choose calibration and thresholds on some of a site's patients, evaluate on the others, and use them from now on.
+
+    Of a run on volumes only thresholds of the patients' scores are chosen, which are no probabilities.
 
     Leaves calibrations/NAME in the run's folder, with calibration.json and what `evaluate_on` leaves; calibration.json
     and the exported models (model.pt, .pt2, .onnx) in the run's folder become those of the site. A class keeps the
@@ -96,28 +102,36 @@ def calibrate_on(
     """
     if not 0 < share < 1:
         raise LabelAssembleError(f"the share of patients must lie between 0 and 1, got {share:g}")
-    folder = run / FOLDER / name
-    other = open_other(run, config, folder, name=name, console=console, keep_splits=True)
-    trained = other.trained
-    check_prevalence(prevalence or {}, trained.net.classes)
+    folder, masks = run / FOLDER / name, learns_from_masks(run)
+    opened = open_other_cases if masks else open_other
+    other = opened(run, config, folder, name=name, console=console, keep_splits=True)
+    classes = other.trained.net.classes
+    check_prevalence(prevalence or {}, classes)
     table = _divided(other.external.table, share, seed, own_split)
     chosen_by = int(np.count_nonzero(table.splits == "val"))
     patients = [len(table.groups[table.splits == split].unique()) for split in ("val", "test")]
+    what, noun = ("Thresholds", "case") if masks else ("Calibration and thresholds", "image")
     remark = (
-        f"Calibration and thresholds were chosen on {count_text(chosen_by)} images of {count_text(patients[0])} "
-        f"patients, and measured on {count_text(len(table) - chosen_by)} images of {count_text(patients[1])} others."
+        f"{what} were chosen on {plural(chosen_by, noun)} of {plural(patients[0], 'patient')}, and measured on "
+        f"{plural(len(table) - chosen_by, noun)} of {plural(patients[1], 'other')}."
     )
     remarks = (remark, *other.external.remarks)
     other = replace(other, external=replace(other.external, table=table, remarks=remarks))
-    found = other.predict(console)
     weights = checkpoint_sum(run / "checkpoints" / "best.pt")
-    calibration = whole_calibration(
-        calibrate(found.predictions, at, data=name, checkpoint=weights),
-        _own(run, at),
-        trained.net.classes,
-        at,
-    )
-    results = other.finish(found, calibration, prevalence)
+
+    def chosen(predictions: Predictions) -> Calibration:
+        site = calibrate(predictions, at, data=name, checkpoint=weights, correct=not masks)
+        return whole_calibration(site, _own(run, at, correct=not masks), classes, at)
+
+    results: Results | DetectionResults
+    if isinstance(other, OtherCases):
+        records = other.records(console)
+        calibration = chosen(other.patients(records))
+        results = other.finish(records, calibration, prevalence)
+    else:
+        found = other.predict(console)
+        calibration = chosen(found.predictions)
+        results = other.finish(found, calibration, prevalence)
     write_calibration(calibration, folder / CALIBRATION_FILE)
     write_calibration(calibration, run / CALIBRATION_FILE)
     return Site(calibration, results, other.external, _exported_anew(run), _repositories(run))
@@ -136,7 +150,7 @@ def calibrate_own(run: Path, at: OperatingRule) -> Calibration:
         raise LabelAssembleError(f"{path} does not exist: `labelassemble evaluate {run}` writes it")
     predictions = read_predictions(path)
     weights = checkpoint_sum(run / "checkpoints" / "best.pt")
-    calibration = calibrate(predictions, at, checkpoint=weights)
+    calibration = calibrate(predictions, at, checkpoint=weights, correct=not learns_from_masks(run))
     if not calibration.images:
         raise LabelAssembleError(f"{path} holds no validation images to choose a calibration on")
     write_calibration(calibration, run / CALIBRATION_FILE)
@@ -160,10 +174,10 @@ def _divided(table: Table, share: float, seed: int, own_split: bool) -> Table:
     return replace(table, splits=text_array(np.where(chosen, "val", "test").tolist()))
 
 
-def _own(run: Path, at: OperatingRule) -> Calibration:
+def _own(run: Path, at: OperatingRule, *, correct: bool) -> Calibration:
     path = or_compressed(run / "predictions.csv")
     predictions: Predictions | None = read_predictions(path) if path.exists() else None
-    return Calibration() if predictions is None else calibrate(predictions, at)
+    return Calibration() if predictions is None else calibrate(predictions, at, correct=correct)
 
 
 def whole_calibration(
@@ -186,9 +200,13 @@ def whole_calibration(
 def _exported_anew(run: Path) -> tuple[Path, ...]:
     """Write the exported models in a run's folder anew, with the calibration that is in use now."""
     written = []
+    masks = learns_from_masks(run)
     for file, format in _EXPORTS.items():
         path = run / file
-        if path.exists():
+        if path.exists() and masks:
+            export_volume_run(run, format=format)
+            written.append(path)
+        elif path.exists():
             metadata = load_metadata(path)
             export_run(run, format=format, precision=metadata.precision, queries=metadata.queries)
             written.append(path)
