@@ -50,9 +50,11 @@ Prevalence = Annotated[
 
 def prevalences(given: Sequence[str] | None) -> dict[str, float]:
     """Return the shares by class that --prevalence gives."""
-    found = {}
+    found: dict[str, float] = {}
     for text in given or ():
         name, _, share = text.rpartition("=")
+        if name in found:
+            raise LabelAssembleError(f"--prevalence gives '{name}' twice")
         try:
             found[name] = float(share)
         except ValueError:

@@ -87,7 +87,7 @@ def drift_of(reference: Observed, now: Observed) -> tuple[Drift, ...]:
     Raises:
         LabelAssembleError: they have no class in common, or a score is no number.
     """
-    if not set(reference.scores) & set(now.scores):
+    if now.images and not set(reference.scores) & set(now.scores):
         raise LabelAssembleError(
             f"the log and the run have no class in common: the log has {', '.join(now.scores) or 'none'}, "
             f"the run {', '.join(reference.scores)}"
@@ -171,9 +171,16 @@ def overall(found: Sequence[Drift]) -> str:
     if all(item.verdict == "too few images" for item in found):
         return f"Too few images to say (at least {LEAST} on both sides)."
     small = [item for item in found if item.verdict == "small shift"]
+    few = [item for item in found if item.verdict == "too few images"]
+    said = "No drift seen."
     if small:
-        return f"No drift that matters; small shifts: {', '.join(_named(item) for item in small)}."
-    return "No drift seen."
+        said = f"No drift that matters; small shifts: {', '.join(_named(item) for item in small)}."
+    if few:  # what was not compared is no all-clear
+        said = (
+            f"Too few images to say (at least {LEAST} on both sides): {', '.join(_named(item) for item in few)}. "
+            + (f"Of the rest: {said[0].lower()}{said[1:]}")
+        )
+    return said
 
 
 def _named(item: Drift) -> str:

@@ -162,6 +162,15 @@ class Evaluation:
         result = self.of(name)
         return Headline(None, None) if result is None else headline(result, self.leakage)
 
+    @property
+    def mean_of_headlines(self) -> MeanResult:
+        """The mean of the figures that stand first; without an interval where one of them is within sources."""
+        shown = {result.name: self.headline(result.name) for result in self.classes}
+        if not any(first.within for first in shown.values()):
+            return self.mean
+        values = {name: first.auroc for name, first in shown.items() if first.auroc is not None}
+        return MeanResult(tuple(values), sum(values.values()) / len(values) if values else None, None)
+
     def within(self, name: str) -> tuple[ClassResult, ...]:
         """Return the results of a class within each source that has one; none where all images are of one source."""
         if len(self.sources) < 2:

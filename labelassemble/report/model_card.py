@@ -257,9 +257,9 @@ def _results(results: Results) -> tuple[tuple[tuple[str, str], ...], tuple[str, 
         )
         for result in evaluation.classes
     ]
-    if len(evaluation.mean.classes) > 1:
-        mean = with_interval(evaluation.mean.auroc, evaluation.mean.bootstrap)
-        facts.append((f"mean of {len(evaluation.mean.classes)}", f"AUROC {mean}"))
+    mean = evaluation.mean_of_headlines
+    if len(mean.classes) > 1:
+        facts.append((f"mean of {len(mean.classes)}", f"AUROC {with_interval(mean.auroc, mean.bootstrap)}"))
     lost = unreadable_sentence(evaluation)
     said = () if leakage is None else leakage_sentences(leakage)
     return tuple(facts), (lost, *said) if lost else said

@@ -80,6 +80,12 @@ def headline_lines(evaluation: Evaluation) -> list[str]:
         for result in evaluation.classes
         if (first := evaluation.headline(result.name)).within
     ]
+    mean = evaluation.mean_of_headlines
+    if lines and len(mean.classes) > 1:
+        lines.append(
+            f"- mean of {len(mean.classes)}: {number(mean.auroc)} with these figures, pooled "
+            f"{with_interval(evaluation.mean.auroc, evaluation.mean.bootstrap)}"
+        )
     return ["", "AUROC to go by, of pairs of images from the same source:", *lines] if lines else []
 
 

@@ -331,7 +331,7 @@ def other_data(
     patients = "by patient where a source has the name, or the `patients`, of one of the run's"
     checked = (
         "Images that the run was trained or tuned on were looked for by path, by the content of the files, by looks "
-        f"and {patients}."
+        f"and {patients}; by looks, copies that were cropped, padded, turned, mirrored or inverted are not found."
         if config.duplicates == "looks"
         else "Images that the run was trained or tuned on were looked for by path, by the content of the files and "
         f"{patients}, not by looks: copies that were changed or saved anew are not found without `duplicates: looks`."

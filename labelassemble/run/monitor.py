@@ -58,6 +58,13 @@ def monitor(run: Path, log: Path) -> Monitored:
     absent = [name for name in reference.scores if name not in now.scores]
     if absent:
         remarks = (*remarks, f"Not compared, since the log has no scores of them: {', '.join(absent)}.")
+    unknown = [
+        f"{name} ({len(scores)} images)"
+        for name, scores in now.scores.items()
+        if name not in reference.scores
+    ]
+    if unknown:
+        remarks = (*remarks, f"Not compared, since the run does not know them: {', '.join(unknown)}.")
     noun = "images" if views is not None else "patients"
     own = calibration.chosen_on if views is not None else calibration.chosen_on_patients
     whose = f"the {noun} of “{calibration.data}”" if calibration.data else own
@@ -167,6 +174,7 @@ def _server_log(path: Path, lines: Iterable[str]) -> tuple[Observed, tuple[str, 
         unreadable += entry.get("unreadable") is True
         if "scores" in entry:
             _check_scores(entry["scores"], f"{path}, line {number}")
+            _check_inputs(entry, f"{path}, line {number}")
             rows.append(entry["scores"] | {name: entry.get(name) for name in STATISTICS})
             served = f"{entry.get('model')} version {entry.get('version')}"
             versions[served] = versions.get(served, 0) + 1
@@ -198,6 +206,16 @@ def _check_scores(scores: object, where: str) -> None:
             )
 
 
+def _check_inputs(entry: dict[str, Any], where: str) -> None:
+    for name in STATISTICS:
+        value = entry.get(name)
+        if value is not None and not (isinstance(value, (int, float)) and 0 <= value <= 1):
+            raise LabelAssembleError(
+                f"{where}: {name} must be a number between 0 and 1, of grey values that are (255 is 1), got "
+                f"{json.dumps(value)}"
+            )
+
+
 def _predicted_log(path: Path, views: ViewOptions | None) -> tuple[Observed, tuple[str, ...]]:
     try:
         table = pd.read_csv(path, dtype=str, keep_default_na=False)
@@ -219,8 +237,12 @@ def _predicted_log(path: Path, views: ViewOptions | None) -> tuple[Observed, tup
             f"{path}, row {row + 1}: {names[column]} must be a number between 0 and 1, or blank in every class where "
             f"the image could not be read, got '{table[names[column]].iloc[row]}'"
         )
+    remarks: tuple[str, ...] = ()
+    if "path" in table and (again := table.duplicated("path")).any():  # the tests take images as independent
+        table, numbers, read = table[~again], numbers[~again], read[~again]
+        remarks = (f"Left out, since their path stands in the log before: {int(again.sum())} of its rows.",)
     scores = {name.removeprefix(prefix): numbers.loc[read, name].to_numpy(np.float64) for name in names}
     paths = table.loc[read, "path"].astype(str).tolist() if "path" in table else []
     lost = int((~read).sum())
     inputs = {} if views is None else image_statistics(paths, views)
-    return Observed(scores, inputs, int(read.sum()), lost or None), ()
+    return Observed(scores, inputs, int(read.sum()), lost or None), remarks

@@ -74,3 +74,23 @@ def test_with_few_images_nothing_is_said_and_mistakes_are_named():
     assert overall(found).startswith("Too few images to say")
     with pytest.raises(LabelAssembleError, match="no class in common: the log has x, the run a"):
         drift_of(Observed({"a": np.ones(3)}, {}, 3, 0), Observed({"x": np.ones(3)}, {}, 3, 0))
+
+
+def test_a_log_of_unreadable_files_alone_is_a_drift():
+    before = Observed({"x": np.linspace(0, 1, 100)}, {}, images=100, unreadable=0)
+    [found] = drift_of(before, Observed({}, {}, images=0, unreadable=80))
+    assert (found.name, found.verdict, found.now) == ("unreadable files", "drift", 1.0)
+    assert overall([found]).startswith("Drift: unreadable files.")
+
+
+def test_what_was_not_compared_is_no_all_clear():
+    rng = np.random.default_rng(0)
+    values = {"x": rng.random(200), "y": rng.random(200)}
+    before = Observed(values, {}, images=200, unreadable=0)
+    found = drift_of(
+        before, Observed({"x": rng.random(200), "y": rng.random(40)}, {}, images=200, unreadable=0)
+    )
+    assert (
+        overall(found)
+        == "Too few images to say (at least 50 on both sides): score of y. Of the rest: no drift seen."
+    )

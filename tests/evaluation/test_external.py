@@ -276,6 +276,10 @@ def check_a_site_chooses_its_own(run, config, cli):
             ["--data", config, "--prevalence", "stripes=0.1"],
             "unknown class 'stripes', did you mean 'stripe'?",
         ),
+        (
+            ["--data", config, "--prevalence", "stripe=0.1", "--prevalence", "stripe=0.2"],
+            "--prevalence gives 'stripe' twice",
+        ),
         (["--data", config, "--prevalence", "stripe"], "--prevalence must be CLASS=SHARE, such as"),
         (["--data", config, "--share", "1"], "the share of patients must lie between 0 and 1, got 1"),
         (["--own-split"], "go with --data CONFIG"),
@@ -329,7 +333,15 @@ def check_what_is_answered_is_compared(run, images, cli):
     served.write_text("path,probability:stripe\na.png,0.5\nb.png,\n")
     now, _ = read_log(served, load_trained(run).views)
     assert (now.images, now.unreadable) == (1, 1)
+    served.write_text("path,probability:stripe\na.png,0.5\nb.png,\na.png,0.5\n")
+    now, remarks = read_log(served, load_trained(run).views)
+    assert (now.images, now.unreadable) == (1, 1)
+    assert remarks == ("Left out, since their path stands in the log before: 1 of its rows.",)
     for text, message in (
+        (
+            '{"brightness": 200, "scores": {"stripe": 1}}\n',
+            "line 1: brightness must be a number between 0 and 1",
+        ),
         ('{"status": 200}\n', "line 1: each line must be an object with scores"),
         ('{"scores": ', "line 1: not valid JSON"),
         ("a,b\n1,2\n", "a log must have columns probability:CLASS"),

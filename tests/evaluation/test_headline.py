@@ -126,3 +126,24 @@ def test_runs_side_by_side_in_a_report_follow_the_rule():
     assert "it is not to go by: in leaking, the features alone tell the sources apart (AUC 0.95)" in page
     alone = report_page(record(), results, [replace(others[0], leakage=None)], None, None)
     assert "within sources; " not in alone
+
+
+def test_the_mean_is_that_of_the_figures_above_it():
+    one, plain = predictions(), predictions(rates=(0.5, 0.5))
+    both = replace(
+        one,
+        classes=("COVID-19", "Edema"),
+        labels=np.hstack([one.labels, plain.labels]),
+        origins=np.zeros((len(one), 2), np.uint8),
+        probabilities=np.hstack([one.probabilities, plain.probabilities]),
+    )
+    evaluation = evaluate(both, leakage=LEAK, bootstrap=0)
+    shown = [evaluation.headline(name).auroc for name in both.classes]
+    assert [evaluation.headline(name).within for name in both.classes] == [True, False]
+    mean = evaluation.mean_of_headlines
+    assert mean.auroc == pytest.approx(np.mean(shown))
+    assert abs(mean.auroc - evaluation.mean.auroc) > 0.05
+    assert mean.bootstrap is None
+    text = f"{mean.auroc:.3f}"
+    assert f"- mean of 2: {text} with these figures, pooled " in evaluation_text(evaluation)
+    assert evaluate(both, bootstrap=0).mean_of_headlines.auroc == evaluate(both, bootstrap=0).mean.auroc
