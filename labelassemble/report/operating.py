@@ -192,9 +192,10 @@ def write_operating(rows: Sequence[OperatingRow], curves: Sequence[DecisionCurve
         columns = ["prevalence", "threshold", "net_benefit", "everybody_positive"]
         table = [["class", *columns, "net_benefit_lower", "net_benefit_upper"]]
         for curve in curves:
-            for index, values in enumerate(zip(THRESHOLDS, curve.model, curve.everybody, strict=True)):
-                ends = curve.band[index] if curve.band else (None, None)
-                table.append([curve.name, *map(_cell, (curve.prevalence, *values, *ends))])
+            for index, point in enumerate(zip(THRESHOLDS, curve.model, curve.everybody, strict=True)):
+                limits: Sequence[float | None] = curve.band[index] if curve.band else (None, None)
+                cells: list[float | None] = [curve.prevalence, *point, *limits]
+                table.append([curve.name, *map(_cell, cells)])
         write_text(folder / BENEFIT_FILE, _csv(table))
 
 

@@ -6,6 +6,9 @@ import re
 import numpy as np
 import pytest
 
+from labelassemble.run.monitor import read_log
+from labelassemble.views.options import ViewOptions
+
 RAW = {"Inference-Header-Content-Length": "0"}
 
 
@@ -30,6 +33,11 @@ def test_each_image_leaves_its_scores_and_no_more(tmp_path, repository, serving,
     assert third["brightness"] == pytest.approx(pixels.mean(), abs=1e-5)
     assert third["contrast"] == pytest.approx(pixels.std(), abs=1e-5)
     assert "who" not in log.read_text()
+    # What the server writes is what `labelassemble monitor` reads.
+    now, remarks = read_log(log, ViewOptions())
+    assert (now.images, now.unreadable, remarks) == (3, 1, ())
+    np.testing.assert_allclose(np.stack(list(now.scores.values()), axis=1)[:2], scores, atol=1e-6)
+    assert [len(now.inputs[name]) for name in ("brightness", "contrast")] == [3, 3]
 
 
 def test_a_full_disk_under_the_log_is_counted_apart(repository, serving, infer_body):
