@@ -112,8 +112,8 @@ def detection_cautions(detection: Detection, name: str) -> tuple[str, ...]:
         found.append("no lesion of it is drawn, so nothing can be found; only false alarms are counted")
     elif lesions.patients_drawn < ENOUGH:
         found.append(
-            f"only {plural(lesions.patients_drawn, 'patient')} with a drawn lesion, too few to say how sure Dice, hit "
-            "rate, FROC and precision are"
+            f"only {plural(lesions.lesions, 'drawn lesion')} of {plural(lesions.patients_drawn, 'patient')}, too few "
+            "to say how sure Dice, hit rate, FROC and precision are"
         )
     elif lesions.lesions < FEW:
         found.append(f"only {plural(lesions.lesions, 'drawn lesion')}")
