@@ -39,7 +39,7 @@ from labelassemble.data.exclusion import (
 )
 from labelassemble.data.fingerprints import Progress
 from labelassemble.data.groups import check_registers, group_notes, grouped, register_notes
-from labelassemble.data.mask_labels import mask_counts, masks_lost
+from labelassemble.data.mask_labels import drawn_beats_said, mask_counts, masks_lost
 from labelassemble.data.notes import split_notes, table_notes, word_notes
 from labelassemble.data.option_notes import Asked, early_notes, late_notes, why_unlabelled
 from labelassemble.data.readers import Source
@@ -330,6 +330,10 @@ def _finished(
     moves = row_frame(table, name=moved).rename(columns={"name_source": "source"})
     moves["published"] = table.splits[moved].astype(object)
     moves["split"] = divided.splits[moved].astype(object)
+    if len(kept) < len(table):
+        standing = standing_rows(merged, found.image, drawn)
+        if drawn.any():
+            merged = drawn_beats_said(table, merged, standing)
     duplicates, conflicts = duplicate_frames(table, found, merged)
     alike = row_frame(table, name=found.alike[:, 0], other=found.alike[:, 1])
     unread = [str(path) for path in table.paths[found.unread]]
@@ -339,7 +343,6 @@ def _finished(
     }
     lost = 0
     if len(kept) < len(table):
-        standing = standing_rows(merged, found.image, drawn)
         texts = {name: array[standing] for name, array in texts.items()}
         lost = int(drawn.sum() - drawn[standing].sum())
         if hidden is not None:

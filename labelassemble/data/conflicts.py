@@ -31,7 +31,10 @@ def duplicate_frames(table: Table, found: Duplicates, merged: Merged) -> tuple[p
     conflicts = row_frame(table, positive=positive, negative=negative)
     columns = np.concatenate([merged.conflicts[:, 2], column])
     conflicts.insert(0, "class", [table.classes[index] for index in columns])
-    conflicts["result"] = ["uncertain"] * len(merged.conflicts) + ["both kept"] * len(pair)
+    image, of_class = code[merged.conflicts[:, 0]], merged.conflicts[:, 2]
+    drawn = merged.labels[image, of_class] == POSITIVE  # what a mask shows counts
+    results = ["the mask counts" if one else "uncertain" for one in drawn]
+    conflicts["result"] = results + ["both kept"] * len(pair)
     return duplicates, conflicts
 
 

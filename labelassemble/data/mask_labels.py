@@ -3,13 +3,15 @@
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from labelassemble.data.duplicates import Merged
 from labelassemble.data.mask_files import check_mask, mask_summary
-from labelassemble.data.states import NEGATIVE, POSITIVE
+from labelassemble.data.states import NEGATIVE, POSITIVE, LabelOrigin
 from labelassemble.data.table import WARNING, Table
 
 
@@ -78,6 +80,31 @@ def _against(
                 first = paths[rows[which[0]]]
                 notes.append(f"{kind}{len(which)} cases are {what}: the mask counts (the first is {first})")
     return notes
+
+
+def drawn_beats_said(table: Table, merged: Merged, standing: NDArray[np.int64]) -> Merged:
+    """Return the labels of images in which a class that is drawn is POSITIVE, whatever another row of the image says.
+
+    Where another row says that a case has what the mask does not show, nobody knows, and it stays UNCERTAIN.
+
+    Args:
+        table: N rows, several of the same image.
+        merged: One row of labels per image, [M, C].
+        standing: The row whose mask stands for each image, [M].
+    """
+    labels, origins = merged.labels.copy(), merged.origins.copy()
+    with_mask = np.flatnonzero(table.masks[standing] != "")
+    sources = table.sources[standing[with_mask]]
+    for source, values in table.mask_values.items():
+        images = with_mask[sources == source]
+        for column in sorted(
+            {table.classes.index(name) for name in values.values() if name in table.classes}
+        ):
+            own = table.labels[standing[images], column] == POSITIVE
+            own &= table.origins[standing[images], column] == LabelOrigin.GIVEN
+            labels[images[own], column] = POSITIVE
+            origins[images[own], column] = LabelOrigin.GIVEN
+    return replace(merged, labels=labels, origins=origins)
 
 
 def mask_counts(table: Table) -> pd.DataFrame:

@@ -125,6 +125,22 @@ def test_the_row_with_the_mask_stands_for_an_image_of_two_sources(archive: Path)
     assert any(note.startswith("2 masks are left out") for note in both.report.notes)
 
 
+def test_what_a_mask_shows_counts_against_another_source(archive: Path) -> None:
+    (archive / "said.csv").write_text("image,patient,split,PDAC,cyst\nimages.npz::p,1,train,0,1\n")
+    drawn = source(path=archive / "cases.csv", masks={"labels": LABELS})
+    said = source(name="b", path=archive / "said.csv", classes=("PDAC", "cyst"))
+    for sources in ([drawn, said], [said, drawn]):
+        assembly = assemble(sources)
+        table = assembly.table
+        row = [Path(path).name for path in table.paths].index("images.npz::p")
+        assert table.labels[row, [table.column(name) for name in LABELS.values()]].tolist() == [1, -2]
+        assert table.drawn(row) == {1: table.column("PDAC")}
+        results = dict(
+            zip(assembly.report.conflicts["class"], assembly.report.conflicts["result"], strict=True)
+        )
+        assert results == {"PDAC": "the mask counts", "cyst": "uncertain"}
+
+
 def test_a_patient_has_one_class_at_most(archive: Path) -> None:
     options = source(
         path=archive / "cases.csv", masks={"labels": {1: "PDAC", 2: "PDAC"}}, exclusive="patient"
