@@ -101,7 +101,9 @@ def interruptible(how: str, *, say: bool = True) -> Iterator[None]:
 
 def check_not_input(output: Path, inputs: Sequence[Path]) -> None:
     """Raise where a file to be written is one of those that are read."""
-    for path in inputs:
+    from labelassemble.data.decoding import stored_file
+
+    for path in map(stored_file, map(str, inputs)):
         if output.resolve() == path.resolve() or (
             output.exists() and path.exists() and output.samefile(path)
         ):

@@ -290,6 +290,9 @@ def _merged(table: Table, found: Duplicates, taxonomy: Taxonomy | None) -> tuple
     merged = merge_labels(found.image, table.labels, table.origins)
     if len(merged.keep) == len(table):
         return [], merged
+    drawn = table.masks != ""
+    if drawn.any():
+        merged = drawn_beats_said(table, merged, standing_rows(merged, found.image, drawn))
     across = contradicted(merged.labels, table.classes, taxonomy)
     for item in across:
         column = table.classes.index(item.implied)
@@ -330,10 +333,6 @@ def _finished(
     moves = row_frame(table, name=moved).rename(columns={"name_source": "source"})
     moves["published"] = table.splits[moved].astype(object)
     moves["split"] = divided.splits[moved].astype(object)
-    if len(kept) < len(table):
-        standing = standing_rows(merged, found.image, drawn)
-        if drawn.any():
-            merged = drawn_beats_said(table, merged, standing)
     duplicates, conflicts = duplicate_frames(table, found, merged)
     alike = row_frame(table, name=found.alike[:, 0], other=found.alike[:, 1])
     unread = [str(path) for path in table.paths[found.unread]]
@@ -343,6 +342,7 @@ def _finished(
     }
     lost = 0
     if len(kept) < len(table):
+        standing = standing_rows(merged, found.image, drawn)
         texts = {name: array[standing] for name, array in texts.items()}
         lost = int(drawn.sum() - drawn[standing].sum())
         if hidden is not None:

@@ -115,6 +115,8 @@ class RowFile(Protocol):
 def missing_column(place: str, header: Sequence[str], column: str, purpose: str) -> LabelAssembleError:
     """Return the error for a column that a file lacks, to be raised."""
     near = did_you_mean(column, [name for name in header if name])
+    if any(mark in name for name in header for mark in ";|"):
+        near += f"; a header with a comma is taken for one that commas separate: {shown(','.join(header))}"
     return LabelAssembleError(f"{place}: no column '{column}' ({purpose}){near}")
 
 
@@ -123,9 +125,9 @@ class CsvFile:
 
     Plain or gzip (by the ending .gz or by its first bytes); UTF-8 with or without a byte-order mark; any mixture of
     line endings; quotes as RFC 4180 has them. Lines without a cell are skipped; a row with more or fewer cells than the
-    header is an error, as is a header that names a column twice. Columns are separated by commas, or where the header
-    has none, by the semicolons, tabs or bars that it has; by tabs in a file .tsv. A file without quotes is parsed by
-    Arrow, several times as fast as by the csv module, which reads all others and finds the line of whatever is wrong.
+    header is an error, as is a header that names a column twice. Columns are separated by tabs where the header
+    has one, else by commas, semicolons or bars, in this order. A file without quotes is parsed by Arrow, several times
+    as fast as by the csv module, which reads all others and finds the line of whatever is wrong.
 
     Attributes:
         path: The file.
@@ -185,7 +187,7 @@ class CsvFile:
             return
         told = _SEPARATOR_LINE.fullmatch(first.rstrip("\r\n"))  # Excel's
         self._plain = told is None
-        self._separator = told[1] if told else _separator(first, self.path)
+        self._separator = told[1] if told else _separator(first)
         rest = lines if told else itertools.chain([first], lines)
         self._rows = csv.reader(rest, strict=True, delimiter=self._separator)
 
@@ -305,13 +307,10 @@ class CsvFile:
             yield Chunk(self.path, arrays, partial(_line_place, lines))
 
 
-def _separator(header: str, path: Path) -> str:
+def _separator(header: str) -> str:
     """Return what separates the columns, by the first line of a file."""
-    if path.name.lower().removesuffix(".gz").endswith((".tsv", ".tab")):
-        return "\t"
     bare = re.sub('"[^"]*"?', "", header)
-    others = [mark for mark in ";\t|" if mark in bare]
-    return "," if "," in bare or not others else max(others, key=bare.count)
+    return next((mark for mark in "\t,;|" if mark in bare), ",")
 
 
 def _line_place(lines: Sequence[int], row: int) -> str:

@@ -6,6 +6,7 @@ The options of a source travel behind the path, so that whoever is given the pat
 
 import re
 import struct
+from pathlib import Path
 from typing import Final, Literal, NamedTuple, TypeAlias
 
 import numpy as np
@@ -72,6 +73,11 @@ def split_reference(path: str) -> tuple[str, Decoding]:
     bits, both, alone = found.groups()
     how = Decoding(None if bits is None else int(bits), "ignore" if both or alone else "exif")
     return split_reference(path[: found.start()])[0], how
+
+
+def stored_file(path: str) -> Path:
+    """Return the file that an image, or a member of a container, is read from."""
+    return Path(split_reference(path)[0].partition("::")[0])
 
 
 def plain_paths(paths: TextArray) -> TextArray:

@@ -76,7 +76,7 @@ def read_volume(path: str) -> StoredVolume:
     except LabelAssembleError:
         raise
     except MemoryError:
-        raise ImageError(path, "does not fit into the memory that is free") from None
+        raise LabelAssembleError(f"{path}: does not fit into the memory that is free") from None
     except Exception as error:  # decoders answer damage with nearly every type there is
         raise ImageError(path, f"damaged or cut off ({_reason(error)})") from None
 
@@ -107,7 +107,7 @@ def read_grid(path: str) -> Grid:
     except LabelAssembleError:
         raise
     except MemoryError:
-        raise ImageError(path, "does not fit into the memory that is free") from None
+        raise LabelAssembleError(f"{path}: does not fit into the memory that is free") from None
     except Exception as error:
         raise ImageError(path, f"damaged or cut off ({_reason(error)})") from None
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from labelassemble._files import atomic_path, make_folder
-from labelassemble.data.decoding import split_reference
+from labelassemble.data.decoding import split_reference, stored_file
 from labelassemble.errors import LabelAssembleError, did_you_mean
 from labelassemble.explain.gradcam import heat_maps
 from labelassemble.explain.overlay import Shown, heat_figure, view_pixels
@@ -105,7 +105,8 @@ def _targets(paths: Sequence[str], output: Path) -> list[Path]:
             name, number = f"{stem}-{number}", number + 1
         taken.add(name)
         targets.append(output / f"{name}.png")
+    read = [file for path in paths if (file := stored_file(path)).exists()]
     for target in targets:
-        if target.exists() and any(target.samefile(path) for path in paths if Path(path).exists()):
+        if target.exists() and any(target.samefile(file) for file in read):
             raise LabelAssembleError(f"{target} would replace an image that is read: choose another --output")
     return targets

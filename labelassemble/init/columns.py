@@ -8,7 +8,7 @@ from typing import Final, Literal, TypeAlias
 from labelassemble.data.class_names import RESERVED_COLUMNS
 from labelassemble.data.readers.csv import SPLIT_CELLS
 from labelassemble.data.readers.folders import IMAGE_ENDINGS
-from labelassemble.data.readers.label_cells import BLANK_CELLS, NUMBER_CELLS
+from labelassemble.data.readers.label_cells import NUMBER_CELLS, UNKNOWN_CELLS
 from labelassemble.init.profile import Column
 
 Coding: TypeAlias = Literal["numbers", "words", "label", "list"]
@@ -61,7 +61,7 @@ _NO_CLASS: Final = frozenset(
         "id",
     ]
 )
-_NUMBERS: Final = NUMBER_CELLS | {*BLANK_CELLS}
+_NUMBERS: Final = NUMBER_CELLS | {"", *UNKNOWN_CELLS}
 WORDS: Final[Mapping[str, str]] = {
     **dict.fromkeys(("yes", "y", "true", "positive", "pos", "present"), "1"),
     **dict.fromkeys(("no", "n", "false", "negative", "neg", "absent"), "0"),

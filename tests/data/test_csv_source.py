@@ -100,6 +100,7 @@ def test_mixed_line_endings(tmp_path: Path) -> None:
         ("t.tsv", "path\tpatient\tMass\tEdema\n1.png \tp1\t1\t\n\u00a02.png\tp2\t0\t\n"),
         ("t.csv", "path|patient|Mass|Edema\n1.png|p1|1|\n 2.png|p2|0|\n"),
         ("t.csv", "path,patient,Mass,Edema\n1.png\t,p1,1.0,<NA>\n2.png,p2,0,\n"),
+        ("t.tsv", "path,patient,Mass,Edema\n1.png,p1,1.0,\n2.png,p2,0,\n"),
     ],
 )
 def test_other_separators_blanks_and_spaces(tmp_path: Path, name: str, text: str) -> None:
@@ -111,6 +112,12 @@ def test_other_separators_blanks_and_spaces(tmp_path: Path, name: str, text: str
     assert table.labels.tolist() == [[1, -1], [0, -1]]
 
 
+def test_what_is_missing_is_unknown_even_where_blanks_are_negative(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("path,Mass\n1.png,NA\n2.png,\n3.png,nan\n4.png,1\n")
+    table = assemble([CsvSource(name="a", path=tmp_path / "t.csv", blank="negative")]).table
+    assert table.labels[:, 0].tolist() == [-1, 0, -1, 1]
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -119,6 +126,7 @@ def test_other_separators_blanks_and_spaces(tmp_path: Path, name: str, text: str
         (b"file,Mass\n", "line 1: no column 'path' .*known: file, Mass"),
         (b"path Mass\n1.png 1\n", "line 1: no column 'path' .*did you mean 'path Mass'"),
         (b"path;Mass\n1.png;1,5\n", "line 2, column 'Mass': a label must be 1, 0, .*, got '1,5'"),
+        (b"path;Mass, left\n1.png;1\n", "no column 'path' .*'path;Mass,left'"),
         (b"path;Mass\n1.png;1;0\n", "line 2: the header has 2 columns, this row 3"),
         (b"path,Mass,Mass\n", "line 1, column 3: the column 'Mass' stands twice"),
         (b"path,,Mass\n", "line 1: column 2 has no name"),

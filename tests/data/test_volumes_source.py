@@ -141,6 +141,21 @@ def test_what_a_mask_shows_counts_against_another_source(archive: Path) -> None:
         assert results == {"PDAC": "the mask counts", "cyst": "uncertain"}
 
 
+def test_what_a_drawn_class_implies_is_not_absent(archive: Path) -> None:
+    (archive / "said.csv").write_text("image,patient,split,PDAC,disease\nimages.npz::p,1,train,0,0\n")
+    (archive / "t.yaml").write_text(
+        "classes:\n  - {name: PDAC, implies: [disease]}\n  - {name: disease}\n  - {name: cyst}\n"
+    )
+    drawn = source(path=archive / "cases.csv", masks={"labels": LABELS})
+    said = source(name="b", path=archive / "said.csv", classes=("PDAC", "disease"))
+    assembly = assemble([drawn, said], taxonomy=Taxonomy.load(str(archive / "t.yaml")))
+    table = assembly.table
+    row = [Path(path).name for path in table.paths].index("images.npz::p")
+    assert table.labels[row, [table.column(name) for name in ("PDAC", "disease")]].tolist() == [1, -2]
+    results = assembly.report.conflicts.set_index("class")["result"]
+    assert results["disease"] == "uncertain, implied by PDAC"
+
+
 def test_a_patient_has_one_class_at_most(archive: Path) -> None:
     options = source(
         path=archive / "cases.csv", masks={"labels": {1: "PDAC", 2: "PDAC"}}, exclusive="patient"

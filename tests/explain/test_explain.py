@@ -10,9 +10,11 @@ import torch
 from PIL import Image
 from torch import nn
 
+from labelassemble.cli.app import check_not_input
 from labelassemble.config import load_config
 from labelassemble.errors import LabelAssembleError
 from labelassemble.explain.gradcam import heat_maps
+from labelassemble.explain.images import _targets
 from labelassemble.explain.overlay import Shown, heat_figure, overlay, small_jpeg, view_pixels
 from labelassemble.models import AssembleNet
 from labelassemble.run import train_run
@@ -189,3 +191,13 @@ def test_explain_from_the_command_line(small_sources, cli):
         assert status == 2
         assert re.search(message, err)
         assert len(err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("given", ["{}", "{}::bits=8", "{}::orientation=ignore"])
+def test_no_picture_replaces_the_image_that_it_explains(tmp_path: Path, given: str) -> None:
+    image = tmp_path / "0.png"
+    image.write_bytes(b"")
+    with pytest.raises(LabelAssembleError, match="would replace an image that is read"):
+        _targets([given.format(image)], tmp_path)
+    with pytest.raises(LabelAssembleError, match="would replace what is read"):
+        check_not_input(image, [Path(given.format(image))])

@@ -1,4 +1,4 @@
-"""The cells of a table of one's own: 1, 0, -1, -2 and blank, which R and pandas also write as NA and nan."""
+"""The cells of a table of one's own: 1, 0, -1, -2 blank, and what R and pandas write for missing."""
 
 from collections.abc import Sequence
 from typing import Final, Literal, TypeAlias
@@ -15,7 +15,7 @@ from labelassemble.errors import LabelAssembleError
 BlankCell: TypeAlias = Literal["unknown", "negative"]
 MinusOne: TypeAlias = Literal["unknown", "uncertain"]
 
-BLANK_CELLS: Final = ("", "nan", "NaN", "NA", "<NA>")
+UNKNOWN_CELLS: Final = ("nan", "NaN", "NA", "<NA>")
 NUMBER_CELLS: Final = frozenset(
     f"{whole}{end}" for whole in ("1", "0", "-1", "-2") for end in ("", ".0", ",0")
 )
@@ -55,7 +55,7 @@ class LabelCells:
         self._instead = "" if chosen else _NO_CLASS
         minus = {"unknown": int(UNKNOWN), "uncertain": int(UNCERTAIN), None: _MINUS_ONE}[minus_one]
         states = {"1": int(POSITIVE), "0": int(NEGATIVE), "-1": minus, "-2": int(UNCERTAIN)}
-        self._cells = dict.fromkeys(BLANK_CELLS, BLANK)
+        self._cells = {"": BLANK, **dict.fromkeys(UNKNOWN_CELLS, int(UNKNOWN))}
         for whole, state in states.items():
             self._cells |= dict.fromkeys((whole, f"{whole}.0", f"{whole},0"), state)  # the last one in Europe
         self._blank, self._minus_one = blank, minus_one
