@@ -1,31 +1,24 @@
-"""From a folder of volumes and masks to the source that reads them: which patterns find image and mask of each case."""
+"""From a folder or a table of volumes and masks to the source that reads them."""
 
 import json
 import os
-import re
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import product, takewhile
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import numpy as np
 
 from labelassemble._class_name import check_class_name
 from labelassemble.data.errors import ImageError
 from labelassemble.data.mask_files import mask_summary
-from labelassemble.data.readers.folders import IMAGE_ENDINGS
-from labelassemble.data.readers.volume_folder import FoundCases, find_cases, table_of
+from labelassemble.data.readers.volume_folder import table_of
 from labelassemble.data.volumes import is_nifti_name, read_grid, read_volume
-from labelassemble.errors import LabelAssembleError
 from labelassemble.init.columns import Uses, guess_uses, plain
+from labelassemble.init.mask_patterns import Patterns, find_patterns, list_volumes
 from labelassemble.init.profile import Column, read_columns
 from labelassemble.init.proposal import Proposal
 
-_DEEPEST: Final = 5
-_WIDEST: Final = 100  # a folder with more folders in it holds cases: the first few show what they are like
-_LIKE: Final = 3
-_NEAR: Final = 6  # images that are tried beside the first mask
 _LOOKED_AT: Final = 12  # volumes whose size and spacing are read
 _MULTIPLE: Final = 16  # of the sizes of a patch
 _AIR: Final = -500  # HU: a volume that has less is CT
@@ -42,164 +35,6 @@ _MASK_COLUMNS: Final = frozenset(
         "annotation",
     ]
 )
-_MASK_WORDS: Final = frozenset(
-    [
-        *("mask", "masks", "seg", "segs", "segmentation", "segmentations", "label", "labels", "labelstr"),
-        *("labelsts", "gt", "groundtruth", "annotation", "annotations", "roi", "rois", "lesion", "lesions"),
-    ]
-)
-
-
-class Listed(NamedTuple):
-    """What lies below a folder, by paths below it.
-
-    Attributes:
-        images: volumes, folders of DICOM slices, NumPy archives, or image files.
-        masks: those of them whose names say so.
-    """
-
-    images: list[str]
-    masks: list[str]
-
-
-def list_volumes(data: Path, *, slices: bool = False) -> Listed:
-    """Return the volumes below a folder; of folders that hold more than 100 others, the first few.
-
-    Args:
-        data: the folder.
-        slices: seek image files instead (PNG, ...), of which those in a folder or of a name that says so are masks.
-    """
-    found: list[str] = []
-    open_folders = [""]
-    for folder in open_folders:  # which grows
-        try:
-            entries = sorted(os.scandir(data / folder), key=lambda entry: entry.name)
-        except OSError:  # not ours to read
-            continue
-        files = [entry.name for entry in entries if not entry.name.startswith(".") and not entry.is_dir()]
-        inside = [entry.name for entry in entries if not entry.name.startswith(".") and entry.is_dir()]
-        if not slices and folder and not inside and len(files) > 1 and _is_dicom(data / folder / files[0]):
-            found.append(folder.rstrip("/"))
-            continue
-        found += [f"{folder}{name}" for name in files if _is_volume(name, slices)]
-        if folder.count("/") < _DEEPEST:
-            few = inside[:_LIKE] if len(inside) > _WIDEST else inside
-            open_folders += [f"{folder}{name}/" for name in few]
-    masks = [path for path in found if _says_mask(path)]
-    drawn = set(masks)
-    return Listed([path for path in found if path not in drawn], masks)
-
-
-def _is_volume(name: str, slices: bool) -> bool:
-    return name.lower().endswith(IMAGE_ENDINGS) if slices else is_nifti_name(name) or name.endswith(".npz")
-
-
-def _is_dicom(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(132)[128:] == b"DICM"
-
-
-def _says_mask(path: str) -> bool:
-    return not _MASK_WORDS.isdisjoint(re.findall("[a-z]+", path.lower()))
-
-
-class Patterns(NamedTuple):
-    """How image and mask of each case are found.
-
-    Attributes:
-        images, masks: as the reader `volumes` takes them.
-        found: what they find.
-    """
-
-    images: str
-    masks: str
-    found: list[FoundCases]
-
-    def drawn(self) -> list[str]:
-        """Return the masks that are found."""
-        return [mask for case in self.found for mask in case.masks if mask]
-
-    def paths(self) -> list[str]:
-        """Return the images that are found."""
-        return [path for case in self.found for path in case.paths]
-
-
-def find_patterns(data: Path, listed: Listed) -> list[Patterns]:
-    """Return the patterns that find most masks, those without an image that has none first; several if they are equal.
-
-    Of the first mask and the images whose names are most like its own, the parts that both share become stars.
-    """
-    tried: dict[tuple[str, str], Patterns] = {}
-    for mask in dict.fromkeys((listed.masks[0], listed.masks[-1])):
-        near = sorted(listed.images, key=lambda image: (-_alike(image, mask), image))[:_NEAR]
-        for image in near:
-            for pair in _pairs(image, mask):
-                if pair in tried:
-                    continue
-                try:
-                    tried[pair] = Patterns(*pair, find_cases(data, *pair, "init"))
-                except LabelAssembleError:  # it finds nothing
-                    continue
-    if not tried:
-        return []
-
-    def worth(one: Patterns) -> tuple[int, int, int]:
-        drawn = len(one.drawn())
-        return drawn, drawn - len(one.paths()), -one.images.count("*")
-
-    best = max(map(worth, tried.values()))
-    return sorted((one for one in tried.values() if worth(one) == best), key=lambda one: one.images)
-
-
-def _stem(path: str) -> tuple[str, str]:
-    """Return the last part of a path without its ending, and that."""
-    name = path.rpartition("/")[2]
-    ending = re.search(r"(\.nii(\.gz)?|\.[a-z]{3,5})$", name, re.IGNORECASE)
-    return (name, "") if ending is None else (name[: ending.start()], ending[0])
-
-
-def _alike(image: str, mask: str) -> int:
-    ours, theirs = _stem(image)[0], _stem(mask)[0]
-    folders = len(os.path.commonpath([image, mask]).split("/"))
-    return folders + len(_shared(ours, theirs)) + len(_shared(ours[::-1], theirs[::-1]))
-
-
-def _shared(one: str, other: str) -> str:
-    """Return what both begin with."""
-    pairs = takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False))
-    return "".join(letter for letter, _ in pairs)
-
-
-def _pairs(image: str, mask: str) -> list[tuple[str, str]]:
-    """Return patterns that an image and its mask may be found by, each with stars in other places."""
-    folders, others = image.split("/")[:-1], mask.split("/")[:-1]
-    choices = []
-    for index, name in enumerate(folders):
-        same = index < len(others) and others[index] == name
-        choices.append(("*", name) if same else (name,))
-    pairs = []
-    for taken in product(*choices):
-        # a star that is not a `{}` of the mask's would move those behind it
-        drawn = [
-            "{}" if index < len(taken) and taken[index] == "*" else name for index, name in enumerate(others)
-        ]
-        pairs += [("/".join([*taken, one]), "/".join([*drawn, two])) for one, two in _names(image, mask)]
-    return pairs
-
-
-def _names(image: str, mask: str) -> list[tuple[str, str]]:
-    """Return how the last parts of both paths may vary: not at all, behind what they share, or before it."""
-    (ours, ending), (theirs, end) = _stem(image), _stem(mask)
-    found = [(f"{ours}{ending}", f"{theirs}{end}")]
-    shared = _shared(ours, theirs)
-    if shared != ours and shared != theirs:
-        shared = shared.rstrip("_-. ")
-    if shared:
-        found.append((f"*{ours[len(shared) :]}{ending}", f"{{}}{theirs[len(shared) :]}{end}"))
-    shared = _shared(ours[::-1], theirs[::-1])[::-1].lstrip("_-. ")
-    if shared:
-        found.append((f"{ours[: -len(shared)]}*{ending}", f"{theirs[: -len(shared)]}{{}}{end}"))
-    return found
 
 
 def propose_volumes(data: Path, name: str, *, slices: bool = False) -> Proposal | None:
