@@ -1,14 +1,21 @@
-"""Which files below a folder are volumes and masks, and which patterns find image and mask of each case."""
+"""Which files below a folder are volumes and masks, and which patterns find image and mask of each case.
+
+Names say what may be a mask; what the files hold says whether it is one.
+"""
 
 import os
 import re
+from collections.abc import Sequence
 from itertools import product, takewhile
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from labelassemble.data.errors import ImageError
+from labelassemble.data.grid import check_same_grid
+from labelassemble.data.mask_files import mask_summary
 from labelassemble.data.readers.folders import IMAGE_ENDINGS
 from labelassemble.data.readers.volume_folder import FoundCases, find_cases
-from labelassemble.data.volumes import is_nifti_name
+from labelassemble.data.volumes import is_nifti_name, read_grid
 from labelassemble.errors import LabelAssembleError
 
 _DEEPEST: Final = 5
@@ -21,6 +28,17 @@ _MASK_WORDS: Final = frozenset(
         *("labelsts", "gt", "groundtruth", "annotation", "annotations", "roi", "rois", "lesion", "lesions"),
     ]
 )
+# A folder of such a name may as well be a class: `lesion` beside `normal`.
+_CLASS_LIKE: Final = frozenset(["lesion", "lesions", "roi", "rois", "seg", "segs"])
+_IMAGE_WORDS: Final = frozenset(
+    [
+        *("image", "images", "imagestr", "img", "imgs", "photo", "photos", "picture", "pictures", "original"),
+        *("originals", "raw", "scan", "scans", "slice", "slices", "frame", "frames", "input", "inputs"),
+    ]
+)
+_LOOKED_AT: Final = 12  # masks that are compared with their image
+_MOST_OF_SLICES: Final = 16
+_MOST_OF_VOLUMES: Final = 256  # atlases of the brain have more than a hundred
 
 
 class Listed(NamedTuple):
@@ -73,7 +91,11 @@ def _is_dicom(path: Path) -> bool:
 
 
 def _says_mask(path: str) -> bool:
-    return not _MASK_WORDS.isdisjoint(re.findall("[a-z]+", path.lower()))
+    return not _MASK_WORDS.isdisjoint(_words(path))
+
+
+def _words(path: str) -> set[str]:
+    return set(re.findall("[a-z]+", path.lower()))
 
 
 class Patterns(NamedTuple):
@@ -95,6 +117,29 @@ class Patterns(NamedTuple):
     def paths(self) -> list[str]:
         """Return the images that are found."""
         return [path for case in self.found for path in case.paths]
+
+    def pairs(self) -> list[tuple[str, str]]:
+        """Return the images that have a mask, and it."""
+        return [
+            (path, mask)
+            for case in self.found
+            for path, mask in zip(case.paths, case.masks, strict=True)
+            if mask
+        ]
+
+    def names_images(self) -> bool:
+        """Return whether a folder of the images, and not of the masks, is called so."""
+        images, masks = (path.rpartition("/")[0] for path in (self.images, self.masks))
+        return not _IMAGE_WORDS.isdisjoint(_words(images) - _words(masks))
+
+    def names_masks(self) -> bool:
+        """Return whether the masks are called so by more than a folder that may be a class."""
+        folders = [name for name in self.masks.split("/")[:-1] if name.lower() not in _CLASS_LIKE]
+        return self.file_names_mask() or _says_mask("/".join(folders))
+
+    def file_names_mask(self) -> bool:
+        """Return whether the files themselves are called masks."""
+        return _says_mask(self.masks.rpartition("/")[2])
 
 
 def find_patterns(data: Path, listed: Listed) -> list[Patterns]:
@@ -173,3 +218,35 @@ def _names(image: str, mask: str) -> list[tuple[str, str]]:
     if shared:
         found.append((f"{ours[: -len(shared)]}*{ending}", f"{theirs[: -len(shared)]}{{}}{end}"))
     return found
+
+
+def why_no_masks(pairs: Sequence[tuple[str, str]], *, slices: bool) -> str:
+    """Return why most of some files are no masks of their images, "" where they are.
+
+    A mask has one channel of whole numbers, stored without loss, and few of them; that of a slice, which nothing but
+    its name ties to an image, has the size of it. Single files that are not so are left to `assemble`.
+
+    Args:
+        pairs: image and mask of each case; "" for an image that is not known.
+        slices: whether they are image files (PNG, ...).
+    """
+    most = _MOST_OF_SLICES if slices else _MOST_OF_VOLUMES
+    some = pairs[:: -(-len(pairs) // _LOOKED_AT) or 1]
+    reasons, values = [], set[int]()
+    for image, mask in some:
+        try:
+            found = mask_summary(mask)
+            if slices and image:
+                check_same_grid(mask, found.grid, image, read_grid(image))
+        except ImageError as error:
+            reasons.append(f"{error}")
+            continue
+        if len(found.counts) > most:
+            reasons.append(f"{mask}: {len(found.counts)} values, and a mask has at most {most} classes")
+        else:
+            values.update(found.counts)
+    if 2 * len(reasons) > len(some):
+        return reasons[0]
+    return (
+        f"they hold {len(values)} values, and masks have at most {most} classes" if len(values) > most else ""
+    )

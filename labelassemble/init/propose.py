@@ -148,8 +148,8 @@ def _folder(data: Path, answers: Answers, ask: Ask, beside: Path) -> Proposal:
         return slices
     if any(is_nifti_name(file) for file in files):
         raise LabelAssembleError(
-            f"{data} holds volumes and no masks (files or folders whose names say mask, seg or label): write the "
-            "source by hand, with the reader `volumes`"
+            f"{data} holds volumes and no masks (whole numbers, in files or folders whose names say mask, seg or "
+            "label): write the source by hand, with the reader `volumes`"
         )
     return _class_folders(data, images, answers, ask, beside)
 

@@ -14,8 +14,9 @@ from labelassemble.data.errors import ImageError
 from labelassemble.data.mask_files import mask_summary
 from labelassemble.data.readers.volume_folder import table_of
 from labelassemble.data.volumes import is_nifti_name, read_grid, read_volume
+from labelassemble.errors import LabelAssembleError
 from labelassemble.init.columns import Uses, guess_uses, plain
-from labelassemble.init.mask_patterns import Patterns, find_patterns, list_volumes
+from labelassemble.init.mask_patterns import Listed, Patterns, find_patterns, list_volumes, why_no_masks
 from labelassemble.init.profile import Column, read_columns
 from labelassemble.init.proposal import Proposal
 
@@ -46,11 +47,12 @@ def propose_volumes(data: Path, name: str, *, slices: bool = False) -> Proposal 
         data: the folder.
         name: of the source.
         slices: as for `list_volumes`.
+
+    Raises:
+        LabelAssembleError: files that are called masks of images are none.
     """
     listed = list_volumes(data, slices=slices)
-    if not (listed.masks and listed.images):
-        return None
-    found = find_patterns(data, listed)
+    found = _patterns(data, listed, slices)
     if not found:
         return None
     chosen = found[0]
@@ -96,6 +98,28 @@ def propose_volumes(data: Path, name: str, *, slices: bool = False) -> Proposal 
     return source
 
 
+def _patterns(data: Path, listed: Listed, slices: bool) -> list[Patterns]:
+    """Return the patterns that find images and what are masks of them; none where the folders may be classes.
+
+    Raises:
+        LabelAssembleError: the names leave no doubt that they are masks, and the files are none.
+    """
+    if not (listed.masks and listed.images):
+        return []
+    found = find_patterns(data, listed)
+    if not found:
+        return []
+    reason = why_no_masks(found[0].pairs(), slices=slices)
+    if slices and reason and (found[0].names_images() or found[0].file_names_mask()):
+        raise LabelAssembleError(
+            f"{data}: by their names {found[0].masks} are masks of {found[0].images}, but {reason}: store them as PNG "
+            "with one channel, a whole number per class, or keep them elsewhere"
+        )
+    if reason or (slices and not (found[0].names_images() or found[0].names_masks())):
+        return []
+    return found
+
+
 def propose_case_table(
     table: Path, columns: Mapping[str, Column], uses: Uses, root: Path, name: str
 ) -> Proposal | None:
@@ -107,6 +131,9 @@ def propose_case_table(
         uses: what they are for, as far as it was guessed.
         root: the folder that its paths start at.
         name: of the source.
+
+    Raises:
+        LabelAssembleError: the files of its column of masks are none.
     """
 
     def files(column: Column) -> list[str]:
@@ -129,6 +156,12 @@ def propose_case_table(
     if mask is not None:
         source.add("mask_column", mask, "blank where nothing is drawn")
         whole = sorted({str(root / cell) for cell in columns[mask].values if cell})
+        reason = why_no_masks([("", path) for path in whole], slices=image not in volumes)
+        if reason:
+            raise LabelAssembleError(
+                f"{table}, column '{mask}': {reason}; a mask has a whole number per class: leave the column out "
+                "where it is none"
+            )
         source.add(
             "masks",
             {"labels": _labels(_values(whole), {}, source)},

@@ -1,6 +1,7 @@
 """`labelassemble init` on folders and tables of volumes: image and mask of each case are found, and it assembles."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -157,3 +158,93 @@ def test_volumes_without_masks_are_one_sentence(tmp_path: Path, cli: Cli) -> Non
     assert status == 2
     assert err.count("\n") == 1
     assert "holds volumes and no masks" in err
+
+
+def png(path: Path, pixels: "np.ndarray[Any, Any]") -> None:
+    """Write an image file of the given pixels."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path)
+
+
+def noise(*shape: int) -> "np.ndarray[Any, Any]":
+    """Return pixels as those of a photograph: many values, none of which is a class."""
+    return np.random.default_rng(sum(shape)).integers(0, 255, shape).astype(np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("folder", "shape"),
+    [
+        ("lesion", (24, 24)),
+        ("lesion", (24, 24, 3)),
+        ("roi", (24, 24)),
+        ("Label", (24, 24)),
+        ("mask", (24, 24, 3)),
+    ],
+)
+def test_folders_of_classes_whose_names_may_mean_masks_are_classes(
+    tmp_path: Path, cli: Cli, folder: str, shape: tuple[int, ...]
+) -> None:
+    for name in (folder, "normal", "benign"):
+        for index in range(4):
+            png(tmp_path / "data" / name / f"{index}.png", noise(*shape))
+    status, _, err = cli("init", tmp_path / "data", "-o", tmp_path / "c.yaml")
+    assert status == 0, err
+    config = load_config(tmp_path / "c.yaml")
+    assert (config.volumes, config.sources[0].reader) == (None, "csv")
+    assert set(assemble(config.sources).table.classes) == {folder, "normal", "benign"}
+
+
+def test_flat_pictures_in_a_folder_of_lesions_are_a_class_and_beside_images_they_are_masks(
+    tmp_path: Path, cli: Cli
+) -> None:
+    for other, reader in (("normal", "csv"), ("images", "volumes")):
+        data = tmp_path / other
+        for index in range(3):
+            png(data / "lesions" / f"{index}.png", np.full((20, 20), index, np.uint8))
+            png(data / other / f"{index}.png", noise(20, 20))
+        status, _, err = cli("init", data, "-o", tmp_path / f"{other}.yaml")
+        assert status == 0, err
+        assert load_config(tmp_path / f"{other}.yaml").sources[0].reader == reader
+
+
+@pytest.mark.parametrize(
+    ("mask", "shape", "reason"),
+    [
+        ("masks/{}.png", (30, 30, 3), "must have one channel of whole numbers, got RGB"),
+        ("masks/{}.jpg", (30, 30), "must be stored without loss"),
+        ("masks/{}.png", (30, 30), "values, and a mask has at most 16 classes"),
+        ("masks/{}.png", (0, 31), r"must have the shape of its image, \[30, 30\]"),
+        ("images/{}_seg.png", (30, 30, 3), "must have one channel of whole numbers, got RGB"),
+    ],
+)
+def test_files_that_are_called_masks_and_are_none_are_one_sentence(
+    tmp_path: Path, cli: Cli, mask: str, shape: tuple[int, ...], reason: str
+) -> None:
+    for index in range(3):
+        png(tmp_path / "data" / "images" / f"{index}.png", noise(30, 30))
+        pixels = noise(*shape) if shape[0] else np.full((31, 31), 1, np.uint8)
+        png(tmp_path / "data" / mask.format(index), pixels)
+    status, _, err = cli("init", tmp_path / "data", "-o", tmp_path / "c.yaml")
+    assert (status, err.count("\n")) == (2, 1), err
+    assert re.search(reason, err), err
+    assert "are masks of images/*.png" in err
+
+
+def test_folders_of_volumes_that_are_no_masks_are_no_source(tmp_path: Path, cli: Cli) -> None:
+    for folder in ("lesion", "normal"):
+        for index in range(2):
+            nifti(tmp_path / "data" / folder / f"{index}.nii.gz", low=-1000)
+    status, _, err = cli("init", tmp_path / "data", "-o", tmp_path / "c.yaml")
+    assert (status, err.count("\n")) == (2, 1), err
+    assert "holds volumes and no masks" in err
+
+
+def test_a_column_of_masks_that_are_none_is_one_sentence(tmp_path: Path, cli: Cli) -> None:
+    for index in range(2):
+        png(tmp_path / f"{index}.png", noise(20, 20))
+        png(tmp_path / f"m{index}.png", noise(20, 20))
+    (tmp_path / "t.csv").write_text("image,mask\n0.png,m0.png\n1.png,m1.png\n")
+    status, _, err = cli("init", tmp_path / "t.csv", "-o", tmp_path / "c.yaml")
+    assert (status, err.count("\n")) == (2, 1), err
+    assert "column 'mask'" in err
+    assert "a mask has at most 16 classes" in err
