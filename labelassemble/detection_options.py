@@ -40,6 +40,11 @@ class DetectionOptions(BaseModel):
         return f"their intersection over union is at least {self.least_iou:g}"
 
     @property
+    def score(self) -> str:
+        """What the scale of the patients' scores depends on, such as "patient_score=mean, top=0.01"."""
+        return f"patient_score={self.patient_score}, top={self.top}"
+
+    @property
     def aggregate(self) -> str:
         """What a patient's score is, in words."""
         how = "mean over all slices" if self.patient_score == "mean" else "maximum over all slices"

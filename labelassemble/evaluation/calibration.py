@@ -11,6 +11,7 @@ The file is one JSON object::
       "split": "val",
       "data": "",
       "checkpoint": "5f0c...",
+      "score": "",
       "at": "specificity=0.95",
       "images": 210,
       "classes": {
@@ -29,6 +30,8 @@ The file is one JSON object::
 
 - ``data``: "" for the run's own validation images, else the name of the data that `labelassemble calibrate` was given.
 - ``checkpoint``: SHA-256 of the weights that it belongs to.
+- ``score``: of a detection, how its patients are scored, such as "patient_score=mean, top=0.01": thresholds of another
+  score are on another scale; "" for images.
 - ``at``: the operating point that exports and `labelassemble calibrate` use.
 - ``images``: validation images that could be read; 0 where the run has none.
 - ``classes``: by name, in the order of the model's outputs.
@@ -148,6 +151,7 @@ class Calibration(BaseModel):
     split: Literal["val"] = "val"
     data: str = ""
     checkpoint: str = ""
+    score: str = ""
     at: str = str(DEFAULT_RULE)
     images: int = Field(default=0, ge=0)
     classes: dict[str, ClassCalibration] = {}
@@ -213,6 +217,7 @@ def calibrate(
     *,
     data: str = "",
     checkpoint: str = "",
+    score: str = "",
     correct: bool = True,
 ) -> Calibration:
     """Return corrections and thresholds chosen by the known labels of the validation split.
@@ -222,6 +227,7 @@ def calibrate(
         at: the operating point, beside those of `SPECIFICITIES`.
         data: name of the data, "" for the run's own.
         checkpoint: SHA-256 of the weights that gave the predictions.
+        score: of a detection, how its patients are scored (`DetectionOptions.score`).
         correct: False chooses thresholds only, for scores that are no probabilities: those of a detection's patients.
     """
     rows = predictions.subset_by_split("val")
@@ -229,6 +235,7 @@ def calibrate(
     return Calibration(
         data=data,
         checkpoint=checkpoint,
+        score=score,
         at=str(at),
         images=len(rows),
         classes={

@@ -94,7 +94,7 @@ def evaluate_detection_run(
     if len(held_out):
         found = record_cases(trained, held_out, options, progress)
         patients = patients_of(found.table, found.records, options)
-        calibration = renewed_calibration(run, patients, correct=False)
+        calibration = renewed_calibration(run, patients, score=options.score, correct=False)
         write_leakage(None, run)  # it is not measured on features of voxels
         bands = age_bands_of(record.config)
         results = _written(trained, found, patients, calibration, options, bands, run, prevalence)
@@ -137,8 +137,8 @@ def evaluate_detection_on(
         run, config, output or run / "evaluations" / name, name=name, part=part, console=console
     )
     check_prevalence(prevalence or {}, other.trained.net.classes)
-    found = other.records(console)
-    return other.finish(found, calibration_in_use(run), prevalence), other.external
+    calibration = calibration_in_use(run)  # a mistake is told before the cases are answered
+    return other.finish(other.records(console), calibration, prevalence), other.external
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,10 @@ from labelassemble.data.csvfile import or_compressed
 from labelassemble.data.images import decode_image
 from labelassemble.data.served import not_served_alike
 from labelassemble.data.table import WARNING
-from labelassemble.evaluation.calibration import OperatingRule
 from labelassemble.export.formats import ExportFormat, write_export
 from labelassemble.export.parts import ExportSummary, Precision, take_apart
 from labelassemble.export.repository import RepositoryOptions, RepositorySummary
-from labelassemble.run.calibration import calibration_in_use, warn_of_no_threshold
+from labelassemble.run.calibration import calibration_in_use, exported_thresholds
 from labelassemble.run.folder import load_trained
 
 _log = logging.getLogger(__name__)
@@ -57,15 +56,13 @@ def export_run(
     held_out = table.paths[table.splits != "train"]
     sample = (held_out if len(held_out) else table.paths)[:16]
     calibration = calibration_in_use(run)
-    warn_of_no_threshold(calibration, trained.net.classes)
-    rule = None if specificity is None else str(OperatingRule("specificity", specificity))
     parts = take_apart(
         trained.net,
         classes=trained.net.classes,
         preprocess=trained.views.preprocess(),
         interest=trained.interest,
         images=[decode_image(str(path)) for path in sample],
-        thresholds=calibration.thresholds(trained.net.classes, rule),
+        thresholds=exported_thresholds(calibration, trained.net.classes, specificity),
         temperature=calibration.temperatures(trained.net.classes),
         offset=calibration.offsets(trained.net.classes),
         precision=precision,

@@ -9,9 +9,8 @@ from torch import Tensor
 from labelassemble.data import Table
 from labelassemble.data.csvfile import or_compressed
 from labelassemble.errors import LabelAssembleError
-from labelassemble.evaluation.calibration import OperatingRule
 from labelassemble.export.volumes import VolumeExportSummary, VolumeFormat, export_volumes
-from labelassemble.run.calibration import calibration_in_use, warn_of_no_threshold
+from labelassemble.run.calibration import calibration_in_use, exported_thresholds
 from labelassemble.run.folder import load_segmenter
 from labelassemble.run.segment import detection_options
 from labelassemble.views.volume_options import VolumeOptions
@@ -50,8 +49,6 @@ def export_volume_run(
     held_out = table.paths[table.splits != "train"]
     sample = (held_out if len(held_out) else table.paths)[:_COMPARED]
     calibration = calibration_in_use(run)
-    warn_of_no_threshold(calibration, trained.net.classes)
-    rule = None if specificity is None else str(OperatingRule("specificity", specificity))
     return export_volumes(
         trained.net,
         path,
@@ -59,7 +56,7 @@ def export_volume_run(
         options=trained.volumes,
         detection=detection_options(run),
         interest=trained.interest,
-        thresholds=calibration.thresholds(trained.net.classes, rule),
+        thresholds=exported_thresholds(calibration, trained.net.classes, specificity),
         patches=torch.stack([_middle(str(case), trained.volumes) for case in sample]),
         format=cast(VolumeFormat, format),
     )

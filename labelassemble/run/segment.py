@@ -6,8 +6,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
 from labelassemble._files import atomic_path
+from labelassemble._validation import validation_sentence
 from labelassemble._yaml import read_mapping
 from labelassemble.data.volumes import is_nifti_name
 from labelassemble.detection_options import DetectionOptions
@@ -49,8 +51,19 @@ def answer_volume(trained: TrainedSegmenter, path: str) -> Answer:
 
 
 def detection_options(run: Path) -> DetectionOptions:
-    """Return how a run's configuration scores patients and cuts off probabilities."""
-    return DetectionOptions.model_validate(read_mapping(run / "config.yaml").get("detection") or {})
+    """Return how a run's configuration scores patients and cuts off probabilities.
+
+    Raises:
+        LabelAssembleError: no config.yaml, or one whose section `detection` is wrong.
+    """
+    path = run / "config.yaml"
+    section = read_mapping(path).get("detection")
+    try:
+        return DetectionOptions.model_validate({} if section is None else section)
+    except ValidationError as error:
+        raise LabelAssembleError(
+            f"{path}: detection: {validation_sentence(error, DetectionOptions)}"
+        ) from None
 
 
 def volume_scores(probabilities: NDArray[np.float32], options: DetectionOptions) -> NDArray[np.float64]:

@@ -12,7 +12,6 @@ from labelassemble.config import Config
 from labelassemble.data.csvfile import or_compressed
 from labelassemble.data.predictions import Predictions
 from labelassemble.data.table import Table
-from labelassemble.data.table_io import read_predictions
 from labelassemble.data.text import text_array, text_codes, uniform_numbers
 from labelassemble.errors import LabelAssembleError
 from labelassemble.evaluation.calibration import (
@@ -29,6 +28,7 @@ from labelassemble.export.metadata import load_metadata
 from labelassemble.report.detection import DetectionResults
 from labelassemble.report.format import plural
 from labelassemble.report.record import Results
+from labelassemble.run.calibration import own_predictions, score_of
 from labelassemble.run.detection import OtherCases, open_other_cases
 from labelassemble.run.evaluation import open_other
 from labelassemble.run.export import export_run
@@ -98,7 +98,8 @@ def calibrate_on(
         own_split: choose on the data's own split "val" and evaluate on the rest, instead of drawing.
 
     Raises:
-        LabelAssembleError: what `evaluate_on` raises, or no image on one of the two sides.
+        LabelAssembleError: what `evaluate_on` raises, no image on one of the two sides, or a predictions.csv in the
+            run's folder that is of other weights or scores.
     """
     if not 0 < share < 1:
         raise LabelAssembleError(f"the share of patients must lie between 0 and 1, got {share:g}")
@@ -117,11 +118,13 @@ def calibrate_on(
     )
     remarks = (remark, *other.external.remarks)
     other = replace(other, external=replace(other.external, table=table, remarks=remarks))
-    weights = checkpoint_sum(run / "checkpoints" / "best.pt")
+    weights, score = checkpoint_sum(run / "checkpoints" / "best.pt"), score_of(run)
+    predictions = own_predictions(run)
+    own = Calibration() if predictions is None else calibrate(predictions, at, correct=not masks)
 
     def chosen(predictions: Predictions) -> Calibration:
-        site = calibrate(predictions, at, data=name, checkpoint=weights, correct=not masks)
-        return whole_calibration(site, _own(run, at, correct=not masks), classes, at)
+        site = calibrate(predictions, at, data=name, checkpoint=weights, score=score, correct=not masks)
+        return whole_calibration(site, own, classes, at)
 
     results: Results | DetectionResults
     if isinstance(other, OtherCases):
@@ -143,14 +146,16 @@ def calibrate_own(run: Path, at: OperatingRule) -> Calibration:
     Exported models in the run's folder are written anew.
 
     Raises:
-        LabelAssembleError: no predictions.csv, or one without validation images.
+        LabelAssembleError: no predictions.csv, one without validation images, or one of other weights or scores.
     """
     path = or_compressed(run / "predictions.csv")
-    if not path.exists():
+    predictions = own_predictions(run)
+    if predictions is None:
         raise LabelAssembleError(f"{path} does not exist: `labelassemble evaluate {run}` writes it")
-    predictions = read_predictions(path)
-    weights = checkpoint_sum(run / "checkpoints" / "best.pt")
-    calibration = calibrate(predictions, at, checkpoint=weights, correct=not learns_from_masks(run))
+    weights, score = checkpoint_sum(run / "checkpoints" / "best.pt"), score_of(run)
+    calibration = calibrate(
+        predictions, at, checkpoint=weights, score=score, correct=not learns_from_masks(run)
+    )
     if not calibration.images:
         raise LabelAssembleError(f"{path} holds no validation images to choose a calibration on")
     write_calibration(calibration, run / CALIBRATION_FILE)
@@ -172,12 +177,6 @@ def _divided(table: Table, share: float, seed: int, own_split: bool) -> Table:
             f"{what}"
         )
     return replace(table, splits=text_array(np.where(chosen, "val", "test").tolist()))
-
-
-def _own(run: Path, at: OperatingRule, *, correct: bool) -> Calibration:
-    path = or_compressed(run / "predictions.csv")
-    predictions: Predictions | None = read_predictions(path) if path.exists() else None
-    return Calibration() if predictions is None else calibrate(predictions, at, correct=correct)
 
 
 def whole_calibration(
