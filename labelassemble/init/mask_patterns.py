@@ -67,9 +67,16 @@ def list_volumes(data: Path, *, slices: bool = False) -> Listed:
             entries = sorted(os.scandir(data / folder), key=lambda entry: entry.name)
         except OSError:  # not ours to read
             continue
-        files = [entry.name for entry in entries if not entry.name.startswith(".") and not entry.is_dir()]
-        inside = [entry.name for entry in entries if not entry.name.startswith(".") and entry.is_dir()]
-        if not slices and folder and not inside and len(files) > 1 and _is_dicom(data / folder / files[0]):
+        shown = [entry for entry in entries if not entry.name.startswith(".")]
+        files = [entry.name for entry in shown if os.path.isfile(entry)]  # no link to nothing, no pipe
+        inside = [entry.name for entry in shown if os.path.isdir(entry)]
+        if (
+            not slices
+            and folder
+            and not inside
+            and len(files) > 1
+            and is_dicom_file(data / folder / files[0])
+        ):
             found.append(folder.rstrip("/"))
             continue
         found += [f"{folder}{name}" for name in files if _is_volume(name, slices)]
@@ -85,9 +92,15 @@ def _is_volume(name: str, slices: bool) -> bool:
     return name.lower().endswith(IMAGE_ENDINGS) if slices else is_nifti_name(name) or name.endswith(".npz")
 
 
-def _is_dicom(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(132)[128:] == b"DICM"
+def is_dicom_file(path: Path) -> bool:
+    """Return whether a file begins as a DICOM file does; what is no file or cannot be read does not."""
+    if not path.is_file():  # opening a pipe would wait
+        return False
+    try:
+        with path.open("rb") as file:
+            return file.read(132)[128:] == b"DICM"
+    except OSError:
+        return False
 
 
 def _says_mask(path: str) -> bool:

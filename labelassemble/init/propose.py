@@ -13,6 +13,7 @@ from labelassemble.data.volumes import is_nifti_name
 from labelassemble.errors import LabelAssembleError, did_you_mean
 from labelassemble.init.columns import Uses, guess_uses, is_split
 from labelassemble.init.datasets import recognise
+from labelassemble.init.mask_patterns import is_dicom_file
 from labelassemble.init.profile import Column, read_columns
 from labelassemble.init.proposal import Proposal
 from labelassemble.init.volumes import propose_case_table, propose_volumes
@@ -120,7 +121,7 @@ def _folder(data: Path, answers: Answers, ask: Ask, beside: Path) -> Proposal:
     tables = [data / file for file in files if file.lower().endswith(_TABLES)]
     images = [file for file in files if file.lower().endswith(IMAGE_ENDINGS)]
     if any(file.lower().endswith(_DICOM) for file in images) or (
-        not (images or tables) and _dicoms(data, files)
+        not (images or tables) and any(is_dicom_file(data / file) for file in files[:_TRIED])
     ):
         return _dicom(data, tables, answers, beside)
     own = [table for table in tables if table.resolve() != beside.with_suffix(".csv").resolve()]
@@ -152,14 +153,6 @@ def _folder(data: Path, answers: Answers, ask: Ask, beside: Path) -> Proposal:
             "label): write the source by hand, with the reader `volumes`"
         )
     return _class_folders(data, images, answers, ask, beside)
-
-
-def _dicoms(data: Path, files: Sequence[str]) -> bool:
-    for file in files[:_TRIED]:
-        with (data / file).open("rb") as opened:
-            if opened.read(132)[128:] == b"DICM":
-                return True
-    return False
 
 
 def _dicom(data: Path, tables: Sequence[Path], answers: Answers, beside: Path) -> Proposal:

@@ -22,6 +22,7 @@ from labelassemble.init.proposal import Proposal
 
 _LOOKED_AT: Final = 12  # volumes whose size and spacing are read
 _MULTIPLE: Final = 16  # of the sizes of a patch
+_SHOWN: Final = 5
 _AIR: Final = -500  # HU: a volume that has less is CT
 _MASK_COLUMNS: Final = frozenset(
     [
@@ -175,8 +176,11 @@ def propose_case_table(
         source.hints.append(
             "split: {val: 0.1, test: 0.2}    divides the cases, by patient where patients are known"
         )
-    if uses.coding == "numbers" and uses.classes:
-        source.add("classes", list(uses.classes), "known for the case as a whole")
+    if mask in uses.classes:
+        others = {one: column for one, column in columns.items() if one != mask}
+        given = {"path": image, "patient": uses.patient or "", "split": uses.split or ""}
+        uses = guess_uses(others, given)
+    _add_classes(source, table, columns, uses)
     source.section = _section([str(root / cell) for cell in files(columns[image])], {}, source)
     return source
 
@@ -241,7 +245,11 @@ def _add_table(source: Proposal, data: Path, chosen: Patterns) -> None:
         tables = list(dict.fromkeys(table_of(path, case) for case in chosen.found))
         if not all(table.is_file() for table in tables):
             continue
-        columns, rows = read_columns(tables[0])
+        try:
+            columns, rows = read_columns(tables[0])
+        except LabelAssembleError as error:
+            source.remarks.append(f"{error}: the table is left out")
+            continue
         keys = {key for case in chosen.found if table_of(path, case) == tables[0] for key in case.keys}
         named = next((name for name, column in columns.items() if keys and keys <= set(column.values)), None)
         stack = not keys and rows == len(chosen.found[0].paths)
@@ -255,9 +263,25 @@ def _add_table(source: Proposal, data: Path, chosen: Patterns) -> None:
             source.add("patient_column", uses.patient, "cases of one patient stay on one side of a split")
         if uses.split is not None:
             source.add("split_column", uses.split)
-        if uses.coding == "numbers" and uses.classes:
-            source.add("classes", list(uses.classes), "known for the case as a whole")
+        _add_classes(source, tables[0], columns, uses)
         return
+
+
+def _add_classes(source: Proposal, table: Path, columns: Mapping[str, Column], uses: Uses) -> None:
+    """Add the columns that are classes of whole cases, and say of those in words that they are not read."""
+    if not uses.classes:
+        return
+    if uses.coding == "numbers":
+        source.add("classes", list(uses.classes), "known for the case as a whole")
+        return
+    names = ", ".join(f"'{name}'" for name in uses.classes[:_SHOWN])
+    words = ", ".join(
+        dict.fromkeys(cell for name in uses.classes for cell in columns[name].filled()[:_SHOWN])
+    )
+    source.remarks.append(
+        f"{table}: column {names} holds words ({words}) and is not read, for a case with a mask may have classes only "
+        "in columns of 1, 0 or blank: write one for each and name them in `classes`"
+    )
 
 
 def _section(

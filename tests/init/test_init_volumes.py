@@ -1,6 +1,7 @@
 """`labelassemble init` on folders and tables of volumes: image and mask of each case are found, and it assembles."""
 
 import json
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ from PIL import Image
 
 from labelassemble.config import load_config
 from labelassemble.data import assemble
+from labelassemble.init.mask_patterns import is_dicom_file
 
 nibabel = pytest.importorskip("nibabel")
 
@@ -113,9 +115,9 @@ def test_layouts_of_volumes(
     assert ("nothing says what the values" in err) == (names[0] == "value 1")
     assert "is taken for a patient of its own" in err
     assert ("a network sees one" in err) == (layout in (nnunet, brats))
-    assert set(table.splits) == (
-        {"train", "val", "test"} if layout is split_folders else {"train"}
-    ) or layout not in (split_folders,)
+    assert len(set(table.groups)) == cases  # which `split` divides, except where folders say the split
+    if layout is split_folders:
+        assert all(f"/{split}/" in path for path, split in zip(table.paths, table.splits, strict=True))
     assert f"{cases} cases, {cases} of them with a mask" in (tmp_path / "c.yaml").read_text()
 
 
@@ -248,3 +250,71 @@ def test_a_column_of_masks_that_are_none_is_one_sentence(tmp_path: Path, cli: Cl
     assert (status, err.count("\n")) == (2, 1), err
     assert "column 'mask'" in err
     assert "a mask has at most 16 classes" in err
+
+
+def test_what_is_no_file_is_passed_over(tmp_path: Path, cli: Cli) -> None:
+    decathlon(tmp_path / "data")
+    for folder in ("logs", "logs/deeper", "imagesTr", "labelsTr"):
+        (tmp_path / "data" / folder).mkdir(exist_ok=True, parents=True)
+        for name in ("0", "1", "0.nii.gz"):
+            (tmp_path / "data" / folder / name).symlink_to(tmp_path / "gone")
+        (tmp_path / "data" / folder / "round").symlink_to("round")
+    status, _, err = cli("init", tmp_path / "data", "-o", tmp_path / "c.yaml")
+    assert status == 0, err
+    source: Any = load_config(tmp_path / "c.yaml").sources[0]
+    assert (source.images, source.masks.files) == ("imagesTr/*.nii.gz", "labelsTr/{}.nii.gz")
+
+
+def test_a_folder_of_links_to_nothing_is_one_sentence(tmp_path: Path, cli: Cli) -> None:
+    for name in ("a", "b"):
+        (tmp_path / "data").mkdir(exist_ok=True)
+        (tmp_path / "data" / name).symlink_to(tmp_path / "gone")
+    (tmp_path / "data" / "round").symlink_to("round")
+    status, _, err = cli("init", tmp_path / "data", "-o", tmp_path / "c.yaml")
+    assert (status, err.count("\n")) == (2, 1), err
+    assert "holds 0 images" in err
+
+
+def test_a_pipe_is_no_dicom_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    both = os.open(tmp_path / "pipe", os.O_RDWR)  # so that reading it would not wait
+    try:
+        os.write(both, bytes(128) + b"DICM")
+        assert not is_dicom_file(tmp_path / "pipe")
+    finally:
+        os.close(both)
+
+
+@pytest.mark.parametrize("text", ["a,a\n1,2\n", "a,b\n1\n2,3,4\n", ""])
+def test_a_table_that_cannot_be_read_does_not_stop_a_folder_of_volumes(
+    tmp_path: Path, cli: Cli, text: str
+) -> None:
+    kits(tmp_path / "data")
+    (tmp_path / "data" / "a_notes.csv").write_text(text)
+    (tmp_path / "data" / "cases.csv").write_text("case,patient\ncase_00000,p\ncase_00001,p\n")
+    status, _, err = cli("init", tmp_path / "data", "-o", tmp_path / "c.yaml")
+    assert status == 0, err
+    assert "a_notes.csv" in err
+    assert "the table is left out" in err
+    assert set(assemble(load_config(tmp_path / "c.yaml").sources).table.groups) == {"data:p"}
+
+
+@pytest.mark.parametrize("mask", ["mask", "label"])
+def test_a_column_of_words_beside_masks_is_named(tmp_path: Path, cli: Cli, mask: str) -> None:
+    rows = [f"image,{mask},patient,diagnosis"]
+    for index, word in enumerate(("nevus", "melanoma", "nevus")):
+        png(tmp_path / f"{index}.png", noise(20, 20))
+        png(tmp_path / f"m{index}.png", np.full((20, 20), index, np.uint8))
+        rows.append(f"{index}.png,m{index}.png,p{index},{word}")
+    (tmp_path / "t.csv").write_text("\n".join(rows) + "\n")
+    status, _, err = cli("init", tmp_path / "t.csv", "-o", tmp_path / "c.yaml")
+    assert status == 0, err
+    assert "t.csv: column 'diagnosis' holds words (nevus, melanoma) and is not read" in err
+
+
+def test_a_column_of_words_in_the_table_of_a_folder_is_named(tmp_path: Path, cli: Cli) -> None:
+    kits(tmp_path / "data")
+    (tmp_path / "data" / "cases.csv").write_text("case,malignant\ncase_00000,yes\ncase_00001,no\n")
+    status, _, err = cli("init", tmp_path / "data", "-o", tmp_path / "c.yaml")
+    assert status == 0, err
+    assert "cases.csv: column 'malignant' holds words (yes, no) and is not read" in err

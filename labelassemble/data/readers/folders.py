@@ -36,6 +36,13 @@ class Folder(NamedTuple):
         return self.path.count("/")
 
 
+def _is_folder(entry: "os.DirEntry[str]") -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads to itself
+        return False
+
+
 class DatasetFolder:
     """The folders below a source's root, the nearest first, and what is found in them.
 
@@ -73,7 +80,7 @@ class DatasetFolder:
             with os.scandir(self.root / path) as entries:
                 for entry in entries:
                     # asking whether a link is a folder costs a question to the disk, and most are images
-                    if entry.name.lower().endswith(IMAGE_ENDINGS) or not entry.is_dir():
+                    if entry.name.lower().endswith(IMAGE_ENDINGS) or not _is_folder(entry):
                         files.append(entry.name)
                     else:
                         folders.append(entry.name)
