@@ -143,19 +143,25 @@ def _resampled(stored: Grid, spacing: tuple[float, ...] | None, path: str) -> tu
         raise ImageError(
             path, "the file does not say how large its voxels are, so volumes.spacing must be null"
         )
-    present = stored.spacing()[: len(spacing)]
-    if len(spacing) == 3:
-        present = present[np.argsort(np.abs(stored.affine[:3, :3]).argmax(axis=0))]  # along right, front, top
+    present = _present_spacing(stored, len(spacing))
     return None if np.allclose(present, spacing, atol=_SAME, rtol=0) else spacing
+
+
+def _present_spacing(stored: Grid, dims: int) -> NDArray[np.float64]:
+    """Return the spacing of a file in the order in which one is asked for: along right, front, top."""
+    present = stored.spacing()[:dims]
+    if dims == 3 and stored.affine is not None:
+        present = present[np.argsort(np.abs(stored.affine[:3, :3]).argmax(axis=0))]
+    return present
 
 
 def _check_size(stored: Grid, spacing: tuple[float, ...] | None, path: str) -> None:
     """Raise where resampling would make more voxels than the C++ library takes."""
     if spacing is None:
         return
-    present = stored.spacing()[: len(spacing)]
+    present = _present_spacing(stored, len(spacing))
     # which axis is which changes nothing of the product
-    voxels = float(np.prod(np.array(stored.shape) * present) / np.prod(spacing))
+    voxels = float(np.prod(stored.shape) * np.prod(present) / np.prod(spacing))
     if voxels > _MOST_VOXELS:
         ours, asked = (" x ".join(f"{edge:.4g}" for edge in edges) for edges in (present, spacing))
         raise ImageError(

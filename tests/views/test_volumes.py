@@ -428,6 +428,10 @@ def test_a_spacing_that_would_fill_the_memory_is_one_sentence(tmp_path: Path) ->
         ImageError, match=r"would make 1\.7e\+15 voxels of it.*0\.8 x 1\.5 x 2 mm, and 0\.0001 x"
     ):
         load_case(path, VolumeOptions(patch=(8, 8, 8), spacing=(1e-4, 1e-4, 1e-4)))
+    turned = np.array([[0, 0, 3.0, 0], [1.0, 0, 0, 0], [0, 2.0, 0, 0], [0, 0, 0, 1.0]])  # axes run A, S, R
+    path = save(tmp_path / "b.nii", np.zeros((8, 9, 10), np.float32), turned)
+    with pytest.raises(ImageError, match=r"spacing is 3 x 1 x 2 mm, and 0\.0003 x 0\.0001 x 0\.0002 mm"):
+        load_case(path, VolumeOptions(patch=(8, 8, 8), spacing=(3e-4, 1e-4, 2e-4)))
 
 
 def test_without_monai_a_volume_to_be_turned_says_what_to_install(
