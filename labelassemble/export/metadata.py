@@ -72,7 +72,7 @@ class ModelMetadata(BaseModel):
 
     @property
     def threshold_numbers(self) -> tuple[float, ...]:
-        """One threshold a class, as the C++ library reads them: NaN for a class without one; () where none has one."""
+        """One threshold a class, as the C++ library reads them: NaN for none; () where none were chosen at all."""
         return threshold_numbers(self.thresholds, self.classes)
 
 

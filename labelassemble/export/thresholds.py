@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 def threshold_numbers(
     thresholds: Mapping[str, float | None] | None, classes: Sequence[str]
 ) -> tuple[float, ...]:
-    """Return one threshold a class, in their order, as the C++ library reads them: NaN for none; () without any."""
+    """Return one threshold a class, in order, as the C++ library reads them: NaN for none; () if none were chosen."""
     if thresholds is None:
         return ()
     found = [thresholds.get(name) for name in classes]
