@@ -11,6 +11,7 @@ from labelassemble.errors import LabelAssembleError
 from labelassemble.evaluation.bootstrap import patient_indices
 from labelassemble.experiments.dataset import Dataset
 from labelassemble.experiments.experiment import Part
+from labelassemble.experiments.label_split import varies
 
 Rows = NDArray[np.intp]
 
@@ -42,7 +43,8 @@ def split_cases(
 ) -> CaseSplit:
     """Return the cases of a job: every seed deals the patients anew, the same for every arm.
 
-    Patients who show the same classes are spread evenly over folds and parts.
+    Patients who show the same classes are spread evenly over folds and parts. Parts take theirs one after the other,
+    those of a fixed number first and the one that takes all the others last, wherever it stands.
 
     Args:
         dataset: the cases.
@@ -80,7 +82,7 @@ def split_cases(
     chosen[np.linspace(0, len(rest) - 1, held).round().astype(np.intp)] = True
     training = rest[~chosen]
     taken, first = dict[str, Rows](), 0
-    for part in parts:
+    for part in sorted(parts, key=varies):
         count = _count(part, len(training), len(training) - first, size)
         taken[part.name] = _rows(code, training[first : first + count])
         first += count

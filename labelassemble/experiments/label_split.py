@@ -63,7 +63,7 @@ def split_labels(
         shows = table.labels[order, table.column(interest)] == POSITIVE
     free = np.ones(len(order), dtype=np.bool_)
     taken: dict[str, NDArray[np.int64]] = {}
-    for part in sorted(parts, key=_varies):
+    for part in sorted(parts, key=varies):
         found = _take(part, free & _eligible(part, dataset, order, interest), shows, size)
         free[found] = False
         taken[part.name] = order[found]
@@ -113,7 +113,8 @@ def _eligible(
     return may
 
 
-def _varies(part: Part) -> int:
+def varies(part: Part) -> int:
+    """Return the place of a part among those that are served: 0 of a fixed number, 1 by size, 2 what is left."""
     if part.images == "all":
         return 2
     return int("size" in (part.images, part.positives))

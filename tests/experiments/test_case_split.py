@@ -71,6 +71,24 @@ def test_a_seed_deals_anew_and_the_same_seed_deals_the_same() -> None:
     assert not np.array_equal(first.test, other.test)
 
 
+def test_parts_of_a_fixed_number_are_served_first_wherever_they_stand() -> None:
+    small, large = (
+        split_cases(
+            _dataset(),
+            [Part(name="rest", images="all"), Part(name="sized"), Part(name="ten", images=10)],
+            size=size,
+            seed=0,
+            fold=0,
+            folds=3,
+            validation=6,
+        ).parts
+        for size in (4, 8)
+    )
+    assert {name: len(rows) // 3 for name, rows in small.items()} == {"ten": 10, "sized": 4, "rest": 20}
+    assert small["ten"].tolist() == large["ten"].tolist()
+    assert set(small["sized"].tolist()) < set(large["sized"].tolist())
+
+
 def test_too_few_patients() -> None:
     with pytest.raises(
         LabelAssembleError, match="3 patients are too few for 3 folds and 6 patients of validation"
