@@ -47,7 +47,8 @@ class CaseTask:
         dataset: all cases.
         split: those of each part, of validation and of test.
         labelled: the classes that each part draws, of those of the network.
-        masks: where masks lie that draw these classes alone, of all cases, by part; "held-out" has all classes.
+        masks: where masks lie that draw these classes alone, of all cases, by part; "held-out" has every class of the
+            network.
         run: folder of its run.
     """
 

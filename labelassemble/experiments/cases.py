@@ -1,6 +1,7 @@
 """Cases with masks, read and resized once for all jobs: slices to the patch, volumes as they are."""
 
 import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -51,11 +52,13 @@ def open_cases(
     table = table.select(_evenly(table, options.per_patient))
     _check_drawn(name, table)
     said = volumes.model_dump_json(include={"patch", "spacing", "window", "percentiles"})
-    key = hashlib.sha256("\n".join([*table.paths.tolist(), *table.masks.tolist(), said]).encode())
+    cases = [table.paths.tolist(), table.masks.tolist(), table.sources.tolist()]
+    # What a mask's values stand for is in the voxels that are kept: 1 is the first class.
+    key = hashlib.sha256(json.dumps([cases, table.classes, _named(table), said]).encode())
     file = cache.resolve() / f"{name}-{key.hexdigest()[:10]}.npz"
     if not file.exists():
-        cases = [_resized(table, row, volumes) for row in range(len(table))]
-        _save(file, [image for image, _ in cases], [mask for _, mask in cases], volumes.dims)
+        read = [_resized(table, row, volumes) for row in range(len(table))]
+        _save(file, [image for image, _ in read], [mask for _, mask in read], volumes.dims)
     masks = _stored(file, len(table), "mask", volumes.dims)
     found = np.array([[(mask == value + 1).any() for value in range(len(table.classes))] for mask in masks])
     digest = hashlib.sha256(file.with_suffix(".sha256").read_bytes())
@@ -127,6 +130,11 @@ def _check_drawn(name: str, table: Table) -> None:
                 f"dataset '{name}': the masks of an experiment must draw every class, and nothing draws "
                 f"'{table.classes[lacking[0]]}' in {table.paths[row]}"
             )
+
+
+def _named(table: Table) -> list[tuple[str, list[tuple[int, str]]]]:
+    """Return what the values of masks stand for, by source; with every class drawn, a row's are those of its source."""
+    return sorted((source, sorted(of.items())) for source, of in table.mask_values.items())
 
 
 def _resized(table: Table, row: int, volumes: VolumeOptions) -> tuple[Voxels, Voxels]:

@@ -16,7 +16,7 @@ from labelassemble.experiments.detection_plots import draw_detection
 from labelassemble.experiments.experiment import Comparison, Experiment, Setting
 from labelassemble.experiments.measures import Row
 from labelassemble.experiments.pooled import MEAN, Pooled, arm_differences, arm_figures
-from labelassemble.experiments.summary import write_frame
+from labelassemble.experiments.summary import read_frame, write_frame
 from labelassemble.experiments.tables import markdown
 from labelassemble.processor import processor_name
 from labelassemble.version import __version__
@@ -60,7 +60,7 @@ def detail_frames(rows: Sequence[Row]) -> tuple[pd.DataFrame, pd.DataFrame]:
 def read_details(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return what `write_detection` wrote as patients.csv and lesions.csv, which may end in .gz."""
     files = (or_compressed(folder / f"{name}.csv") for name in ("patients", "lesions"))
-    patients, lesions = (pd.read_csv(file, dtype={"patient": str, "class": str}) for file in files)
+    patients, lesions = (read_frame(file, ("setting", "arm", "patient", "class")) for file in files)
     return patients, lesions
 
 

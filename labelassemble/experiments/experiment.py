@@ -113,8 +113,8 @@ class Arm(_Sections):
         criterion: the loss: the paper's, or "released", that of the authors' released code (`released_loss`).
         transform: what becomes of every image: a "border" of an eighth of the side, the rest black; or a "thumbnail" of
             8x8 pixels, enlarged again. What these reach is no reading of the image. None leaves it whole.
-        baseline: with `volumes`, no network but a logistic regression of each patient's classes on so little of the
-            images that nothing is detected by it (`baselines`).
+        baseline: with `volumes`, no network but a logistic regression of each patient's classes, with `labels: all`, on
+            so little of the images that nothing is detected by it (`baselines`).
     """
 
     name: Name
@@ -137,7 +137,7 @@ class Setting(_Sections):
         interest: the class of interest, whose AUC is measured; None measures the mean AUC over the classes.
         others: classes that are assembled one at a time: names, or "each" of the rest; None for none.
         classes: the classes of the dataset that take part; default: all.
-        sizes: training sizes.
+        sizes: training sizes; one with `volumes`.
         arms: those that it compares; default: all.
     """
 
@@ -333,6 +333,16 @@ def _check_kind(experiment: Experiment, where: str) -> None:
     for who, key, there in said:
         if there:
             raise LabelAssembleError(f"{where}: {who}: `{key}` {rule}")
+    for who, setting in settings:
+        if experiment.volumes is not None and len(setting.sizes) > 1:
+            sizes = ", ".join(map(str, setting.sizes))
+            raise LabelAssembleError(
+                f"{where}: {who}: `sizes` takes one size with the section volumes: figures are pooled, got {sizes}"
+            )
+    for who, arm in arms:
+        if arm.baseline is not None and arm.labels != "all":
+            rule = f"a baseline is fitted to all labels, so it needs `labels: all`, got '{arm.labels}'"
+            raise LabelAssembleError(f"{where}: {who}: {rule}")
 
 
 def _check_names(experiment: Experiment, where: str, others: Sequence[str]) -> None:
@@ -362,11 +372,10 @@ def _check_names(experiment: Experiment, where: str, others: Sequence[str]) -> N
             # A file with a column of sources calls them "source/cell".
             if name.split("/")[0] not in (*sources, *others):
                 check(f"part '{part.name}'", "source of a dataset", name, sources)
-    for name in () if experiment.reference is None else (experiment.reference,):
-        check("reference", "arm", name, arms)
-    for comparison in experiment.comparisons:
-        for name in comparison.arms:
-            check("a comparison", "arm", name, arms)
+    if experiment.reference is not None:
+        check("reference", "arm", experiment.reference, arms)
+    for name in (name for comparison in experiment.comparisons for name in comparison.arms):
+        check("a comparison", "arm", name, arms)
 
 
 def _check_interest(experiment: Experiment, where: str) -> None:

@@ -28,6 +28,8 @@ from labelassemble.loss import PartialLabelLoss
 from labelassemble.run import train_run
 
 _FORMAT: Final = 2  # raised when the same settings come to mean something else
+_VALIDATION: Final = {"brain": 20, "heart": 8, "hippocampus": 10}
+"""Validation patients of the shipped datasets with masks: the default there, which fingerprints leave out."""
 _SPEED: Final = {"cache_mb", "threads", "backend"}  # views: how quickly, not what
 
 
@@ -144,12 +146,17 @@ def _job(
             exclude_defaults=True,
         ),
     } | ({} if fold is None else {"fold": fold, "folds": experiment.folds})
+    validation = experiment.datasets[setting.data].validation
+    usual = _VALIDATION.get(setting.data) == validation is not None
 
     def dumped(*, exclude_defaults: bool) -> str:
         options: list[BaseModel] = [*experiment.parts, config.views, config.model, config.loss, config.train]
         options += [] if config.volumes is None else [config.volumes]
         said = [o.model_dump(mode="json", exclude=_SPEED, exclude_defaults=exclude_defaults) for o in options]
-        return json.dumps(settings | {"taxonomy": config.taxonomy, "options": said}, sort_keys=True)
+        own = settings | {"taxonomy": config.taxonomy, "options": said}
+        if fold is not None and not (usual and exclude_defaults):
+            own |= {"validation": validation}
+        return json.dumps(own, sort_keys=True)
 
     fingerprint = hashlib.sha256(dumped(exclude_defaults=True).encode()).hexdigest()[:16]
     return Job(

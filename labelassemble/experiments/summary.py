@@ -24,7 +24,7 @@ COLUMNS: Final = (
     *("leakage", "leakage_within", "fingerprint"),
 )
 """The columns of every frame of runs; ``auc:CLASS`` and ``auc@SOURCE`` follow where there are some."""
-_TEXTS: Final = dict.fromkeys(("setting", "data", "interest", "arm", "other", "size", "fingerprint"), str)
+_TEXTS: Final = ("setting", "data", "interest", "arm", "other", "size", "fingerprint")
 
 
 class Mean(NamedTuple):
@@ -106,7 +106,7 @@ def correlation(x: Sequence[float], y: Sequence[float]) -> Correlation | None:
 
 def read_runs(path: Path) -> pd.DataFrame:
     """Return the frame in a runs.csv, also of one that lacks newer columns."""
-    frame = pd.read_csv(path, dtype=_TEXTS)
+    frame = read_frame(path, _TEXTS)
     return frame.reindex(columns=[*COLUMNS, *(name for name in frame.columns if name not in COLUMNS)])
 
 
@@ -120,6 +120,11 @@ def runs_frame(rows: Sequence[dict[str, object]]) -> pd.DataFrame:
 def write_frame(frame: pd.DataFrame, path: Path) -> None:
     """Write a frame as CSV with six significant digits."""
     frame.to_csv(path, index=False, float_format="%.6g", lineterminator="\n")
+
+
+def read_frame(path: Path, texts: Sequence[str]) -> pd.DataFrame:
+    """Return a frame that `write_frame` wrote; the columns `texts` are text, in which "NA" or "None" is a name."""
+    return pd.read_csv(path, dtype=dict.fromkeys(texts, str), keep_default_na=False, na_values=[""])
 
 
 def by_class(runs: pd.DataFrame) -> pd.DataFrame:

@@ -15,7 +15,8 @@ from labelassemble.experiments.case_jobs import CaseTask
 from labelassemble.experiments.cases import case_masks, open_cases
 from labelassemble.experiments.detection_tables import read_details, write_detection
 from labelassemble.experiments.experiment import load_experiment, make_experiment
-from labelassemble.experiments.jobs import jobs_of
+from labelassemble.experiments.jobs import _VALIDATION, Job, jobs_of
+from labelassemble.experiments.summary import write_frame
 from labelassemble.run import train_run
 from labelassemble.views.volume_options import VolumeOptions
 
@@ -101,6 +102,53 @@ def test_cases_are_resized_once_and_masks_draw_what_is_asked_for(
     assert (read_mask(str(only[39])).values == last).all()
     assert case_masks(dataset, ["y", "x"]) is table.masks
     assert _open(values, slices, tmp_path / "cache")[1].fingerprint == dataset.fingerprint
+
+
+def test_other_values_of_the_masks_are_other_cases(
+    values: dict[str, Any], slices: Path, tmp_path: Path
+) -> None:
+    first = _open(values, slices, tmp_path / "cache")[1]
+    values["datasets"]["slices"]["sources"][0]["masks"]["labels"] = {5: "x", 1: "y"}
+    second = _open(values, slices, tmp_path / "cache")[1]
+    fresh = _open(values, slices, tmp_path / "fresh")[1]
+    of_x = [
+        read_mask(str(of.table.masks[0])).values[10, 2] == 1 + of.table.column("x") for of in (first, second)
+    ]
+    assert of_x == [True, False]
+    assert second.fingerprint == fresh.fingerprint != first.fingerprint
+
+
+def test_how_many_patients_choose_the_epoch_makes_another_job(
+    values: dict[str, Any], slices: Path, tmp_path: Path
+) -> None:
+    def job(key: str, validation: int | None) -> Job:
+        renamed = values["datasets"]["slices"] | {"validation": validation}
+        setting = values["settings"][0] | {"data": key}
+        experiment = make_experiment(values | {"datasets": {key: renamed}, "settings": [setting]})
+        return jobs_of(experiment, experiment.settings[0], dataset, [0])[0]
+
+    _, dataset = _open(values, slices, tmp_path / "cache")
+    mine = {job("slices", validation).fingerprint for validation in (None, 2, 3, 20)}
+    assert len(mine) == 4
+    # What the shipped experiment has is its default: results of before this was told apart are still known.
+    usual, other = job("brain", 20), job("brain", 19)
+    assert usual.fingerprint not in {other.fingerprint, *mine}
+    assert (usual.settings["validation"], other.settings["validation"]) == (20, 19)
+    shipped = load_experiment("detection").datasets
+    assert {key: options.validation for key, options in shipped.items()} == _VALIDATION
+
+
+def test_names_that_look_like_nothing_are_names(tmp_path: Path) -> None:
+    names = ["NA", "None", "null", "nan", "007"]
+    about = {"setting": names, "arm": names, "seed": 0, "fold": 0, "patient": names, "class": names}
+    patients = pd.DataFrame(about | {"label": 1, "score": [np.nan, 0.25, 0.5, 0.75, 1.0], "cases": np.nan})
+    write_frame(patients, tmp_path / "patients.csv")
+    write_frame(pd.DataFrame(about | {"score": 0.5, "hit": 1}), tmp_path / "lesions.csv")
+    read, lesions = read_details(tmp_path)
+    pd.testing.assert_frame_equal(read, patients)
+    for frame in (read, lesions):
+        for column in ("setting", "arm", "patient", "class"):
+            assert frame[column].tolist() == names
 
 
 def test_a_class_that_a_mask_does_not_draw_is_named(
@@ -198,6 +246,12 @@ def test_what_is_for_the_other_kind_of_experiment_is_refused(
     ):
         with pytest.raises(LabelAssembleError, match=sentence):
             make_experiment(values | change)
+    two = {"settings": [values["settings"][0] | {"sizes": [4, 8]}]}
+    with pytest.raises(LabelAssembleError, match=r"setting 's': `sizes` takes one size .*, got 4, 8"):
+        make_experiment(values | two)
+    alone = {"arms": [{"name": "border", "baseline": "border"}, *values["arms"][1:]]}
+    with pytest.raises(LabelAssembleError, match=r"arm 'border': .* needs `labels: all`, got 'parts'"):
+        make_experiment(values | alone)
     del tiny["arms"][0]["baseline"]
     with pytest.raises(LabelAssembleError, match="the experiment: `folds` is for masks"):
         make_experiment(tiny | {"folds": 3})
