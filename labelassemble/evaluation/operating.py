@@ -82,10 +82,10 @@ class DecisionCurve:
     stated: bool  # else it is that of the images
     model: tuple[float, ...]  # at `THRESHOLDS`
     everybody: tuple[float, ...]  # of calling everybody positive; calling nobody positive is 0
-    band: tuple[Interval, ...] = ()  # 95% of each of `model`; empty with few patients
-    better: tuple[
-        bool, ...
-    ] = ()  # whether the 95% of its lead over everybody and nobody lies above 0; likewise
+    band: tuple[Interval | None, ...] = ()
+    """95% of each of `model`: empty with few patients, None where nothing is called wrongly (or nothing rightly)."""
+    better: tuple[bool | None, ...] = ()
+    """Whether the 95% of its lead over everybody and nobody lies above 0; likewise."""
 
 
 def rate_by_patient(hits: NDArray[np.bool_], patients: NDArray[np.intp]) -> Rate:
@@ -225,7 +225,8 @@ def decision_curves(
     are moved by the difference of its logit from that of the validation images that the calibration was chosen on.
 
     The band is of expanded percentiles of resampled patients, at each threshold by itself; there is none where fewer
-    than `ENOUGH` patients have either state.
+    than `ENOUGH` patients have either state, nor at a threshold at which the two states are told apart without an error
+    (or with nothing else): resampling cannot show errors that never occurred.
 
     Args:
         rows: the images to measure on, as the network gives them.
@@ -300,10 +301,25 @@ def _with_band(
     values = [_benefit(called, counts, stated)[1:] for counts in taken]
     model, everybody = (np.concatenate(of, axis=1) for of in zip(*values, strict=True))
     lead = model - np.maximum(everybody, 0)
-    # Where all resamples agree, as at a threshold that calls nobody, the band is what they agree on.
-    ends = [
-        percentile_interval(row, patients=patients) or Interval(value, value)
-        for row, value in zip(model, curve.model, strict=True)
-    ]
-    ahead = [percentile_interval(row, patients=patients) for row in lead]
-    return replace(curve, band=tuple(ends), better=tuple(of is not None and of.lower > 0 for of in ahead))
+    band: list[Interval | None] = []
+    better: list[bool | None] = []
+    for index, flawless in enumerate(_flawless(called)):
+        if flawless:
+            band.append(None)
+            better.append(None)
+            continue
+        ends = percentile_interval(model[index], patients=patients)
+        ahead = percentile_interval(lead[index], patients=patients)
+        # Where all resamples agree, as at a threshold that calls nobody, the band is what they agree on.
+        band.append(ends or Interval(curve.model[index], curve.model[index]))
+        better.append(ahead is not None and ahead.lower > 0)
+    return replace(curve, band=tuple(band), better=tuple(better))
+
+
+def _flawless(called: Sequence[csr_array]) -> NDArray[np.bool_]:
+    """Return at which thresholds [thresholds] all images of one state are called and none of the other."""
+    sums = [np.asarray(of.sum(axis=1)) for of in called]
+    hits = [np.cumsum(of[::-1])[::-1][1:] for of in sums]
+    every, none = ([hit == of.sum() for hit, of in zip(hits, sums, strict=True)], [hit == 0 for hit in hits])
+    flawless: NDArray[np.bool_] = (every[0] & none[1]) | (none[0] & every[1])
+    return flawless

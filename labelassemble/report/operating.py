@@ -126,8 +126,13 @@ def benefit_plots(curves: Sequence[DecisionCurve], interest: Sequence[str]) -> t
         if curve.band:
             note += (
                 f" The band holds 95% of resampled patients, at each threshold by itself; the lead is clear of 0 at "
-                f"{sum(curve.better)} thresholds."
+                f"{plural(curve.better.count(True), 'threshold')}."
             )
+            if None in curve.better:
+                note += (
+                    f" No band at {plural(curve.better.count(None), 'threshold')}, at which these images show no error "
+                    "(or nothing else): resampling cannot show what never occurred."
+                )
         else:
             note += f" No band: with fewer than {ENOUGH} patients of either state there are too few to say."
         legend = ((0, "the model", ""), (1, "everybody positive", ""))
@@ -193,7 +198,7 @@ def write_operating(rows: Sequence[OperatingRow], curves: Sequence[DecisionCurve
         table = [["class", *columns, "net_benefit_lower", "net_benefit_upper"]]
         for curve in curves:
             for index, point in enumerate(zip(THRESHOLDS, curve.model, curve.everybody, strict=True)):
-                limits: Sequence[float | None] = curve.band[index] if curve.band else (None, None)
+                limits = (curve.band[index] if curve.band else None) or (None, None)
                 cells: list[float | None] = [curve.prevalence, *point, *limits]
                 table.append([curve.name, *map(_cell, cells)])
         write_text(folder / BENEFIT_FILE, _csv(table))

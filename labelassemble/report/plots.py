@@ -173,7 +173,8 @@ def learning_curve(
 
 def decision_curve(thresholds: Sequence[float], curve: DecisionCurve, label: str) -> Markup:
     """Return the net benefit of a model over threshold probabilities, beside calling everybody and nobody positive."""
-    top = max(curve.prevalence, *curve.model, *(upper for _, upper in curve.band)) * 1.05
+    band = [ends or (math.nan, math.nan) for ends in curve.band]
+    top = max(curve.prevalence, *curve.model, *(ends.upper for ends in curve.band if ends)) * 1.05
     low = -0.25 * top
     with mpl.rc_context(_STYLE):
         figure = _figure(400, 236)
@@ -184,8 +185,8 @@ def decision_curve(thresholds: Sequence[float], curve: DecisionCurve, label: str
         for index, values in ((1, curve.everybody), (0, curve.model)):
             shown = [(t, value) for t, value in zip(thresholds, values, strict=True) if value >= low]
             axes.plot(*zip(*shown, strict=True), **_line(index))
-        if curve.band:
-            lower, upper = ([ends[side] for ends in curve.band] for side in (0, 1))
+        if band:
+            lower, upper = zip(*band, strict=True)
             axes.fill_between(thresholds, lower, upper, color=_line(0)["color"], alpha=0.18, lw=0)
         return _svg(figure, label)
 

@@ -1,5 +1,7 @@
 """Figures at a threshold: sensitivity, specificity, predictive values, net benefit; by definition and by simulation."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.special import expit, logit
@@ -219,4 +221,29 @@ def test_the_band_of_net_benefit_holds_the_truth():
     [plot] = benefit_plots([silent], ["edema"])
     assert "No band: with fewer than 10 patients of either state there are too few to say." in plot.note
     [plot] = benefit_plots([once], ["edema"])
-    assert f"the lead is clear of 0 at {sum(once.better)} thresholds." in plot.note
+    assert f"the lead is clear of 0 at {once.better.count(True)} thresholds." in plot.note
+
+
+@pytest.mark.parametrize("stated", [{}, {"edema": 0.2}])
+def test_where_nothing_is_called_wrongly_there_is_no_band(stated, tmp_path):
+    rows = drawn(np.random.default_rng(0), 12, 30)
+    apart = np.where(rows.labels == 1, 0.805, 0.105)  # called rightly from 0.11 to 0.8
+    [curve] = decision_curves(replace(rows, probabilities=apart), Calibration(), prevalence=stated)
+    right = [0.11 <= t <= 0.8 for t in THRESHOLDS]
+    assert [ends is None for ends in curve.band] == right
+    assert [ahead is None for ahead in curve.better] == right
+    assert curve.better.count(True) == 0  # calling everybody, or nobody, is no lead
+    assert {ends for t, ends in zip(THRESHOLDS, curve.band, strict=True) if t > 0.8} == {(0, 0)}
+    if stated:
+        at = THRESHOLDS.index(0.05)
+        assert curve.band[at] == (curve.everybody[at], curve.everybody[at])
+    [plot] = benefit_plots([curve], ["edema"])
+    assert (
+        "the lead is clear of 0 at 0 thresholds. No band at 70 thresholds, at which these images" in plot.note
+    )
+    write_operating([], [curve], tmp_path)
+    written = [line.split(",") for line in (tmp_path / "decision_curve.csv").read_text().splitlines()[1:]]
+    assert [line[-2:] == ["", ""] for line in written] == right
+    [reverse] = decision_curves(replace(rows, probabilities=1 - apart), Calibration(), prevalence=stated)
+    assert reverse.band.count(None) == reverse.better.count(None) > 60
+    assert not any(reverse.better)
