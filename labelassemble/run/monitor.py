@@ -83,12 +83,13 @@ def _reference(
     if not len(rows):
         raise LabelAssembleError(f"{path} holds no validation images to compare with")
     table = Table.from_csv(or_compressed(folder / "table.csv"))
-    if views is None:
-        _check_one_case(run, table)
     if calibration.data:  # where the whole of the site's data is of one kind
-        rows, lost = predictions, len(table) - len(predictions)
+        rows = predictions
     else:
-        lost = int(np.count_nonzero(table.splits == "val")) - len(rows)
+        table = table.select(table.splits == "val")
+    if views is None:
+        _check_one_case(folder, table)
+    lost = len(table) - len(rows)
     readable, rows = len(rows), _one_per_patient(rows)
     answers = calibration.apply(rows.probabilities, rows.classes)
     scores = {name: answers[:, column] for column, name in enumerate(rows.classes)}
@@ -96,14 +97,19 @@ def _reference(
     return Observed(scores, inputs, readable, lost)
 
 
-def _check_one_case(run: Path, table: Table) -> None:
-    """Raise where patients have several cases: a log has a score a volume, and theirs are over all of their cases."""
-    groups = pd.Series(np.asarray(table.groups))[np.asarray(table.splits != "train")]
+def _check_one_case(folder: Path, table: Table) -> None:
+    """Raise where patients have several cases: a log has a score a volume, and theirs are over all of their cases.
+
+    Args:
+        folder: of the predictions.
+        table: the cases that a log is compared with.
+    """
+    groups = pd.Series(np.asarray(table.groups))
     several = int((groups[groups != ""].value_counts() > 1).sum())
     if several:
         raise LabelAssembleError(
-            f"a log has a score for each volume, and {several} of the held-out patients of {run} have several, "
-            "whose score is one over all of them: they cannot be compared"
+            f"a log has a score for each volume, and {several} of the patients of {folder} that it is compared with "
+            "have several, whose score is one over all of them: they cannot be compared"
         )
 
 
@@ -238,9 +244,11 @@ def _predicted_log(path: Path, views: ViewOptions | None) -> tuple[Observed, tup
             f"the image could not be read, got '{table[names[column]].iloc[row]}'"
         )
     remarks: tuple[str, ...] = ()
-    if "path" in table and (again := table.duplicated("path")).any():  # the tests take images as independent
+    if "path" in table and table["path"].duplicated().any():  # the tests take images as independent
+        read_first = read.sort_values(ascending=False, kind="stable").index
+        again = table["path"].loc[read_first].duplicated().sort_index()
         table, numbers, read = table[~again], numbers[~again], read[~again]
-        remarks = (f"Left out, since their path stands in the log before: {int(again.sum())} of its rows.",)
+        remarks = (f"Left out, since another row of the log has their path: {int(again.sum())} of its rows.",)
     scores = {name.removeprefix(prefix): numbers.loc[read, name].to_numpy(np.float64) for name in names}
     paths = table.loc[read, "path"].astype(str).tolist() if "path" in table else []
     lost = int((~read).sum())

@@ -350,7 +350,7 @@ def check_what_is_answered_is_compared(run, images, cli):
     served.write_text("path,probability:stripe\na.png,0.5\nb.png,\na.png,0.5\n")
     now, remarks = read_log(served, load_trained(run).views)
     assert (now.images, now.unreadable) == (1, 1)
-    assert remarks == ("Left out, since their path stands in the log before: 1 of its rows.",)
+    assert remarks == ("Left out, since another row of the log has their path: 1 of its rows.",)
     for text, message in (
         (
             '{"brightness": 200, "scores": {"stripe": 1}}\n',

@@ -4,16 +4,10 @@ import csv
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-
-from labelassemble.data import Table
-from labelassemble.data.text import text_array
-from labelassemble.errors import LabelAssembleError
-from labelassemble.run.monitor import _check_one_case
 
 pytest.importorskip("monai")
 pytest.importorskip("nibabel")
@@ -86,18 +80,6 @@ def test_a_run_is_evaluated_calibrated_at_a_site_and_monitored(
     status, out, err = cli("monitor", run, "--predictions", log)
     assert status == 0, err
     assert "Statistics of the images were not compared: of volumes there are none." in out
-
-
-def test_monitor_refuses_patients_of_several_cases(detection_run: Path) -> None:
-    table = Table.from_csv(detection_run / "table.csv")
-    _check_one_case(detection_run, table)
-    held_out = np.flatnonzero(table.splits != "train")[:2]
-    groups = table.groups.astype(object)
-    groups[held_out[1]] = groups[held_out[0]]
-    with pytest.raises(
-        LabelAssembleError, match=r"1 of the held-out patients of .* have several, whose score is one"
-    ):
-        _check_one_case(detection_run, replace(table, groups=text_array(groups)))
 
 
 def test_explain_says_where_the_map_comes_from(detection_run: Path, tmp_path: Path, cli: Cli) -> None:
