@@ -125,7 +125,7 @@ def benefit_plots(curves: Sequence[DecisionCurve], interest: Sequence[str]) -> t
         )
         if curve.band:
             note += (
-                f" The band holds 95% of resampled patients, at each threshold by itself; the lead is clear of 0 at "
+                f" The band is a 95% interval by patient, at each threshold by itself; the lead is clear of 0 at "
                 f"{plural(curve.better.count(True), 'threshold')}."
             )
             if None in curve.better:
