@@ -146,6 +146,8 @@ def _job(
             exclude_defaults=True,
         ),
     } | ({} if fold is None else {"fold": fold, "folds": experiment.folds})
+    if isinstance(arm.classes, tuple) and (fold is None or arm.labels != "all"):
+        settings |= {"interest": setting.interest}  # other arms have it in the order of their classes
     validation = experiment.datasets[setting.data].validation
     usual = _VALIDATION.get(setting.data) == validation is not None
 

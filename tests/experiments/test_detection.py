@@ -138,6 +138,21 @@ def test_how_many_patients_choose_the_epoch_makes_another_job(
     assert {key: options.validation for key, options in shipped.items()} == _VALIDATION
 
 
+def test_what_parts_draw_of_named_classes_hangs_on_the_class_of_interest(
+    values: dict[str, Any], slices: Path, tmp_path: Path
+) -> None:
+    _, dataset = _open(values, slices, tmp_path / "cache")
+    for labels, count in (("parts", 2), ("all", 1)):
+        values["arms"] = [{"name": "named", "classes": ["x", "y"], "labels": labels}]
+        values["comparisons"] = []
+        found = set()
+        for interest in ("x", "y"):
+            setting = values["settings"][0] | {"interest": interest}
+            experiment = make_experiment(values | {"settings": [setting]})
+            found.add(jobs_of(experiment, experiment.settings[0], dataset, [0])[0].fingerprint)
+        assert len(found) == count
+
+
 def test_names_that_look_like_nothing_are_names(tmp_path: Path) -> None:
     names = ["NA", "None", "null", "nan", "007"]
     about = {"setting": names, "arm": names, "seed": 0, "fold": 0, "patient": names, "class": names}
