@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from PIL import Image
 
@@ -61,7 +62,9 @@ def detection_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "classes": json.dumps(CLASSES),
         "interest": json.dumps(CLASSES),
     }
-    net = SegmentNet("dynunet_small", classes=CLASSES, dims=2)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)  # a fixture of the session is made before a test's own seed is set
+        net = SegmentNet("dynunet_small", classes=CLASSES, dims=2)
     save_checkpoint(
         run / "checkpoints" / "best.pt", {"model": net.state_dict(), "description": description, "epoch": 1}
     )

