@@ -110,6 +110,17 @@ def lesion_curve(sums: LesionSums) -> LesionCurve | None:
     return LesionCurve(sums.scores[last], alarms / cases, hits / lesions, hits / (hits + alarms))
 
 
+def patients_behind(sums: LesionSums) -> NDArray[np.int64]:
+    """Return on how many patients each row of `lesion_values` rests, int64 [F].
+
+    They are those in which the class is drawn, and for false alarms those whose voxels are known.
+    """
+    drawn, known = (int(np.count_nonzero(of)) for of in (sums.drawn, sums.cases))
+    found = np.full(5 + len(PER_CASE), drawn)
+    found[_ALARMS] = known
+    return found
+
+
 def lesion_figures(sums: LesionSums, *, replicates: int, seed: int) -> LesionFigures:
     """Return the figures with their intervals.
 
@@ -122,9 +133,8 @@ def lesion_figures(sums: LesionSums, *, replicates: int, seed: int) -> LesionFig
     values = lesion_values(sums, np.ones((patients, 1)))[:, 0]
     intervals: list[Interval | None] = [None] * len(values)
     if replicates:
-        drawn, known = (int(np.count_nonzero(of)) for of in (sums.drawn, sums.cases))
         rows = lesion_replicates(sums, replicates=replicates, seed=seed)
-        rests_on = [known if row == _ALARMS else drawn for row in range(len(rows))]
+        rests_on = patients_behind(sums).tolist()
         intervals = [percentile_interval(row, patients=n) for row, n in zip(rows, rests_on, strict=True)]
     found = [
         Estimate(None if np.isnan(value) else float(value), None if np.isnan(value) else interval)

@@ -33,10 +33,10 @@ SHOWN: Final = {
 _COMPARED: Final = ("dice", "hit_rate", "froc@0.25", "froc@1", "auroc")
 _HOW: Final = (
     "Figures of all patients together, each tested once a seed by a network of the other folds; the mean over seeds, "
-    "with a 95% interval over patients (1,000 resamples, percentiles; the same patients in all arms). Not corrected "
-    "for their number. Dice: mean over the cases that show the class. Hit rate: share of the drawn lesions that are "
-    "found at the threshold; found at 0.25 and at 1: with so many false alarms a case allowed (FROC). Of several "
-    "classes: their mean."
+    "with a 95% interval over patients (1,000 resamples, expanded percentiles; the same patients in all arms), which "
+    "is left out where it would rest on fewer than 10 patients. Not corrected for their number. Dice: mean "
+    "over the cases that show the class. Hit rate: share of the drawn lesions that are found at the threshold; found "
+    "at 0.25 and at 1: with so many false alarms a case allowed (FROC). Of several classes: their mean."
 )
 _ABOUT: Final = ("setting", "arm", "seed", "fold")
 _PATIENTS: Final = (*_ABOUT, "patient", "class", "label", "score", *SUMS)
@@ -170,9 +170,10 @@ def _verdict_table(verdicts: pd.DataFrame) -> list[str]:
         if name == MEAN:
             continue
         by = mine.set_index("second")
-        above = bool((by["low"] > 0).all()) and len(by) == len(baselines)
+        sure = by["low"].notna().all() and len(by) == len(baselines)
+        above = "no" if (by["low"] <= 0).any() else "yes" if sure else "not known"
         cells = [_cell(by, baseline, "+.3f") for baseline in baselines]
-        rows.append((setting, arm, name, *cells, "yes" if above else "no"))
+        rows.append((setting, arm, name, *cells, above))
     return [
         "",
         "Patient AUROC beside what can be guessed without a lesion: the network's minus that of a regression on the "

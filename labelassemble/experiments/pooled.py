@@ -14,11 +14,17 @@ from numpy.typing import NDArray
 
 from labelassemble.detection_options import PER_CASE
 from labelassemble.evaluation.bootstrap import Ranking, auroc_replicates, percentile_interval
-from labelassemble.evaluation.lesion_figures import LesionSums, lesion_replicates, lesion_values
+from labelassemble.evaluation.lesion_figures import (
+    LesionSums,
+    lesion_replicates,
+    lesion_values,
+    patients_behind,
+)
 from labelassemble.evaluation.metrics import auroc_of
 from labelassemble.experiments.experiment import Comparison
 
 Floats = NDArray[np.float64]
+Counts = NDArray[np.int64]
 
 FIGURES: Final = (
     *("dice", "surface", "hit_rate", "alarms", "average_precision"),
@@ -33,15 +39,30 @@ _REPLICATES: Final = 1000
 
 @dataclass(frozen=True)
 class Found:
-    """Figures of one arm and class: over seeds' means, [F], and in every resample, [F, B]."""
+    """Figures of one arm and class.
+
+    Attributes:
+        seeds: over which the values are means.
+        values: float64 [F].
+        replicates: of every resample, float64 [F, B].
+        patients: on how many each figure rests, int64 [F]: those in which the class is drawn, for false alarms those
+            whose voxels are known, for the AUROC the fewer of those with and without the class; of several classes or
+            arms the fewest.
+    """
 
     seeds: tuple[int, ...]
     values: Floats
     replicates: Floats
+    patients: Counts
 
     def minus(self, other: "Found") -> "Found":
         """Return the differences."""
-        return Found(self.seeds, self.values - other.values, self.replicates - other.replicates)
+        return Found(
+            self.seeds,
+            self.values - other.values,
+            self.replicates - other.replicates,
+            np.minimum(self.patients, other.patients),
+        )
 
 
 class Pooled:
@@ -62,7 +83,7 @@ class Pooled:
         self._lesions = lesions
         self._names = np.unique(self._patients["patient"].astype(str))
         self._replicates = replicates
-        self._known: dict[tuple[str, str, int], tuple[Floats, Floats]] = {}
+        self._known: dict[tuple[str, str, int], tuple[Floats, Floats, Counts]] = {}
 
     @property
     def count(self) -> int:
@@ -86,19 +107,20 @@ class Pooled:
         """Return the figures of an arm, the mean over classes and seeds; NaN where one of the classes has none."""
         parts = [self._one(arm, name, seed) for name in classes for seed in seeds]
         values, replicates = (np.mean([part[index] for part in parts], axis=0) for index in (0, 1))
-        return Found(tuple(seeds), values, replicates)
+        return Found(tuple(seeds), values, replicates, np.min([part[2] for part in parts], axis=0))
 
-    def _one(self, arm: str, name: str, seed: int) -> tuple[Floats, Floats]:
+    def _one(self, arm: str, name: str, seed: int) -> tuple[Floats, Floats, Counts]:
         key = (arm, name, seed)
         if key not in self._known:
             chosen = self._of(self._patients, *key)
             sums = self._sums(chosen, self._of(self._lesions, *key))
             drawn = lesion_values(sums, np.ones((self.count, 1)))[:, 0]
             lesions = lesion_replicates(sums, replicates=self._replicates, seed=0)
-            area, areas = self._auroc(chosen)
+            area, areas, fewer = self._auroc(chosen)
+            rests_on = np.append(patients_behind(sums), fewer)
             if chosen["cases"].isna().any():  # a baseline, which draws nothing
                 drawn, lesions = np.full_like(drawn, np.nan), np.full_like(lesions, np.nan)
-            self._known[key] = np.append(drawn, area), np.concatenate([lesions, areas[None]])
+            self._known[key] = np.append(drawn, area), np.concatenate([lesions, areas[None]]), rests_on
         return self._known[key]
 
     def _of(self, frame: pd.DataFrame, arm: str, name: str, seed: int) -> pd.DataFrame:
@@ -132,14 +154,16 @@ class Pooled:
             patients=np.zeros(0, np.intp) if empty else self._at(lesions),
         )
 
-    def _auroc(self, patients: pd.DataFrame) -> tuple[float, Floats]:
+    def _auroc(self, patients: pd.DataFrame) -> tuple[float, Floats, int]:
         at, scores = self._at(patients), patients["score"].to_numpy(np.float64)
         has, lacks = (patients["label"].to_numpy() == state for state in (1, 0))
+        fewer = min(len(np.unique(at[has])), len(np.unique(at[lacks])))
         area = auroc_of(scores[has], scores[lacks])
         if area is None:
-            return np.nan, np.full(self._replicates, np.nan)
+            return np.nan, np.full(self._replicates, np.nan), fewer
         ranking = Ranking(scores[has], scores[lacks], at[has], at[lacks])
-        return area, auroc_replicates([ranking], self.count, replicates=self._replicates, seed=0)[0]
+        areas = auroc_replicates([ranking], self.count, replicates=self._replicates, seed=0)[0]
+        return area, areas, fewer
 
 
 def arm_figures(pooled: Pooled) -> pd.DataFrame:
@@ -172,12 +196,13 @@ def _with_mean(classes: Sequence[str]) -> list[tuple[str, Sequence[str]]]:
 
 
 def _rows(found: Found) -> list[dict[str, object]]:
-    """Return the figures that are defined, with their percentile intervals."""
+    """Return the figures that are defined, with their expanded percentiles; none of too few patients."""
     rows: list[dict[str, object]] = []
-    for figure, value, replicates in zip(FIGURES, found.values, found.replicates, strict=True):
+    of = zip(FIGURES, found.values, found.replicates, found.patients.tolist(), strict=True)
+    for figure, value, replicates, patients in of:
         if np.isnan(value):
             continue
-        interval = percentile_interval(replicates)
+        interval = percentile_interval(replicates, patients=patients)
         low, high = (np.nan, np.nan) if interval is None else interval
         rows.append(
             {"figure": figure, "seeds": len(found.seeds), "value": float(value), "low": low, "high": high}

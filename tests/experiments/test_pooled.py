@@ -7,8 +7,9 @@ import pandas as pd
 import pytest
 
 from labelassemble.evaluation.metrics import auroc_of
+from labelassemble.experiments.detection_tables import _verdict_table
 from labelassemble.experiments.experiment import Comparison
-from labelassemble.experiments.pooled import MEAN, Pooled, arm_differences, arm_figures
+from labelassemble.experiments.pooled import FIGURES, MEAN, Pooled, arm_differences, arm_figures
 
 
 def _frames(*, better: float = 0.1, baseline: bool = False) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -40,6 +41,13 @@ def _frames(*, better: float = 0.1, baseline: bool = False) -> tuple[pd.DataFram
             frame["arm"] == "two", ["cases", "lesions", "found", "alarms", "dice", "surface", "drawn"]
         ] = np.nan
     return frame, pd.DataFrame(lesions)
+
+
+def _fewer(patients: pd.DataFrame, lesions: pd.DataFrame, count: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return so many patients of each fold."""
+    kept = {f"p{20 * fold + index}" for fold in range(2) for index in range(count)}
+    first, second = (frame[frame["patient"].isin(kept)] for frame in (patients, lesions))
+    return first, second
 
 
 def _value(frame: pd.DataFrame, figure: str, **keys: str) -> Any:
@@ -103,3 +111,42 @@ def test_a_baseline_has_patients_and_no_lesions() -> None:
     patients, lesions = _frames(baseline=True)
     found = arm_figures(Pooled(patients, lesions[lesions["arm"] == "one"], 2, replicates=50))
     assert set(found.loc[found["arm"] == "two", "figure"]) == {"auroc"}
+
+
+def test_intervals_are_wider_than_percentiles_by_the_patients_behind_them() -> None:
+    pooled = Pooled(*_frames(), 2, replicates=200)
+    found = pooled.of("one", ["x"], [0])
+    rests_on = {name: int(count) for name, count in zip(FIGURES, found.patients, strict=True)}
+    assert (rests_on["dice"], rests_on["froc@1"], rests_on["alarms"], rests_on["auroc"]) == (20, 20, 40, 20)
+    for figure in ("dice", "auroc"):
+        row = _value(arm_figures(pooled), figure, arm="one", **{"class": "x"})
+        low, high = np.quantile(found.replicates[FIGURES.index(figure)], [0.025, 0.975])
+        assert row.low < low < high < row.high
+
+
+def test_fewer_than_ten_patients_with_or_without_the_class_have_no_interval() -> None:
+    pooled = Pooled(*_fewer(*_frames(), 8), 2, replicates=200)
+    figures = arm_figures(pooled)
+    differences = arm_differences(pooled, [Comparison(arms=("two", "one"))])
+    alarms = _value(figures, "alarms", arm="one", **{"class": "x"})
+    assert alarms.low < alarms.value < alarms.high  # of all 16 patients
+    for name in ("x", "y", MEAN):
+        for figure in ("dice", "hit_rate", "froc@1", "auroc"):
+            one = _value(figures, figure, arm="one", **{"class": name})
+            assert np.isfinite(one.value)
+            assert np.isnan([one.low, one.high]).all()
+            between = _value(differences, figure, **{"class": name})
+            assert np.isnan([between.low, between.high]).all()
+
+
+@pytest.mark.parametrize(
+    ("lows", "said"),
+    [((0.1, 0.2), "yes"), ((0.1, -0.2), "no"), ((0.1, np.nan), "not known"), ((-0.1, np.nan), "no")],
+)
+def test_a_verdict_is_not_known_where_an_interval_is_not(lows: tuple[float, float], said: str) -> None:
+    rows = [
+        {"setting": "s", "first": "net", "second": second, "class": "x", "figure": "auroc", "seeds": 1}
+        | {"value": 0.3, "low": low, "high": 0.4 if np.isfinite(low) else np.nan}
+        for second, low in zip(("border", "thumbnail"), lows, strict=True)
+    ]
+    assert _verdict_table(pd.DataFrame(rows))[-1].split("|")[-2].strip() == said
