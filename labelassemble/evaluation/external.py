@@ -151,9 +151,9 @@ def _coincidences(rows: Table, run: Table) -> list[str]:
                 continue
             taken = "They were taken as other patients. " if found.by_chance else ""
             sentences.append(
-                f"{found.sentence(mine, other)}, which the run was trained or tuned on. {taken}If they are the same "
-                f"patients, the result is flattered: say `patients: {other}` in the source of the data, and they are "
-                "left out."
+                f"{found.sentence(mine, other)}; the run was trained or tuned on '{other}'. {taken}If they are the "
+                f"same patients, the result is flattered: say `patients: {other}` in the source of the data, and they "
+                "are left out."
             )
     return sentences
 

@@ -465,6 +465,6 @@ def test_ids_that_chance_may_give_are_said_to_be_taken_as_others(tmp_path):
     [remark] = prepare(data, run, tmp_path).remarks
     assert remark == (
         "2 patient ids are in both 'here' (3 patients) and 'nih' (9), such as 'nih1', 'nih2', where chance would give "
-        "as many, which the run was trained or tuned on. They were taken as other patients. If they are the same "
+        "as many; the run was trained or tuned on 'nih'. They were taken as other patients. If they are the same "
         "patients, the result is flattered: say `patients: nih` in the source of the data, and they are left out."
     )
