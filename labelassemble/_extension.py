@@ -58,8 +58,9 @@ def define(schema: str, reference: Callable[..., object]) -> None:
         schema: as the C++ source has it.
         reference: what it calls, differentiable.
     """
-    if not NATIVE:
-        name = "labelassemble::" + schema.partition("(")[0]
+    name = "labelassemble::" + schema.partition("(")[0]
+    # A native library that cannot be used may have loaded, with its own op, all the same; none is defined twice.
+    if not NATIVE and not torch._C._dispatch_has_kernel(name):
         torch.library.define(name, schema[schema.index("(") :])
         torch.library.impl(name, "CompositeImplicitAutograd", reference)
 

@@ -22,6 +22,8 @@ REBUILD: Final = "run: pip install --no-build-isolation --force-reinstall --no-d
 FORMATS: Final = ("PNG", "JPEG", "TIFF", "WebP", "BMP", "PGM", "PPM")
 """The formats of image files that are read, beside DICOM, which only Python reads."""
 
+_NEWEST_OPS: Final = ("excluded", "class_sums")  # an older build has neither, and other arguments of the loss
+
 
 def torch_version() -> str:
     """Return the version of the installed torch, as "2.13.0+cpu"; "" without torch."""
@@ -46,6 +48,12 @@ def load_binding() -> tuple[ModuleType | None, str]:
     built_for, installed = str(module.build_info()["torch"]), torch_version()
     if built_for.split("+")[0] != installed.split("+")[0]:
         return None, f"the native library was built for torch {built_for}, not {installed}; {REBUILD}"
+    missing = [op for op in _NEWEST_OPS if not hasattr(module, op)]
+    if missing:
+        return (
+            None,
+            f"the native library is older than this package (it lacks {', '.join(missing)}); {REBUILD}",
+        )
     return module, ""
 
 

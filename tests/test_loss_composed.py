@@ -370,3 +370,35 @@ def test_derivatives_of_sums_by_class() -> None:
     assert torch.autograd.gradcheck(lambda z: class_sums(z, targets)[:2], weak)
     assert torch.autograd.gradgradcheck(lambda z: class_sums(z, targets)[:2], weak)
     assert class_sums(weak[:0], targets[:0]).tolist() == [[0.0] * 3] * 6
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 5, 0), (2, 3, 0, 5), (0, 3, 4), (2, 0, 4), (0, 3), (2, 0)])
+def test_nothing_is_excluded_and_summed_where_nothing_is(shape: tuple[int, ...]) -> None:
+    logits = torch.zeros(shape, requires_grad=True)
+    found = excluded(logits, torch.zeros(shape), torch.zeros(shape[1], shape[1], dtype=torch.bool))
+    assert (found.shape, found.dtype) == (logits.shape, torch.bool)
+    sums = class_sums(logits, torch.zeros(shape))
+    assert sums.tolist() == [[0.0] * shape[1]] * 6
+    sums.sum().backward()
+    assert logits.grad is not None
+
+
+def test_what_is_compiled_holds_neither_op() -> None:
+    """Inductor asserts the strides that a meta function promises, and these kernels answer in dense memory."""
+    seen: list[str] = []
+
+    def backend(module: torch.fx.GraphModule, _: object) -> torch.fx.GraphModule:
+        seen.extend(str(node.target) for node in module.graph.nodes)
+        return module
+
+    logits = torch.randn(2, 6, 4, 3)[:, :3].transpose(2, 3)
+    rules = ~torch.eye(3, dtype=torch.bool)
+    targets = torch.full(logits.shape, torch.nan)
+
+    def both(z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return excluded(z, targets, rules), class_sums(z, targets)
+
+    absent, sums = torch.compile(both, backend=backend, fullgraph=True)(logits)
+    assert torch.equal(absent, excluded(logits, targets, rules))
+    torch.testing.assert_close(sums, class_sums(logits, targets))
+    assert not [name for name in seen if "excluded" in name or "class_sums" in name]

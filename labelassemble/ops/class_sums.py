@@ -26,9 +26,10 @@ def class_sums(
     Raises:
         RuntimeError: if shapes or dtypes do not fit.
     """
-    # On a GPU it is torch's functions: there is no kernel of its own.
+    # On a GPU it is torch's functions, as there is no kernel of its own; when compiled too, as the derivative does not
+    # always lie as its meta function says; and the kernel does not take an empty axis.
     function = reference
-    if logits.device.type == "cpu":
+    if logits.device.type == "cpu" and logits.numel() > 0 and not torch.compiler.is_compiling():
         function = _extension.implementation("class_sums", reference, logits)
     return function(logits, targets, threshold)
 

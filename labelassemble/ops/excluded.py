@@ -29,9 +29,10 @@ def excluded(
     Raises:
         RuntimeError: if the shapes do not fit.
     """
-    # On a GPU it is torch's functions: there is no kernel of its own.
+    # On a GPU it is torch's functions, as there is no kernel of its own; when compiled too, as the op's answer does not
+    # always lie as its meta function says; and the kernel does not take an empty axis.
     function = reference
-    if logits_weak.device.type == "cpu":
+    if logits_weak.device.type == "cpu" and logits_weak.numel() > 0 and not torch.compiler.is_compiling():
         function = _extension.implementation("excluded", reference, logits_weak)
     return function(logits_weak, targets, exclusive, threshold)
 
@@ -51,9 +52,12 @@ def reference(
         )
     if exclusive.dtype != torch.bool:
         raise RuntimeError(f"exclusive must be bool, got {exclusive.dtype}")
+    if logits_weak.numel() == 0:
+        return torch.zeros_like(logits_weak, dtype=torch.bool)
     with torch.no_grad():
         known = known_mask(targets)
-        called = logits_weak.detach().float()
+        called = logits_weak.detach()
+        called = called if called.dtype == torch.float64 else called.float()
         absent = torch.full_like(called, -torch.inf)
         # The logit where a class is present, +inf where that is known, -inf where it is not present.
         present = torch.where(torch.sigmoid(called) > threshold, called, absent)

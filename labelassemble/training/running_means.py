@@ -68,7 +68,7 @@ def step_record(
     values = torch.stack([terms.total.detach().double(), terms.bce, terms.pseudo, terms.consistency])
     last = values.new_zeros(1) if dice is None else dice.reshape(1)
     logits = logits.detach()
-    if sums is None and logits.dim() > 2:
+    if sums is None and logits.dim() > 2 and logits.device.type == "cpu":  # elsewhere three masks cost less
         sums = class_sums(logits, targets, threshold)
     if sums is not None:
         unknown_by_class = logits.numel() // max(logits.shape[1], 1) - sums[3]

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from labelassemble.data import Exclusions
 from labelassemble.loss import LossOptions, LossTerms
+from labelassemble.training import running_means
 from labelassemble.training.accumulate import Counts, count, split
 from labelassemble.training.data import TrainingData
 from labelassemble.training.dice import soft_dice_loss
@@ -62,6 +63,19 @@ def test_a_record_counts_voxels_by_class(size: tuple[int, ...]) -> None:
     *values, dice = (torch.tensor(float(value), dtype=torch.float64) for value in range(7))
     record = step_record(LossTerms(*values), weak, targets, 0.6, dice)
     assert record.tolist() == [0, 1, 2, 3, *expected.flatten().tolist(), 6]
+
+
+def test_a_record_takes_the_sums_that_are_there_and_makes_them_on_the_cpu_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Elsewhere class_sums is plain torch, with several tensors of floats where masks are enough."""
+    weak, _, targets = _batch(SIZES[0])
+    terms = LossTerms(*torch.zeros(6, dtype=torch.float64))
+    monkeypatch.setattr(running_means, "class_sums", lambda *_: pytest.fail("called"))
+    sums = torch.arange(18, dtype=torch.float64).reshape(6, 3)
+    assert step_record(terms, weak, targets, 0.6, sums=sums)[4:7].tolist() == [12, 13, 14]
+    terms = LossTerms(*(term.to("meta") for term in terms))
+    assert step_record(terms, weak.to("meta"), targets.to("meta"), 0.6).shape == (14,)
 
 
 @pytest.mark.parametrize("size", SIZES)
