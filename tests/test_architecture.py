@@ -23,6 +23,7 @@ ORDER = (
     "loss_options",
     "detection_options",
     "loss_weights",
+    "masked_bce",
     "loss",
     "named_classes",
     "growth",

@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from labelassemble.run.assembly import assemble_config, image_progress
     from labelassemble.run.calibration import calibration_in_use
-    from labelassemble.run.evaluation import evaluate_on, evaluate_run
+    from labelassemble.run.evaluation import evaluate_run
     from labelassemble.run.export import export_run
+    from labelassemble.run.external import evaluate_on
     from labelassemble.run.folder import TrainedModel, environment, load_trained, write_probabilities
     from labelassemble.run.training import Result, train_run
 else:
@@ -17,8 +18,9 @@ else:
         {
             "assembly": ["assemble_config", "image_progress"],
             "calibration": ["calibration_in_use"],
-            "evaluation": ["evaluate_on", "evaluate_run"],
+            "evaluation": ["evaluate_run"],
             "export": ["export_run"],
+            "external": ["evaluate_on"],
             "folder": ["TrainedModel", "environment", "load_trained", "write_probabilities"],
             "training": ["Result", "train_run"],
         },

@@ -35,7 +35,7 @@ from labelassemble.report.subgroups import write_subgroups
 from labelassemble.report.unreadable import write_unreadable
 from labelassemble.run.assembly import image_progress
 from labelassemble.run.calibration import calibration_in_use, renewed_calibration
-from labelassemble.run.evaluation import beside_run
+from labelassemble.run.external import beside_run
 from labelassemble.run.folder import TrainedSegmenter, load_segmenter
 from labelassemble.run.record import read_run
 from labelassemble.run.segment import Answer, answer_volume, detection_options

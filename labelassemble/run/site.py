@@ -30,9 +30,9 @@ from labelassemble.report.format import plural
 from labelassemble.report.record import Results
 from labelassemble.run.calibration import own_predictions, score_of
 from labelassemble.run.detection import OtherCases, open_other_cases
-from labelassemble.run.evaluation import open_other
 from labelassemble.run.export import export_run
 from labelassemble.run.export_volumes import export_volume_run
+from labelassemble.run.external import open_other
 from labelassemble.run.folder import learns_from_masks
 from labelassemble.training.checkpoint import checkpoint_sum
 
