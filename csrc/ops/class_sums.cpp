@@ -5,6 +5,8 @@
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/library.h>
 
+#include "ops/dense_like.h"
+
 namespace labelassemble {
 
 using at::Tensor;
@@ -39,7 +41,7 @@ Tensor meta_forward(const Tensor& logits, const Tensor& targets, double /*thresh
 }
 
 Tensor meta_backward(const Tensor& /*grad*/, const Tensor& logits, const Tensor& /*targets*/) {
-  return at::empty_like(logits);
+  return dense_like(logits, logits.scalar_type());
 }
 
 class ClassSums : public torch::autograd::Function<ClassSums> {

@@ -4,6 +4,8 @@
 #include <ATen/ATen.h>
 #include <torch/library.h>
 
+#include "ops/dense_like.h"
+
 namespace labelassemble {
 
 using at::Tensor;
@@ -32,7 +34,7 @@ namespace {
 Tensor meta(const Tensor& logits, const Tensor& targets, const Tensor& exclusive,
             double /*threshold*/) {
   check_excluded(logits, targets, exclusive);
-  return at::empty_like(logits, logits.options().dtype(at::kBool));
+  return dense_like(logits, at::kBool);
 }
 
 // A mask has no derivative.

@@ -6,7 +6,7 @@
 namespace labelassemble {
 
 // Where an unknown entry of logits [B, C, *spatial] cannot be present, since a class that excludes
-// it is; bool of the logits' shape and layout. A rival is present where its target is known and
+// it is; bool, laid out by `dense_like`. A rival is present where its target is known and
 // above the threshold, or where it is unknown and its probability is above the threshold and above
 // the class's own. exclusive: bool [C, C] or [B, C, C]. Without gradient; on the CPU alone.
 at::Tensor excluded(const at::Tensor& logits, const at::Tensor& targets,

@@ -10,6 +10,7 @@
 
 #include "ops/class_sums.h"
 #include "ops/cpu/planes.h"
+#include "ops/dense_like.h"
 
 namespace labelassemble::cpu {
 namespace {
@@ -108,9 +109,9 @@ Tensor backward(const Tensor& grad, const Tensor& logits, const Tensor& targets)
                   grad.size(1) == logits.size(1),
               "class_sums: grad must be float64 [6, ", logits.size(1), "], got ",
               grad.scalar_type(), " ", grad.sizes());
-  const Planes z = Planes::of(logits);
-  const Tensor result = z.output(logits.scalar_type());
+  const Tensor result = dense_like(logits, logits.scalar_type());
   if (result.numel() == 0) return result;
+  const Planes z = Planes::of(logits);
   const Planes y = Planes::of(targets);
   const Tensor dense = grad.contiguous();
   logits.scalar_type() == at::kDouble ? gradient_into<double>(result, dense, z, y)

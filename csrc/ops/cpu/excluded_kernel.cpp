@@ -8,6 +8,7 @@
 #include <memory>
 
 #include "ops/cpu/planes.h"
+#include "ops/dense_like.h"
 #include "ops/excluded.h"
 
 namespace labelassemble::cpu {
@@ -55,17 +56,17 @@ void into(const Tensor& result, const Planes& logits, const Planes& targets,
 Tensor kernel(const Tensor& logits, const Tensor& targets, const Tensor& exclusive,
               double threshold) {
   check_excluded(logits, targets, exclusive);
-  if (logits.dim() == 2 && exclusive.dim() == 2) {  // images side by side as positions are
-    const auto turned = [](const Tensor& tensor) { return tensor.t().unsqueeze(0); };
-    return kernel(turned(logits), turned(targets), exclusive, threshold).squeeze(0).t();
-  }
-  const Planes z = Planes::of(logits);
-  const Tensor result = z.output(at::kBool);
+  const Tensor result = dense_like(logits, at::kBool);
   if (result.numel() == 0) return result;
-  const Planes y = Planes::of(targets);
+  const bool rows = logits.dim() == 2 && exclusive.dim() == 2;  // images lie as positions do
+  const auto turned = [rows](const Tensor& tensor) {
+    return rows ? tensor.t().unsqueeze(0) : tensor;
+  };
+  const Planes z = Planes::of(turned(logits));
+  const Planes y = Planes::of(turned(targets));
   const Tensor matrices = exclusive.contiguous();
-  logits.scalar_type() == at::kDouble ? into<double>(result, z, y, matrices, threshold)
-                                      : into<float>(result, z, y, matrices, threshold);
+  logits.scalar_type() == at::kDouble ? into<double>(turned(result), z, y, matrices, threshold)
+                                      : into<float>(turned(result), z, y, matrices, threshold);
   return result;
 }
 

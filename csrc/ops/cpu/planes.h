@@ -18,7 +18,7 @@ struct Planes {
   std::int64_t batch_stride;
   std::int64_t class_stride;
 
-  // A copy where the spatial axes cannot be seen as one.
+  // A copy where the spatial axes cannot be seen as one. No axis may be empty.
   static Planes of(const at::Tensor& tensor) {
     const auto size = static_cast<std::int64_t>(tensor.element_size());
     std::int64_t positions = 1;
@@ -37,13 +37,6 @@ struct Planes {
             stride * size,
             tensor.stride(0) * size,
             tensor.stride(1) * size};
-  }
-
-  // An output of the tensor's layout where that is dense, whose spatial axes are one then too.
-  at::Tensor output(at::ScalarType type) const {
-    return at::empty_like(tensor, tensor.options().dtype(type),
-                          tensor.is_non_overlapping_and_dense() ? at::MemoryFormat::Preserve
-                                                                : at::MemoryFormat::Contiguous);
   }
 
   char* at(std::int64_t image, std::int64_t of_class, std::int64_t position) const {

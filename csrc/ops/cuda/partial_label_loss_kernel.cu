@@ -6,11 +6,13 @@
 // sums in double (a conversion takes as long as eight additions), a block its threads' in a
 // fixed tree, and the block that ends last adds the blocks' partial sums by their number. Nothing
 // is read back to the host, so a CUDA graph can hold both. Flat operands go by 16 bytes a thread;
-// other layouts and dtypes, and those with weights by class, entry by entry, in place.
+// other layouts and dtypes, and those with weights by class or with `absent`, entry by entry, in
+// place.
 //
 // Not measured: compiled, and run on the CPU (tests/cuda_on_cpu), without a GPU; benchmarks/gpu.sh
 // measures. Predicted for 2x4x96^3 in float, by the bytes alone: the forward (85 MB) 28 us on an
-// H100 (3.0 TB/s) and 20 us on an H200 (4.3), the backward (142 MB) 47 and 33 us.
+// H100 (3.0 TB/s) and 20 us on an H200 (4.3), the backward (142 MB) 47 and 33 us; nothing is
+// predicted for what goes entry by entry.
 #include "ops/cuda/partial_label_loss_entry.cuh"
 #include "ops/cuda/run_kernel.cuh"
 
