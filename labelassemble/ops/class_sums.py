@@ -5,7 +5,7 @@ from torch import Tensor
 
 from labelassemble import _extension
 
-from .loss_reference import known_mask
+from .loss_reference import check_images, known_mask
 
 
 def class_sums(
@@ -26,10 +26,9 @@ def class_sums(
     Raises:
         RuntimeError: if shapes or dtypes do not fit.
     """
-    # On a GPU it is torch's functions, as there is no kernel of its own; when compiled too, as the derivative does not
-    # always lie as its meta function says; and the kernel does not take an empty axis.
+    # On a GPU it is torch's functions: there is no kernel of its own.
     function = reference
-    if logits.device.type == "cpu" and logits.numel() > 0 and not torch.compiler.is_compiling():
+    if logits.device.type == "cpu":
         function = _extension.implementation("class_sums", reference, logits)
     return function(logits, targets, threshold)
 
@@ -40,6 +39,11 @@ def reference(
     threshold: float = 0.5,
 ) -> Tensor:
     """Return what `class_sums` does, by plain torch functions."""
+    check_images("class_sums", logits, targets)
+    if not targets.is_floating_point():
+        raise RuntimeError(f"class_sums: targets must be floating, got {targets.dtype}")
+    if targets.requires_grad:
+        raise RuntimeError("class_sums: targets must not require a gradient")
     axes = [axis for axis in range(logits.dim()) if axis != 1]
     dtype = torch.float64 if logits.dtype == torch.float64 else torch.float32
     known = known_mask(targets)

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from labelassemble import _extension
-from labelassemble.ops.loss_reference import known_mask
+from labelassemble.ops.loss_reference import check_images, known_mask
 
 
 def excluded(
@@ -27,12 +27,11 @@ def excluded(
         threshold: tau, above which a probability calls a class present.
 
     Raises:
-        RuntimeError: if the shapes do not fit.
+        RuntimeError: if shapes or dtypes do not fit.
     """
-    # On a GPU it is torch's functions, as there is no kernel of its own; when compiled too, as the op's answer does not
-    # always lie as its meta function says; and the kernel does not take an empty axis.
+    # On a GPU it is torch's functions: there is no kernel of its own.
     function = reference
-    if logits_weak.device.type == "cpu" and logits_weak.numel() > 0 and not torch.compiler.is_compiling():
+    if logits_weak.device.type == "cpu":
         function = _extension.implementation("excluded", reference, logits_weak)
     return function(logits_weak, targets, exclusive, threshold)
 
@@ -44,26 +43,27 @@ def reference(
     threshold: float = 0.5,
 ) -> Tensor:
     """Return what `excluded` does, by plain torch functions."""
+    check_images("excluded", logits_weak, targets)
     batch, classes = logits_weak.shape[:2]
     if exclusive.shape not in ((classes, classes), (batch, classes, classes)):
         raise RuntimeError(
-            f"exclusive must have the shape [C, C] or [B, C, C] of logits {list(logits_weak.shape)}, "
+            f"excluded: exclusive must have the shape [C, C] or [B, C, C] of logits {list(logits_weak.shape)}, "
             f"got {list(exclusive.shape)}"
         )
     if exclusive.dtype != torch.bool:
-        raise RuntimeError(f"exclusive must be bool, got {exclusive.dtype}")
+        raise RuntimeError(f"excluded: exclusive must be bool, got {exclusive.dtype}")
     if logits_weak.numel() == 0:
         return torch.zeros_like(logits_weak, dtype=torch.bool)
     with torch.no_grad():
         known = known_mask(targets)
-        called = logits_weak.detach()
-        called = called if called.dtype == torch.float64 else called.float()
+        dtype = torch.float64 if logits_weak.dtype == torch.float64 else torch.float32
+        called = logits_weak.detach().to(dtype)
         absent = torch.full_like(called, -torch.inf)
         # The logit where a class is present, +inf where that is known, -inf where it is not present.
         present = torch.where(torch.sigmoid(called) > threshold, called, absent)
-        present = torch.where(known, torch.where(targets > threshold, -absent, absent), present)
+        present = torch.where(known, torch.where(targets.to(dtype) > threshold, -absent, absent), present)
         rows = exclusive if exclusive.dim() == 3 else exclusive[None]
-        if logits_weak.dim() == 2:
+        if logits_weak.dim() == 2 and classes:
             return ~known & (present[:, None].masked_fill(~rows, -torch.inf).amax(dim=2) > called)
         highest = absent
         for rival in range(classes):  # a class at a time: [B, C, C, *spatial] would not fit for volumes

@@ -34,6 +34,18 @@ def known_mask(targets: Tensor) -> Tensor:
     return torch.ones_like(targets, dtype=torch.bool)  # of uint8, -1 would be 255
 
 
+def check_images(op: str, logits: Tensor, targets: Tensor) -> None:
+    """Raise RuntimeError where logits are not floating [B, C, *spatial] or targets have another shape."""
+    if not logits.is_floating_point():
+        raise RuntimeError(f"{op}: logits must be floating, got {logits.dtype}")
+    if logits.dim() < 2:
+        raise RuntimeError(f"{op}: logits must be [B, C, *spatial], got {list(logits.shape)}")
+    if targets.shape != logits.shape:
+        raise RuntimeError(
+            f"{op}: targets must have the shape of logits, got {list(targets.shape)} and {list(logits.shape)}"
+        )
+
+
 _ROUNDING = 1e-6  # how far y (1 - y) may be below 0: sums of soft labels round to a little more than 1
 
 

@@ -162,6 +162,7 @@ FALLBACK = """
 import sys, warnings
 sys.modules["labelassemble._C"] = None
 import torch
+import labelassemble.ops.class_sums
 from labelassemble import _extension, functional
 from labelassemble.loss import MaskedBCEWithLogitsLoss, PartialLabelLoss
 assert not _extension.NATIVE and "without its native library" in _extension.REASON, _extension.REASON
@@ -191,7 +192,37 @@ assert terms.known == 1 and abs(terms.total.item() - 0.6931 - 2 * 0.125**2) < 2 
 
 def test_without_the_native_library_plain_torch_runs_and_says_so_once() -> None:
     ops = ("partial_label_loss", "partial_label_loss_terms", "masked_bce_with_logits", "class_query_logits")
-    ops += ("excluded",)
+    ops += ("pooled_class_query_logits", "excluded", "class_sums")
     schemas = [str(getattr(torch.ops.labelassemble, op).default._schema) for op in ops]
     result = run(f"SCHEMAS = {schemas!r}\n{FALLBACK}")
+    assert result.returncode == 0, result.stderr
+
+
+OLDER = """
+import sys, types, warnings
+from labelassemble import _C
+older = types.ModuleType("labelassemble._C")
+older.build_info, older.cpu_capability = _C.build_info, _C.cpu_capability
+def refuse(*arguments): raise TypeError("incompatible function arguments")
+for name in ("partial_label_loss", "partial_label_loss_terms", "masked_bce_with_logits"): setattr(older, name, refuse)
+sys.modules["labelassemble._C"] = older
+import torch
+from labelassemble import _extension, doctor
+from labelassemble.loss import PartialLabelLoss
+from labelassemble.ops.class_sums import class_sums
+assert not _extension.NATIVE and _extension.cpu_capability() == "none"
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    logits, targets = torch.zeros(1, 2, requires_grad=True), torch.tensor([[1.0, float("nan")]])
+    PartialLabelLoss(exclusive=[[False, True], [True, False]])(logits, None, targets).backward()
+    assert class_sums(logits, targets)[3].tolist() == [1, 0]
+(message,) = {str(warning.message) for warning in caught if "plain torch" in str(warning.message)}
+said = "the native library is older than this package (it lacks excluded, class_sums); run: pip install"
+assert said in message, message
+assert any(finding.good is False and said in finding.what for finding in doctor.examine())
+"""
+
+
+def test_an_older_native_library_is_named_and_not_used() -> None:
+    result = run(OLDER)
     assert result.returncode == 0, result.stderr
