@@ -383,8 +383,7 @@ def test_nothing_is_excluded_and_summed_where_nothing_is(shape: tuple[int, ...])
     assert logits.grad is not None
 
 
-def test_what_is_compiled_holds_neither_op() -> None:
-    """Inductor asserts the strides that a meta function promises, and these kernels answer in dense memory."""
+def test_what_is_compiled_holds_both_ops() -> None:
     seen: list[str] = []
 
     def backend(module: torch.fx.GraphModule, _: object) -> torch.fx.GraphModule:
@@ -401,4 +400,5 @@ def test_what_is_compiled_holds_neither_op() -> None:
     absent, sums = torch.compile(both, backend=backend, fullgraph=True)(logits)
     assert torch.equal(absent, excluded(logits, targets, rules))
     torch.testing.assert_close(sums, class_sums(logits, targets))
-    assert not [name for name in seen if "excluded" in name or "class_sums" in name]
+    for op in ("excluded", "class_sums"):
+        assert [name for name in seen if op in name], seen

@@ -199,13 +199,13 @@ def test_without_the_native_library_plain_torch_runs_and_says_so_once() -> None:
 
 
 OLDER = """
-import sys, types, warnings
+import importlib.util, sys, types, warnings
 import torch
-from labelassemble import _C
 older = types.ModuleType("labelassemble._C")
-older.build_info, older.cpu_capability = _C.build_info, _C.cpu_capability
+older.build_info, older.cpu_capability = lambda: {"torch": torch.__version__}, lambda: "avx2"
 def refuse(*arguments): raise TypeError("incompatible function arguments")
 for name in ("partial_label_loss", "partial_label_loss_terms", "masked_bce_with_logits"): setattr(older, name, refuse)
+older.__spec__ = importlib.util.find_spec("labelassemble._C")
 sys.modules["labelassemble._C"] = older
 from labelassemble import _extension, doctor
 from labelassemble.loss import PartialLabelLoss
