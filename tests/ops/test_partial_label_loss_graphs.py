@@ -199,15 +199,14 @@ def test_without_the_native_library_plain_torch_runs_and_says_so_once() -> None:
 
 
 OLDER = """
-import importlib.util, sys, types, warnings
+import sys, types, warnings
 import torch
 older = types.ModuleType("labelassemble._C")
 older.build_info, older.cpu_capability = lambda: {"torch": torch.__version__}, lambda: "avx2"
 def refuse(*arguments): raise TypeError("incompatible function arguments")
 for name in ("partial_label_loss", "partial_label_loss_terms", "masked_bce_with_logits"): setattr(older, name, refuse)
-older.__spec__ = importlib.util.find_spec("labelassemble._C")
 sys.modules["labelassemble._C"] = older
-from labelassemble import _extension, doctor
+from labelassemble import _extension
 from labelassemble.loss import PartialLabelLoss
 from labelassemble.ops.class_sums import class_sums
 assert not _extension.NATIVE and _extension.cpu_capability() == "none"
@@ -219,7 +218,6 @@ with warnings.catch_warnings(record=True) as caught:
 (message,) = {str(warning.message) for warning in caught if "plain torch" in str(warning.message)}
 said = "the native library is older than this package (it lacks excluded, class_sums); run: pip install"
 assert said in message, message
-assert any(finding.good is False and said in finding.what for finding in doctor.examine())
 """
 
 
