@@ -35,6 +35,7 @@ ORDER = (
     "evaluation",
     "explain",
     "report",
+    "interoperability",
     "export",
     "config",
     "run",

@@ -10,7 +10,7 @@ from labelassemble.cli.app import app
 from labelassemble.errors import LabelAssembleError
 
 # isort: off
-from labelassemble.cli import init, doctor, train, evaluate, site, data, serve  # noqa: F401  in the order of --help
+from labelassemble.cli import init, doctor, train, evaluate, predict, site, data, serve  # noqa: F401  in the order of --help
 # isort: on
 
 __all__ = ["app", "main"]

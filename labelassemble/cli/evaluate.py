@@ -1,6 +1,5 @@
-"""Commands that ask a trained run: evaluation, comparison, predictions, heat maps."""
+"""Commands that measure a trained run: evaluation, comparison."""
 
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, cast, get_args
@@ -8,17 +7,7 @@ from typing import Annotated, cast, get_args
 import typer
 from rich.console import Console
 
-from labelassemble.cli.app import (
-    Bits,
-    Prevalence,
-    Run,
-    StoredOrientation,
-    app,
-    check_not_input,
-    image_references,
-    keep_freed_memory,
-    prevalences,
-)
+from labelassemble.cli.app import Prevalence, Run, app, keep_freed_memory, prevalences
 from labelassemble.errors import LabelAssembleError, did_you_mean
 
 
@@ -211,138 +200,3 @@ def _grouped(words: list[str]) -> tuple[list[Path], dict[str, list[Path]]]:
         else:
             place.append(Path(word))
     return alone, groups
-
-
-@app.command()
-def predict(
-    run: Run,
-    images: Annotated[
-        list[Path],
-        typer.Argument(
-            metavar="IMAGE...",
-            help="Image files (PNG, JPEG, ...); for a run on volumes, volumes (.nii.gz, a folder of DICOM slices) or "
-            "slices.",
-        ),
-    ],
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            "--output",
-            "-o",
-            help="Write a CSV here instead of printing it; of one volume, its mask (.nii.gz), and beside it the map of "
-            "probabilities.",
-        ),
-    ] = None,
-    uncalibrated: Annotated[
-        bool,
-        typer.Option(
-            "--uncalibrated",
-            help="Give probabilities as the network does, without the calibration in RUN/calibration.json, with which "
-            "every other command and exported model answers.",
-        ),
-    ] = False,
-    bits: Bits = None,
-    ignore_orientation: StoredOrientation = False,
-) -> None:
-    """Print the probability of every class for each image, as CSV; of volumes the patient's scores."""
-    from labelassemble.run.folder import learns_from_masks
-
-    if output is not None:
-        check_not_input(output, images)
-    if learns_from_masks(run):
-        if bits is not None or ignore_orientation or uncalibrated:
-            raise LabelAssembleError("--bits, --ignore-orientation and --uncalibrated are for runs on images")
-        _predict_volumes(run, images, output)
-        return
-    from labelassemble.data.pixel_range import ON_COMMAND_LINE, sample_files
-    from labelassemble.models.predict import predict as predict_probabilities
-    from labelassemble.run import calibration_in_use, load_trained, write_probabilities
-
-    keep_freed_memory()
-    trained = load_trained(run)
-    calibration = None if uncalibrated else calibration_in_use(run)
-    paths = [str(image) for image in images]
-    references = image_references(images, bits, ignore_orientation)
-    probabilities = predict_probabilities(trained.net, references, trained.views)
-    for warning in sample_files(references, workers=trained.views.decoders()).warnings(ON_COMMAND_LINE):
-        print(f"labelassemble: {warning}", file=sys.stderr)
-    if calibration is not None:
-        probabilities = calibration.apply(probabilities, trained.net.classes)
-    write_probabilities(output, trained.net.classes, paths, probabilities)
-
-
-def _predict_volumes(run: Path, volumes: list[Path], output: Path | None) -> None:
-    """Print the scores of each volume, and write the mask of one."""
-    import numpy as np
-
-    from labelassemble.run.folder import load_segmenter, write_probabilities
-    from labelassemble.run.segment import (
-        answer_volume,
-        detection_options,
-        probability_file,
-        volume_scores,
-        write_answer,
-    )
-
-    options = detection_options(run)
-    mask = None if output is None or output.suffix == ".csv" else output
-    if mask is not None:
-        check_not_input(probability_file(mask), volumes)  # before anything is computed
-        if len(volumes) > 1:
-            raise LabelAssembleError(
-                f"--output {mask} is the mask of one volume, got {len(volumes)}: give one at a time, or a .csv"
-            )
-    trained = load_segmenter(run)
-    names, paths, scores = trained.net.classes, [str(volume) for volume in volumes], []
-    for path in paths:
-        answer = answer_volume(trained, path)
-        scores.append(volume_scores(answer.probabilities, options))
-        if mask is not None:
-            write_answer(answer, mask, threshold=options.threshold)
-            values = ", ".join(f"{index + 1} {name}" for index, name in enumerate(names))
-            print(f"labelassemble: {mask} ({values}), {probability_file(mask)}", file=sys.stderr)
-    table = output if output is not None and mask is None else None
-    write_probabilities(table, names, paths, np.stack(scores), kind="score")
-
-
-@app.command()
-def explain(
-    run: Run,
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Image files (PNG, JPEG, ...).")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write a PNG an image into.")],
-    classes: Annotated[
-        str | None,
-        typer.Option(
-            "--classes", metavar="A,B", help="Classes to explain; default: the run's classes of interest."
-        ),
-    ] = None,
-    bits: Bits = None,
-    ignore_orientation: StoredOrientation = False,
-) -> None:
-    """Draw where in each image the model finds evidence for a class (Grad-CAM); no proof of reasoning."""
-    import numpy as np
-
-    from labelassemble.explain.images import write_heat_maps
-    from labelassemble.explain.overlay import NO_PROOF
-    from labelassemble.run import calibration_in_use, load_trained
-    from labelassemble.run.folder import learns_from_masks
-
-    if learns_from_masks(run):
-        raise LabelAssembleError(
-            f"{run} is a run on volumes, whose map of probabilities says where it finds a class: `labelassemble "
-            f"predict {run} {images[0]} -o mask.nii.gz` writes it"
-        )
-    trained = load_trained(run)
-    calibration = calibration_in_use(run)
-    chosen = trained.interest if classes is None else [name.strip() for name in classes.split(",")]
-    write_heat_maps(
-        trained.net,
-        image_references(images, bits, ignore_orientation),
-        trained.views,
-        output,
-        names=trained.net.classes,
-        chosen=chosen,
-        answered=lambda name, probability: float(calibration.apply(np.array([[probability]]), [name])[0, 0]),
-        wrote=print,
-    )
-    print(NO_PROOF)

@@ -242,13 +242,14 @@ def _kind(data: Any, has_pixels: bool, secondary_captures: bool) -> str | None:
 
 def _text(data: Any, name: str) -> str:
     if name == "Laterality":
-        return _value(data, "ImageLaterality") or _value(data, "Laterality")
-    if name == "ViewPosition" and not _value(data, name) and data.get("ViewCodeSequence"):
-        return _value(data.ViewCodeSequence[0], "CodeMeaning")
-    return _value(data, name)
+        return header_value(data, "ImageLaterality") or header_value(data, "Laterality")
+    if name == "ViewPosition" and not header_value(data, name) and data.get("ViewCodeSequence"):
+        return header_value(data.ViewCodeSequence[0], "CodeMeaning")
+    return header_value(data, name)
 
 
-def _value(data: Any, name: str) -> str:
+def header_value(data: Any, name: str) -> str:
+    """Return an attribute of a pydicom Dataset as text, a backslash between several values; "" where it has none."""
     value = data.get(name, "")
     if value is None or name == "ViewCodeSequence":
         return ""

@@ -1,8 +1,8 @@
 """Image files explained: a PNG of heat maps for each."""
 
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 from labelassemble._files import atomic_path, make_folder
-from labelassemble.data.decoding import split_reference, stored_file
+from labelassemble.data.decoding import split_reference
+from labelassemble.data.output_names import named_after
 from labelassemble.errors import LabelAssembleError, did_you_mean
 from labelassemble.explain.gradcam import heat_maps
 from labelassemble.explain.overlay import Shown, heat_figure, view_pixels
@@ -50,6 +51,22 @@ def explained(
     return found
 
 
+class Drawn(NamedTuple):
+    """An image of which heat maps were drawn.
+
+    Attributes:
+        file: the PNG.
+        path: of the image.
+        pixels: of its evaluated view, uint8 [H, W, 3].
+        shown: the heat map of each class.
+    """
+
+    file: Path
+    path: str
+    pixels: NDArray[np.uint8]
+    shown: list[Shown]
+
+
 def write_heat_maps(
     net: nn.Module,
     paths: Sequence[str],
@@ -59,9 +76,8 @@ def write_heat_maps(
     names: Sequence[str],
     chosen: Sequence[str],
     answered: Callable[[str, float], float] = lambda _, probability: probability,
-    wrote: Callable[[Path], None] | None = None,
-) -> list[Path]:
-    """Write a PNG a file into `output`, named after the file, and return where they are.
+) -> Iterator[Drawn]:
+    """Write a PNG a file into `output`, named after the file, and yield what was drawn, one after the other.
 
     Args:
         net: in eval mode.
@@ -71,7 +87,6 @@ def write_heat_maps(
         names: of all C classes.
         chosen: those to explain.
         answered: the probability to show for a class's name and the network's probability, by calibration.
-        wrote: called after each.
 
     Raises:
         ImageError: a file that cannot be read.
@@ -81,32 +96,12 @@ def write_heat_maps(
         if name not in names:
             raise LabelAssembleError(f"the model has no class '{name}'{did_you_mean(name, names)}")
     columns = [list(names).index(name) for name in chosen]
-    targets = _targets(paths, output)
+    targets = named_after(paths, output, ".png")
     make_folder(output)
-    with torch.no_grad():
-        for path, target in zip(paths, targets, strict=True):
+    for path, target in zip(paths, targets, strict=True):
+        with torch.no_grad():
             [(pixels, found)] = explained(net, [path], views, names, columns)
-            shown = [Shown(item.name, answered(item.name, item.probability), item.heat) for item in found]
-            with atomic_path(target) as file:
-                file.write_bytes(heat_figure(Path(split_reference(path)[0]).name, pixels, shown))
-            if wrote is not None:
-                wrote(target)
-    return targets
-
-
-def _targets(paths: Sequence[str], output: Path) -> list[Path]:
-    """Return a file of its own in `output` for each path, named after it."""
-    taken: set[str] = set()
-    targets = []
-    for path in paths:
-        stem = re.sub(r"[^\w.-]+", "_", Path(split_reference(path)[0]).stem) or "image"
-        name, number = stem, 2
-        while name in taken:
-            name, number = f"{stem}-{number}", number + 1
-        taken.add(name)
-        targets.append(output / f"{name}.png")
-    read = [file for path in paths if (file := stored_file(path)).exists()]
-    for target in targets:
-        if target.exists() and any(target.samefile(file) for file in read):
-            raise LabelAssembleError(f"{target} would replace an image that is read: choose another --output")
-    return targets
+        shown = [Shown(item.name, answered(item.name, item.probability), item.heat) for item in found]
+        with atomic_path(target) as file:
+            file.write_bytes(heat_figure(Path(split_reference(path)[0]).name, pixels, shown))
+        yield Drawn(target, path, pixels, shown)

@@ -12,9 +12,9 @@ from torch import nn
 
 from labelassemble.cli.app import check_not_input
 from labelassemble.config import load_config
+from labelassemble.data.output_names import named_after
 from labelassemble.errors import LabelAssembleError
 from labelassemble.explain.gradcam import heat_maps
-from labelassemble.explain.images import _targets
 from labelassemble.explain.overlay import Shown, heat_figure, overlay, small_jpeg, view_pixels
 from labelassemble.models import AssembleNet
 from labelassemble.run import train_run
@@ -198,6 +198,6 @@ def test_no_picture_replaces_the_image_that_it_explains(tmp_path: Path, given: s
     image = tmp_path / "0.png"
     image.write_bytes(b"")
     with pytest.raises(LabelAssembleError, match="would replace an image that is read"):
-        _targets([given.format(image)], tmp_path)
+        named_after([given.format(image)], tmp_path, ".png")
     with pytest.raises(LabelAssembleError, match="would replace what is read"):
         check_not_input(image, [Path(given.format(image))])

@@ -1,0 +1,30 @@
+"""Names of files that are written beside each other, one for each image that is read."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from labelassemble.data.decoding import split_reference, stored_file
+from labelassemble.errors import LabelAssembleError
+
+
+def named_after(paths: Sequence[str], folder: Path, ending: str) -> list[Path]:
+    """Return a file of its own in `folder` for each path, named after it and with an ending such as ".png".
+
+    Raises:
+        LabelAssembleError: one of them is an image that is read.
+    """
+    taken: set[str] = set()
+    targets = []
+    for path in paths:
+        stem = re.sub(r"[^\w.-]+", "_", Path(split_reference(path)[0]).stem) or "image"
+        name, number = stem, 2
+        while name in taken:
+            name, number = f"{stem}-{number}", number + 1
+        taken.add(name)
+        targets.append(folder / f"{name}{ending}")
+    read = [file for path in paths if (file := stored_file(path)).exists()]
+    for target in targets:
+        if target.exists() and any(target.samefile(file) for file in read):
+            raise LabelAssembleError(f"{target} would replace an image that is read: choose another folder")
+    return targets

@@ -1,0 +1,130 @@
+"""The header of the DICOM image that an output is about: what the standard's modules need of it, and no more."""
+
+import logging
+from dataclasses import dataclass
+from importlib import import_module
+from io import BytesIO
+from types import ModuleType
+from typing import Any, Final
+
+from labelassemble._quiet import quiet
+from labelassemble.data.decoding import split_reference
+from labelassemble.data.dicom import is_dicom
+from labelassemble.data.dicom_headers import header_value
+from labelassemble.data.images import read_image
+from labelassemble.errors import LabelAssembleError
+
+# PS3.3: Patient (C.7.1.1) and General Study (C.7.2.1), type 1 and 2; and the image itself, which is referenced.
+_UIDS: Final = ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID")
+_TEXTS: Final = (
+    *("PatientID", "PatientName", "PatientBirthDate", "PatientSex"),
+    *("StudyDate", "StudyTime", "StudyID", "AccessionNumber", "ReferringPhysicianName"),
+)
+_SEXES: Final = ("M", "F", "O")
+_TIMES: Final = {"Date": "DA", "Time": "TM"}
+UTF_8: Final = "ISO_IR 192"
+
+
+@dataclass(frozen=True)
+class SourceImage:
+    """A DICOM image that is answered.
+
+    Attributes:
+        path: as it was given.
+        header: a pydicom Dataset with the attributes above; those of patient and study are "" where the image has none.
+        modality: such as "DX"; "" where the image does not say.
+        frame_of_reference: its UID; "" where the image has none.
+        laterality: "R", "L", "B" or "": the side of a paired part of the body.
+        orientation: where its rows and columns run to, such as ("L", "F"); () where the image does not say.
+        burned_in: "YES", "NO" or "": whether the pixels show who the patient is.
+    """
+
+    path: str
+    header: Any
+    modality: str
+    frame_of_reference: str
+    laterality: str
+    orientation: tuple[str, ...]
+    burned_in: str
+
+
+def highdicom() -> ModuleType:
+    """Return the package highdicom.
+
+    Raises:
+        LabelAssembleError: it is not installed.
+    """
+    try:
+        return import_module("highdicom")
+    except ImportError:
+        raise LabelAssembleError(
+            "DICOM reports and captures need highdicom: pip install 'labelassemble[dicom-sr]'"
+        ) from None
+
+
+def dicom_codes() -> Any:
+    """Return the codes that DICOM PS3.16 lists, by scheme and name."""
+    return import_module("pydicom.sr.codedict").codes
+
+
+def read_source(path: str, option: str) -> SourceImage:
+    """Return the header of a DICOM image.
+
+    Args:
+        path: a file, or `container::member`; the options of its source may stand behind it.
+        option: of the command line that asks for it, as errors name it.
+
+    Raises:
+        ImageError: it cannot be read.
+        LabelAssembleError: it is no DICOM, or has no UID by which an output could name it.
+    """
+    name, _ = split_reference(path)
+    content = read_image(path)
+    if not isinstance(content, bytes) or not is_dicom(BytesIO(content)):
+        raise LabelAssembleError(
+            f"{name}: {option} takes DICOM images, since what is not DICOM names no patient to report on"
+        )
+    try:
+        pydicom = import_module("pydicom")
+    except ImportError:
+        raise LabelAssembleError("DICOM files need pydicom: pip install 'labelassemble[dicom]'") from None
+    with quiet("pydicom", logging.CRITICAL):
+        try:
+            image = pydicom.dcmread(BytesIO(content), stop_before_pixels=True)
+            said = {keyword: _text(image, keyword) for keyword in (*_UIDS, *_TEXTS)}
+            missing = [keyword for keyword in _UIDS if not said[keyword]]
+            if missing:
+                raise LabelAssembleError(
+                    f"{name}: a DICOM image to report on must have {', '.join(_UIDS)}, got no {', '.join(missing)}"
+                )
+            header = pydicom.Dataset()
+            header.SpecificCharacterSet = UTF_8
+            for keyword, value in said.items():
+                setattr(header, keyword, value)
+            return SourceImage(
+                path=name,
+                header=header,
+                modality=_text(image, "Modality"),
+                frame_of_reference=_text(image, "FrameOfReferenceUID"),
+                laterality=_text(image, "ImageLaterality") or _text(image, "Laterality"),
+                orientation=tuple(filter(None, _text(image, "PatientOrientation").split("\\"))),
+                burned_in=_text(image, "BurnedInAnnotation").upper(),
+            )
+        except LabelAssembleError:
+            raise
+        except Exception as error:  # pydicom answers damage with many types
+            raise LabelAssembleError(f"{name}: the DICOM header cannot be read ({error})") from None
+
+
+def _text(image: Any, keyword: str) -> str:
+    """Return an attribute as text, "" where there is none, or one that no output may have."""
+    text = header_value(image, keyword).strip("\\ ")
+    if keyword == "PatientSex":
+        return text.upper() if text.upper() in _SEXES else ""
+    kind = _TIMES.get(keyword[-4:])
+    if kind is None or not text:
+        return text
+    try:
+        return str(getattr(import_module("pydicom.valuerep"), kind)(text))
+    except ValueError:
+        return ""

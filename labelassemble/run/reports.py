@@ -1,0 +1,155 @@
+"""A run's answers as reports and captures for a hospital's systems, a file an image."""
+
+import io
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from labelassemble._files import atomic_path, make_folder, write_text
+from labelassemble.data.output_names import named_after
+from labelassemble.evaluation.calibration import Calibration
+from labelassemble.explain.images import Drawn
+from labelassemble.explain.overlay import NO_PROOF, heat_figure
+from labelassemble.interoperability import (
+    ModelStatement,
+    SourceImage,
+    diagnostic_report,
+    read_source,
+    secondary_capture,
+    structured_report,
+)
+from labelassemble.interoperability.fhir import Release
+from labelassemble.interoperability.source import highdicom
+from labelassemble.interoperability.statement import class_answers
+from labelassemble.run.calibration import calibration_in_use
+from labelassemble.run.prediction import Answered
+from labelassemble.run.record import run_configuration
+from labelassemble.training.checkpoint import checkpoint_sum
+from labelassemble.version import __version__
+
+_ENDINGS = {"--dicom-sr": ".dcm", "--fhir": ".json"}
+
+
+def model_statement(run: Path, calibration: Calibration) -> ModelStatement:
+    """Return what outputs say of a run's model.
+
+    Raises:
+        LabelAssembleError: a file of the run is missing or damaged.
+    """
+    return ModelStatement(
+        name=run.resolve().name,
+        version=__version__,
+        checkpoint=checkpoint_sum(run / "checkpoints" / "best.pt"),
+        preset=str(run_configuration(run).get("preset", "")),
+        rule=calibration.at,
+        chosen_on=calibration.chosen_on,
+    )
+
+
+def read_sources(images: Sequence[str], reports: Mapping[str, Path]) -> list[SourceImage]:
+    """Return the headers of the images, [] where no report is asked for.
+
+    Args:
+        images: the N images.
+        reports: folders by "--dicom-sr" and "--fhir".
+
+    Raises:
+        ImageError: one cannot be read.
+        LabelAssembleError: one is no DICOM, a report would replace it, or highdicom is needed and not there.
+    """
+    if "--dicom-sr" in reports:
+        highdicom()
+    for option, folder in reports.items():
+        named_after(images, folder, _ENDINGS[option])  # a mistake is told before anything is computed
+    return [read_source(image, next(iter(reports))) for image in images] if reports else []
+
+
+def write_reports(
+    run: Path,
+    answered: Answered,
+    sources: Sequence[SourceImage],
+    reports: Mapping[str, Path],
+    *,
+    release: Release,
+) -> Iterator[Path]:
+    """Write the reports of each image, those of a study as one series, and yield each file.
+
+    Args:
+        run: the folder of the run.
+        answered: its answers, calibrated.
+        sources: the images.
+        reports: as of `read_sources`.
+        release: of FHIR.
+    """
+    model = model_statement(run, answered.calibration) if reports else None
+    for option, folder in reports.items():
+        assert model is not None
+        make_folder(folder)
+        series = _Series()
+        files = named_after([source.path for source in sources], folder, _ENDINGS[option])
+        for file, source, row in zip(files, sources, answered.probabilities, strict=True):
+            answers = class_answers(row, answered.classes, answered.calibration)
+            if option == "--fhir":
+                report = diagnostic_report(source, answers, model, release=release)
+                write_text(file, json.dumps(report, ensure_ascii=False, indent=2) + "\n")
+            else:
+                uid, number = series.next(source)
+                _save(structured_report(source, answers, model, series=uid, number=number), file)
+            yield file
+
+
+class Captures:
+    """Heat maps as DICOM Secondary Captures, those of a study as one series."""
+
+    def __init__(self, run: Path, images: Sequence[str], folder: Path) -> None:
+        """Read the images' headers.
+
+        Args:
+            run: the folder of the run that explains them.
+            images: DICOM images.
+            folder: to write into.
+
+        Raises:
+            ImageError: an image cannot be read.
+            LabelAssembleError: one is no DICOM, a capture would replace it, or highdicom is not there.
+        """
+        highdicom()
+        self._model = model_statement(run, calibration_in_use(run))
+        named_after(images, folder, ".dcm")  # which must be no image that is read
+        self._sources = {image: read_source(image, "--dicom-sc") for image in images}
+        self._series = _Series()
+
+    def write(self, drawn: Drawn) -> Path:
+        """Write the heat maps of an image, without the file's name, beside their PNG; return the file."""
+        source, model = self._sources[drawn.path], self._model
+        file = drawn.file.with_suffix(".dcm")
+        title = f"For research use only, not for diagnosis\n{model.name}, labelassemble {model.version}"
+        picture = io.BytesIO(heat_figure(title, drawn.pixels, drawn.shown))
+        about = f"Grad-CAM heat maps of {', '.join(item.name for item in drawn.shown)}. {NO_PROOF}"
+        uid, number = self._series.next(source)
+        pixels = np.asarray(Image.open(picture).convert("RGB"))
+        _save(secondary_capture(pixels, source, model, about=about, series=uid, number=number), file)
+        return file
+
+
+class _Series:
+    """A new series for each study, whose instances are counted."""
+
+    def __init__(self) -> None:
+        self._of_study: dict[str, tuple[str, int]] = {}
+
+    def next(self, source: SourceImage) -> tuple[str, int]:
+        """Return the UID of the series that an image's output belongs to, and the number in it."""
+        study = source.header.StudyInstanceUID
+        uid, number = self._of_study.get(study, (str(highdicom().UID()), 0))
+        self._of_study[study] = (uid, number + 1)
+        return uid, number + 1
+
+
+def _save(data: Any, file: Path) -> None:
+    with atomic_path(file) as new:
+        data.save_as(new)
