@@ -3,6 +3,7 @@
     python benchmarks/views.py                     all cases (5 minutes), into benchmarks/results/views_cpu.csv and .md
     python benchmarks/views.py --case "PNG grey"   one of them (80 seconds), merged into the same table
     python benchmarks/views.py --case memory       memory over 50 epochs alone (40 seconds), merged likewise
+    python benchmarks/views.py --case lists        lists of kornia's beside the built-in policy (20 seconds), likewise
     python benchmarks/views.py --training          a training step fed by the views over the same fed with a tensor
 
 Side by side: our backends; what people write by hand (DataLoader, Pillow, torch); DALI as its documentation writes it;
@@ -33,10 +34,13 @@ from views_compared import (
     IMPLEMENTATIONS,
     SIDE,
     WORKERS,
+    built_in_and_kornia,
     epochs,
     implementations,
     make_files,
 )
+
+from labelassemble.views.view_pair import ViewMaker
 
 RESULTS = Path(__file__).parent / "results"
 EPOCH = 384  # images: each file sixteen times
@@ -46,6 +50,7 @@ ROUNDS = 5
 GROWTH_EPOCHS = 50
 GROWTH_KIND = "PNG grey"
 AFTER = (5, 25, 50)  # epochs
+LISTS_ROUNDS = 16  # the first of them is not counted
 
 
 @dataclass(frozen=True)
@@ -71,6 +76,17 @@ class Growth:
     after_5: float
     after_25: float
     after_50: float
+
+
+@dataclass(frozen=True)
+class Lists:
+    """Processor time of both views of an image, in ms on one thread: medians over the rounds."""
+
+    channels: int
+    built_in_ms: float
+    kornia_ms: float
+    kornia_of_built_in: float
+    load: float  # load average when the case began
 
 
 # --- measuring ---------------------------------------------------------------------------------------------------
@@ -216,6 +232,29 @@ def measure_growth() -> list[Growth]:
     return found
 
 
+def measure_lists() -> list[Lists]:
+    """Return what the built-in policy and lists of kornia's that do the same things take, in turns."""
+    load, threads, found = os.getloadavg()[0], torch.get_num_threads(), []
+    torch.set_num_threads(1)
+    for channels in (1, 3):
+        images = torch.rand(BATCH, channels, 224, 224)
+        makers = [ViewMaker(options, 0) for options in built_in_and_kornia(channels)]
+        times: list[list[float]] = [[], []]
+        for one_pass in range(LISTS_ROUNDS):
+            for maker, spent in zip(makers, times, strict=True):
+                start = time.process_time()
+                maker.pair(images, passes=[one_pass] * BATCH, rows=range(BATCH), strong=True)
+                spent.append((time.process_time() - start) / BATCH * 1000)
+        ours, theirs = (statistics.median(spent[1:]) for spent in times)
+        row = Lists(channels, ours, theirs, theirs / ours, load)
+        print(
+            f"{channels} channels: {ours:.2f} ms built in, {theirs:.2f} ms by lists of kornia's", flush=True
+        )
+        found.append(row)
+    torch.set_num_threads(threads)
+    return found
+
+
 # --- the table ---------------------------------------------------------------------------------------------------
 
 
@@ -243,13 +282,15 @@ def merge(rows: Sequence[Any], path: Path, key: int) -> list[dict[str, str]]:
     return together
 
 
-def write(rows: Sequence[Row], growth: Sequence[Growth]) -> None:
-    """Merge what was measured into views_cpu.csv and views_cpu_memory.csv, and write views_cpu.md from both."""
-    speeds, memory = (RESULTS / f"views_cpu{part}.csv" for part in ("", "_memory"))
+def write(rows: Sequence[Row], growth: Sequence[Growth], lists: Sequence[Lists] = ()) -> None:
+    """Merge what was measured into views_cpu.csv, ..._memory.csv and ..._lists.csv, and write views_cpu.md."""
+    speeds, memory, beside = (RESULTS / f"views_cpu{part}.csv" for part in ("", "_memory", "_lists"))
     if rows:
         merge(rows, speeds, key=1)
     if growth:
         merge(growth, memory, key=1)
+    if lists:
+        merge(lists, beside, key=1)
     lines = [
         f"{machine()}; {SIDE}x{SIDE} files to two 224x224 views, batches of {BATCH}, {WORKERS} workers, "
         f"{ROUNDS} rounds of {SECONDS:g} s in turns, files in the page cache.",
@@ -263,6 +304,12 @@ def write(rows: Sequence[Row], growth: Sequence[Growth]) -> None:
         f"Resident memory in MiB after so many epochs of {FILES} files ({GROWTH_KIND}), libraries included:",
         "",
         *_markdown(memory),
+        "",
+        f"Both 224x224 views of an image in memory, in ms of processor time on one thread, batches of {BATCH}: the "
+        "built-in policy beside lists of kornia's classes that do the same things (flip, rotation, noise; brightness, "
+        "contrast, salt and pepper, erasing):",
+        "",
+        *_markdown(beside),
     ]
     (RESULTS / "views_cpu.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
@@ -285,7 +332,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--case", choices=(*FORMATS, "memory"), help="one case alone; default: all")
+    parser.add_argument("--case", choices=(*FORMATS, "memory", "lists"), help="one case alone; default: all")
     parser.add_argument("--training", action="store_true", help="a training step fed by the views")
     parser.add_argument("--backbone", default="densenet121", help="of --training")
     parser.add_argument("--kind", default="JPEG grey", choices=FORMATS, help="files of --training")
@@ -321,6 +368,8 @@ def main() -> None:
                 write(measure(kind), [])
         if arguments.case in (None, "memory"):
             write([], measure_growth())
+        if arguments.case in (None, "lists"):
+            write([], [], measure_lists())
 
 
 if __name__ == "__main__":

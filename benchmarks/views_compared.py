@@ -30,6 +30,20 @@ IMPLEMENTATIONS = {
     "dali-docs": "DALI as its documentation writes it, on the CPU",
     "memory": "labelassemble, backend torch, images in memory (no decoding)",
 }
+KORNIA_WEAK = [
+    {"RandomHorizontalFlip": {"p": 0.5}},
+    {"RandomRotation": {"degrees": 10, "p": 1.0}},
+    {"RandomGaussianNoise": {"std": 0.01, "p": 1.0}},
+]
+KORNIA_STRONG = [
+    {"RandomHorizontalFlip": {"p": 0.5}},
+    {"RandomRotation": {"degrees": 15, "p": 1.0}},
+    {"RandomBrightness": {"brightness": [0.8, 1.2], "p": 1.0}},
+    {"RandomContrast": {"contrast": [0.8, 1.2], "p": 1.0}},
+    {"RandomGaussianNoise": {"std": 0.05, "p": 1.0}},
+    {"RandomSaltAndPepperNoise": {"amount": [0.02, 0.02], "p": 1.0}},
+    {"RandomErasing": {"scale": [0.02, 0.2], "p": 0.5}},
+]
 
 
 def implementations(kind: str) -> list[str]:
@@ -190,3 +204,9 @@ def open_ours(
     """Return views of unlabelled files."""
     targets = np.zeros((len(paths), 2), np.float32)
     return open_views(choice, paths, targets, options, Sampler(len(paths), batch_size=batch, seed=0), device)
+
+
+def built_in_and_kornia(channels: int) -> tuple[ViewOptions, ViewOptions]:
+    """Return the built-in policy, and lists of kornia's classes that do the same things."""
+    lists = {"channels": channels, "weak": KORNIA_WEAK, "strong": KORNIA_STRONG}
+    return ViewOptions(channels=channels), ViewOptions.model_validate(lists)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Tag, ValidationError
 
 from labelassemble.errors import did_you_mean
 
@@ -65,8 +65,8 @@ def _walk(annotation: Any, location: Sequence[str | int]) -> tuple[list[str], An
     keys = []
     for part in location:
         annotation = _strip(annotation)
-        if part in (readers := _readers(annotation)):
-            annotation = readers[str(part)]
+        if part in (members := _members(annotation)):
+            annotation = members[str(part)]
             continue
         if get_origin(annotation) in (Union, UnionType):  # the part is the tag of one of its types
             annotation = None
@@ -101,6 +101,17 @@ def _strip(annotation: Any) -> Any:
             annotation = inner[0]
         else:
             return annotation
+
+
+def _members(annotation: Any) -> dict[str, Any]:
+    """Return the types of a union by their tags: readers by their names, others by what pydantic calls them."""
+    annotation = _strip(annotation)
+    tagged: dict[str, Any] = dict(_readers(annotation))
+    if get_origin(annotation) in (Union, UnionType):
+        for member in get_args(annotation):
+            notes = get_args(member)[1:] if get_origin(member) is Annotated else ()
+            tagged |= {note.tag: member for note in notes if isinstance(note, Tag)}
+    return tagged
 
 
 def _readers(annotation: Any) -> dict[str, type[BaseModel]]:

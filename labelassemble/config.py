@@ -155,12 +155,33 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
         overrides: ``key.key=value`` each, the value in YAML; they win over the file.
 
     Raises:
-        LabelAssembleError: no such file, not YAML, a key that is unknown, missing or wrong: named in one sentence.
+        LabelAssembleError: no such file, not YAML, a key that is unknown, missing or wrong, a class or an argument that
+            kornia does not have: named in one sentence.
     """
     values = read_mapping(path, overrides)
-    if path.name == "config.yaml" and (path.parent / "environment.json").exists():
+    of_a_run = path.name == "config.yaml" and (path.parent / "environment.json").exists()
+    if of_a_run:
         values.setdefault("preset", "paper")  # a run's folder of a version that knew no other
-    return make_config(values, base=path.parent, where=str(path))
+    config = make_config(values, base=path.parent, where=str(path))
+    if not of_a_run:  # its lists were checked, and what evaluates a run needs no kornia
+        _check_lists(config, str(path))
+    return config
+
+
+def _check_lists(config: Config, where: str) -> None:
+    """Raise where a view's list of augmentations names what kornia has not, or what it refuses."""
+    views = config.views if config.volumes is None else config.volumes
+    if not isinstance(views.weak, tuple) and not isinstance(views.strong, tuple):
+        return
+    from labelassemble.views.kornia_views import view_lists, volume_lists  # and with it torch and kornia
+
+    try:
+        if config.volumes is None:
+            view_lists(config.views)
+        else:
+            volume_lists(config.volumes)
+    except LabelAssembleError as error:
+        raise LabelAssembleError(f"{where}: {error}") from None
 
 
 def make_config(values: Mapping[str, Any], *, base: Path, where: str = "configuration") -> Config:

@@ -225,10 +225,10 @@ def _summary(model: type[BaseModel]) -> str:
 
 
 def _model(annotation: Any) -> type[BaseModel] | None:
-    """Return the model of a section, None for a value."""
+    """Return the model of a section, None for a value; a section may have another form beside it, such as a list."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     if get_origin(annotation) in (Union, UnionType, Annotated):
-        inner = [argument for argument in get_args(annotation) if argument is not NoneType]
-        return _model(inner[0]) if len(inner) == 1 else None
+        found = [model for argument in get_args(annotation) if (model := _model(argument)) is not None]
+        return found[0] if len(found) == 1 else None
     return None

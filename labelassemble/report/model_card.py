@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+import yaml
+
 from labelassemble.data.served import PROGRAMS
 from labelassemble.data.table import WARNING, Table
 from labelassemble.evaluation.calibration import Calibration
@@ -234,6 +236,11 @@ def _training(run: RunRecord) -> tuple[tuple[str, str], ...]:
     facts = []
     if run.curves is not None and run.curves.epochs:
         facts += [("epochs done", str(run.curves.epochs[-1])), ("time", duration(run.curves.seconds))]
+    seen = _part(run.config, "volumes") or _part(run.config, "views")
+    for view in ("weak", "strong"):
+        if seen.get(view):
+            text = yaml.safe_dump(seen[view], default_flow_style=True, sort_keys=False, width=1_000_000)
+            facts.append((f"{view} view", text.strip()))
     for part in ("loss", "train"):
         facts += flat(_part(run.config, part), f"{part}.")
     environment = run.environment or {}

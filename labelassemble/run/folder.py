@@ -7,6 +7,7 @@ import platform
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
@@ -162,6 +163,7 @@ def environment() -> dict[str, Any]:
         "python": platform.python_version(),
         "torch": torch.__version__,
         "numpy": np.__version__,
+        "kornia": _version("kornia"),
         "platform": platform.platform(),
         "processor": processor_name(),
         "threads": torch.get_num_threads(),
@@ -169,6 +171,13 @@ def environment() -> dict[str, Any]:
         "native": _extension.NATIVE,
         "cuda_device": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
     }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:  # a checkout on the path, without its dependencies
+        return None
 
 
 def bad_files_of(total: int, views: ViewOptions) -> BadFiles:

@@ -35,6 +35,8 @@ def choose_backend(options: ViewOptions, device: torch.device) -> Choice:
     """
     if options.backend == "torch":
         return Choice("torch", "views.backend asks for it")
+    if isinstance(options.weak, tuple) or isinstance(options.strong, tuple):
+        return Choice("torch", "a list of kornia's augmentations is applied in torch")
     if options.backend == "auto" and device.type != "cuda":
         return Choice("torch", "the quickest without a GPU")
     missing = _why_no_dali()

@@ -49,11 +49,13 @@ class Crop(NamedTuple):
         image: float32 [*patch] in 0..1; 0 beyond the volume.
         mask: [*patch]; 0 = nothing drawn.
         inside: the box of the patch that lies within the volume: what is beyond has no label.
+        beyond: bool [*patch], where nothing of the volume came to lie when the crop was moved; None if it was not.
     """
 
     image: NDArray[np.float32]
     mask: NDArray[np.integer[Any]]
     inside: tuple[slice, ...]
+    beyond: NDArray[np.bool_] | None = None
 
 
 def draw_crop(case: Case, drawn: Sequence[int], options: VolumeOptions, rng: np.random.Generator) -> Crop:

@@ -125,9 +125,12 @@ class _Graph:
         image = fn.resize(
             pixels, size=[size, size], interp_type=types.INTERP_LINEAR, antialias=True, dtype=types.FLOAT
         ) * (1.0 / 255.0)
-        views = [self._weak(image, self._options.weak)]
+        weak_options, strong_options = self._options.weak, self._options.strong
+        assert isinstance(weak_options, WeakOptions)  # ViewOptions refuses a list beside DALI
+        assert isinstance(strong_options, StrongOptions)
+        views = [self._weak(image, weak_options)]
         if strong:
-            views.append(self._strong(image, self._options.strong))
+            views.append(self._strong(image, strong_options))
         return [self._normalized(view) for view in views]
 
     def _weak(self, image: DataNode, options: WeakOptions) -> DataNode:
@@ -210,6 +213,8 @@ def _values(
     """Return what the inputs of the graph take for a batch."""
     channels, size = options.channels, options.size
     weak, strong = params
+    assert weak is not None
+    assert strong is not None
     image, plane = (channels, size, size), (1, size, size)
     scale = strong.brightness * strong.contrast
     shift = strong.brightness * (1.0 - strong.contrast)

@@ -1,9 +1,11 @@
 """The augmentation options: what the weak and the strong view of an image may change, and how much."""
 
 import os
-from typing import TYPE_CHECKING, Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Literal, Self, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from labelassemble.views.augmentation_list import FORM, LIST, OPTIONS, AugmentationList
 
 if TYPE_CHECKING:
     from labelassemble.views.preprocess import Preprocess
@@ -62,6 +64,10 @@ class StrongOptions(BaseModel):
         return self
 
 
+Weak: TypeAlias = Annotated[Annotated[WeakOptions, OPTIONS] | Annotated[AugmentationList, LIST], FORM]
+Strong: TypeAlias = Annotated[Annotated[StrongOptions, OPTIONS] | Annotated[AugmentationList, LIST], FORM]
+
+
 class ViewOptions(BaseModel):
     """The `views` part of a configuration.
 
@@ -71,6 +77,9 @@ class ViewOptions(BaseModel):
         channels: channels of a view, 1 (grey) or 3 (colour).
         mean: subtracted from values in 0..1, one for all channels or one each.
         std: divides after that.
+        weak: the weak view: the options of the built-in policy below, or a list of classes of kornia.augmentation with
+            their arguments, such as [{RandomAffine: {degrees: 10}}], applied in this order.
+        strong: the strong view, likewise.
         cache_mb: decoded and resized images are kept in memory up to this many MiB (torch backend); 0 decodes each
             time.
         threads: threads that decode; None for as many as there are processors. The views do not depend on it.
@@ -86,8 +95,8 @@ class ViewOptions(BaseModel):
     channels: Literal[1, 3] = 1
     mean: tuple[float, ...] = (0.5,)
     std: tuple[Annotated[float, Field(gt=0.0)], ...] = (0.25,)
-    weak: WeakOptions = WeakOptions()
-    strong: StrongOptions = StrongOptions()
+    weak: Weak = WeakOptions()
+    strong: Strong = StrongOptions()
     cache_mb: Annotated[int, Field(ge=0)] = 1024
     threads: Annotated[int, Field(ge=1)] | None = None
     bad_files: Literal["skip", "stop"] = "skip"
@@ -98,6 +107,15 @@ class ViewOptions(BaseModel):
         for name, values in (("mean", self.mean), ("std", self.std)):
             if len(values) not in (1, self.channels):
                 raise ValueError(f"{name} must have 1 or {self.channels} values, got {len(values)}")
+        return self
+
+    @model_validator(mode="after")
+    def _check_backend(self) -> Self:
+        for name, view in (("weak", self.weak), ("strong", self.strong)):
+            if self.backend == "dali" and isinstance(view, tuple):
+                raise ValueError(
+                    f"backend must be torch or auto where {name} is a list: DALI knows none of kornia's"
+                )
         return self
 
     def decoders(self) -> int:

@@ -55,10 +55,10 @@ class StrongParams(NamedTuple):
 
 
 class AugmentationParams(NamedTuple):
-    """The random numbers of both views of B images."""
+    """The random numbers of both views of B images; None for a view that a list of kornia's makes."""
 
-    weak: WeakParams
-    strong: StrongParams
+    weak: WeakParams | None
+    strong: StrongParams | None
 
 
 def draw_params(
@@ -74,7 +74,10 @@ def draw_params(
         # The last number keeps these apart from the shuffle of a pass, which comes from [seed, pass].
         numbers[index] = np.random.default_rng([seed, one_pass, row, 1]).random(_WEAK + _STRONG)
     u = torch.from_numpy(numbers).T
-    weak, strong = _weak(options.weak, u[:_WEAK]), _strong(options.strong, options.size, u[_WEAK:])
+    weak = _weak(options.weak, u[:_WEAK]) if isinstance(options.weak, WeakOptions) else None
+    strong = None
+    if isinstance(options.strong, StrongOptions):
+        strong = _strong(options.strong, options.size, u[_WEAK:])
     return AugmentationParams(weak, strong)
 
 

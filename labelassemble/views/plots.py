@@ -12,12 +12,12 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from labelassemble.errors import LabelAssembleError
-from labelassemble.views.augment import strong_view, weak_view
+from labelassemble.views.augmentation_list import AugmentationList, list_text
 from labelassemble.views.decode import decode
-from labelassemble.views.noise import NoiseBank
 from labelassemble.views.options import StrongOptions, ViewOptions, WeakOptions
-from labelassemble.views.params import StrongParams, WeakParams, draw_params
+from labelassemble.views.params import StrongParams, WeakParams
 from labelassemble.views.preprocess import resize, to_unit_range
+from labelassemble.views.view_pair import ViewMaker
 
 _CELL = 1.9  # inches
 
@@ -25,7 +25,7 @@ _CELL = 1.9  # inches
 def plot_views(image: str, options: ViewOptions, *, count: int = 6, seed: int = 0) -> bytes:
     """Return a PNG: the image and its evaluated view, then `count` weak and `count` strong views of it.
 
-    Below each view stands whether it is mirrored, and by how many degrees it is turned which way.
+    Below each view of the built-in policy stands whether it is mirrored, and by how many degrees it is turned.
 
     The views are those that epochs 0, 1, ... of a training with this seed would use, were it the first of its images.
 
@@ -42,14 +42,12 @@ def plot_views(image: str, options: ViewOptions, *, count: int = 6, seed: int = 
         raise LabelAssembleError(f"a plot needs at least one view of each kind, got {count}")
     pixels = torch.tensor(decode(image))[None]
     fitted = resize(to_unit_range(pixels, options.channels), options.size)
-    params = draw_params(options, seed=seed, passes=range(count), rows=[0] * count)
-    bank = NoiseBank(seed, options.channels * options.size**2)
     images = fitted.expand(count, -1, -1, -1)
-    weak = weak_view(images, options.weak, params.weak, bank)
-    strong = strong_view(images, options.strong, params.strong, bank)
+    pair = ViewMaker(options, seed).pair(images, passes=range(count), rows=[0] * count, strong=True)
+    assert pair.strong is not None
     views = [
-        _Row(f"weak: {_strengths(options.weak)}", weak, describe_geometry(params.weak)),
-        _Row(f"strong: {_strengths(options.strong)}", strong, describe_geometry(params.strong)),
+        _Row(f"weak: {_strengths(options.weak)}", pair.weak, _captions(pair.params.weak, count)),
+        _Row(f"strong: {_strengths(options.strong)}", pair.strong, _captions(pair.params.strong, count)),
     ]
     figure = _figure(to_unit_range(pixels, options.channels)[0], fitted[0], views)
     buffer = io.BytesIO()
@@ -110,6 +108,10 @@ def _show(axes: Axes, image: Tensor, title: str | None) -> None:
         axes.set_title(title, fontsize=8, loc="left")
 
 
+def _captions(params: WeakParams | StrongParams | None, count: int) -> list[str]:
+    return [""] * count if params is None else describe_geometry(params)
+
+
 def describe_geometry(params: WeakParams | StrongParams) -> list[str]:
     """Return the geometry of each view: "mirrored, ↺ 4°" is flipped left to right, then turned counter-clockwise."""
     texts = []
@@ -121,8 +123,10 @@ def describe_geometry(params: WeakParams | StrongParams) -> list[str]:
     return texts
 
 
-def _strengths(options: WeakOptions | StrongOptions) -> str:
+def _strengths(options: WeakOptions | StrongOptions | AugmentationList) -> str:
     """Return the options of a view in words."""
+    if isinstance(options, tuple):
+        return list_text(options)
     parts = [f"flip {options.flip:g}" if options.flip else "no flip", f"rotate ±{options.rotate:g}°"]
     if isinstance(options, StrongOptions):
         parts += [

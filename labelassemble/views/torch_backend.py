@@ -7,16 +7,14 @@ import torch
 from torch import Tensor
 
 from labelassemble.data.errors import ImageError
-from labelassemble.views.augment import strong_view, weak_view
 from labelassemble.views.bad_files import BadFiles
 from labelassemble.views.batch import Batch, EvaluationBatch, empty_batch
 from labelassemble.views.decode import decode
-from labelassemble.views.noise import NoiseBank
 from labelassemble.views.options import ViewOptions
-from labelassemble.views.params import draw_params
 from labelassemble.views.preprocess import resize, to_unit_range
 from labelassemble.views.sampler import BatchRows, Sampler
 from labelassemble.views.threads import image_threads, made_ahead
+from labelassemble.views.view_pair import ViewMaker
 
 
 class ImageStore:
@@ -108,7 +106,7 @@ class TorchViews:
         self._options = options
         self._device = torch.device(device)
         self._preprocess = options.preprocess().to(self._device)
-        self._bank = NoiseBank(sampler.seed, options.channels * options.size**2, self._device)
+        self._maker = ViewMaker(options, sampler.seed, self._device)
         self._sampler = sampler
         self.steps: int = sampler.steps
 
@@ -132,17 +130,13 @@ class TorchViews:
     def _batch(
         self, step: int, batch: BatchRows, good: list[int], images: list[Tensor], strong: bool
     ) -> Batch:
-        options, rows = self._options, batch.rows[good]
         if not good:
-            return empty_batch(step, options, self._targets, strong=strong, device=self._device)
-        params = draw_params(
-            options, seed=self._sampler.seed, passes=batch.passes[good].tolist(), rows=rows.tolist()
-        )
+            return empty_batch(step, self._options, self._targets, strong=strong, device=self._device)
+        rows = batch.rows[good]
         x = torch.stack(images).to(self._device)
-        weak = self._preprocess.normalize(weak_view(x, options.weak, params.weak, self._bank))
-        other = None
-        if strong:
-            other = self._preprocess.normalize(strong_view(x, options.strong, params.strong, self._bank))
+        pair = self._maker.pair(x, passes=batch.passes[good].tolist(), rows=rows.tolist(), strong=strong)
+        weak = self._preprocess.normalize(pair.weak)
+        other = None if pair.strong is None else self._preprocess.normalize(pair.strong)
         index = torch.from_numpy(rows)
         return Batch(step, index, weak, other, self._targets[index])
 

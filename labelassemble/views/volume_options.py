@@ -1,10 +1,11 @@
 """The options of volumes and slices with masks: the grid, the intensities, the crops, and how the two views differ."""
 
 import os
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from labelassemble.views.augmentation_list import FORM, LIST, OPTIONS, AugmentationList
 from labelassemble.views.options import Probability, Strength
 
 Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
@@ -57,6 +58,14 @@ class StrongVolumeOptions(BaseModel):
         return self
 
 
+WeakVolume: TypeAlias = Annotated[
+    Annotated[WeakVolumeOptions, OPTIONS] | Annotated[AugmentationList, LIST], FORM
+]
+StrongVolume: TypeAlias = Annotated[
+    Annotated[StrongVolumeOptions, OPTIONS] | Annotated[AugmentationList, LIST], FORM
+]
+
+
 class VolumeOptions(BaseModel):
     """The `volumes` part of a configuration; with it, a run learns from masks and answers every voxel.
 
@@ -72,8 +81,9 @@ class VolumeOptions(BaseModel):
             the volume allows; the others lie anywhere.
         overlap: share of a patch's edge by which neighbouring windows overlap where a whole volume is answered.
         flip: probability that a crop is mirrored along an axis, for each axis; 0 forbids it. Both views share it.
-        weak: intensities of the weak view.
-        strong: intensities of the strong view.
+        weak: intensities of the weak view: the options below, or a list of classes of kornia.augmentation. Classes of
+            that list that move voxels (in slices) come first, and move image, mask and both views alike.
+        strong: intensities of the strong view, likewise; a class that moves voxels is refused there.
         cache_mb: resampled volumes and masks are kept in memory up to this many MiB; 0 reads them each time.
         threads: threads that read volumes; None for as many as there are processors. The crops do not depend on it.
         bad_files: what a volume that is missing or damaged does: "skip" leaves it out of its batch and names it, "stop"
@@ -93,8 +103,8 @@ class VolumeOptions(BaseModel):
     positive_share: Probability = 0.5
     overlap: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.5
     flip: Probability = 0.5
-    weak: WeakVolumeOptions = WeakVolumeOptions()
-    strong: StrongVolumeOptions = StrongVolumeOptions()
+    weak: WeakVolume = WeakVolumeOptions()
+    strong: StrongVolume = StrongVolumeOptions()
     cache_mb: Annotated[int, Field(ge=0)] = 1024
     threads: Annotated[int, Field(ge=1)] | None = None
     bad_files: Literal["skip", "stop"] = "skip"

@@ -18,9 +18,10 @@ from labelassemble.data.masks import voxel_targets
 from labelassemble.data.volumes import read_volume
 from labelassemble.views.bad_files import BadFiles
 from labelassemble.views.batch import Batch
-from labelassemble.views.crops import Case, Crop, draw_crop, strong_crop, weak_crop
+from labelassemble.views.crops import Case, Crop, draw_crop
 from labelassemble.views.sampler import BatchRows, Sampler
 from labelassemble.views.threads import image_threads, made_ahead
+from labelassemble.views.volume_lists import ViewsOfCrops
 from labelassemble.views.volume_options import VolumeOptions
 
 _SIDES = (("L", "R"), ("P", "A"), ("I", "S"))
@@ -295,6 +296,7 @@ class VolumeViews:
         self._table, self._options, self._sampler = table, options, sampler
         self._exclusions = exclusions
         self._store = VolumeStore(table, options, self.bad_files)
+        self._views = ViewsOfCrops(options)
         self._device = torch.device(device)
         self._pool = image_threads(options.readers(), "volumes")
         self.steps: int = sampler.steps
@@ -338,16 +340,14 @@ class VolumeViews:
         case = self._store.get(row)
         if case is None:
             return []
-        options, crops = self._options, []
+        crops = []
         drawn = self._table.drawn(row)
-        for index in range(options.crops_per_case):
+        for index in range(self._options.crops_per_case):
             # The last number keeps these apart from the shuffle of a pass, which comes from [seed, pass].
             rng = np.random.default_rng([self._sampler.seed, one_pass, row, 2, index])
-            crop = draw_crop(case, sorted(drawn), options, rng)
-            weak = weak_crop(crop.image, options.weak, rng)
-            # drawn last: the weak view is the same with a strong one and without
-            other = strong_crop(crop.image, options.strong, rng) if strong else weak
-            crops.append(_Views(row, weak, other, self._targets(row, crop, drawn)))
+            crop = draw_crop(case, sorted(drawn), self._options, rng)
+            found = self._views.of(crop, rng, (self._sampler.seed, one_pass, row), index, strong=strong)
+            crops.append(_Views(row, found.weak, found.strong, self._targets(row, found.crop, drawn)))
         return crops
 
     def _targets(self, row: int, crop: Crop, drawn: dict[int, int]) -> NDArray[np.float32]:
@@ -355,6 +355,9 @@ class VolumeViews:
         if self._exclusions is not None:
             excluded = self._exclusions.matrices[self._exclusions.rows[row]]
         labels, classes = self._table.labels[row], len(self._table.classes)
+        if crop.beyond is not None:
+            moved = voxel_targets(crop.mask, drawn, labels, classes, excluded=excluded)
+            return np.where(crop.beyond, np.float32(np.nan), moved)
         known = voxel_targets(crop.mask[crop.inside], drawn, labels, classes, excluded=excluded)
         if known.shape[1:] == crop.mask.shape:
             return known

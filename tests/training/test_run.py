@@ -109,14 +109,25 @@ def test_training_learns(small_sources: Path) -> None:
     assert losses[-1] < 0.5 * losses[0]
 
 
+@pytest.mark.parametrize(
+    ("overrides", "stops"),
+    [
+        ([], (1, 3, 5)),
+        (
+            ["views.weak=[{RandomAffine: {degrees: 9}}]", "views.strong=[{RandomGaussianNoise: {std: 0.1}}]"],
+            (3,),
+        ),
+    ],
+    ids=["built-in policy", "lists of kornia's"],
+)
 def test_a_resumed_run_has_the_losses_of_one_that_never_stopped(
-    small_sources: Path, monkeypatch: pytest.MonkeyPatch
+    small_sources: Path, monkeypatch: pytest.MonkeyPatch, overrides: list[str], stops: tuple[int, ...]
 ) -> None:
-    config = load_config(small_sources / "run.yaml")
+    config = load_config(small_sources / "run.yaml", overrides)
     whole = small_sources / "whole"
     train_run(config, whole, resume=False, console=QUIET)
     step = Display.step
-    for stop_at in (1, 3, 5):
+    for stop_at in stops:
 
         def stopping(
             self: Display, epoch: int, done: int, *terms: Any, stop_at: int = stop_at, **others: Any

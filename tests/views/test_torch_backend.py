@@ -6,7 +6,7 @@ import torch
 
 from labelassemble.data.errors import ImageError
 from labelassemble.data.images import decode_image
-from labelassemble.views import torch_backend
+from labelassemble.views import torch_backend, view_pair
 from labelassemble.views.bad_files import BadFiles
 from labelassemble.views.options import StrongOptions, ViewOptions, WeakOptions
 from labelassemble.views.sampler import Sampler
@@ -74,7 +74,7 @@ def test_the_strong_view_is_not_computed_where_it_is_not_needed(
     def refuse(*_: object) -> None:
         raise AssertionError("a strong view was computed")
 
-    monkeypatch.setattr(torch_backend, "strong_view", refuse)
+    monkeypatch.setattr(view_pair, "strong_view", refuse)
     views = TorchViews(paths, np.zeros((11, 1), np.float32), OPTIONS, Sampler(11, batch_size=4, seed=0))
     assert len(list(views.epoch(0, strong=False))) == 3
     with pytest.raises(AssertionError, match="a strong view was computed"):
