@@ -13,19 +13,19 @@ from labelassemble.errors import LabelAssembleError
 
 
 @contextmanager
-def atomic_path(path: Path, unfinished: Path | None = None) -> Iterator[Path]:
+def atomic_path(path: Path, unfinished: Path | None = None, *, durable: bool = False) -> Iterator[Path]:
     """Give a new file beside `path` that takes its place when the block ends, and is removed when the block raises.
 
     Args:
         path: the file to write or to replace.
         unfinished: the new file's own path, for a file that only one process writes: what a killed process left is
-            then overwritten, and the file is on the disk before it takes its place. Default: a name of its own for
-            every call.
+            then overwritten. Default: a name of its own for every call.
+        durable: whether the file is on the disk before it takes its place; always with `unfinished`.
 
     Raises:
         LabelAssembleError: the folder cannot be written, or the disk is full.
     """
-    durable = unfinished is not None
+    durable = durable or unfinished is not None
     try:
         if unfinished is None:
             handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")

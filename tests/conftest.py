@@ -306,3 +306,45 @@ train: {epochs: 2, batch_size: 8, lr: 1.0e-3, early_stop: null}
 """
     )
     return folder
+
+
+@pytest.fixture(scope="session")
+def made_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run on images without a training, called chest.
+
+    Of its four classes the first has a threshold below all answers, the second one above, the third one that calls
+    nothing positive, and the last none.
+    """
+    import json
+
+    from labelassemble.evaluation.calibration import Calibration, ClassCalibration, write_calibration
+    from labelassemble.models import AssembleNet, ModelOptions
+    from labelassemble.training.checkpoint import checkpoint_sum, save_checkpoint
+    from labelassemble.views.options import ViewOptions
+
+    names = ("Edema", "Enlarged Cardiomediastinum", "Lung Lesion", "Übergewicht / 肥満")
+    folder = tmp_path_factory.mktemp("runs") / "chest"
+    (folder / "checkpoints").mkdir(parents=True)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        net = AssembleNet("densenet_small", classes=names, in_channels=1)
+    description = {
+        "views": ViewOptions(size=16, channels=1).model_dump_json(),
+        "model": ModelOptions(backbone="densenet_small").model_dump_json(),
+        "classes": json.dumps(names),
+        "interest": json.dumps(names[:1]),
+    }
+    best = folder / "checkpoints" / "best.pt"
+    save_checkpoint(best, {"model": net.state_dict(), "description": description, "epoch": 1})
+    (folder / "config.yaml").write_text("preset: recommended\n")
+    thresholds: tuple[float | None, ...] = (1e-9, 0.999999, None)
+    classes = {
+        name: ClassCalibration(
+            temperature=1.5, offset=0.25, method="platt", thresholds={"specificity=0.95": value}
+        )
+        for name, value in zip(names, thresholds, strict=False)
+    }
+    classes[names[3]] = ClassCalibration(reason="too few")
+    calibration = Calibration(checkpoint=checkpoint_sum(best), images=9, classes=classes)
+    write_calibration(calibration, folder / "calibration.json")
+    return folder

@@ -25,8 +25,8 @@ def predict(
         list[Path],
         typer.Argument(
             metavar="IMAGE...",
-            help="Image files (PNG, JPEG, ...); for a run on volumes, volumes (.nii.gz, a folder of DICOM slices) or "
-            "slices.",
+            help="Image files (PNG, JPEG, ...), or sets of them: tar shards (train-{000000..000146}.tar) and Parquet "
+            "lists with a column path; for a run on volumes, volumes (.nii.gz, a folder of DICOM slices) or slices.",
         ),
     ],
     output: Annotated[
@@ -34,8 +34,8 @@ def predict(
         typer.Option(
             "--output",
             "-o",
-            help="Write a CSV here instead of printing it; of one volume, its mask (.nii.gz), and beside it the map of "
-            "probabilities.",
+            help="Write a CSV here instead of printing it; of sets of images, a folder of Parquet files; of a volume, "
+            "its mask (.nii.gz), and beside it the map of probabilities.",
         ),
     ] = None,
     uncalibrated: Annotated[
@@ -66,13 +66,25 @@ def predict(
     ] = None,
     fhir_release: Annotated[str, typer.Option("--fhir-release", metavar="R4|R5", help="Of --fhir.")] = "R4",
 ) -> None:
-    """Print the probability of every class for each image, as CSV; of volumes the patient's scores."""
+    """Print the probability of every class for each image, as CSV; of volumes the patient's scores.
+
+    Sets of images are answered part by part; the same command goes on where it was ended. On several processes or
+    machines: torchrun ... -m labelassemble predict RUN SET... -o FOLDER.
+    """
+    from labelassemble.data.shards import are_sets
     from labelassemble.run.folder import learns_from_masks
 
     if output is not None:
         check_not_input(output, images)
     asked = {"--dicom-sr": dicom_sr, "--fhir": fhir}
     reports = {option: folder for option, folder in asked.items() if folder is not None}
+    if are_sets(images):
+        if reports or output is None or output.suffix in (".csv", ".parquet"):
+            raise LabelAssembleError(
+                "sets of images are answered into a folder of Parquet files: give one with --output"
+            )
+        _predict_sets(run, images, output, uncalibrated, bits, ignore_orientation)
+        return
     if learns_from_masks(run):
         if bits is not None or ignore_orientation or uncalibrated:
             raise LabelAssembleError("--bits, --ignore-orientation and --uncalibrated are for runs on images")
@@ -104,6 +116,51 @@ def predict(
         print(f"labelassemble: {file}", file=sys.stderr)
     if output is not None or not reports:
         write_probabilities(output, answered.classes, paths, answered.probabilities)
+
+
+def _predict_sets(
+    run: Path,
+    sets: list[Path],
+    folder: Path,
+    uncalibrated: bool,
+    bits: int | None,
+    ignore_orientation: bool,
+) -> None:
+    """Answer this process's share of sets of images into a folder."""
+    from labelassemble.data.decoding import Decoding
+    from labelassemble.report.format import plural
+    from labelassemble.run.parts import PartAnswers, answer_parts
+    from labelassemble.run.sets import SetAnswerer
+    from labelassemble.training.distributed import named_by_environment
+
+    process = named_by_environment()
+    keep_freed_memory()
+    how = Decoding(bits, "ignore" if ignore_orientation else "exif")
+    answerer = SetAnswerer(
+        run, sets, folder, uncalibrated=uncalibrated, how=how, local_rank=process.local_rank
+    )
+    plan = answerer.plan
+    plan.begin()
+    written = 0
+
+    def wrote(index: int, found: PartAnswers) -> None:
+        nonlocal written
+        written += 1
+        bad = f", {len(found.errors)} cannot be read" if found.errors else ""
+        print(f"{plan.file(index)}: {plural(len(found.images), 'image')}{bad}", flush=True)
+
+    failed = answer_parts(plan, answerer.answer, rank=process.rank, count=process.count, wrote=wrote)
+    own = len(range(process.rank, len(plan.parts), process.count))
+    print(
+        f"process {process.rank + 1} of {process.count}: {plural(written, 'part')} answered, "
+        f"{own - written - len(failed)} were there, of {len(plan.parts)} in all",
+        flush=True,
+    )
+    if failed:
+        raise LabelAssembleError(
+            f"{plural(len(failed), 'part')} cannot be read; once that is mended, the same command answers them:\n  "
+            + "\n  ".join(failed)
+        )
 
 
 def _predict_volumes(run: Path, volumes: list[Path], output: Path | None) -> None:

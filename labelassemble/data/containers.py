@@ -62,6 +62,10 @@ class _Cache:
                 self._items.move_to_end(key)
             return item
 
+    def drop(self, key: Hashable) -> None:
+        with self._lock:
+            self._items.pop(key, None)
+
     def forget_lock(self) -> None:
         self._lock = threading.Lock()
 
@@ -71,6 +75,22 @@ _shards: Final = _Cache(size=4096)
 for _one in (_cache, _shards):
     # a worker forked while another thread held the lock would wait for that thread for ever
     os.register_at_fork(after_in_child=_one.forget_lock)
+
+
+def tar_members(container: str) -> list[str]:
+    """Return the members of a tar shard, in order; where they lie is kept for `read_member` until `let_go`.
+
+    Raises:
+        LabelAssembleError: It cannot be read.
+    """
+    index = _shards.get(container, lambda: TarIndex(Path(container)))
+    assert isinstance(index, TarIndex)
+    return list(index.members)
+
+
+def let_go(container: str) -> None:
+    """Forget where the members of a tar shard lie, which is not read again soon."""
+    _shards.drop(container)
 
 
 def is_reference(name: str) -> bool:

@@ -115,6 +115,25 @@ class Processes:
 SINGLE_PROCESS = Processes()
 
 
+def named_by_environment() -> Processes:
+    """Return which process RANK and WORLD_SIZE say this is, as torchrun sets them, without joining the others.
+
+    Raises:
+        LabelAssembleError: one of them is missing or wrong.
+    """
+    if "WORLD_SIZE" not in os.environ and "RANK" not in os.environ:
+        return SINGLE_PROCESS
+    given = [os.environ.get(name, "") for name in ("RANK", "WORLD_SIZE")]
+    local = [os.environ.get("LOCAL_RANK", "0"), os.environ.get("LOCAL_WORLD_SIZE", "1")]
+    if all(text.isascii() and text.isdigit() for text in (*given, *local)):
+        rank, count, local_rank, local_count = map(int, (*given, *local))
+        if rank < count:
+            return Processes(rank, count, local_rank, local_count)
+    raise LabelAssembleError(
+        f"RANK must be a number below WORLD_SIZE, as torchrun sets them, got '{given[0]}' and '{given[1]}'"
+    )
+
+
 @contextmanager
 def joined() -> Iterator[Processes]:
     """Join the processes that torchrun started this one with, and leave them at the end; without torchrun, be alone.

@@ -1,6 +1,5 @@
-"""A run on images without a training, and DICOM images to ask it about."""
+"""DICOM images to ask a run about."""
 
-import json
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -8,45 +7,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from labelassemble._quiet import quiet
-from labelassemble.evaluation.calibration import Calibration, ClassCalibration, write_calibration
-from labelassemble.models import AssembleNet, ModelOptions
-from labelassemble.training.checkpoint import checkpoint_sum, save_checkpoint
-from labelassemble.views.options import ViewOptions
-
-CLASSES = ("Edema", "Enlarged Cardiomediastinum", "Lung Lesion", "Übergewicht / 肥満")
 
 
 @pytest.fixture(scope="session")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a run called chest: a threshold below all answers, one above, one that calls nothing, and none."""
-    folder = tmp_path_factory.mktemp("runs") / "chest"
-    (folder / "checkpoints").mkdir(parents=True)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        net = AssembleNet("densenet_small", classes=CLASSES, in_channels=1)
-    description = {
-        "views": ViewOptions(size=16, channels=1).model_dump_json(),
-        "model": ModelOptions(backbone="densenet_small").model_dump_json(),
-        "classes": json.dumps(CLASSES),
-        "interest": json.dumps(CLASSES[:1]),
-    }
-    best = folder / "checkpoints" / "best.pt"
-    save_checkpoint(best, {"model": net.state_dict(), "description": description, "epoch": 1})
-    (folder / "config.yaml").write_text("preset: recommended\n")
-    thresholds: tuple[float | None, ...] = (1e-9, 0.999999, None)
-    classes = {
-        name: ClassCalibration(
-            temperature=1.5, offset=0.25, method="platt", thresholds={"specificity=0.95": value}
-        )
-        for name, value in zip(CLASSES, thresholds, strict=False)
-    }
-    classes[CLASSES[3]] = ClassCalibration(reason="too few")
-    calibration = Calibration(checkpoint=checkpoint_sum(best), images=9, classes=classes)
-    write_calibration(calibration, folder / "calibration.json")
-    return folder
+def run(made_run: Path) -> Path:
+    """The run that is asked."""
+    return made_run
 
 
 @pytest.fixture

@@ -1,12 +1,10 @@
 """WebDataset tar shards: for sets that outgrow a folder of files."""
 
-import glob
 import json
 import os
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, Literal, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 import pyarrow as pa
@@ -16,14 +14,12 @@ from labelassemble.data.csvfile import Chunk, shown
 from labelassemble.data.new_table import new_table
 from labelassemble.data.readers.csv import SPLIT_CELLS
 from labelassemble.data.readers.options import FilePath, TabularOptions
+from labelassemble.data.shards import IMAGE_ENDINGS, expand
 from labelassemble.data.states import NEGATIVE, POSITIVE, UNKNOWN
 from labelassemble.data.table import Table
 from labelassemble.data.tar import TarIndex
 from labelassemble.data.text import arrow_text, checked_text
 from labelassemble.errors import LabelAssembleError, did_you_mean
-
-_IMAGES: Final = frozenset({"jpg", "jpeg", "png", "tif", "tiff", "bmp", "webp", "pgm", "ppm", "dcm", "dicom"})
-_RANGE: Final = re.compile(r"\{(\d+)\.\.(\d+)\}")
 
 
 class WebDatasetSource(TabularOptions):
@@ -102,25 +98,14 @@ class WebDatasetSource(TabularOptions):
         )
 
     def _shards(self) -> list[Path]:
-        pattern = str(self.shards)
-        found = _RANGE.search(pattern)
-        if found is not None:
-            first, last = found[1], found[2]
-            numbers = range(int(first), int(last) + 1)
-            return [
-                Path(pattern[: found.start()] + f"{n:0{len(first)}}" + pattern[found.end() :])
-                for n in numbers
-            ]
-        shards = (
-            [Path(path) for path in sorted(glob.glob(pattern))] if glob.has_magic(pattern) else [self.shards]
-        )
+        shards = expand(Path(self.shards))
         if not shards:
-            raise LabelAssembleError(f"source '{self.name}': no shard matches {pattern}")
+            raise LabelAssembleError(f"source '{self.name}': no shard matches {self.shards}")
         return shards
 
     def _members(self, index: TarIndex, members: Mapping[str, str], place: str) -> tuple[str, bytes]:
         """Return the image's member and the bytes of the labels' member."""
-        images = [name for ending, name in members.items() if ending.lower() in _IMAGES]
+        images = [name for ending, name in members.items() if ending.lower() in IMAGE_ENDINGS]
         if len(images) != 1:
             raise LabelAssembleError(f"{place}: must have one image, got {', '.join(images) or 'none'}")
         if self.labels not in members:

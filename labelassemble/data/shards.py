@@ -1,0 +1,158 @@
+"""Sets of images that outgrow one table: tar shards and Parquet lists of paths, in parts that are read one by one."""
+
+import glob
+import os
+import re
+from collections.abc import Callable, Sequence
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from labelassemble.data.containers import SEPARATOR, tar_members
+from labelassemble.errors import LabelAssembleError, did_you_mean
+
+IMAGE_ENDINGS: Final = frozenset(
+    {"jpg", "jpeg", "png", "tif", "tiff", "bmp", "webp", "pgm", "ppm", "dcm", "dicom"}
+)
+"""Of members of a tar shard that are images."""
+PART_ROWS: Final = 8192
+"""Images of a part of a Parquet list, at most."""
+_RANGE: Final = re.compile(r"\{(\d+)\.\.(\d+)\}")
+_ENDINGS: Final = (".tar", ".parquet")
+
+
+class Part(NamedTuple):
+    """Some images of a set.
+
+    Attributes:
+        name: what they are, such as "train-000012.tar" with its folder, or "list.parquet, rows 1 to 8192".
+        stamp: is another one where the file was changed, as far as its size shows.
+        images: reads which they are: paths and `container::member`, in order.
+    """
+
+    name: str
+    stamp: str
+    images: Callable[[], list[str]]
+
+
+def expand(pattern: Path) -> list[Path]:
+    """Return the files that a path with a range or wildcards stands for: `train-{000000..000146}.tar`, `shards/*.tar`.
+
+    Without either it is the path itself. Those of a range need not exist.
+    """
+    text = str(pattern)
+    found = _RANGE.search(text)
+    if found is not None:
+        first, last = found[1], found[2]
+        numbers = range(int(first), int(last) + 1)
+        return [Path(f"{text[: found.start()]}{n:0{len(first)}}{text[found.end() :]}") for n in numbers]
+    return [Path(path) for path in sorted(glob.glob(text))] if glob.has_magic(text) else [pattern]
+
+
+def are_sets(inputs: Sequence[Path]) -> bool:
+    """Return whether inputs are tar shards and Parquet lists and not images.
+
+    Raises:
+        LabelAssembleError: some are, and others are not.
+    """
+    sets = [path.suffix.lower() in _ENDINGS for path in inputs]
+    if any(sets) and not all(sets):
+        raise LabelAssembleError(
+            f"images and sets of images cannot be answered together, got {inputs[sets.index(False)]} and "
+            f"{inputs[sets.index(True)]}"
+        )
+    return any(sets)
+
+
+def parts_of(inputs: Sequence[Path], rows: int = PART_ROWS) -> list[Part]:
+    """Return the parts of shards and lists in order: a tar shard is one, a list is cut into `rows` rows.
+
+    Args:
+        inputs: with ranges or wildcards. A Parquet list has a column `path`; relative paths start at the list's folder.
+        rows: of a part of a list, at most; a row group is cut by itself, so that it is read by itself.
+
+    Raises:
+        LabelAssembleError: a file is missing or named twice, nothing matches, or a list has no paths.
+    """
+    files = []
+    for pattern in inputs:
+        found = expand(pattern)
+        if not found:
+            raise LabelAssembleError(f"no file matches {pattern}")
+        files += found
+    parts: list[Part] = []
+    seen: set[str] = set()
+    for file in files:
+        path = Path(os.path.abspath(file))
+        if str(path) in seen:
+            raise LabelAssembleError(f"{path}: is named twice among the sets of images")
+        seen.add(str(path))
+        parts += _of_list(path, rows) if path.suffix.lower() == ".parquet" else [_of_tar(path)]
+    return parts
+
+
+def _of_tar(path: Path) -> Part:
+    return Part(str(path), _size(path), partial(_members, path))
+
+
+def _size(path: Path) -> str:
+    try:
+        return f"{path.stat().st_size} bytes"
+    except OSError as error:
+        raise LabelAssembleError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def _members(path: Path) -> list[str]:
+    """Return the images of a shard as `container::member`, in its order."""
+    return [
+        f"{path}{SEPARATOR}{member}"
+        for member in tar_members(str(path))
+        if member.rpartition(".")[2].lower() in IMAGE_ENDINGS
+    ]
+
+
+def _of_list(path: Path, rows: int) -> list[Part]:
+    size = _size(path)
+    try:
+        with pq.ParquetFile(path) as file:
+            names = file.schema_arrow.names
+            counts = [
+                file.metadata.row_group(group).num_rows for group in range(file.metadata.num_row_groups)
+            ]
+    except (pa.ArrowException, OSError) as error:
+        reason = " ".join(str(error).split())
+        raise LabelAssembleError(f"{path}: cannot be read as Parquet ({reason})") from None
+    if "path" not in names:
+        raise LabelAssembleError(
+            f"{path}: a list of images must have a column 'path'{did_you_mean('path', names)}"
+        )
+    parts, before = [], 0
+    for group, count in enumerate(counts):
+        for first in range(0, count, rows):
+            last = min(first + rows, count)
+            name = f"{path}, rows {before + first + 1} to {before + last}"
+            parts.append(Part(name, size, partial(_paths, path, group, first, last)))
+        before += count
+    return parts
+
+
+def _paths(path: Path, group: int, first: int, last: int) -> list[str]:
+    column = _row_group(path, group)[first:last]
+    if column.null_count:
+        raise LabelAssembleError(f"{path}: the column 'path' must have no gaps")
+    return [str(path.parent / name) for name in column.to_pylist()]
+
+
+@lru_cache(maxsize=1)
+def _row_group(path: Path, group: int) -> pa.Array:
+    """Return the paths of a row group, text; parts of it are asked for one after the other."""
+    try:
+        with pq.ParquetFile(path) as file:
+            column = file.read_row_group(group, columns=["path"]).column(0)
+        return column.cast(pa.large_string()).combine_chunks()
+    except (pa.ArrowException, OSError) as error:
+        reason = " ".join(str(error).split())
+        raise LabelAssembleError(f"{path}: cannot be read as Parquet ({reason})") from None

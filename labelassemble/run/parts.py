@@ -1,0 +1,189 @@
+"""Answers kept part by part, so that processes share the work, and none of it is lost or done twice.
+
+A folder of answers holds::
+
+    _plan.json           which parts there are, and what answers them; whoever finds another plan stops
+    part-00012.parquet   the answers of part 12: it is whole, or it is not there
+
+Process r of n answers the parts r, r + n, r + 2n, ... that are not there yet. It needs to hear nothing from the others.
+"""
+
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from labelassemble._files import atomic_path, make_folder, write_text
+from labelassemble.data.shards import Part
+from labelassemble.errors import LabelAssembleError
+
+PLAN_FILE: Final = "_plan.json"  # which readers of a folder of Parquet files leave out by its first letter
+_DIGITS: Final = 5
+
+
+class PartAnswers(NamedTuple):
+    """What is answered of a part.
+
+    Attributes:
+        images: paths, N of them.
+        probabilities: float64 [N, C]; NaN where an image cannot be read.
+        errors: why, by row.
+    """
+
+    images: Sequence[str]
+    probabilities: NDArray[np.float64]
+    errors: Mapping[int, str]
+
+
+class Plan(NamedTuple):
+    """What is to be answered, where to, and by what.
+
+    Attributes:
+        folder: of the answers.
+        parts: in order.
+        classes: names of the columns.
+        about: what answers, in words, by what is said; part of every file.
+    """
+
+    folder: Path
+    parts: Sequence[Part]
+    classes: tuple[str, ...]
+    about: Mapping[str, str]
+
+    def file(self, index: int) -> Path:
+        """Return the file of a part."""
+        return self.folder / f"part-{index:0{_DIGITS}}.parquet"
+
+    def begin(self) -> None:
+        """Make the folder and write the plan, or find the same one there.
+
+        Raises:
+            LabelAssembleError: the folder holds other answers or something else, or cannot be written.
+        """
+        path = self.folder / PLAN_FILE
+        plan = {
+            "format": 1,
+            "about": dict(self.about),
+            "classes": list(self.classes),
+            "parts": [{"name": part.name, "stamp": part.stamp} for part in self.parts],
+        }
+        if path.exists():
+            _check_same(path, plan)
+            return
+        make_folder(self.folder)
+        if any(item for item in self.folder.iterdir() if not item.name.startswith(f".{PLAN_FILE}")):
+            if path.exists():  # another process was quicker
+                return _check_same(path, plan)
+            raise LabelAssembleError(
+                f"{self.folder} holds something else than answers: choose another --output"
+            )
+        write_text(path, json.dumps(plan, ensure_ascii=False, indent=1) + "\n")
+
+
+def answer_parts(
+    plan: Plan,
+    answer: Callable[[Sequence[str]], PartAnswers],
+    *,
+    rank: int,
+    count: int,
+    wrote: Callable[[int, PartAnswers], None],
+) -> list[str]:
+    """Answer this process's parts that are not there yet.
+
+    Args:
+        plan: that has begun.
+        answer: gives the answers for images.
+        rank: which process this is, from 0 on.
+        count: how many there are.
+        wrote: called after each part.
+
+    Returns:
+        A sentence for each part whose file cannot be read; the others are answered.
+
+    Raises:
+        LabelAssembleError: an answer cannot be made or written.
+    """
+    failed = []
+    for index in _left(plan, rank, count):
+        try:
+            images = plan.parts[index].images()
+        except LabelAssembleError as error:
+            failed.append(str(error))
+            continue
+        found = answer(images)
+        _write(plan, index, found)
+        wrote(index, found)
+    return failed
+
+
+def read_answers(plan: Plan) -> Iterator[PartAnswers]:
+    """Yield the answers of each part in order.
+
+    Raises:
+        LabelAssembleError: one is not there or damaged.
+    """
+    columns = [_column(name) for name in plan.classes]
+    for index in range(len(plan.parts)):
+        path = plan.file(index)
+        try:
+            table = pq.read_table(path, columns=["path", *columns, "error"])
+        except (pa.ArrowException, OSError) as error:
+            reason = " ".join(str(error).split())
+            raise LabelAssembleError(f"{path}: cannot be read as Parquet ({reason})") from None
+        values = [table.column(name).to_numpy().astype(np.float64) for name in columns]
+        errors = {row: text for row, text in enumerate(table.column("error").to_pylist()) if text is not None}
+        yield PartAnswers(table.column("path").to_pylist(), np.stack(values, axis=1), errors)
+
+
+def _left(plan: Plan, rank: int, count: int) -> list[int]:
+    """Return the parts of a process that are not there, and remove what it left of them when it was killed."""
+    names = os.listdir(plan.folder)
+    there = set(names)
+    left = [index for index in range(rank, len(plan.parts), count) if plan.file(index).name not in there]
+    ours = {f".{plan.file(index).name}" for index in left}
+    for name in names:
+        if name.endswith(".part") and ".".join(name.split(".")[:3]) in ours:
+            (plan.folder / name).unlink(missing_ok=True)
+    return left
+
+
+def _write(plan: Plan, index: int, found: PartAnswers) -> None:
+    missing = np.isnan(found.probabilities)
+    arrays: dict[str, pa.Array] = {"path": pa.array(found.images, pa.string())}
+    for column, name in enumerate(plan.classes):
+        arrays[_column(name)] = pa.array(
+            found.probabilities[:, column], pa.float64(), mask=missing[:, column]
+        )
+    errors = [found.errors.get(row) for row in range(len(found.images))]
+    arrays["error"] = pa.array(errors, pa.string())
+    about = {f"labelassemble:{key}": value for key, value in plan.about.items()}
+    table = pa.table(arrays).replace_schema_metadata(about)
+    with atomic_path(plan.file(index), durable=True) as new:
+        pq.write_table(table, new, compression="zstd")
+
+
+def _column(name: str) -> str:
+    return f"probability:{name}"
+
+
+def _check_same(path: Path, plan: dict[str, object]) -> None:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise LabelAssembleError(f"{path}: cannot be read ({error})") from None
+    if found == plan:
+        return
+    there = found.get("about", {}) if isinstance(found, dict) else {}
+    about = plan["about"]
+    assert isinstance(about, dict)
+    other = [
+        f"{key}: {there.get(key)} and now {value}" for key, value in about.items() if there.get(key) != value
+    ]
+    what = "; ".join(other) or "other images, or files that were changed"
+    raise LabelAssembleError(f"{path.parent} holds other answers ({what}): choose another --output")

@@ -1,0 +1,80 @@
+"""Sets of images in parts: tar shards and Parquet lists."""
+
+import re
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from labelassemble.data import containers
+from labelassemble.data.shards import are_sets, expand, parts_of
+from labelassemble.errors import LabelAssembleError
+
+
+def write_tar(path: Path, *members: str) -> Path:
+    import io
+    import tarfile
+
+    with tarfile.open(path, "w") as tar:
+        for member in members:
+            tar.addfile(tarfile.TarInfo(member), io.BytesIO())
+    return path
+
+
+def test_ranges_and_wildcards_stand_for_files(tmp_path: Path) -> None:
+    assert expand(Path("a-{098..101}.tar")) == [Path(f"a-{n:03}.tar") for n in (98, 99, 100, 101)]
+    for name in ("b.tar", "a.tar"):
+        write_tar(tmp_path / name)
+    assert expand(tmp_path / "*.tar") == [tmp_path / "a.tar", tmp_path / "b.tar"]
+    assert expand(Path("no.tar")) == [Path("no.tar")]
+
+
+def test_a_shard_is_a_part_with_its_images_alone(tmp_path: Path) -> None:
+    shard = write_tar(tmp_path / "a.tar", "1.png", "1.json", "b/2.JPG", "3.cls", "4.dcm")
+    [part] = parts_of([shard])
+    assert part.name == str(shard)
+    assert part.images() == [f"{shard}::{name}" for name in ("1.png", "b/2.JPG", "4.dcm")]
+    containers.let_go(str(shard))
+    write_tar(shard, "1.png", "2.png", *(f"{n}.cls" for n in range(20)))
+    [other] = parts_of([shard])
+    assert other.stamp != part.stamp
+    assert len(other.images()) == 2
+
+
+def test_a_list_is_cut_within_its_row_groups(tmp_path: Path) -> None:
+    names = [f"x/{n}.png" for n in range(6)] + ["/data/6.png"]
+    path = tmp_path / "list.parquet"
+    pq.write_table(pa.table({"label": range(7), "path": names}), path, row_group_size=5)
+    parts = parts_of([path], rows=3)
+    assert [part.name.rpartition(", ")[2] for part in parts] == [
+        "rows 1 to 3",
+        "rows 4 to 5",
+        "rows 6 to 7",
+    ]
+    images = [image for part in parts for image in part.images()]
+    assert images == [f"{tmp_path}/x/{n}.png" for n in range(6)] + ["/data/6.png"]
+
+
+def test_mistakes_are_named(tmp_path: Path) -> None:
+    shard = write_tar(tmp_path / "a.tar", "1.png")
+    no_path, gaps, broken = (tmp_path / f"{name}.parquet" for name in ("no_path", "gaps", "broken"))
+    pq.write_table(pa.table({"paths": ["a"]}), no_path)
+    pq.write_table(pa.table({"path": ["a", None]}), gaps)
+    broken.write_bytes(b"PAR1")
+    for inputs, sentence in (
+        ([shard, tmp_path / ".." / tmp_path.name / "a.tar"], "a.tar: is named twice"),
+        ([tmp_path / "z*.tar"], "no file matches"),
+        ([tmp_path / "z-{1..2}.tar"], "z-1.tar: cannot be read (No such file"),
+        ([no_path], "must have a column 'path', did you mean 'paths'?"),
+        ([broken], "broken.parquet: cannot be read as Parquet"),
+    ):
+        with pytest.raises(LabelAssembleError, match=re.escape(sentence)):
+            parts_of(inputs)
+    [part] = parts_of([gaps])
+    with pytest.raises(LabelAssembleError, match="must have no gaps"):
+        part.images()
+    assert are_sets([shard, gaps])
+    assert not are_sets([tmp_path / "a.png"])
+    with pytest.raises(LabelAssembleError, match=r"cannot be answered together, got .*a\.png and .*a\.tar"):
+        are_sets([tmp_path / "a.png", shard])
