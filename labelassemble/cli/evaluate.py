@@ -42,7 +42,8 @@ def evaluate(
 
     With --data, evaluate it on other images: classes are aligned by name, thresholds and calibration are those that
     the run has in use, and images that the run was trained on are left out and named. The run's own report
-    stays as it is.
+    stays as it is. On several processes or machines: torchrun ... -m labelassemble evaluate RUN --data CONFIG; of many
+    images, the same command goes on where it was ended.
     """
     from labelassemble.config import load_config
     from labelassemble.evaluation.external import Part
@@ -50,9 +51,18 @@ def evaluate(
     from labelassemble.report.text import evaluation_text
     from labelassemble.run import evaluate_on, evaluate_run
     from labelassemble.run.folder import learns_from_masks
+    from labelassemble.training.distributed import OtherProcessFailed, joined, named_by_environment
 
     keep_freed_memory()
-    if learns_from_masks(run):
+    masks = learns_from_masks(run)
+    process = named_by_environment()
+    if process.count > 1 and (masks or data is None):
+        if not process.first:
+            raise typer.Exit(2)
+        raise LabelAssembleError(
+            "several processes evaluate runs on images with --data CONFIG: run this in one"
+        )
+    if masks:
         if data is not None:
             _evaluate_volumes_on(run, data, overrides or [], split, output, prevalences(prevalence))
             return
@@ -77,15 +87,23 @@ def evaluate(
     if split not in get_args(Part):
         raise LabelAssembleError(f"--split must be all, train, val or test, got '{split}'")
     settings = load_config(data, overrides or [])
-    results, external = evaluate_on(
-        run,
-        settings,
-        name=data.stem,
-        part=cast(Part, split),
-        output=output,
-        console=Console(),
-        prevalence=prevalences(prevalence),
-    )
+    try:
+        with joined() as processes:
+            reached = evaluate_on(
+                run,
+                settings,
+                name=data.stem,
+                part=cast(Part, split),
+                output=output,
+                console=Console(),
+                prevalence=prevalences(prevalence),
+                processes=processes,
+            )
+    except OtherProcessFailed:  # which says what went wrong
+        raise typer.Exit(2) from None
+    if reached is None:
+        return
+    results, external = reached
     assert results.evaluation is not None
     assert results.calibration is not None
     print(f"{run.name} on other data: {data}")

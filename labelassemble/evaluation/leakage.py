@@ -22,8 +22,9 @@ The regression is these few lines on scipy's L-BFGS, since scikit-learn would be
 a test holds it against scikit-learn's.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -50,6 +51,8 @@ LEAKAGE_FILE: Final = "leakage.json"
 
 Floats = NDArray[np.floating]
 Codes = NDArray[np.intp]
+FeaturesOf = Callable[[Codes], Floats | None]
+"""Gives the features of some rows of a table, None where the network has none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,30 +104,35 @@ def read_leakage(folder: Path) -> Leakage | None:
         raise LabelAssembleError(f"{path}: cannot be read ({reason})") from None
 
 
-def leakage_of(predictions: Predictions, features: Floats, *, seed: int = 0) -> Leakage | None:
+def leakage_of(predictions: Predictions, features_of: FeaturesOf, *, seed: int = 0) -> Leakage | None:
     """Return how well features tell sources apart: on test images, or validation ones where those are of one source.
 
     Args:
         predictions: N images.
-        features: [N, D], one row per image.
+        features_of: asked for the features of the images that are drawn, `MOST` at most.
         seed: of the folds and of the draw.
 
     Returns:
         None where neither split has two sources of `LEAST` patients.
     """
-    if len(features) != len(predictions):
-        raise LabelAssembleError(
-            f"features must have one row per image, got {len(features)} for {len(predictions)} images"
-        )
     for split in ("test", "val"):
         rows = np.flatnonzero(predictions.splits == split)
         part = predictions.select(rows)
-        found = source_leakage(
-            features[rows], part.sources, part.groups, part.given_targets(), split=split, seed=seed
+        found = _source_leakage(
+            partial(_features_among, features_of, rows),
+            part.sources,
+            part.groups,
+            part.given_targets(),
+            split=split,
+            seed=seed,
         )
         if found is not None:
             return found
     return None
+
+
+def _features_among(features_of: FeaturesOf, rows: Codes, drawn: Codes) -> Floats | None:
+    return features_of(rows[drawn])
 
 
 def source_leakage(
@@ -157,8 +165,18 @@ def source_leakage(
             f"features must be [N, D] and targets [N, C] for {len(sources)} images, "
             f"got {list(features.shape)} and {list(targets.shape)}"
         )
-    if not np.isfinite(features).all():
-        raise LabelAssembleError("features must be finite")
+    return _source_leakage(lambda rows: features[rows], sources, groups, targets, split=split, seed=seed)
+
+
+def _source_leakage(
+    features_of: FeaturesOf,
+    sources: TextArray,
+    groups: TextArray,
+    targets: NDArray[np.float64],
+    *,
+    split: str,
+    seed: int,
+) -> Leakage | None:
     patients = patient_indices(groups, len(sources))
     names, codes = text_codes(sources)
     enough = [code for code in range(len(names)) if len(np.unique(patients[codes == code])) >= LEAST]
@@ -172,7 +190,12 @@ def source_leakage(
     )
     order = np.searchsorted(enough, codes[drawn])
     folds = _folds(patients[drawn], order, rng)
-    scores = _out_of_fold(features[drawn], order, folds, len(enough))
+    features = features_of(drawn)
+    if features is None:
+        return None
+    if not np.isfinite(features).all():
+        raise LabelAssembleError("features must be finite")
+    scores = _out_of_fold(features, order, folds, len(enough))
     leaks = _leaks(scores, order, folds, targets[drawn], [str(names[code]) for code in enough])
     if leaks is None:
         return None

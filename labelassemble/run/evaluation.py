@@ -13,7 +13,7 @@ from labelassemble.data.predictions import Predictions
 from labelassemble.data.table_io import write_predictions
 from labelassemble.errors import LabelAssembleError
 from labelassemble.evaluation import Calibration, Unreadable, evaluate
-from labelassemble.evaluation.leakage import Leakage, leakage_of, write_leakage
+from labelassemble.evaluation.leakage import FeaturesOf, Leakage, leakage_of, write_leakage
 from labelassemble.evaluation.operating import check_prevalence, decision_curves, operating_rows
 from labelassemble.evaluation.subgroups import age_bands_of
 from labelassemble.head import ClassQueryHead
@@ -156,6 +156,35 @@ def predict_table(trained: TrainedModel, table: Table, progress: Progress | None
     answers = predict_with_features(
         trained.net, table.paths.tolist(), trained.views, bad_files=bad_files, advance=advance
     )
+    features = answers.features
+    return predicted_of(
+        trained,
+        table,
+        answers.probabilities,
+        bad_files,
+        lambda rows: None if features is None else features[rows],
+    )
+
+
+def predicted_of(
+    trained: TrainedModel,
+    table: Table,
+    probabilities: NDArray[np.float64],
+    bad_files: BadFiles,
+    features_of: FeaturesOf,
+) -> Predicted:
+    """Return what a network gives for a table's images.
+
+    Args:
+        trained: the network.
+        table: the N images.
+        probabilities: [N, C] of the network's classes; NaN where an image cannot be read.
+        bad_files: the images that cannot be read.
+        features_of: gives the features of rows of the table.
+
+    Raises:
+        LabelAssembleError: the table has a class that the network has not.
+    """
     read = bad_files.readable(len(table))
     unknown = [name for name in table.classes if name not in trained.net.classes]
     if unknown:
@@ -163,9 +192,9 @@ def predict_table(trained: TrainedModel, table: Table, progress: Progress | None
             f"the table's classes must be those of the model, got {', '.join(table.classes)}"
         )
     columns = [trained.net.classes.index(name) for name in table.classes]
-    predictions = Predictions.of(table.select(read), answers.probabilities[read][:, columns])
-    features = answers.features
-    leakage = None if features is None else leakage_of(predictions, features[read])
+    predictions = Predictions.of(table.select(read), probabilities[read][:, columns])
+    rows_read = np.flatnonzero(read)
+    leakage = leakage_of(predictions, lambda rows: features_of(rows_read[rows]))
     return Predicted(predictions, leakage, _unreadable(table, bad_files))
 
 

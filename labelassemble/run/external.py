@@ -1,5 +1,6 @@
 """A run evaluated on other data than its own."""
 
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from labelassemble._files import make_folder, write_text
 from labelassemble.config import Config, load_config
 from labelassemble.data import Table, missing_files
 from labelassemble.data.csvfile import or_compressed
+from labelassemble.data.shards import PART_ROWS
 from labelassemble.data.table_io import write_predictions
 from labelassemble.errors import LabelAssembleError
 from labelassemble.evaluation import Calibration
@@ -25,6 +27,9 @@ from labelassemble.run.calibration import calibration_in_use
 from labelassemble.run.evaluation import Predicted, answered, predict_table, require_some, tested
 from labelassemble.run.folder import TrainedModel, TrainedSegmenter, load_trained
 from labelassemble.run.record import read_run
+from labelassemble.run.reports import model_statement
+from labelassemble.run.table_parts import ANSWERS, TableParts, table_predicted
+from labelassemble.training.distributed import SINGLE_PROCESS, Processes
 
 _BAD_FILES: Final = (
     "bad_files",
@@ -41,13 +46,15 @@ def evaluate_on(
     output: Path | None,
     console: Console,
     prevalence: Mapping[str, float] | None = None,
-) -> tuple[Results, External]:
+    processes: Processes = SINGLE_PROCESS,
+) -> tuple[Results, External] | None:
     """Evaluate a run on another configuration's images; the run's own report stays as it is.
 
     Thresholds and calibration are those that the run has in use. Classes are aligned by name, through the
     configuration's taxonomy or else the run's; subgroups are the configuration's or else the run's. Leaves data.yaml,
     table.csv, predictions.csv, leakage.json, report.html and, where there is something to put into them,
-    operating_points.csv, decision_curve.csv, subgroups.csv and unreadable.csv.
+    operating_points.csv, decision_curve.csv, subgroups.csv and unreadable.csv. Several processes share the images. Of
+    many images, and with several processes, what was predicted before it was ended is not predicted again.
 
     Args:
         run: the folder of a run that has a best checkpoint.
@@ -57,20 +64,52 @@ def evaluate_on(
         output: the folder to fill; default: evaluations/NAME in the run's.
         console: shows progress.
         prevalence: by class, to state predictive values at.
+        processes: that do it together.
 
     Returns:
-        What it reaches, and the data as it was used.
+        What it reaches, and the data as it was used; None in all processes but the first.
 
     Raises:
         LabelAssembleError: no class in common, only images that the run was trained on, a folder that holds something
             else, ...
     """
-    other = open_other(
-        run, config, output or run / "evaluations" / name, name=name, part=part, console=console
-    )
-    check_prevalence(prevalence or {}, other.trained.net.classes)
-    results = other.finish(other.predict(console), calibration_in_use(run), prevalence)
+    folder = output or run / "evaluations" / name
+
+    def opened() -> Other:
+        other = open_other(run, config, folder, name=name, part=part, console=console)
+        check_prevalence(prevalence or {}, other.trained.net.classes)
+        return other
+
+    other = processes.together(lambda: opened() if processes.first else None)
+    if processes.count == 1 and other is not None and len(other.external.table) <= PART_ROWS:
+        found: Predicted | None = other.predict(console)
+    else:
+        found = _predict_parts(run, folder, other, processes)
+    if other is None or found is None:
+        return None
+    results = other.finish(found, calibration_in_use(run), prevalence)
+    shutil.rmtree(folder / ANSWERS, ignore_errors=True)
     return results, other.external
+
+
+def _predict_parts(run: Path, folder: Path, other: "Other | None", processes: Processes) -> Predicted | None:
+    """Predict the table together, and return what was found in the first process, which has it."""
+
+    def begin() -> tuple[list[str], dict[str, object]]:
+        assert other is not None
+        other.begin()
+        return other.external.table.paths.tolist(), other.asked()
+
+    paths, asked = processes.from_first(begin)
+    trained = other.trained if other is not None else load_trained(run)
+    trained = replace(trained, views=trained.views.model_copy(update=asked))
+    about = dict(line.split("=", 1) for line in model_statement(run, Calibration()).lines)
+    plan = TableParts(paths, folder / ANSWERS, about, PART_ROWS).predict(trained, processes)
+    if other is None:
+        return None
+    found = table_predicted(plan, trained, other.external.table)
+    require_some("test", other.external.table, found)
+    return found
 
 
 @dataclass(frozen=True)
@@ -89,17 +128,22 @@ class Other:
     config: Config
     external: External
 
-    def predict(self, console: Console) -> Predicted:
-        """Write data.yaml and table.csv into the folder; return what the network gives."""
+    def begin(self) -> None:
+        """Write data.yaml and table.csv into the folder."""
         folder = self.external.folder
         make_folder(folder)
         write_text(folder / "data.yaml", self.config.to_yaml())
         self.external.table.to_csv(folder / "table.csv")
+
+    def asked(self) -> dict[str, object]:
+        """Return the options of files that cannot be read, where the data says them."""
         views = self.config.views
-        asked: dict[str, object] = {
-            key: getattr(views, key) for key in _BAD_FILES if key in views.model_fields_set
-        }
-        trained = replace(self.trained, views=self.trained.views.model_copy(update=asked))
+        return {key: getattr(views, key) for key in _BAD_FILES if key in views.model_fields_set}
+
+    def predict(self, console: Console) -> Predicted:
+        """Write data.yaml and table.csv into the folder; return what the network gives."""
+        self.begin()
+        trained = replace(self.trained, views=self.trained.views.model_copy(update=self.asked()))
         with image_progress(console, "predicting") as advance:
             found = predict_table(trained, self.external.table, advance)
         require_some("test", self.external.table, found)

@@ -175,8 +175,8 @@ def lost_process_is_an_error(*, several: bool = True) -> Iterator[None]:
         if not several:
             raise
         raise LabelAssembleError(
-            "another process of this training is gone; what it or the system wrote last says why. "
-            "Once that is mended, go on with --resume"
+            "another process is gone; what it or the system wrote last says why. Once that is mended, go on: a "
+            "training with --resume, an evaluation by the same command"
         ) from error
 
 
