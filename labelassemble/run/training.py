@@ -119,7 +119,10 @@ def train_run(
         volumes = _shared_threads(config.volumes, config.volumes.readers(), processes)
         views = volume_views(start.data, start.table, volumes, sampler, state.device, console)
         validation = volume_validation(start.table, volumes, start.interest)
-    log = TrainingLog(run, console, state, steps=views.steps)
+    shown = config.model_dump(
+        mode="json", exclude={"sources"}
+    )  # a tracker's server need not know where data lie
+    log = TrainingLog(run, console, state, steps=views.steps, settings=shown)
     checkpoints = Checkpoints(run / "checkpoints", start.description(config), processes)
     outcome = fit(state, views, validation, log, checkpoints, until=until)
     finished = outcome.early or outcome.epochs == config.train.epochs

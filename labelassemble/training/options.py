@@ -69,7 +69,9 @@ class TrainOptions(BaseModel):
         channels_last: keep images and convolutions in channels-last order; "auto" where that is quicker.
         compile: let torch.compile translate the network for training; "auto" does not: it takes minutes.
         checkpoint_every: steps after which last.pt is written within an epoch too; None for the end of epochs alone.
-        tensorboard: write event files for TensorBoard too.
+        trackers: trackers of experiments that get the curves too: "tensorboard" (event files in the run's folder),
+            "mlflow" (mlflow.db there, or MLFLOW_TRACKING_URI) and "wandb" (offline there, unless WANDB_MODE says
+            otherwise); each is an extra of that name.
         seed: of initial weights, of the order of images and of every random view.
         device: "auto" takes CUDA where there is one.
         freeze_backbone: train the head alone; the backbone keeps its weights and its norms' statistics.
@@ -95,11 +97,30 @@ class TrainOptions(BaseModel):
     channels_last: bool | Literal["auto"] = "auto"
     compile: bool | Literal["auto"] = "auto"
     checkpoint_every: Annotated[int, Field(ge=1)] | None = None
-    tensorboard: bool = False
+    trackers: tuple[Literal["tensorboard", "mlflow", "wandb"], ...] = ()
     seed: Annotated[int, Field(ge=0)] = 0
     device: Literal["auto", "cpu", "cuda"] = "auto"
     freeze_backbone: bool = False
     freeze_known: bool = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_tensorboard(cls, values: Any) -> Any:
+        """Read `tensorboard: true`, which runs of earlier versions have, as the tracker of that name."""
+        if not isinstance(values, dict) or "tensorboard" not in values:
+            return values
+        rest = {key: value for key, value in values.items() if key != "tensorboard"}
+        if not isinstance(values["tensorboard"], bool):
+            raise ValueError(f"tensorboard must be true or false, got {values['tensorboard']!r}")
+        if values["tensorboard"]:
+            rest["trackers"] = [*rest.get("trackers", ()), "tensorboard"]
+        return rest
+
+    @model_validator(mode="after")
+    def _trackers_once(self) -> Self:
+        if len(set(self.trackers)) < len(self.trackers):
+            raise ValueError(f"trackers must name each once, got {', '.join(self.trackers)}")
+        return self
 
     @model_validator(mode="after")
     def _parts_hold_images(self) -> Self:

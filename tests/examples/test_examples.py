@@ -75,6 +75,17 @@ def test_add_disease_leaves_the_old_classes_alone(run: Callable[[str], str]) -> 
     assert number_after("by 15 positives:", out) > 0.85
 
 
+def test_optuna_search_says_what_is_best(
+    run: Callable[[str], str], no_pages: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("optuna")
+    monkeypatch.setattr(sys, "argv", ["optuna_search.py", "--trials", "2", "--output", str(tmp_path)])
+    out = run("optuna_search.py")
+    assert 0 <= number_after("best of 2 trials: AUROC", out) <= 1
+    assert re.search(r"^  train\.lr=[0-9.e-]+$", out, flags=re.MULTILINE)
+    assert {path.name for path in tmp_path.glob("trial-*")} == {"trial-0", "trial-1"}
+
+
 # A program's variables last until its process ends. Let go before that, the network takes gloo's threads with it, and
 # torch joins them while it holds the lock of Python that they may be waiting for: both wait for ever.
 _of_the_program: dict[str, object] = {}

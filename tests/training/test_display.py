@@ -1,14 +1,10 @@
 import io
-import sys
-from pathlib import Path
 
 import pytest
 from rich.console import Console
 
-from labelassemble.errors import LabelAssembleError
 from labelassemble.training import display as display_module
 from labelassemble.training.display import Display
-from labelassemble.training.events import Events
 from labelassemble.training.history import EpochRow
 
 
@@ -84,38 +80,3 @@ def test_on_a_terminal_it_is_a_bar_with_all_there_is_to_know(monkeypatch: pytest
     for part in ("epoch 2/2, step 3/3", "loss 0.0417 (bce 0.2000, pseudo 0.0400, consistency 0.0100)", "8 images/s",
                  "25% known", "val AUC 0.800", "left", "100%"):  # fmt: skip
         assert part in shown, part
-
-
-def test_event_files_hold_epochs_and_steps(tmp_path: Path) -> None:
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    with Events(tmp_path, ["Edema", "Nodule"], wanted=True) as events:
-        events.step(1, [0.5, 0.4, 0.06, 0.04])
-        events.epoch(_row(1, 3))
-    found = EventAccumulator(str(tmp_path / "tensorboard"))
-    found.Reload()
-    tags = found.Tags()["scalars"]
-    assert {
-        "step/total",
-        "step/consistency",
-        "epoch/val_loss",
-        "val_auc/Edema",
-        "pseudo_positive/Nodule",
-    } <= set(tags)
-    assert "val_auc/Nodule" not in tags
-    (event,) = found.Scalars("epoch/train_bce")
-    assert (event.step, event.value) == (3, 0.125)
-
-
-def test_event_files_need_tensorboard_and_are_an_extra(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
-    with pytest.raises(
-        LabelAssembleError, match=r"needs the package tensorboard: pip install 'labelassemble\[tensorb"
-    ):
-        Events(tmp_path, ["Edema"], wanted=True)
-    with Events(tmp_path, ["Edema"], wanted=False) as events:
-        events.step(1, [0.5, 0.4, 0.06, 0.04])
-        events.epoch(_row(1, 3))
-    assert not list(tmp_path.iterdir())

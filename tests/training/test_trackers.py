@@ -1,0 +1,180 @@
+"""What trackers are told of a training: the columns of metrics.csv under the same names in each of them."""
+
+import json
+import logging
+import struct
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from labelassemble.errors import LabelAssembleError
+from labelassemble.training.history import EpochRow
+from labelassemble.training.options import TrainOptions
+from labelassemble.training.trackers import Trackers, epoch_values, mlflow_name
+
+CLASSES = ["Edema (old)", "Nodule"]
+STEP = [0.5, 0.4, 0.06, 0.04]
+ROW = EpochRow(
+    epoch=1,
+    step=3,
+    seconds=1.0,
+    learning_rate=1e-3,
+    pseudo_weight=0.0,
+    consistency_weight=0.0,
+    train_loss=0.25,
+    train_bce=0.125,
+    train_pseudo=0.0625,
+    train_consistency=0.03125,
+    train_known=30,
+    train_unknown=90,
+    val_loss=0.5,
+    val_auc_mean=0.8,
+    val_auc_interest=None,
+    images_per_second=40.0,
+    val_auc=(0.8, None),
+    pseudo_positive=(None, 0.25),
+)
+SETTINGS = {"train": {"lr": 1e-3}, "views": {"strong": [{"RandomErasing": {}}]}}
+
+
+def track(run: Path, name: str, *, done: int = 0) -> None:
+    run.mkdir(exist_ok=True)
+    with Trackers(run, CLASSES, [name], settings=SETTINGS, done=done) as trackers:
+        trackers.step(done + 1, STEP)
+        trackers.epoch(ROW)
+
+
+def test_names_are_those_of_the_columns() -> None:
+    values = epoch_values(ROW, CLASSES)
+    assert values["epoch/val_loss"] == 0.5
+    assert values["val_auc/Edema (old)"] == 0.8
+    assert values["pseudo_positive/Nodule"] == 0.25
+    assert "val_auc/Nodule" not in values
+    assert "epoch/val_auc_interest" not in values
+    assert mlflow_name("val_auc/Edema (old)") == "val_auc/Edema _28_old_29_"
+
+
+def test_tensorboard_has_epochs_and_steps(tmp_path: Path) -> None:
+    event_accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    track(tmp_path, "tensorboard")
+    found = event_accumulator.EventAccumulator(str(tmp_path / "tensorboard"))
+    found.Reload()
+    steps = {f"step/{term}" for term in ("total", "bce", "pseudo", "consistency")}
+    assert set(found.Tags()["scalars"]) == steps | set(epoch_values(ROW, CLASSES))
+    (event,) = found.Scalars("epoch/train_bce")
+    assert (event.step, event.value) == (3, 0.125)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of SQLAlchemy, by MLflow
+def test_mlflow_has_one_run_that_a_resumed_training_goes_on_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tracking = pytest.importorskip("mlflow.tracking")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    run = tmp_path / "first"
+    track(run, "mlflow")
+    track(run, "mlflow", done=3)
+    client = tracking.MlflowClient(tracking_uri=f"sqlite:///{run}/mlflow.db")
+    experiment = client.get_experiment_by_name("labelassemble")
+    (found,) = client.search_runs([experiment.experiment_id])
+    assert (found.info.run_name, found.info.status) == ("first", "FINISHED")
+    assert found.data.params == {"train.lr": "0.001", "views.strong": "[{'RandomErasing': {}}]"}
+    assert found.data.metrics["val_auc/Edema _28_old_29_"] == 0.8
+    assert found.data.metrics["epoch/train_bce"] == 0.125
+    history = client.get_metric_history(found.info.run_id, "step/total")
+    assert [(metric.step, metric.value) for metric in history] == [(1, 0.5), (4, 0.5)]
+
+
+def records_of(data: bytes) -> Iterator[bytes]:
+    """Yield the records of a file of Weights & Biases: LevelDB's log format after seven bytes."""
+    place, begun = 7, b""
+    while place < len(data):
+        if 32768 - place % 32768 < 7:  # no header fits into the rest of a block
+            place += 32768 - place % 32768
+            continue
+        length, kind = struct.unpack("<HB", data[place + 4 : place + 7])
+        begun += data[place + 7 : place + 7 + length]
+        place += 7 + length
+        if kind in (1, 4):  # whole, or the last part
+            yield begun
+            begun = b""
+
+
+def test_wandb_is_offline_in_the_runs_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("wandb")
+    internal = pytest.importorskip("wandb.proto.wandb_internal_pb2")
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    run = tmp_path / "first"
+    track(run, "wandb")
+    (file,) = (run / "wandb").glob("offline-run-*/*.wandb")
+    values, named = {}, ""
+    for data in records_of(file.read_bytes()):
+        record = internal.Record()
+        record.ParseFromString(data)
+        if record.WhichOneof("record_type") == "run":
+            named = record.run.display_name
+            assert record.run.run_id == json.loads((run / "trackers.json").read_text())["wandb"]
+        for item in record.history.item:
+            key = item.key or ".".join(item.nested_key)
+            values[key] = json.loads(item.value_json)
+    assert named == "first"
+    assert values["val_auc/Edema (old)"] == 0.8
+    assert values["epoch/train_bce"] == 0.125
+    assert values["step/total"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("name", "module"),
+    [("tensorboard", "torch.utils.tensorboard"), ("mlflow", "mlflow.entities"), ("wandb", "wandb")],
+)
+def test_a_missing_package_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, module: str
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    sentence = rf"train\.trackers names {name}, .* missing .*: pip install 'labelassemble\[{name}\]'"
+    with pytest.raises(LabelAssembleError, match=sentence):
+        Trackers(tmp_path, CLASSES, [name])
+
+
+def test_a_tracker_that_fails_ends_no_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Failing:
+        def __init__(self, *_: object) -> None:
+            self.closed = False
+
+        def write(self, *_: object) -> None:
+            raise OSError("no route to the server")
+
+    monkeypatch.setattr("labelassemble.training.trackers._KINDS", {"mlflow": Failing})
+    with caplog.at_level(logging.WARNING), Trackers(tmp_path, CLASSES, ["mlflow"]) as trackers:
+        trackers.step(1, STEP)
+        trackers.step(2, STEP)
+        trackers.epoch(ROW)
+    assert [record.getMessage() for record in caplog.records] == [
+        "train.trackers: mlflow fails and is left out from here on (no route to the server)"
+    ]
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_tracker_that_cannot_begin_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refusing(*_: object) -> None:
+        raise RuntimeError("no such server\nand much more")
+
+    monkeypatch.setattr("labelassemble.training.trackers._KINDS", {"wandb": refusing})
+    with pytest.raises(LabelAssembleError, match=r"train\.trackers: wandb cannot begin \(no such server\)$"):
+        Trackers(tmp_path, CLASSES, ["wandb"])
+
+
+def test_the_key_of_earlier_versions_is_read() -> None:
+    assert TrainOptions.model_validate({"tensorboard": True}).trackers == ("tensorboard",)
+    assert TrainOptions.model_validate({"tensorboard": False}) == TrainOptions()
+    dumped = TrainOptions(trackers=("mlflow", "wandb")).model_dump(mode="json")
+    assert TrainOptions.model_validate(yaml.safe_load(yaml.safe_dump(dumped))).trackers == ("mlflow", "wandb")
+    with pytest.raises(ValueError, match="tensorboard must be true or false, got 'yes'"):
+        TrainOptions.model_validate({"tensorboard": "yes"})
+    with pytest.raises(ValueError, match="trackers must name each once, got mlflow, mlflow"):
+        TrainOptions(trackers=("mlflow", "mlflow"))
