@@ -7,10 +7,19 @@ execute_process(
   OUTPUT_VARIABLE torch_facts ERROR_VARIABLE torch_error
   OUTPUT_STRIP_TRAILING_WHITESPACE RESULT_VARIABLE torch_status)
 if(NOT torch_status EQUAL 0)
+  # pip hides what is installed from a build in isolation by PYTHONPATH, which -I leaves out.
+  execute_process(
+    COMMAND "${Python_EXECUTABLE}" -I -c "import importlib.metadata as m; print(m.version('torch'))"
+    OUTPUT_VARIABLE hidden_torch OUTPUT_STRIP_TRAILING_WHITESPACE ERROR_QUIET RESULT_VARIABLE hidden_status)
+  if(hidden_status EQUAL 0)
+    message(FATAL_ERROR
+      "This build runs in isolation, which hides the torch ${hidden_torch} that is installed and that labelassemble is "
+      "built against. Build without: pip install scikit-build-core pybind11 && pip install --no-build-isolation .")
+  endif()
   string(REGEX MATCH "[^\n]*Error[^\n]*" torch_error "${torch_error}")
   message(FATAL_ERROR
-    "labelassemble builds against the torch that is installed in your environment, and ${Python_EXECUTABLE} "
-    "cannot import one (${torch_error}). Install it first (pip install \"torch>=2.11\"), then run: "
+    "labelassemble builds against the torch that is installed in your environment, without isolation, and "
+    "${Python_EXECUTABLE} cannot import one (${torch_error}). Install it first (pip install \"torch>=2.11\"), then run: "
     "pip install scikit-build-core pybind11 && pip install --no-build-isolation .")
 endif()
 list(GET torch_facts 0 TORCH_DIR)

@@ -9,10 +9,15 @@ there from then on; where torch was imported before, at once.
 """
 
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from labelassemble.errors import LabelAssembleError
-from labelassemble.version import __version__
+from labelassemble._checkout import give_way
+
+give_way(__name__, Path(__file__).resolve().parent)
+
+from labelassemble.errors import LabelAssembleError  # noqa: E402
+from labelassemble.version import __version__  # noqa: E402
 
 if TYPE_CHECKING:
     from labelassemble import functional

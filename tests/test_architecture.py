@@ -7,6 +7,7 @@ import labelassemble
 
 PACKAGE = Path(labelassemble.__file__).parent
 ORDER = (
+    "_checkout",
     "errors",
     "_yaml",
     "_validation",
