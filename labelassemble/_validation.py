@@ -69,7 +69,8 @@ def _walk(annotation: Any, location: Sequence[str | int]) -> tuple[list[str], An
             annotation = members[str(part)]
             continue
         if get_origin(annotation) in (Union, UnionType):  # the part is the tag of one of its types
-            annotation = None
+            models = {kind.__name__: kind for kind in map(_strip, get_args(annotation)) if _is_model(kind)}
+            annotation = models.get(str(part))
             continue
         keys.append(str(part))
         if _is_model(annotation):

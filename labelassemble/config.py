@@ -1,5 +1,7 @@
 """A run's configuration: one YAML file, validated whole before anything is read or written."""
 
+import logging
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self, get_args
@@ -15,11 +17,13 @@ from labelassemble.data.subgroup_options import AGE_BANDS, AgeBands, SubgroupNam
 from labelassemble.detection_options import DetectionOptions
 from labelassemble.errors import LabelAssembleError
 from labelassemble.loss_options import LossOptions
-from labelassemble.models import HEADS_BY_SOURCE, ModelOptions
+from labelassemble.models import HEADS_BY_SOURCE, LibraryBackbone, ModelOptions
 from labelassemble.models.options import VoxelBackbone
 from labelassemble.training.options import TrainOptions
 from labelassemble.views.options import ViewOptions
 from labelassemble.views.volume_options import VolumeOptions
+
+_log = logging.getLogger(__name__)
 
 PRESETS: Final[Mapping[str, Mapping[str, Mapping[str, Any]]]] = {
     "paper": {},
@@ -206,9 +210,10 @@ def make_config(values: Mapping[str, Any], *, base: Path, where: str = "configur
                     "say what the network sees of them: volumes: {patch: [96, 96, 96]}, or two numbers for slices"
                 )
     sources = tuple(source.resolved(base.resolve()) for source in config.sources)
-    model = config.model
-    if model.pretrained is not None:
-        model = model.model_copy(update={"pretrained": base.resolve() / model.pretrained})
+    try:
+        model, views = _model_and_views(config, base.resolve())
+    except LabelAssembleError as error:
+        raise LabelAssembleError(f"{where}: 'model.backbone': {error}") from None
     taxonomy = config.taxonomy
     if taxonomy is not None and taxonomy.endswith((".yaml", ".yml")):
         taxonomy = str(base.resolve() / taxonomy)
@@ -217,11 +222,49 @@ def make_config(values: Mapping[str, Any], *, base: Path, where: str = "configur
     changed = {
         "sources": sources,
         "model": model,
+        "views": views,
         "taxonomy": taxonomy,
         "loss": _loss(config, where),
         "detection": None if config.volumes is None else config.detection or DetectionOptions(),
     }
     return config.model_copy(update=changed)
+
+
+def _model_and_views(config: Config, base: Path) -> tuple[ModelOptions, ViewOptions]:
+    """Return both with what a backbone of another library says of them: the values that its weights expect."""
+    model, views = config.model, config.views
+    if model.pretrained is not None:
+        model = model.model_copy(update={"pretrained": base / model.pretrained})
+    backbone = model.backbone
+    if not isinstance(backbone, LibraryBackbone):
+        return model, views
+    from labelassemble.models.libraries.backbone import check_backbone, input_values  # they import torch
+
+    check_backbone(backbone)
+    if isinstance(backbone.pretrained, Path):
+        backbone = backbone.model_copy(update={"pretrained": base / backbone.pretrained})
+        model = model.model_copy(update={"backbone": backbone})
+    values = input_values(backbone, views.channels)
+    if values is None:
+        return model, views
+    expected = {"mean": values.mean, "std": values.std}
+    left_out = {key: value for key, value in expected.items() if key not in views.model_fields_set}
+    other = [key for key in expected if key not in left_out and not _same(getattr(views, key), expected[key])]
+    if other and backbone.pretrained:
+        wanted = " and ".join(f"views.{key} {list(expected[key])}" for key in other)
+        given = " and ".join(f"{list(getattr(views, key))}" for key in other)
+        _log.warning(
+            f"the weights of {backbone} expect {wanted}, and the configuration has {given}: leave "
+            f"{'it' if len(other) == 1 else 'them'} out to take the weights' own"
+        )
+    return model, views.model_copy(update=left_out)
+
+
+def _same(values: Sequence[float], others: Sequence[float]) -> bool:
+    """Return whether two means or spreads are the same, of which one may stand for all channels."""
+    length = max(len(values), len(others))
+    pairs = zip(tuple(values) * (length // len(values)), tuple(others) * (length // len(others)), strict=True)
+    return all(math.isclose(one, other, rel_tol=1e-3) for one, other in pairs)
 
 
 def _loss(config: Config, where: str) -> LossOptions:

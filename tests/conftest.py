@@ -102,6 +102,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for marker, there, reason in (
         ("cuda", torch.cuda.is_available() or "LABELASSEMBLE_CUDA_ON_CPU" in os.environ, "no CUDA device"),
         ("dali", _is_installed("nvidia", "nvidia.dali"), "no NVIDIA DALI"),
+        ("libraries", _is_installed("timm", "torchvision", "torchxrayvision"), "run by make test-newest"),
     ):
         if there or os.environ.get(f"LABELASSEMBLE_FAIL_WITHOUT_{marker.upper()}") == "1":
             continue

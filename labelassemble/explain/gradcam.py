@@ -3,11 +3,17 @@
 Selvaraju et al., "Grad-CAM: Visual Explanations from Deep Networks via Gradient-based Localization", ICCV 2017,
 equations 1 and 2: a_k = mean over positions of d z_c / d A_k, L = ReLU(sum over k of a_k A_k).
 
+Transformers have their map in another shape: channels last (Swin), or tokens, of which those in front stand for no
+position (ViT); there A is what the last layer gives whose tokens the logits come from: the norm before the last
+attention.
+
 Not captum's or MONAI's: both want the layer named, and take the map before the ReLU that DenseNet applies in place.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -45,7 +51,8 @@ def heat_maps(
     A is the last map that a module of the network gives, after the ReLU where the network applies one to it.
 
     Args:
-        net: gives logits [B, C] and has a feature map [B, D, h, w] that all of them come from. In eval mode.
+        net: gives logits [B, C] and has a feature map that all of them come from: [B, D, h, w], or with D the
+            `out_features` of its `backbone` [B, h, w, D] or [B, N, D], N = h^2 and tokens in front. In eval mode.
         images: on the network's device.
         columns: of the classes.
         files: what errors call the images; default: "image 0", "image 1", ...
@@ -62,13 +69,14 @@ def heat_maps(
     activations, found = _from_map(net, images, layer, relu=True)
     if not torch.allclose(found, logits, rtol=1e-3, atol=1e-4):  # the network uses what is below 0 too
         activations, found = _from_map(net, images, layer, relu=False)
-    maps = [activations.new_zeros(len(images), 0, *activations.shape[2:])]
+    values = layer.as_map(activations)
+    maps = [values.new_zeros(len(images), 0, *values.shape[2:])]
     for column in columns:
-        slope = _slope(found, column, activations)
+        slope = layer.as_map(_slope(found, column, activations))
         if not slope.any() and _depends_on(net, images, column):
             raise LabelAssembleError("heat maps need one feature map that every class comes from")
         weights = slope.mean(dim=(2, 3))
-        maps.append(torch.einsum("bk,bkhw->bhw", weights, activations).clamp_min(0)[:, None])
+        maps.append(torch.einsum("bk,bkhw->bhw", weights, values).clamp_min(0)[:, None])
     return HeatMaps(
         torch.cat(maps, dim=1).detach().float().cpu(), torch.sigmoid(logits.detach().double()).cpu()
     )
@@ -90,13 +98,37 @@ def _depends_on(net: nn.Module, images: Tensor, column: int) -> bool:
         return bool(_slope(net(leaf), column, leaf).any())
 
 
-def _last_map(net: nn.Module, images: Tensor) -> tuple[nn.Module, Tensor]:
+class _Layer(NamedTuple):
+    """A module that gives a value for each position.
+
+    Attributes:
+        module: what gives it.
+        layout: of its output, [B, D, h, w], [B, h, w, D] or [B, N, D].
+        skip: tokens in front that stand for no position.
+    """
+
+    module: nn.Module
+    layout: Literal["channels first", "channels last", "tokens"]
+    skip: int = 0
+
+    def as_map(self, output: Tensor) -> Tensor:
+        """Return an output as [B, D, h, w]."""
+        if self.layout == "channels first":
+            return output
+        if self.layout == "channels last":
+            return output.movedim(3, 1)
+        side = math.isqrt(output.shape[1] - self.skip)
+        return output[:, self.skip :].reshape(len(output), side, side, -1).movedim(3, 1)
+
+
+def _last_map(net: nn.Module, images: Tensor) -> tuple[_Layer, Tensor]:
     """Return the module that gives the last map of more than one position, and the logits [B, C]."""
-    layers: list[nn.Module] = []
+    found: list[tuple[_Layer, int]] = []
 
     def keep(module: nn.Module, inputs: object, output: object) -> None:
-        if isinstance(output, Tensor) and output.dim() == 4 and output[0, 0].numel() > 1:
-            layers.append(module)
+        layer = _layer(net, module, output)
+        if layer is not None and isinstance(output, Tensor):
+            found.append((layer, layer.as_map(output)[0, 0].numel()))
 
     hooks = [module.register_forward_hook(keep) for module in net.modules()]
     try:
@@ -105,12 +137,64 @@ def _last_map(net: nn.Module, images: Tensor) -> tuple[nn.Module, Tensor]:
     finally:
         for hook in hooks:
             hook.remove()
-    if not layers or logits.dim() != 2:
+    while found and found[-1][1] == 1 and found[-1][0].layout == "channels first":  # pooled
+        found.pop()
+    if not found or logits.dim() != 2:
         raise LabelAssembleError("heat maps need a network with a feature map [B, D, h, w] and logits [B, C]")
-    return layers[-1], logits
+    layer, positions = found[-1]
+    if positions == 1:
+        raise LabelAssembleError(
+            "heat maps need more than one position in the last map: the images are too small for this network"
+        )
+    return (_last_tokens(net, images) if layer.layout == "tokens" else layer), logits
 
 
-def _from_map(net: nn.Module, images: Tensor, layer: nn.Module, *, relu: bool) -> tuple[Tensor, Tensor]:
+def _layer(net: nn.Module, module: nn.Module, output: object) -> _Layer | None:
+    """Return the layer where its output has a value for each position."""
+    if not isinstance(output, Tensor) or output.dim() not in (3, 4) or output.dtype == torch.bool:
+        return None
+    backbone = getattr(net, "backbone", None)
+    width = getattr(backbone, "out_features", None)
+    if output.dim() == 4:
+        last = output.shape[1] == output.shape[2] and output.shape[3] == width != output.shape[1]
+        return _Layer(module, "channels last" if last else "channels first")
+    if output.shape[2] != width:
+        return None
+    tokens = output.shape[1]
+    named = getattr(backbone, "num_prefix_tokens", None)  # of timm
+    for skip in (0, 1) if not isinstance(named, int) else (named,):
+        if tokens > skip and math.isqrt(tokens - skip) ** 2 == tokens - skip:
+            return _Layer(module, "tokens", skip)
+    return None
+
+
+def _last_tokens(net: nn.Module, images: Tensor) -> _Layer:
+    """Return the last layer that gives tokens of positions from which the logits come.
+
+    After the last attention a network that answers by its class token looks at no other.
+    """
+    kept: list[tuple[_Layer, Tensor]] = []
+
+    def keep(module: nn.Module, inputs: object, output: object) -> None:
+        layer = _layer(net, module, output)
+        if layer is not None and layer.layout == "tokens" and isinstance(output, Tensor):
+            kept.append((layer, output if output.requires_grad else output.requires_grad_()))
+
+    hooks = [module.register_forward_hook(keep) for module in net.modules()]
+    try:
+        with torch.enable_grad():
+            total = net(images).sum()
+            slopes = torch.autograd.grad(total, [output for _, output in kept], materialize_grads=True)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    for (layer, _), slope in reversed(list(zip(kept, slopes, strict=True))):
+        if layer.as_map(slope).any():
+            return layer
+    raise LabelAssembleError("heat maps need one feature map that every class comes from")
+
+
+def _from_map(net: nn.Module, images: Tensor, layer: _Layer, *, relu: bool) -> tuple[Tensor, Tensor]:
     """Return the map of `layer` and the logits as a function of it alone."""
     kept: list[Tensor] = []
 
@@ -120,7 +204,7 @@ def _from_map(net: nn.Module, images: Tensor, layer: nn.Module, *, relu: bool) -
         kept[:] = [(values.clamp_min(_ABOVE_ZERO) if relu else values).requires_grad_()]
         return kept[0].clone()  # what follows may change it in place
 
-    hook = layer.register_forward_hook(keep)
+    hook = layer.module.register_forward_hook(keep)
     try:
         with torch.no_grad():
             logits = net(images)

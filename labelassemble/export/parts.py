@@ -59,6 +59,7 @@ class ExportParts:
     Attributes:
         preprocess: images as they are served -> the network's input.
         backbone: the network's input -> features float32 [B, D].
+        unfused: the same with norms of their own, where torch.fx folded them: a format may take only this one.
         head: features -> logits [B, C], calibration inside.
         metadata: with `difference` still NaN.
         images: those to compare on, uint8 [1, 1 or 3, H, W].
@@ -67,6 +68,7 @@ class ExportParts:
 
     preprocess: Preprocess
     backbone: nn.Module
+    unfused: nn.Module
     head: nn.Linear | ServedQueries | ServedHead
     metadata: ModelMetadata
     images: list[Tensor]
@@ -165,13 +167,15 @@ def take_apart(
     added = torch.tensor([offsets[name] for name in classes], dtype=torch.float64)
     tensors = [torch.from_numpy(np.array(image))[None] for image in images]
     expected = _eager(network, preprocess, tensors, divisors, added)
-    folded, served = _fold(backbone, linear, head if queries else None, divisors, added, list(classes))
-    folded.eval().requires_grad_(False)
+    unfused, served = _fold(backbone, linear, head if queries else None, divisors, added, list(classes))
+    unfused.eval().requires_grad_(False)
+    folded = unfused if isinstance(backbone, DenseNet) else _without_norms(unfused)
     if precision == "bfloat16":
-        folded = InBfloat16(folded)
+        folded, unfused = InBfloat16(folded), InBfloat16(unfused)
     return ExportParts(
         preprocess=deepcopy(preprocess).cpu().eval(),
         backbone=folded.to(memory_format=torch.channels_last),  # type: ignore[call-overload]
+        unfused=unfused.to(memory_format=torch.channels_last),  # type: ignore[call-overload]
         head=served.eval().requires_grad_(False),
         metadata=metadata,
         images=tensors,
@@ -200,15 +204,13 @@ def _fold(
     added: Tensor,  # float64 [C]
     classes: list[str],
 ) -> tuple[nn.Module, nn.Linear | ServedQueries | ServedHead]:
-    """Return copies on the CPU: the backbone without norms, and the head with what that leaves to it."""
+    """Return copies on the CPU: the backbone, a DenseNet without norms, and the head with what that leaves to it."""
     backbone = deepcopy(backbone).cpu().float().eval()
     linear = deepcopy(linear).cpu().float()
     scale, shift = torch.ones((), dtype=torch.float64), torch.zeros((), dtype=torch.float64)
     if isinstance(backbone, DenseNet):
         backbone = fold_densenet(backbone)
         scale, shift = backbone.scale, backbone.shift
-    else:
-        backbone = _without_norms(backbone)
     if isinstance(head, ClassQueryHead):
         return backbone, ServedQueries(
             head.queries.cpu(),
@@ -252,9 +254,13 @@ def _without_norms(backbone: nn.Module) -> nn.Module:
     from torch.fx.experimental.optimization import fuse  # 0.3 s, and only exports need it
 
     try:
-        return fuse(backbone)
+        fused: torch.fx.GraphModule = fuse(backbone)  # type: ignore[assignment]
     except Exception:  # torch.fx cannot trace every forward; the formats may still take it as it is
         return backbone
+    for node in fused.graph.nodes:
+        node.type = None  # TorchScript does not know the names that torch.fx gives to types
+    fused.recompile()
+    return fused.eval().requires_grad_(False)
 
 
 def _eager(

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from labelassemble.models.options import HEADS_BY_SOURCE, ModelOptions
+from labelassemble.models.options import HEADS_BY_SOURCE, LibraryBackbone, ModelOptions
 
 if TYPE_CHECKING:
     from labelassemble.models.assemble_net import AssembleNet
@@ -24,6 +24,7 @@ __all__ = [
     "HEADS_BY_SOURCE",
     "AssembleNet",
     "DenseNet",
+    "LibraryBackbone",
     "ModelOptions",
     "PatchNet",
     "SmallCnn",

@@ -14,8 +14,9 @@ from labelassemble.errors import LabelAssembleError, did_you_mean
 from labelassemble.head import ClassQueryHead
 from labelassemble.models.backbones import Backbones, feature_count
 from labelassemble.models.densenet import DenseNet, densenet121, densenet169, densenet201, densenet_small
+from labelassemble.models.libraries.backbone import library_backbone
 from labelassemble.models.linear_head import LinearHead
-from labelassemble.models.options import HEADS_BY_SOURCE, Head, Queries
+from labelassemble.models.options import HEADS_BY_SOURCE, Head, LibraryBackbone, Queries
 from labelassemble.models.small import PatchNet, SmallBackbone, SmallCnn
 from labelassemble.models.source_heads import SourceHeads
 from labelassemble.models.task_code import TaskCodeHead
@@ -40,7 +41,7 @@ class AssembleNet(nn.Module):
             pixels), "cnn_small" (8 to 64 pixels, quick on a CPU), "cnn_small_64" (the same with a pooling more, for 64)
             or "patch_small" (two layers over patches of 4x4 pixels, the demo's); or a function that takes the number
             of channels and returns a module of one's own, from images [B, in_channels, H, W] to features [B, D], with
-            D as its `out_features`.
+            D as its `out_features`; or a `LibraryBackbone`, a network of timm, torchvision, MONAI or torchxrayvision.
         classes: names of the classes, in the order of the outputs.
         head: "class_query" (the paper's dynamic adapter, section 2.2), or one that it is compared with: "linear";
             "multi_network" (a network a source, a class answered by the mean logit over the networks whose source
@@ -50,6 +51,7 @@ class AssembleNet(nn.Module):
         pretrained: a file of weights for the backbone, see `DenseNet.load_pretrained`.
         sources: the classes that each source labels, by its name; "multi_network" and "source_heads" need them.
         queries: how the queries of the head "class_query" start: "one-hot", or "random", each of length 1.
+        image_size: height and width of the images, for networks of other libraries, some of which take no other.
 
     Attributes:
         classes: the names, in the order of the outputs.
@@ -58,7 +60,8 @@ class AssembleNet(nn.Module):
 
     Raises:
         LabelAssembleError: an unknown backbone or head, one's own backbone without `out_features` or with pretrained
-            weights, no class, no sources for a head that needs them, or weights that do not fit.
+            weights, a library that is not installed, no class, no sources for a head that needs them, or weights that
+            do not fit.
 
     Example:
         >>> import torch
@@ -70,7 +73,7 @@ class AssembleNet(nn.Module):
 
     def __init__(
         self,
-        backbone: str | Callable[[int], nn.Module] = "densenet121",
+        backbone: str | LibraryBackbone | Callable[[int], nn.Module] = "densenet121",
         *,
         classes: Sequence[str],
         head: str = "class_query",
@@ -78,6 +81,7 @@ class AssembleNet(nn.Module):
         pretrained: Path | str | None = None,
         sources: Mapping[str, Sequence[str]] | None = None,
         queries: Queries = "one-hot",
+        image_size: int = 224,
     ) -> None:
         super().__init__()
         if isinstance(backbone, str) and backbone not in _BACKBONES:
@@ -94,9 +98,12 @@ class AssembleNet(nn.Module):
         self.sources = {name: tuple(labels) for name, labels in labelled.items()}
 
         def new_backbone() -> nn.Module:
-            network = (
-                _BACKBONES[backbone](in_channels) if isinstance(backbone, str) else backbone(in_channels)
-            )
+            if isinstance(backbone, LibraryBackbone):
+                network = library_backbone(backbone, channels=in_channels, size=image_size)
+            elif isinstance(backbone, str):
+                network = _BACKBONES[backbone](in_channels)
+            else:
+                network = backbone(in_channels)
             if pretrained is not None:
                 _load_pretrained(network, Path(pretrained))
             return network

@@ -130,7 +130,7 @@ class DenseNet(nn.Module):
                 not fit (named).
         """
         state = {
-            _current_name(key): value
+            current_name(key): value
             for key, value in read_state_dict(path).items()
             if not key.startswith("classifier.")
         }
@@ -157,6 +157,6 @@ def densenet_small(in_channels: int = 1) -> DenseNet:
     return DenseNet(in_channels, growth_rate=16, block_config=(4, 4, 4), stem_channels=32, small_stem=True)
 
 
-def _current_name(key: str) -> str:
+def current_name(key: str) -> str:
     """Return torchvision's current name for a legacy one: ``norm.1.weight`` is ``norm1.weight``."""
     return re.sub(r"(denselayer\d+\.(?:norm|relu|conv))\.([12])\.", r"\1\2.", key)

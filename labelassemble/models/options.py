@@ -1,15 +1,16 @@
 """The `model` part of a configuration."""
 
 from pathlib import Path
-from typing import Final, Literal, Self
+from typing import Annotated, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, StrictBool, Tag, model_validator
 
 ImageBackbone = Literal[
     "densenet121", "densenet169", "densenet201", "densenet_small", "cnn_small", "cnn_small_64", "patch_small"
 ]
 VoxelBackbone = Literal["dynunet", "dynunet_small", "segresnet", "swin_unetr"]
 Backbone = ImageBackbone | VoxelBackbone
+Library = Literal["timm", "torchvision", "monai", "torchxrayvision"]
 Head = Literal["class_query", "linear", "multi_network", "source_heads", "task_code"]
 Queries = Literal["one-hot", "random"]
 
@@ -17,17 +18,52 @@ HEADS_BY_SOURCE: Final = ("multi_network", "source_heads")
 """The heads that answer an image in training only for the classes that its source labels."""
 
 
+class LibraryBackbone(BaseModel):
+    """A backbone of another library, by the name that it has there.
+
+    The values that it takes are its library's: `views.mean` and `views.std` are those of its weights' own description
+    where the configuration leaves them out.
+
+    Attributes:
+        library: "timm", "torchvision", "monai" or "torchxrayvision"; each is an extra, imported when it is named.
+        name: of the network in its library, such as resnet18 (timm), densenet121 (torchvision), DenseNet121 (monai) or
+            densenet121-res224-all (torchxrayvision).
+        pretrained: true downloads the library's own weights; a file holds a state dict with the library's names (of
+            torch, or *.safetensors), or is best.pt of a run.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    library: Library
+    name: str
+    pretrained: StrictBool | Path = False
+
+    def __str__(self) -> str:
+        return f"{self.library}'s {self.name}"
+
+
+def _kind_of_backbone(value: object) -> str:
+    return "LibraryBackbone" if isinstance(value, (dict, LibraryBackbone)) else "name"
+
+
+AnyBackbone = Annotated[
+    Annotated[Backbone, Tag("name")] | Annotated[LibraryBackbone, Tag("LibraryBackbone")],
+    Discriminator(_kind_of_backbone),
+]
+
+
 class ModelOptions(BaseModel):
     """The `model` part of a configuration."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    backbone: Backbone = Field(
+    backbone: AnyBackbone = Field(
         "densenet121",
         description="densenet121 is the paper's; densenet_small is for 16 to 64 pixels, cnn_small for 8 to 64, quick "
         "on a CPU, cnn_small_64 the same with a pooling more, for 64, patch_small the demo's; with `volumes` it "
         "is one of MONAI's: dynunet (the default there), dynunet_small (for slices of 64 to 128 pixels on a CPU), "
-        "segresnet or swin_unetr",
+        "segresnet or swin_unetr; or one of another library, {library: timm, torchvision, monai or torchxrayvision, "
+        "name: ..., pretrained: true or a file}, see [backbones](../howto/backbones.md)",
     )
     head: Head = Field(
         "class_query",
@@ -50,3 +86,19 @@ class ModelOptions(BaseModel):
         if self.head != "class_query" and self.queries != "one-hot":
             raise ValueError(f"queries are of the head class_query, but the head is {self.head}")
         return self
+
+    @model_validator(mode="after")
+    def _one_place_for_weights(self) -> Self:
+        if isinstance(self.backbone, LibraryBackbone) and self.pretrained is not None:
+            raise ValueError(
+                f"weights of {self.backbone} belong into model.backbone.pretrained, and model.pretrained is for the "
+                f"backbones of labelassemble, got {self.pretrained}"
+            )
+        return self
+
+    def without_weights(self) -> "ModelOptions":
+        """Return the same network without the file that it starts from: with it, one trained can be built again."""
+        backbone = self.backbone
+        if isinstance(backbone, LibraryBackbone):
+            backbone = backbone.model_copy(update={"pretrained": False})
+        return self.model_copy(update={"backbone": backbone, "pretrained": None})

@@ -51,9 +51,15 @@ def load_backbone(network: nn.Module, state: Mapping[str, Tensor], path: Path, *
 def read_state_dict(path: Path) -> dict[str, Tensor]:
     """Return the tensors of a file by name; of a checkpoint of `labelassemble train`, those of its backbone.
 
+    Args:
+        path: *.safetensors, or a file of torch: a state dict, alone or as "state_dict" or "model" of a dict. What
+            DataParallel puts in front of each name is taken away.
+
     Raises:
         LabelAssembleError: no such file, not a state dict, no backbone or several in it.
     """
+    if path.suffix == ".safetensors" and path.exists():
+        return _read_safetensors(path)
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
@@ -62,11 +68,29 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         raise LabelAssembleError(f"{path}: not a state dict that torch can load safely ({error})") from error
     if isinstance(state, Mapping) and isinstance(state.get("description"), Mapping):
         return _backbone_of_run(path, state)
-    if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):
-        state = state["state_dict"]
+    for key in ("state_dict", "model"):
+        if isinstance(state, Mapping) and isinstance(state.get(key), Mapping):
+            state = state[key]
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
         raise LabelAssembleError(f"{path}: not a state dict: expected names of parameters and their tensors")
+    if state and all(key.startswith("module.") for key in state):
+        return {key.removeprefix("module."): value for key, value in state.items()}
     return dict(state)
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    try:
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+    except ModuleNotFoundError:
+        raise LabelAssembleError(
+            f"{path}: reading it needs the package safetensors, which is not installed: "
+            "pip install 'labelassemble[hub]'"
+        ) from None
+    try:
+        return dict(load_file(path))
+    except (OSError, SafetensorError) as error:
+        raise LabelAssembleError(f"{path}: not a file of safetensors ({error})") from None
 
 
 def _backbone_of_run(path: Path, checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:

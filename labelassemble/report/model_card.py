@@ -163,9 +163,9 @@ def _model(run: RunRecord, calibration: Calibration | None) -> tuple[tuple[str, 
     facts = [
         ("version", f"labelassemble {environment.get('labelassemble', 'of unknown version')}"),
         ("trained", run.trained or "date not recorded"),
-        ("backbone", _said(model.get("backbone"))),
+        ("backbone", _backbone(model.get("backbone"))),
         ("head", _said(model.get("head"))),
-        ("starts from", _said(model.get("pretrained") or "random weights")),
+        ("starts from", _start(model)),
         ("input", _input(views)),
         ("classes", f"{len(run.classes)}: {', '.join(run.classes)}" if run.classes else "not recorded"),
         ("chosen by", ", ".join(run.interest) or "not recorded"),
@@ -304,6 +304,22 @@ def _subgroups(evaluation: Evaluation | None) -> tuple[tuple[tuple[str, str], ..
 def _part(config: Mapping[str, Any], key: str) -> Mapping[str, Any]:
     part = config.get(key)
     return part if isinstance(part, Mapping) else {}
+
+
+def _backbone(value: object) -> str:
+    return f"{value.get('name')} of {value.get('library')}" if isinstance(value, Mapping) else _said(value)
+
+
+def _start(model: Mapping[str, Any]) -> str:
+    backbone = model.get("backbone")
+    if isinstance(backbone, Mapping):
+        weights = backbone.get("pretrained")
+        return (
+            f"the weights that {backbone.get('library')} publishes"
+            if weights is True
+            else str(weights or "random weights")
+        )
+    return _said(model.get("pretrained") or "random weights")
 
 
 def _said(value: object) -> str:

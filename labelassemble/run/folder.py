@@ -17,7 +17,7 @@ import torch
 from labelassemble import _extension
 from labelassemble._files import write_text
 from labelassemble.errors import LabelAssembleError
-from labelassemble.models import AssembleNet, ModelOptions
+from labelassemble.models import AssembleNet, LibraryBackbone, ModelOptions
 from labelassemble.models.segmentation.segment_net import SegmentNet
 from labelassemble.processor import processor_name
 from labelassemble.training.checkpoint import load_checkpoint
@@ -77,6 +77,8 @@ def load_segmenter(run: Path) -> TrainedSegmenter:
         raise LabelAssembleError(f"{run} is a run on images, and not one on volumes with masks")
     volumes = VolumeOptions.model_validate_json(description["volumes"])
     model = ModelOptions.model_validate_json(description["model"])
+    if isinstance(model.backbone, LibraryBackbone):
+        raise LabelAssembleError(f"{run}: {model.backbone} does not answer voxels")
     net = SegmentNet(model.backbone, classes=json.loads(description["classes"]), dims=volumes.dims)
     net.load_state_dict(checkpoint["model"])
     return TrainedSegmenter(
@@ -125,6 +127,7 @@ def load_trained(run: Path) -> TrainedModel:
         head=model.head,
         in_channels=views.channels,
         sources=json.loads(description.get("sources", "{}")),
+        image_size=views.size,
     )
     net.load_state_dict(checkpoint["model"])
     return TrainedModel(

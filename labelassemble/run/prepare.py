@@ -67,7 +67,7 @@ class Start:
             "classes": json.dumps(list(self.net.classes)),
             "sources": json.dumps(self.net.sources),
             "interest": json.dumps(list(self.interest)),
-            "model": config.model.model_copy(update={"pretrained": None}).model_dump_json(),
+            "model": config.model.without_weights().model_dump_json(),
             "labelassemble": __version__,
             **(
                 {"views": config.views.model_dump_json()}
@@ -130,10 +130,11 @@ def prepare(
         data, own = volume_data(assembly), None
         val_targets, shares = np.empty((0, len(table.classes)), np.float32), class_shares(data)
     net, origin = start_network(
-        config.model if checkpoint is None else config.model.model_copy(update={"pretrained": None}),
+        config.model if checkpoint is None else config.model.without_weights(),
         classes=table.classes,
         sources=None if own is None else own.classes,
         channels=config.views.channels,
+        size=config.views.size,
         seed=config.train.seed,
         dims=None if config.volumes is None else config.volumes.dims,
         shares=shares,

@@ -8,7 +8,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from labelassemble.errors import LabelAssembleError
-from labelassemble.models import AssembleNet, ModelOptions
+from labelassemble.models import AssembleNet, LibraryBackbone, ModelOptions
 from labelassemble.models.carry_over import carry_over, train_only_added
 from labelassemble.models.segmentation.segment_net import SegmentNet
 from labelassemble.training.options import TrainOptions
@@ -59,6 +59,7 @@ def start_network(
     classes: Sequence[str],
     sources: Mapping[str, Sequence[str]] | None,
     channels: int,
+    size: int,
     seed: int,
     dims: int | None = None,
     shares: Mapping[str, float] | None = None,
@@ -72,6 +73,7 @@ def start_network(
         classes: names of the classes.
         sources: the classes that each source labels, for the heads that need it.
         channels: of the images.
+        size: height and width of the images.
         seed: of the initial weights.
         dims: spatial axes of volumes or slices with masks; None for images.
         shares: the share of its known voxels that a class fills, by name.
@@ -81,18 +83,21 @@ def start_network(
     Raises:
         LabelAssembleError: what `AssembleNet` and `carry_over` raise.
     """
+    if learnt is not None:
+        model = model.without_weights()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         net: AssembleNet | SegmentNet
-        if dims is None:
+        if dims is None or isinstance(model.backbone, LibraryBackbone):
             net = AssembleNet(
                 model.backbone,
                 classes=classes,
                 head=model.head,
                 in_channels=channels,
-                pretrained=model.pretrained if learnt is None else None,
+                pretrained=model.pretrained,
                 sources=sources,
                 queries=model.queries,
+                image_size=size,
             )
         else:
             net = SegmentNet(model.backbone, classes=classes, dims=dims, queries=model.queries, shares=shares)

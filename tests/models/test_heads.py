@@ -222,7 +222,7 @@ def test_a_backbone_of_ones_own_that_does_not_fit() -> None:
 
 def _query_head(seed: int = 0, **options: Any) -> ClassQueryHead:
     model = ModelOptions(backbone="cnn_small", **options)
-    net, _ = start_network(model, classes=("a", "b", "c"), sources=None, channels=1, seed=seed)
+    net, _ = start_network(model, classes=("a", "b", "c"), sources=None, channels=1, size=32, seed=seed)
     assert isinstance(net.head, ClassQueryHead)
     return net.head
 

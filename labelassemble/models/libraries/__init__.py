@@ -1,0 +1,1 @@
+"""Networks of other libraries as backbones, each library imported when it is named."""
