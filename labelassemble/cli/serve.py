@@ -17,14 +17,14 @@ def export(
         typer.Option(
             "--output",
             "-o",
-            help="File or folder to write; default: RUN/model.pt (.pt2, .onnx), or RUN/model_repository.",
+            help="File or folder to write; default: RUN/model.pt (.pt2, .onnx), RUN/model_repository or RUN/hub.",
         ),
     ] = None,
     format: Annotated[
         str,
         typer.Option(
-            help="torchscript (any libtorch), pt2 (compiled by AOTInductor for this kind of processor), onnx, or "
-            "triton (a model repository)."
+            help="torchscript (any libtorch), pt2 (compiled by AOTInductor for this kind of processor), onnx, "
+            "triton (a model repository), or hub (a folder for the Hugging Face hub)."
         ),
     ] = "torchscript",
     precision: Annotated[str, typer.Option(help="float32, or bfloat16 (quicker, less exact).")] = "float32",

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from labelassemble.export.hub import HubNet
     from labelassemble.export.metadata import InputDescription, ModelMetadata, load_metadata
     from labelassemble.export.native import cmake_path, find_program, keep_freed_memory, run_server
     from labelassemble.export.parts import ExportSummary
@@ -16,6 +17,7 @@ else:
     __getattr__ = on_demand(
         __name__,
         {
+            "hub": ["HubNet"],
             "metadata": ["InputDescription", "ModelMetadata", "load_metadata"],
             "native": ["cmake_path", "find_program", "keep_freed_memory", "run_server"],
             "parts": ["ExportSummary"],
@@ -28,6 +30,7 @@ else:
 
 __all__ = [
     "ExportSummary",
+    "HubNet",
     "InputDescription",
     "ModelMetadata",
     "VolumeMetadata",

@@ -13,7 +13,7 @@ from labelassemble.export.repository import (
     write_repository,
 )
 
-ExportFormat = Literal["torchscript", "pt2", "onnx", "triton"]
+ExportFormat = Literal["torchscript", "pt2", "onnx", "triton", "hub"]
 
 
 def check_choice(name: str) -> ExportFormat:
@@ -59,6 +59,10 @@ def write_export(
         raise LabelAssembleError(
             "name, version, max_batch, queue_delay_us, dali and model_format are of a model repository (triton), "
             f"got the format {format}"
+        )
+    if format == "hub":
+        raise LabelAssembleError(
+            "a folder for the hub is written of a run, by `labelassemble export RUN --format hub`"
         )
     usual, write = FILES[format]
     path = output or folder

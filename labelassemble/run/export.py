@@ -8,6 +8,7 @@ from labelassemble.data.csvfile import or_compressed
 from labelassemble.data.images import decode_image
 from labelassemble.data.served import not_served_alike
 from labelassemble.data.table import WARNING
+from labelassemble.errors import LabelAssembleError
 from labelassemble.export.formats import ExportFormat, write_export
 from labelassemble.export.parts import ExportSummary, Precision, take_apart
 from labelassemble.export.repository import RepositoryOptions, RepositorySummary
@@ -36,8 +37,8 @@ def export_run(
     Args:
         run: the folder of a run that has a best checkpoint.
         output: the file to write, or a folder; default: model.pt (.pt2, .onnx), or model_repository for "triton", in
-            the run's folder.
-        format: "torchscript", "pt2", "onnx" or "triton".
+            the run's folder; for "hub" the folder hub in it.
+        format: "torchscript", "pt2", "onnx", "triton" or "hub".
         precision: of the backbone.
         queries: keep them, so that a request may ask for some classes.
         name: with "triton", of the model; default: that of the only model in the run's own model_repository, and
@@ -49,6 +50,10 @@ def export_run(
         LabelAssembleError: no trained model, an unreadable image, something missing for the format, or an export
             that differs from eager.
     """
+    if format == "hub" and (name or repository or queries or precision != "float32"):
+        raise LabelAssembleError(
+            "of the options, --output and --specificity go with --format hub: it keeps the network as it is"
+        )
     trained = load_trained(run)
     table = Table.from_csv(or_compressed(run / "table.csv"))
     for warning in not_served_alike(table):
@@ -68,6 +73,18 @@ def export_run(
         precision=precision,
         queries=queries,
     )
+    if format == "hub":
+        from labelassemble.export.hub import write_hub  # which needs an extra
+
+        card = run / "model_card.md"
+        return write_hub(
+            trained.net,
+            trained.model.backbone,
+            parts,
+            run / "hub" if output is None else output,
+            head=trained.model.head,
+            card=card.read_text(encoding="utf-8") if card.exists() else "",
+        )
     return write_export(
         parts,
         output,
