@@ -1,5 +1,7 @@
 # make demo    sets everything up in .venv and runs the main job
 # make test    sets everything up and runs the tests
+# make test-newest   builds the library against the newest torch in .venv-newest, and runs there the tests of ops, loss,
+#              head, export and one training, and those of the backbones of other libraries, which need its torchvision
 # make lint    ruff, mypy, vulture (dead code), hadolint and kubernetes-validate (examples/deployment), clang-format,
 #              clang-tidy (unused #includes)
 # make lint-includes   the last of these for files that include torch too, which takes minutes
@@ -11,16 +13,18 @@
 # make clean   removes what these made
 #
 # PYTHON=python3.12 chooses the interpreter, TORCH="torch==2.11.0" another torch (2.11 or later),
+# NEWEST="torch==2.14.1" that of test-newest,
 # EXTRAS=demo,test,lint,... what is installed beside the library (the optional dependencies of pyproject.toml).
 
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
+NEWEST ?= torch>2.13
 EXTRAS ?= demo,docs,fast,test,lint
 VENV := .venv
 BIN := $(VENV)/bin
 NATIVE := CMakeLists.txt $(shell find cmake csrc -type f)
 
-.PHONY: demo test lint lint-includes format docs wheel check-wheel system-packages cuda-objects setup clean check-tools always
+.PHONY: demo test test-newest lint lint-includes format docs wheel check-wheel system-packages cuda-objects setup clean check-tools always
 
 demo: setup
 	$(BIN)/labelassemble demo --output runs/demo --overwrite
@@ -30,6 +34,15 @@ demo: setup
 test: setup
 	OMP_WAIT_POLICY=passive OPENBLAS_NUM_THREADS=1 \
 	  $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 20 -o console_output_style=count
+
+NEWEST_VENV := .venv-newest
+NEWEST_TESTS := tests/ops tests/test_loss.py tests/test_loss_composed.py tests/test_head.py tests/test_bce_parity.py \
+  tests/test_drop_in.py tests/test_named_classes.py tests/models/test_libraries.py tests/export/test_torchscript_export.py \
+  tests/export/test_traced_formats.py tests/export/test_hub.py tests/training/test_run_of_each_head.py
+
+test-newest: $(NEWEST_VENV)/.installed
+	OMP_WAIT_POLICY=passive OPENBLAS_NUM_THREADS=1 LABELASSEMBLE_FAIL_WITHOUT_LIBRARIES=1 \
+	  $(NEWEST_VENV)/bin/python -m pytest -n 2 --dist worksteal --durations 10 -o console_output_style=count $(NEWEST_TESTS)
 
 lint: setup
 	$(BIN)/ruff check .
@@ -108,5 +121,18 @@ $(VENV)/.installed: $(VENV)/.dependencies $(VENV)/.libraries $(NATIVE) pyproject
 	$(BIN)/python -m pip install --quiet --no-build-isolation --editable ".[$(EXTRAS)]"
 	@touch $@
 
+# Ops, bindings and the C++ library, without the server. torchvision comes with torch: each of its releases is for one.
+$(NEWEST_VENV)/.installed: $(NATIVE) pyproject.toml
+	@$(MAKE) --no-print-directory --silent check-tools
+	@test -x $(NEWEST_VENV)/bin/python || $(PYTHON) -m venv $(NEWEST_VENV)
+	$(NEWEST_VENV)/bin/python -m pip install --quiet --upgrade pip
+	@$(NEWEST_VENV)/bin/python -m pip install --quiet "$(NEWEST)" torchvision || \
+	  { echo "make: pip cannot install $(NEWEST) with its torchvision: name one that can be had here, for instance make test-newest NEWEST=torch==2.14.1" >&2; exit 1; }
+	$(NEWEST_VENV)/bin/python -m pip install --quiet "scikit-build-core>=0.11" "pybind11>=2.13" "cmake>=3.24" ninja
+	@echo "Building the native library against $$($(NEWEST_VENV)/bin/python -c 'import torch; print("torch", torch.__version__)') ..."
+	CMAKE_ARGS="-DLABELASSEMBLE_SERVE=OFF -DLABELASSEMBLE_CUDA=OFF" $(NEWEST_VENV)/bin/python -m pip install --quiet \
+	  --no-build-isolation --config-settings=build-dir=build/newest --editable ".[test,onnx,monai,timm,torchvision,torchxrayvision,hub]"
+	@touch $@
+
 clean:
-	rm -rf $(VENV) build dist docs/_build docs/_generated
+	rm -rf $(NEWEST_VENV) $(VENV) build dist docs/_build docs/_generated
