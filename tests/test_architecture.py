@@ -40,6 +40,7 @@ ORDER = (
     "export",
     "config",
     "run",
+    "integrations",
     "init",
     "doctor",
     "experiments",

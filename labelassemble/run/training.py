@@ -19,6 +19,7 @@ from labelassemble.run.folder import bad_files_of
 from labelassemble.run.prepare import Start, prepare
 from labelassemble.run.volumes import volume_validation, volume_views
 from labelassemble.training.checkpoint import Checkpoints
+from labelassemble.training.data import TrainingData
 from labelassemble.training.distributed import SINGLE_PROCESS, Processes
 from labelassemble.training.logging import TrainingLog
 from labelassemble.training.loop import Outcome, fit
@@ -114,7 +115,7 @@ def train_run(
         backend = choose_backend(config.views, state.device)
         console.print(f"Views are made by {backend.name}: {backend.reason}", highlight=False, soft_wrap=True)
         views = open_views(backend, start.data.paths, start.data.targets, view_options, sampler, state.device)
-        validation = _validation(config, start, view_options)
+        validation = images_to_validate(config, start, view_options)
     else:
         volumes = _shared_threads(config.volumes, config.volumes.readers(), processes)
         views = volume_views(start.data, start.table, volumes, sampler, state.device, console)
@@ -154,9 +155,8 @@ def _shared_threads(options: _Options, threads: int, processes: Processes) -> _O
 def _sampler(config: Config, start: Start, processes: Processes, console: Console) -> Sampler:
     """Return which images are in which batch, and say how they are drawn."""
     train = config.train
-    sampling = train.sampling
-    if sampling == "auto":
-        sampling = "balanced" if start.data.exclusions else "shuffle"
+    sampling = resolved_sampling(train.sampling, start.data)
+    if train.sampling == "auto":
         console.print(
             "Batches hold as much of every source, since some classes exclude each other"
             if start.data.exclusions
@@ -178,6 +178,13 @@ def _sampler(config: Config, start: Start, processes: Processes, console: Consol
     )
 
 
+def resolved_sampling(sampling: Sampling, data: TrainingData) -> Sampling:
+    """Return how batches are drawn, "auto" as what it stands for with these images."""
+    if sampling != "auto":
+        return sampling
+    return "balanced" if data.exclusions else "shuffle"
+
+
 def _warn_of_balance(config: Config, start: Start, sampling: Sampling, console: Console) -> None:
     """Say that shares of sources and pseudo-labels without exclusion cost in measurement."""
     pseudo = config.loss.pseudo_weight > 0 or config.loss.consistency_weight > 0
@@ -195,7 +202,8 @@ def _warn_of_balance(config: Config, start: Start, sampling: Sampling, console: 
         )
 
 
-def _validation(config: Config, start: Start, options: ViewOptions) -> Validation:
+def images_to_validate(config: Config, start: Start, options: ViewOptions) -> Validation:
+    """Return the validation images of a run on images."""
     table = start.table
     paths = table.paths[table.splits == "val"].tolist()
     return Validation(

@@ -16,7 +16,7 @@ from labelassemble.training.class_weights import class_weights
 from labelassemble.training.data import TrainingData
 from labelassemble.training.dice import soft_dice_loss
 from labelassemble.training.distributed import SINGLE_PROCESS, Processes
-from labelassemble.training.schedule import TermWeights, term_weights
+from labelassemble.training.schedule import TermWeights, needs_strong, term_weights
 
 _log = logging.getLogger(__name__)
 
@@ -88,7 +88,7 @@ class StepLoss:
         """Set the weights of an epoch, from 0."""
         options = self.options
         self.weights: TermWeights = term_weights(epoch, options)
-        self.strong: bool = self.weights.consistency > 0 or options.strong_known
+        self.strong: bool = needs_strong(epoch, options)
         self.criterion = self._kind(
             threshold=options.threshold,
             temperature=options.temperature,

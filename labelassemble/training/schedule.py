@@ -22,6 +22,11 @@ def term_weights(epoch: int, options: LossOptions) -> TermWeights:
     return TermWeights(share * options.pseudo_weight, share * options.consistency_weight)
 
 
+def needs_strong(epoch: int, options: LossOptions) -> bool:
+    """Return whether the loss looks at the strong view in `epoch` (from 0)."""
+    return term_weights(epoch, options).consistency > 0 or options.strong_known
+
+
 @dataclass(frozen=True)
 class Best:
     """The best epoch so far, and how long the validation loss has not fallen.

@@ -85,7 +85,7 @@ def validate(net: nn.Module, validation: Validation, processes: Processes) -> Sc
         for rank, (share, readable) in enumerate(shares):
             probabilities[rank :: processes.count] = share
             read[rank :: processes.count] = readable
-        return _score(probabilities[read], validation.targets[read], validation)
+        return score_images(probabilities[read], validation.targets[read], validation)
 
     return processes.from_first(score)  # computed once, so that no two processes can come to differ
 
@@ -101,8 +101,8 @@ def _predict_share(
     return predict(net, paths, validation.views, bad_files=bad_files), bad_files.readable(len(paths))
 
 
-def _score(probabilities: np.ndarray, targets: np.ndarray, validation: Validation) -> Scores:
-    """Return the scores of the images that can be read."""
+def score_images(probabilities: np.ndarray, targets: np.ndarray, validation: Validation) -> Scores:
+    """Return the scores of images that could be read, by their probabilities and targets, both [N, C]."""
     known = ~np.isnan(targets)
     if not known.any():
         return Scores(None, (None,) * targets.shape[1], None, None)

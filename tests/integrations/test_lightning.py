@@ -1,0 +1,156 @@
+"""Lightning's Trainer comes to the numbers of ours."""
+
+import csv
+import multiprocessing
+import os
+import re
+import socket
+import traceback
+from collections.abc import Mapping
+from multiprocessing.synchronize import Barrier
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+
+from labelassemble import ClassQueryHead
+from labelassemble.config import Config, load_config
+from labelassemble.errors import LabelAssembleError
+from labelassemble.loss_options import LossOptions
+from labelassemble.run import train_run
+from labelassemble.training.checkpoint import load_checkpoint
+from labelassemble.training.data import TrainingData
+from labelassemble.training.options import TrainOptions
+from labelassemble.views.options import ViewOptions
+
+lightning = pytest.importorskip("lightning")
+pytestmark = pytest.mark.filterwarnings("ignore")  # of Lightning: few steps, one worker, no GPU in use
+QUIET = Console(quiet=True)
+EXACT = ["train.precision=float32", "train.channels_last=false", "train.device=cpu"]
+
+
+def fit(config: Config, folder: Path, **changed: Any) -> tuple[dict[str, torch.Tensor], Mapping[str, Any]]:
+    """Train by Lightning, and return the network's state and what was logged last."""
+    from labelassemble.integrations.lightning import from_config
+
+    parts = from_config(config)
+    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    arguments = parts.trainer | quiet | {"enable_model_summary": False, "default_root_dir": folder} | changed
+    trainer = lightning.Trainer(**arguments)
+    trainer.fit(parts.module, parts.data)
+    return parts.module.net.state_dict(), trainer.callback_metrics
+
+
+def test_two_epochs_have_the_numbers_of_our_trainer(
+    small_sources: Path, one_thread: None, no_pages: None
+) -> None:
+    config = load_config(small_sources / "run.yaml", [*EXACT, "loss.ramp_epochs=2", "train.query_lr=0.1"])
+    ours = small_sources / "ours"
+    train_run(config, ours, resume=False, console=QUIET)
+    expected = load_checkpoint(ours / "checkpoints" / "last.pt")["model"]
+    with (ours / "metrics.csv").open(newline="") as file:
+        last = list(csv.DictReader(file))[-1]
+    found, logged = fit(config, small_sources)
+    assert list(found) == list(expected)
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    for name in ("train_loss", "train_bce", "train_pseudo", "train_consistency", "val_loss", "val_auc_mean"):
+        np.testing.assert_allclose(float(logged[name]), float(last[name]), rtol=1e-6, err_msg=name)
+    assert float(last["train_consistency"]) > 0  # the second epoch is past the warm-up
+    assert float(logged["val_auc/square"]) == pytest.approx(float(last["val_auc:square"]))
+
+
+def test_what_lightning_cannot_honour_is_refused(small_sources: Path) -> None:
+    from labelassemble.integrations.lightning import from_config
+
+    path = small_sources / "run.yaml"
+    with pytest.raises(LabelAssembleError, match=r"^train\.ema is of labelassemble train alone"):
+        from_config(load_config(path, ["train.ema=0.9"]))
+    with pytest.raises(LabelAssembleError, match=r"^train\.accumulate is of labelassemble train alone"):
+        from_config(load_config(path, ["train.accumulate=2"]))
+    with pytest.raises(LabelAssembleError, match=r"accumulate_grad_batches must be 1, .* got 2: "):
+        fit(load_config(path, EXACT), small_sources, accumulate_grad_batches=2)
+
+
+def test_arguments_of_the_trainer(small_sources: Path) -> None:
+    from labelassemble.integrations.lightning import from_config
+
+    overrides = ["train.clip_norm=1.5", "train.precision=bfloat16", "train.device=cpu"]
+    parts = from_config(load_config(small_sources / "run.yaml", overrides))
+    assert parts.trainer == {
+        "max_epochs": 2,
+        "gradient_clip_val": 1.5,
+        "accelerator": "cpu",
+        "precision": "bf16-mixed",
+    }
+
+
+def test_the_pages_code_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    page = (Path(__file__).parents[2] / "docs" / "howto" / "lightning.md").read_text(encoding="utf-8")
+    code = re.findall(r"^```python\n(.*?)^```$", page, flags=re.MULTILINE | re.DOTALL)
+    exec(compile(code[1], "lightning.md", "exec"), {"__name__": "__page__"})
+
+
+def weights_of(folder: Path, devices: int) -> torch.Tensor:
+    """Train a network without norms on images of which the first half have 2 known labels, and return its queries."""
+    from labelassemble.integrations.lightning import PartialLabelData, PartialLabelModule
+
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(torch.nn.Flatten(), ClassQueryHead(256, ["square", "stripe"]))
+    paths = [str(folder / "images" / f"{name}-{row}.png") for name in ("north", "south") for row in range(6)]
+    targets = np.full((12, 2), np.nan, np.float32)
+    targets[:6, 0], targets[6], targets[7, 1] = np.arange(6) % 2, 1, 0
+    data = TrainingData(["square", "stripe"], paths, targets)
+    options = TrainOptions(batch_size=6, lr=1e-2)
+    loss = LossOptions(warmup_epochs=0, known_mean="class")
+    parts = (
+        PartialLabelModule(net, data, loss=loss, train=options),
+        PartialLabelData(data, ViewOptions(size=16), loss=loss, train=options),
+    )
+    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    strategy = "ddp" if devices > 1 else "auto"
+    trainer = lightning.Trainer(
+        max_epochs=3,
+        accelerator="cpu",
+        devices=devices,
+        strategy=strategy,
+        enable_model_summary=False,
+        **quiet,
+    )
+    trainer.fit(*parts)
+    return torch.cat([parameter.detach().flatten() for parameter in net.parameters()])
+
+
+def _one_of_two(rank: int, port: int, folder: Path, together: Barrier) -> None:
+    """Be one of two processes that torchrun starts."""
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "GROUP_RANK": "0"}
+    os.environ |= {"TORCHELASTIC_RUN_ID": "none"}
+    try:
+        torch.save(weights_of(folder, 2), folder / f"{rank}.pt")
+        together.wait(300)  # gloo's last exchange is over in both
+    except BaseException:
+        traceback.print_exc()
+        os._exit(1)
+    os._exit(0)  # without the end of gloo's threads, which may wait for a lock of Python
+
+
+def test_two_processes_have_the_weights_of_one(small_sources: Path, one_thread: None) -> None:
+    expected = weights_of(small_sources, 1)
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        port = one.getsockname()[1]
+    fork = multiprocessing.get_context("fork")  # of this process, which has imported Lightning
+    together = fork.Barrier(2)
+    begun = [fork.Process(target=_one_of_two, args=(rank, port, small_sources, together)) for rank in (0, 1)]
+    for process in begun:
+        process.start()
+    for process in begun:
+        process.join(300)
+        process.kill()
+    assert [process.exitcode for process in begun] == [0, 0]
+    for rank in (0, 1):
+        torch.testing.assert_close(torch.load(small_sources / f"{rank}.pt"), expected, rtol=1e-5, atol=1e-6)
