@@ -110,14 +110,14 @@ def answer_parts(
         LabelAssembleError: an answer cannot be made or written.
     """
     failed = []
-    for index in _left(plan, rank, count):
+    for index in open_parts(plan, rank, count):
         try:
             images = plan.parts[index].images()
         except LabelAssembleError as error:
             failed.append(str(error))
             continue
         found = answer(images)
-        _write(plan, index, found)
+        write_part(plan, index, found)
         wrote(index, found)
     return failed
 
@@ -141,8 +141,8 @@ def read_answers(plan: Plan) -> Iterator[PartAnswers]:
         yield PartAnswers(table.column("path").to_pylist(), np.stack(values, axis=1), errors)
 
 
-def _left(plan: Plan, rank: int, count: int) -> list[int]:
-    """Return the parts of a process that are not there, and remove what it left of them when it was killed."""
+def open_parts(plan: Plan, rank: int = 0, count: int = 1) -> list[int]:
+    """Return the parts of process `rank` of `count` that are not there, and remove what it left when it was killed."""
     names = os.listdir(plan.folder)
     there = set(names)
     left = [index for index in range(rank, len(plan.parts), count) if plan.file(index).name not in there]
@@ -153,7 +153,12 @@ def _left(plan: Plan, rank: int, count: int) -> list[int]:
     return left
 
 
-def _write(plan: Plan, index: int, found: PartAnswers) -> None:
+def write_part(plan: Plan, index: int, found: PartAnswers) -> None:
+    """Write the answers of a part, whole or not at all.
+
+    Raises:
+        LabelAssembleError: the file cannot be written.
+    """
     missing = np.isnan(found.probabilities)
     arrays: dict[str, pa.Array] = {"path": pa.array(found.images, pa.string())}
     for column, name in enumerate(plan.classes):
