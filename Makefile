@@ -1,7 +1,8 @@
 # make demo    sets everything up in .venv and runs the main job
 # make test    sets everything up and runs the tests
 # make test-newest   builds the library against the newest torch in .venv-newest, and runs there the tests of ops, loss,
-#              head, export and one training, and those of the backbones of other libraries, which need its torchvision
+#              head, export and one training, those of kornia's views and of Lightning, and those of the backbones of
+#              other libraries, which need its torchvision
 # make lint    ruff, mypy, vulture (dead code), hadolint and kubernetes-validate (examples/deployment), clang-format,
 #              clang-tidy (unused #includes)
 # make lint-includes   the last of these for files that include torch too, which takes minutes
@@ -38,7 +39,8 @@ test: setup
 NEWEST_VENV := .venv-newest
 NEWEST_TESTS := tests/ops tests/test_loss.py tests/test_loss_composed.py tests/test_head.py tests/test_bce_parity.py \
   tests/test_drop_in.py tests/test_named_classes.py tests/models/test_libraries.py tests/export/test_torchscript_export.py \
-  tests/export/test_traced_formats.py tests/export/test_hub.py tests/training/test_run_of_each_head.py
+  tests/export/test_traced_formats.py tests/export/test_hub.py tests/training/test_run_of_each_head.py \
+  tests/views/test_kornia_views.py tests/integrations
 
 test-newest: $(NEWEST_VENV)/.installed
 	OMP_WAIT_POLICY=passive OPENBLAS_NUM_THREADS=1 LABELASSEMBLE_FAIL_WITHOUT_LIBRARIES=1 \

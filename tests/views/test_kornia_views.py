@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import kornia.augmentation
 import numpy as np
 import pytest
 import torch
@@ -27,6 +26,7 @@ from labelassemble.views.volume_lists import moved_crop
 from labelassemble.views.volume_options import VolumeOptions
 from labelassemble.views.volumes import VolumeViews
 
+kornia = pytest.importorskip("kornia")  # a dependency that machines lack on which CUDA alone is tested
 Cli = Callable[..., tuple[int, str, str]]
 
 WEAK = [{"RandomAffine": {"degrees": 10, "p": 0.7}}]
