@@ -50,7 +50,7 @@ def secondary_capture(
                 photometric_interpretation="RGB",
                 bits_allocated=8,
                 coordinate_system="PATIENT",
-                patient_orientation=source.orientation if len(source.orientation) == 2 else ("L", "F"),
+                patient_orientation=("L", "F"),  # highdicom wants one, of its own kinds; the image's follows
                 series_instance_uid=series,
                 series_number=SERIES_NUMBER,
                 sop_instance_uid=hd.UID(),
@@ -81,7 +81,7 @@ def _about_picture(hd: Any, source: SourceImage, description: str) -> dict[str, 
     reference.add_new("PurposeOfReferenceCodeSequence", "SQ", [hd.sr.CodedConcept(*_SOURCE_IMAGE)])
     found: dict[str, Any] = {
         # The picture has panels beside each other: they are turned like the image, if the image says how.
-        "PatientOrientation": list(source.orientation) if len(source.orientation) == 2 else None,
+        "PatientOrientation": list(source.orientation) or None,
         "Laterality": source.laterality if source.laterality in ("R", "L") else None,
         "ConversionType": "WSD",  # workstation: nothing was digitised
         "SourceImageSequence": [reference],

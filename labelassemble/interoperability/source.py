@@ -1,6 +1,7 @@
 """The header of the DICOM image that an output is about: what the standard's modules need of it, and no more."""
 
 import logging
+import re
 from dataclasses import dataclass
 from importlib import import_module
 from io import BytesIO
@@ -21,7 +22,7 @@ _TEXTS: Final = (
     *("StudyDate", "StudyTime", "StudyID", "AccessionNumber", "ReferringPhysicianName"),
 )
 _SEXES: Final = ("M", "F", "O")
-_TIMES: Final = {"Date": "DA", "Time": "TM"}
+_TIMES: Final = {"Date": ("DA", "%Y%m%d"), "Time": ("TM", "%H%M%S")}
 UTF_8: Final = "ISO_IR 192"
 
 
@@ -121,10 +122,12 @@ def _text(image: Any, keyword: str) -> str:
     text = header_value(image, keyword).strip("\\ ")
     if keyword == "PatientSex":
         return text.upper() if text.upper() in _SEXES else ""
-    kind = _TIMES.get(keyword[-4:])
-    if kind is None or not text:
+    if keyword == "PatientOrientation":
+        return text if re.fullmatch(r"[APRLHF]+\\[APRLHF]+", text) else ""
+    if keyword[-4:] not in _TIMES or not text:
         return text
-    try:
-        return str(getattr(import_module("pydicom.valuerep"), kind)(text))
+    kind, form = _TIMES[keyword[-4:]]
+    try:  # that of 1993, with points or colons, is read too
+        return str(getattr(import_module("pydicom.valuerep"), kind)(text).strftime(form))
     except ValueError:
         return ""

@@ -3,6 +3,7 @@
 import csv
 import io
 import itertools
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -240,6 +241,10 @@ def test_reports_of_a_study_are_a_series_and_files_of_one_name_stay_apart(
             {"PatientSex": "unknown", "PatientBirthDate": "spring", "StudyDate": "?"},
             ("P-17", "Yamada^Tarou=山田^太郎"),
         ),
+        (
+            {"StudyDate": "1997.04.24", "StudyTime": "10:11:12", "PatientOrientation": ["AFR", "PF"]},
+            ("P-17", "Yamada^Tarou=山田^太郎"),
+        ),
         ({"SpecificCharacterSet": "ISO_IR 100", "PatientName": "Müller^Jörg"}, ("P-17", "Müller^Jörg")),
         ({"FrameOfReferenceUID": None, "PatientOrientation": None, "Modality": None}, None),
     ],
@@ -261,6 +266,8 @@ def test_incomplete_headers_are_reported_on_as_they_are(
             assert not found.get("PatientOrientation")
         else:
             assert (found.PatientID or "", str(found.PatientName or "")) == expected
+        assert re.fullmatch(r"(\d{8})?", found.StudyDate or "")
+        assert re.fullmatch(r"(\d{6})?", found.StudyTime or "")
 
 
 def test_mistakes_are_one_sentence(run: Path, dicom: Dicom, cli: Cli, tmp_path: Path) -> None:
