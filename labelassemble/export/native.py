@@ -81,6 +81,25 @@ def run_server(arguments: Sequence[str]) -> NoReturn:
     os.execve(program, [SERVER, *arguments], program_environment())
 
 
+def predict_command() -> NoReturn:
+    """Become labelassemble-predict: the environment's command of this name."""
+    _become(PROGRAM)
+
+
+def serve_command() -> NoReturn:
+    """Become labelassemble-serve: the environment's command of this name."""
+    _become(SERVER)
+
+
+def _become(name: str) -> NoReturn:
+    try:
+        program = find_program(name)
+    except LabelAssembleError as error:
+        print(f"labelassemble: {error}", file=sys.stderr)
+        sys.exit(2)
+    os.execve(program, [name, *sys.argv[1:]], program_environment())
+
+
 _BUILD_AGAIN: Final = "make setup, or pip install --no-build-isolation --force-reinstall --no-deps ."
 _HOW_TO_BUILD: Final = "build it: pip install --no-build-isolation . (with a C++20 compiler)"
 
