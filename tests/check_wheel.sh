@@ -21,7 +21,6 @@ for needed in (
     r"labelassemble/include/labelassemble/classifier\.h",
     r"labelassemble/share/cmake/labelassemble/labelassembleConfig\.cmake",
     r"labelassemble/bin/labelassemble-predict",
-    r"labelassemble\.libs/libjpeg.*",
     r"labelassemble/report/templates/report\.html\.j2",
     r"labelassemble/data/taxonomies/thorax\.yaml",
     r"labelassemble/py\.typed",
@@ -32,7 +31,13 @@ outside = [name for name in names if not re.match(r"labelassemble(/|\.libs/|-[^/
 assert not outside, f"the wheel holds what is not the package's: {outside}"
 strange = [name for name in names if re.search(r"test|\.(cpp|cu|o|pyc)$", name)]
 assert not strange, f"the wheel holds what no user needs: {strange}"
-print(f"{sys.argv[1]}: {len(names)} files")
+programs = [name for name in names if name.endswith(("labelassemble-predict", "labelassemble-serve"))]
+assert len(programs) == len({name.rsplit("/", 1)[1] for name in programs}), f"a program twice: {programs}"
+assert re.search(r"\+torch[0-9.]+\.(cpu|cu\d+)-.*-manylinux_\d+_\d+_", sys.argv[1]), "its name lacks torch or manylinux"
+(metadata,) = (name for name in names if name.endswith(".dist-info/METADATA"))
+(torch,) = re.findall(r"^Requires-Dist: torch(.*)$", zipfile.ZipFile(sys.argv[1]).read(metadata).decode(), re.MULTILINE)
+assert re.fullmatch(r"==[0-9.]+", torch), f"it asks for torch{torch}"
+print(f"{sys.argv[1]}: {len(names)} files, asks for torch{torch}")
 EOF
 
 tar xzf "$sdist" -C "$folder"
