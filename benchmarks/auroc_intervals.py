@@ -6,7 +6,7 @@ Scores of 200 negatives are normal; those of the positives are normal too, of th
 mixture: found (far above) or not (like a negative). The last is the hardest that an AUROC can be to measure, the third
 the easiest. Each method sees the same samples. To hold 95% of the truths is right; more is careful, less promises too
 much. The second table is the paired test of two scorers of the same AUROC: how often its p is below 0.05. The third has
-intervals that take the images of a patient together.
+intervals that take the images of a patient together, the fourth those of the mean of several classes' AUROCs.
 """
 
 import argparse
@@ -23,6 +23,7 @@ from labelassemble.evaluation.bootstrap import (
     Ranking,
     auroc_interval_of,
     auroc_replicates,
+    mean_interval_of,
     percentile_interval,
 )
 from labelassemble.evaluation.statistics import delong, paired_delong, wilson
@@ -187,6 +188,53 @@ def by_patient(
     }
 
 
+def coverage_of_mean(
+    positives: int, areas: tuple[float, ...], shared: float, samples: int, rng: np.random.Generator
+) -> dict[str, tuple[float, float]]:
+    """Return by method how often the mean of the classes' true AUROCs is held, and the mean width.
+
+    Every image has scores of all classes, whose noise is correlated by `shared`; each class has its own positives.
+    """
+    images, truth = 3 * positives + 100, float(np.mean(areas))
+    held: dict[str, list[bool]] = {}
+    width: dict[str, list[float]] = {}
+    for seed in range(samples):
+        noise = np.sqrt(1 - shared) * rng.standard_normal((len(areas), images))
+        noise += np.sqrt(shared) * rng.standard_normal(images)
+        rankings, rows = [], np.arange(images)
+        for row, area in zip(noise, areas, strict=True):
+            labels = np.isin(rows, rng.choice(images, positives, replace=False))
+            scores = row + np.sqrt(2) * ndtri(area) * labels
+            rankings.append(Ranking(scores[labels], scores[~labels], rows[labels], rows[~labels]))
+        replicates = auroc_replicates(rankings, images, replicates=150, seed=seed)
+        found = {
+            "bootstrap, percentiles (before)": percentile_interval(replicates.mean(axis=0)),
+            "labelassemble": mean_interval_of(rankings, replicates),
+        }
+        for name, interval in found.items():
+            if interval is None:
+                continue
+            held.setdefault(name, []).append(interval.lower <= truth <= interval.upper)
+            width.setdefault(name, []).append(interval.upper - interval.lower)
+    return {name: (float(np.mean(held[name])), float(np.mean(width[name]))) for name in held}
+
+
+def print_mean(samples: int, rng: np.random.Generator) -> None:
+    """Print the table of the intervals of a mean of AUROCs."""
+    cells = list(product(((0.8, 0.8), (0.6, 0.75, 0.9, 0.95)), (0.0, 0.5)))
+    print(
+        f"\nThe mean of the AUROCs of two and of four classes, whose noise is correlated by 0 and by 0.5: coverage "
+        f"(width), {samples} samples a cell.\n"
+    )
+    heads = [f"{', '.join(f'{area:g}' for area in areas)}; {shared:g}" for areas, shared in cells]
+    print(f"| positives a class | method | {' | '.join(heads)} |\n|---:|---|{'---:|' * len(cells)}")
+    for positives in (3, 5, 10, 30, 100):
+        found = [coverage_of_mean(positives, *cell, samples, rng) for cell in cells]
+        for name in found[0]:
+            said = [f"{each[name][0]:.3f} ({each[name][1]:.3f})" for each in found]
+            print(f"| {positives} | {name} | {' | '.join(said)} |", flush=True)
+
+
 def print_intervals(samples: int, bootstrapped: int, rng: np.random.Generator) -> None:
     """Print the table of intervals of one AUROC."""
     print(
@@ -238,7 +286,7 @@ def main() -> None:
     )
     parser.add_argument("--samples", type=int, default=1000)
     parser.add_argument("--bootstrapped", type=int, default=100)
-    parser.add_argument("--tables", nargs="+", default=["intervals", "paired", "patients"])
+    parser.add_argument("--tables", nargs="+", default=["intervals", "paired", "patients", "mean"])
     given = parser.parse_args()
     rng = np.random.default_rng(0)
     print(f"{machine()}\n")
@@ -248,6 +296,8 @@ def main() -> None:
         print_paired(given.samples, rng)
     if "patients" in given.tables:
         print_by_patient(given.bootstrapped, rng)
+    if "mean" in given.tables:
+        print_mean(given.bootstrapped, rng)
 
 
 if __name__ == "__main__":
