@@ -146,10 +146,20 @@ std::array<std::int64_t, 3> shape_of(const Fields& fields, const std::string& na
   return shape;
 }
 
-// As nibabel mends it: 0 is 1, and a sign means nothing.
+// As nibabel has it: a sign means nothing, and 0 is 1, which is asked for of axes of one voxel
+// only.
 double pixdim(const Fields& fields, int axis) {
   const double size = std::abs(fields.get<float>(kPixdim, 1 + axis));
   return size == 0.0 ? 1.0 : size;
+}
+
+// The first axis of several voxels that have no size, 1 to 3; 0 where all have one.
+int axis_without_size(const Fields& fields, const std::array<std::int64_t, 3>& shape) {
+  for (int axis = 0; axis < 3; ++axis) {
+    const float size = fields.get<float>(kPixdim, 1 + axis);
+    if (shape[axis] > 1 && (size == 0.0F || !std::isfinite(size))) return 1 + axis;
+  }
+  return 0;
 }
 
 int form_code(const Fields& fields, std::size_t at) {
@@ -311,7 +321,12 @@ NiftiHeader parse_nifti_header(std::span<const std::uint8_t> bytes, const std::s
   }
   const bool placed = form_code(fields, kSformCode) != 0;
   const bool turned = form_code(fields, kQformCode) != 0;
-  const std::optional<Affine> other = turned ? qform(fields) : std::nullopt;
+  const int unsized = axis_without_size(fields, header.shape);
+  if (!placed && unsized != 0) {
+    damaged(name, "its voxels have no size along axis " + std::to_string(unsized) +
+                      " (pixdim), and it has no sform");
+  }
+  const std::optional<Affine> other = turned && unsized == 0 ? qform(fields) : std::nullopt;
   if (!placed && turned && !other.has_value()) damaged(name, "its quaternion is longer than 1");
   header.affine = placed              ? sform(fields)
                   : other.has_value() ? *other

@@ -11,8 +11,11 @@
 NumPy archives and image files know nothing of millimetres and sides: their affine is None.
 """
 
+import gzip
+import logging
 import math
 import os
+import weakref
 from importlib import import_module
 from io import BytesIO
 from pathlib import Path
@@ -135,22 +138,44 @@ def _nifti(name: str) -> Any:
         nibabel = import_module("nibabel")
     except ImportError:
         raise PluginError(name, "needs nibabel: pip install 'labelassemble[ct]'") from None
+    logging.getLogger("nibabel.global").setLevel(logging.CRITICAL)  # what it mends of a header is judged here
     try:
         if os.path.getsize(name) == 0:
             raise ImageError(name, "the file is empty")
-        image = nibabel.load(name)
+        with np.errstate(invalid="ignore"):  # of a place that is none, which is told below
+            image = _loaded(nibabel, name)
     except OSError as error:
         raise ImageError(name, f"cannot be opened ({error.strerror or error})") from None
     except nibabel.filebasedimages.ImageFileError as error:
         raise ImageError(name, f"not a NIfTI file, or damaged ({_reason(error)})") from None
     needed = math.prod(image.shape) * image.get_data_dtype().itemsize
-    size = os.path.getsize(name) * (_LARGEST_RATIO if name.lower().endswith(".gz") else 1)
+    size = os.path.getsize(name) * (_LARGEST_RATIO if _is_compressed(name) else 1)
     if needed + int(image.header.get_data_offset()) > size:  # before memory is taken for it
         raise ImageError(
             name,
             f"damaged or cut off (its header tells of {needed} bytes of values, and the file is too short for them)",
         )
     return image
+
+
+def _loaded(nibabel: Any, name: str) -> Any:
+    """Return a NIfTI file, compressed or not, whichever of the two its name says."""
+    compressed = _is_compressed(name)
+    if compressed == name.lower().endswith(".gz"):
+        return nibabel.load(name)
+    stream = gzip.open(name) if compressed else open(name, "rb")  # noqa: SIM115  the image reads it later
+    try:
+        image = nibabel.Nifti1Image.from_stream(stream)
+    except Exception:
+        stream.close()
+        raise
+    weakref.finalize(image, stream.close)
+    return image
+
+
+def _is_compressed(name: str) -> bool:
+    with open(name, "rb") as file:
+        return file.read(2) == b"\x1f\x8b"
 
 
 def _affine(image: Any, name: str) -> NDArray[np.float64]:
@@ -163,10 +188,13 @@ def _affine(image: Any, name: str) -> NDArray[np.float64]:
     unit = int(image.header["xyzt_units"]) & 7
     if unit in _UNITS:
         raise ImageError(name, f"its header says that lengths are in {_UNITS[unit]}, and mm are read")
+    header = image.header
+    unsized = _axis_without_size(image)
+    if unsized and not header["sform_code"] > 0:
+        raise ImageError(name, f"its voxels have no size along axis {unsized} (pixdim), and it has no sform")
     affine = np.asarray(image.affine, dtype=np.float64)
     _check_place(affine, name)
-    header = image.header
-    if header["sform_code"] > 0 and header["qform_code"] > 0:
+    if header["sform_code"] > 0 and header["qform_code"] > 0 and not unsized:
         try:
             qform = header.get_qform()
         except ValueError:  # a quaternion longer than 1 is no form
@@ -174,6 +202,20 @@ def _affine(image: Any, name: str) -> NDArray[np.float64]:
         if np.isfinite(qform).all():
             check_forms(name, affine, qform)
     return affine
+
+
+def _axis_without_size(image: Any) -> int:
+    """Return the first axis of several voxels whose size in the file is 0 or not finite, 1 to 3; 0 where none is.
+
+    nibabel makes a size of 0 one of 1 mm, which nobody said.
+    """
+    with image.file_map["image"].get_prepare_fileobj("rb") as file:
+        file.seek(0)
+        stored = type(image.header).from_fileobj(file, check=False)["pixdim"][1:4]
+    for axis, (size, voxels) in enumerate(zip(stored, image.shape, strict=False), start=1):
+        if voxels > 1 and (size == 0 or not np.isfinite(size)):
+            return axis
+    return 0
 
 
 def _check_place(affine: NDArray[np.float64], name: str) -> None:

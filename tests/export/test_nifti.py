@@ -171,6 +171,12 @@ def test_a_damaged_or_lying_file_is_refused_in_one_sentence(
         ("offset.nii", _changed(good, vox_offset=10), "its values begin at byte 10"),
         ("inter.nii", _changed(good, scl_slope=2, scl_inter=np.inf), "its scl_inter is not finite"),
         ("turn.nii", _changed(good, sform_code=0, qform_code=1, quatern_b=2), "quaternion is longer than 1"),
+        (
+            "size.nii",
+            _changed(good, sform_code=0, qform_code=1, pixdim__2=0),
+            "its voxels have no size along axis 2 (pixdim), and it has no sform",
+        ),
+        ("nowhere.nii", _changed(good, sform_code=0, pixdim__1=np.nan), "no size along axis 1 (pixdim)"),
     ]
     files = []
     for name, data, _ in cases:
