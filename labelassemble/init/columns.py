@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias
 
 from labelassemble.data.class_names import RESERVED_COLUMNS
@@ -20,7 +20,7 @@ _PATH: Final = (
 )
 _PATIENT: Final = (
     *("patient", "patientid", "patientno", "patientnumber", "subject", "subjectid", "mrn", "pid", "person"),
-    *("personid", "case", "caseid", "lesionid", "group"),
+    *("personid", "patientenid", "patientennummer", "case", "caseid", "lesionid", "group"),
 )
 _SPLIT: Final = ("split", "set", "subset", "partition", "phase", "usage", "setid", "fold")
 _LABEL: Final = (
@@ -63,11 +63,13 @@ _NO_CLASS: Final = frozenset(
 )
 _NUMBERS: Final = NUMBER_CELLS | {"", *UNKNOWN_CELLS}
 WORDS: Final[Mapping[str, str]] = {
-    **dict.fromkeys(("yes", "y", "true", "positive", "pos", "present"), "1"),
-    **dict.fromkeys(("no", "n", "false", "negative", "neg", "absent"), "0"),
+    **{cell: cell[:-2] if cell.endswith((".0", ",0")) else cell for cell in NUMBER_CELLS},
+    **dict.fromkeys(("yes", "y", "true", "positive", "pos", "present", "ja", "oui", "si", "sí"), "1"),
+    **dict.fromkeys(("no", "n", "false", "negative", "neg", "absent", "nein", "non"), "0"),
+    **dict.fromkeys(("uncertain", "unclear", "unklar", "equivocal", "indeterminate"), "-2"),
     **dict.fromkeys(("unknown", "unk", "n/a", "na", "nan", "<na>", "?", ""), ""),
 }
-"""What a cell in words means."""
+"""What a cell of a class means, in lower case: 1, 0, -1, -2 or blank."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,7 @@ class Uses:
         classes: the columns that are classes, or the one that holds labels.
         coding: how these write labels.
         subgroups: the name of a subgroup and its column.
+        refused: columns that would be classes but for one of their cells, and the commonest such cell of each.
     """
 
     path: str | None
@@ -87,6 +90,7 @@ class Uses:
     classes: tuple[str, ...]
     coding: Coding
     subgroups: Mapping[str, str]
+    refused: Mapping[str, str] = field(default_factory=dict)
 
 
 def plain(name: str) -> str:
@@ -111,8 +115,15 @@ def guess_uses(columns: Mapping[str, Column], given: Mapping[str, str], there: C
         wanted = _SUBGROUPS.get(plain(name))
         if wanted is not None and wanted not in subgroups and name not in taken:
             subgroups[wanted] = name
-    classes, coding = _classes(columns, taken | set(subgroups.values()), given.get("label"))
-    return Uses(path or None, patient or None, split or None, classes, coding, subgroups)
+    taken |= set(subgroups.values())
+    free = {
+        name: column
+        for name, column in columns.items()
+        if name not in taken and plain(name) not in _NO_CLASS and name.lower() not in RESERVED_COLUMNS
+    }
+    classes, coding = _classes(free, columns, given.get("label"))
+    refused = {} if coding in ("label", "list") and classes else _refused(free, classes)
+    return Uses(path or None, patient or None, split or None, classes, coding, subgroups, refused)
 
 
 def is_split(column: Column) -> bool:
@@ -151,28 +162,37 @@ def _split(columns: Mapping[str, Column]) -> str | None:
 
 
 def _classes(
-    columns: Mapping[str, Column], taken: Collection[str | None], label: str | None
+    free: Mapping[str, Column], columns: Mapping[str, Column], label: str | None
 ) -> tuple[tuple[str, ...], Coding]:
-    free = {
-        name: column
-        for name, column in columns.items()
-        if name not in taken and plain(name) not in _NO_CLASS and name.lower() not in RESERVED_COLUMNS
-    }
-    for coding, cells in (("numbers", _NUMBERS), ("words", frozenset(WORDS))):
-        found = tuple(
-            name
-            for name, column in free.items()
-            if column.whole
-            and any(WORDS.get(cell.lower(), cell) for cell in column.filled())
-            and all(cell.lower() in cells for cell in column.values)
-        )
-        if found and label is None:
-            return found, "numbers" if coding == "numbers" else "words"
+    """Return the columns that are classes and how they write labels; `free` are those without another use."""
+    found = tuple(
+        name
+        for name, column in free.items()
+        if column.whole
+        and any(WORDS.get(cell.lower()) for cell in column.filled())
+        and all(cell.lower() in WORDS for cell in column.values)
+    )
+    if found and label is None:
+        cells = {cell for name in found for cell in columns[name].values}
+        return found, "numbers" if cells <= _NUMBERS else "words"
     texts = {name: column for name, column in free.items() if len(column.filled()) > 1}
     chosen = label or _named({name: c for name, c in texts.items() if c.whole or _is_list(c)}, _LABEL, ())
     if chosen is None:
         return (), "label"
     return (chosen,), "list" if _is_list(columns[chosen]) else "label"
+
+
+def _refused(free: Mapping[str, Column], classes: Collection[str]) -> dict[str, str]:
+    """Return the columns that are no classes though most of their cells could stand in one, with a cell that cannot."""
+    found = {}
+    for name, column in free.items():
+        if name in classes or not column.whole:
+            continue
+        odd = {cell: count for cell, count in column.values.items() if cell.lower() not in WORDS}
+        known = sum(count for cell, count in column.values.items() if WORDS.get(cell.lower()))
+        if odd and known > sum(odd.values()):
+            found[name] = max(odd, key=lambda cell: odd[cell])
+    return found
 
 
 def _is_list(column: Column) -> bool:

@@ -1,6 +1,5 @@
 """From a folder or a table to the source that reads it."""
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -13,6 +12,7 @@ from labelassemble.data.volumes import is_nifti_name
 from labelassemble.errors import LabelAssembleError, did_you_mean
 from labelassemble.init.columns import Uses, guess_uses, is_split
 from labelassemble.init.datasets import recognise
+from labelassemble.init.image_paths import TRIED, found_below, found_images
 from labelassemble.init.mask_patterns import is_dicom_file
 from labelassemble.init.profile import Column, read_columns
 from labelassemble.init.proposal import Proposal
@@ -21,7 +21,6 @@ from labelassemble.init.write_table import write_class_folders, write_one_hot
 
 _TABLES: Final = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".tab", ".parquet")
 _DICOM: Final = (".dcm", ".dicom")
-_TRIED: Final = 20  # cells of a column that are sought on the disk
 _FEW: Final = 5
 
 Ask = Callable[[str, str], str]
@@ -121,7 +120,7 @@ def _folder(data: Path, answers: Answers, ask: Ask, beside: Path) -> Proposal:
     tables = [data / file for file in files if file.lower().endswith(_TABLES)]
     images = [file for file in files if file.lower().endswith(IMAGE_ENDINGS)]
     if any(file.lower().endswith(_DICOM) for file in images) or (
-        not (images or tables) and any(is_dicom_file(data / file) for file in files[:_TRIED])
+        not (images or tables) and any(is_dicom_file(data / file) for file in files[:TRIED])
     ):
         return _dicom(data, tables, answers, beside)
     own = [table for table in tables if table.resolve() != beside.with_suffix(".csv").resolve()]
@@ -193,7 +192,7 @@ def _class_folders(data: Path, images: Sequence[str], answers: Answers, ask: Ask
             "a table with a column of paths and a column per class"
         )
     target = _target(beside, None, answers)
-    classes = write_class_folders(rows, target)
+    classes, unlabelled = write_class_folders(rows, target)
     found = Proposal({"name": answers.name})
     found.add("reader", "csv", f"made of the folders of {data}: {len(rows)} images")
     found.add("path", target)
@@ -203,6 +202,7 @@ def _class_folders(data: Path, images: Sequence[str], answers: Answers, ask: Ask
         "An image in the folder of one class is for the other classes (negative, unknown)", answers.others
     )
     _blank(found, others, "the folder of another class")
+    _tell_unlabelled(found, unlabelled, "images", target)
     if not any(split for _, _, split in rows):
         found.hints.append(
             "no folder says train, val or test: `split: {val: 0.1, test: 0.2}` divides the images"
@@ -234,11 +234,13 @@ def _table(table: Path, answers: Answers, ask: Ask, beside: Path) -> Proposal:
                 f"{table}: no column '{name}' (--{use}-column){did_you_mean(name, columns)}"
             )
     there = {
-        name: place for name, column in columns.items() if (place := _found(table, column, answers.root))
+        name: place
+        for name, column in columns.items()
+        if (place := found_images(table, column, answers.root))
     }
     uses = guess_uses(columns, answers.columns, there)
     if uses.path is not None and uses.path not in there and answers.root is None:
-        place = _found_below(table, columns[uses.path])
+        place = found_below(table, columns[uses.path])
         there.update({} if place is None else {uses.path: place})
     cases = propose_case_table(table, columns, uses, answers.root or table.parent, answers.name)
     if cases is not None:
@@ -294,6 +296,11 @@ def _table(table: Path, answers: Answers, ask: Ask, beside: Path) -> Proposal:
             "no column says which images are of one patient: they may come to both sides of a split, which makes "
             "results look better than they are (--patient-column names it)"
         )
+    found.remarks += [
+        f"column '{name}' is not taken as a class, since a cell of it is '{cell}' (1, 0, -1, -2, blank, yes or no "
+        "would do): mend it, or name the columns by --classes"
+        for name, cell in list(uses.refused.items())[:_FEW]
+    ]
     _describe_columns(found, columns, uses, rows, converted=found.values["path"] != table)
     return found
 
@@ -313,7 +320,7 @@ def _described(
         found.add("classes", list(uses.classes))
         return found
     target = _target(beside, table, answers)
-    classes = write_one_hot(table, uses, lambda cells: _paths(cells, root, ending), target)
+    classes, unlabelled = write_one_hot(table, uses, lambda cells: _paths(cells, root, ending), target)
     found.add("reader", "csv", f"made of {table.name}, with a column per class")
     found.add("path", target)
     found.add("root", root, "the paths of the images start here")
@@ -326,8 +333,16 @@ def _described(
     found.add("classes", list(classes))
     if uses.coding in ("label", "list"):
         others = ask("A class that a row does not name is (negative, unknown)", answers.others)
-        _blank(found, others, "a row that does not name the class")
+        _blank(found, others, "a row that names another class")
+    _tell_unlabelled(found, unlabelled, "rows", target)
     return found
+
+
+def _tell_unlabelled(found: Proposal, images: int, what: str, target: Path) -> None:
+    if images:
+        found.remarks.append(
+            f"{what} that name no class: {images}; every class is unknown there (NA in {target}), write 0 where there is none"
+        )
 
 
 def _paths(cells: list[str], root: Path, ending: str) -> list[str]:
@@ -380,26 +395,3 @@ def _target(beside: Path, table: Path | None, answers: Answers) -> Path:
             f"{target} is there already: add --overwrite, or choose another file with --output"
         )
     return target
-
-
-def _found(table: Path, column: Column, root: Path | None) -> tuple[Path, str] | None:
-    """Return the root below which cells of a column name files, and the ending that the cells lack; else None."""
-    base = root or table.parent
-    cells = [cell for cell in column.filled()[:_TRIED] if len(cell) > 2 and "\0" not in cell]
-    for cell in cells:
-        for ending in ("", *IMAGE_ENDINGS):
-            if os.path.isfile(base / f"{cell}{ending}"):
-                return (Path("/") if cell.startswith("/") else base), ending
-    return None
-
-
-def _found_below(table: Path, column: Column) -> tuple[Path, str] | None:
-    """Return the same as `_found`, where the images lie in a folder below that of the table."""
-    places = DatasetFolder("init", table.parent).folders
-    for cell in column.filled()[:_TRIED]:
-        for ending in ("", *IMAGE_ENDINGS):
-            file = PurePosixPath(f"{cell}{ending}").name
-            for place in places:
-                if file in place.files and f"/{place.path}{file}".endswith(f"/{cell}{ending}"):
-                    return table.parent / f"{place.path}{file}"[: -len(f"{cell}{ending}")], ending
-    return None

@@ -17,14 +17,16 @@ from labelassemble.init.profile import open_table
 
 _MARKS: Final = re.compile(r"\s*[|;]\s*")
 _MOST_CLASSES: Final = 500
+_UNKNOWN: Final = "NA"  # which `blank` does not speak of
 
 
 def write_one_hot(
     table: Path, uses: Uses, path_of: Callable[[list[str]], list[str]], target: Path
-) -> tuple[str, ...]:
-    """Write the table with a column per class, and return the classes in order of their frequency.
+) -> tuple[tuple[str, ...], int]:
+    """Write the table with a column per class; return the classes by frequency, and how many rows name none.
 
-    A finding that a row does not name is left blank: whether that means negative is for the configuration to say.
+    A finding that a row does not name, but for others, is left blank: whether that means negative is for the
+    configuration to say. A row that names none at all is unknown for every class.
 
     Args:
         table: as it is.
@@ -47,24 +49,25 @@ def write_one_hot(
     frame = pd.DataFrame({use: parts.take(use).tolist() for use in kept})
     frame["path"] = path_of(frame["path"].tolist())
     cells = [pd.Series(parts.take(f"class {index}").tolist()) for index in range(len(uses.classes))]
+    unlabelled = 0
     if uses.coding in ("label", "list"):
         labels = _spread(cells[0], uses.classes[0], several=uses.coding == "list")
+        unlabelled = _unlabelled(labels)
     else:
-        words = {**WORDS, **{number: number for number in ("1", "0", "-1", "-2")}}
         labels = pd.DataFrame(
             {
-                name: column.str.strip().str.lower().map(words)
+                name: column.str.strip().str.lower().map(WORDS)
                 for name, column in zip(uses.classes, cells, strict=True)
             }
         )
     classes = tuple(map(str, labels.columns))
     check_class_names(classes)
     _write(pd.concat([frame, labels], axis=1), target)
-    return classes
+    return classes, unlabelled
 
 
-def write_class_folders(images: Sequence[tuple[str, str, str]], target: Path) -> tuple[str, ...]:
-    """Write the table of images that lie in folders named after classes, and return the classes.
+def write_class_folders(images: Sequence[tuple[str, str, str]], target: Path) -> tuple[tuple[str, ...], int]:
+    """Write the table of images in folders named after classes; return these, and how many images have none.
 
     Args:
         images: path, class and split of each, "" for none.
@@ -80,11 +83,18 @@ def write_class_folders(images: Sequence[tuple[str, str, str]], target: Path) ->
     if not frame["split"].any():
         del frame["split"]
     _write(pd.concat([frame, labels], axis=1), target)
-    return classes
+    return classes, _unlabelled(labels)
+
+
+def _unlabelled(labels: pd.DataFrame) -> int:
+    return int((labels == _UNKNOWN).all(axis=1).sum())
 
 
 def _spread(cells: "pd.Series[str]", column: str, *, several: bool) -> pd.DataFrame:
-    """Return a column per label, "1" where a row has it and "" elsewhere; numbers are named after the column."""
+    """Return a column per label, "1" where a row has it and "" where it has others; numbers are named after the column.
+
+    A row that has none is "NA", unknown, in every column.
+    """
     codes, distinct = pd.factorize(cells)
     lists = [_labels(cell, several) for cell in distinct]
     counts = np.bincount(codes, minlength=len(distinct))
@@ -100,14 +110,17 @@ def _spread(cells: "pd.Series[str]", column: str, *, several: bool) -> pd.DataFr
     numbers = all(re.fullmatch(r"\d+", name) for name in order)
     if numbers:
         order.sort(key=int)
-    there = np.array([[("1" if name in names else "") for name in order] for names in lists], dtype=object)
+    there = np.array(
+        [[("1" if name in names else "" if names else _UNKNOWN) for name in order] for names in lists],
+        dtype=object,
+    )
     headed = [f"{column} {name}" for name in order] if numbers else order
     return pd.DataFrame(there.reshape(len(lists), len(order))[codes], columns=headed)
 
 
 def _labels(cell: str, several: bool) -> set[str]:
     parts = _MARKS.split(cell.strip()) if several else [cell.strip()]
-    return {part for part in parts if part}
+    return {part for part in parts if WORDS.get(part.lower(), part)}
 
 
 def _write(frame: pd.DataFrame, target: Path) -> None:

@@ -87,14 +87,17 @@ def test_cells_in_chexperts_coding(tmp_path: Path, init_and_assemble: Init) -> N
 
 
 def test_one_column_of_labels(tmp_path: Path, cli: Cli) -> None:
-    images(tmp_path / "images", 4)
+    images(tmp_path / "images", 5)
     (tmp_path / "a.csv").write_text(
-        "id,file,diagnosis\n1,images/0,flu\n2,images/1,cold\n3,images/2,flu\n4,images/3,\n"
+        "id,file,diagnosis\n1,images/0,flu\n2,images/1,cold\n3,images/2,flu\n4,images/3,\n5,images/4,Unknown\n"
     )
     config = tmp_path / "a.yaml"
     status, _, err = cli("init", tmp_path / "a.csv", "-o", config)
     assert status == 0, err
-    assert labels_of(config) == {"0.png": [1, 0], "1.png": [0, 1], "2.png": [1, 0], "3.png": [0, 0]}
+    found = labels_of(config)
+    assert (found["0.png"], found["1.png"], found["2.png"]) == ([1, 0], [0, 1], [1, 0])
+    assert found["3.png"] == found["4.png"] == [-1, -1]  # a row that names no class was not looked at
+    assert "rows that name no class: 2; every class is unknown there" in err
     assert (tmp_path / "a.labels.csv").read_text().splitlines()[0] == "path,flu,cold"
 
 
@@ -127,9 +130,37 @@ def test_labels_in_words_and_numbers(tmp_path: Path, cli: Cli) -> None:
         "1.png": [-1, 1, -1],
         "2.png": [0, -1, 0],
     }
+    (tmp_path / "mixed.csv").write_text(
+        "path,Edema,smoker,Oedem\n0.png,pos,1,ja\n1.png,neg,0,unklar\n2.png,?,1,nein\n"
+    )
+    status, _, err = cli("init", tmp_path / "mixed.csv", "-o", tmp_path / "m.yaml")
+    assert status == 0, err
+    assert load_config(tmp_path / "m.yaml").sources[0].classes == ("Edema", "smoker", "Oedem")
+    assert labels_of(tmp_path / "m.yaml")["1.png"] == [0, 0, -2]
     (tmp_path / "grades.csv").write_text("path,grade,label\n0.png,a,2\n1.png,a,10\n2.png,b,0\n")
     assert cli("init", tmp_path / "grades.csv", "-o", tmp_path / "g.yaml")[0] == 0
     assert load_config(tmp_path / "g.yaml").sources[0].classes == ("label 0", "label 2", "label 10")
+
+
+def test_a_column_that_one_cell_keeps_from_being_a_class_is_named(tmp_path: Path, cli: Cli) -> None:
+    images(tmp_path, 4)
+    (tmp_path / "a.csv").write_text(
+        "path,Edema,Mass,place\n0.png,0,1,hand\n1.png,1,0,hand\n2.png,1,1,foot\n3.png,9,0,foot\n"
+    )
+    status, _, err = cli("init", tmp_path / "a.csv", "-o", tmp_path / "a.yaml")
+    assert status == 0, err
+    assert load_config(tmp_path / "a.yaml").sources[0].classes == ("Mass",)
+    assert "column 'Edema' is not taken as a class, since a cell of it is '9'" in err
+    assert "place" not in err
+
+
+def test_a_folder_called_unknown_is_no_class(tmp_path: Path, cli: Cli) -> None:
+    for index, name in enumerate(("flu", "cold", "unknown")):
+        png(tmp_path / "data" / name / f"{index}.png", index)
+    status, _, err = cli("init", tmp_path / "data", "-o", tmp_path / "a.yaml")
+    assert status == 0, err
+    assert labels_of(tmp_path / "a.yaml") == {"0.png": [0, 1], "1.png": [1, 0], "2.png": [-1, -1]}
+    assert "images that name no class: 1;" in err
 
 
 def test_a_table_without_its_images(tmp_path: Path, cli: Cli, init_and_assemble: Init) -> None:
