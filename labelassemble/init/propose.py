@@ -341,7 +341,8 @@ def _described(
 def _tell_unlabelled(found: Proposal, images: int, what: str, target: Path) -> None:
     if images:
         found.remarks.append(
-            f"{what} that name no class: {images}; every class is unknown there (NA in {target}), write 0 where there is none"
+            f"{what} that name no class: {images}; every class is unknown there (NA in {target}), write 0 where it is "
+            "known that there is none"
         )
 
 
