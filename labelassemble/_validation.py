@@ -4,11 +4,20 @@ import difflib
 import re
 from collections.abc import Sequence
 from types import UnionType
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Annotated, Any, Final, Union, get_args, get_origin
 
 from pydantic import BaseModel, Tag, ValidationError
 
 from labelassemble.errors import did_you_mean
+
+_PLAIN: Final = {  # where pydantic speaks of Python's classes
+    "path_type": "input should be a path",
+    **dict.fromkeys(("tuple_type", "list_type"), "input should be a list, such as [a, b]"),
+    **dict.fromkeys(
+        ("dict_type", "model_type", "model_attributes_type", "mapping_type"),
+        "input should be keys with values, {key: value}",
+    ),
+}
 
 
 def validation_sentence(error: ValidationError, *models: type[BaseModel]) -> str:
@@ -52,8 +61,7 @@ def validation_sentence(error: ValidationError, *models: type[BaseModel]) -> str
         if "did you mean" in hint:
             return f"'{shown}' must be {expected}, got {first.get('input')!r}{hint}"
     message = first["msg"].removeprefix("Value error, ")
-    if first["type"] == "path_type":  # pydantic names the class
-        message = "input should be a path"
+    message = _PLAIN.get(first["type"], message)
     message = message[0].lower() + message[1:]
     value = first.get("input")
     came = "" if isinstance(value, (dict, list, tuple)) else f", got {value!r}"

@@ -71,7 +71,7 @@ class Config(BaseModel):
         train: how long and how fast.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     preset: Literal["recommended", "paper"] = "recommended"
     sources: Annotated[tuple[Source, ...], Field(min_length=1)]

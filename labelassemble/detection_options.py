@@ -23,7 +23,7 @@ class DetectionOptions(BaseModel):
         tolerance: of the surface distance, in mm; in voxels where the spacing is not known.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     threshold: Annotated[float, Field(gt=0, le=1)] = 0.5
     hit: Literal["iou", "any"] = "iou"

@@ -84,7 +84,7 @@ class SubgroupColumn(BaseModel):
         unit: Of ages without a unit of their own.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     column: str
     values: Annotated[dict[str, str], BeforeValidator(_with_text_keys)] = {}

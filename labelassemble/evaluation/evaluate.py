@@ -59,7 +59,7 @@ def evaluate(
         seed: of the bootstrap.
         age_bands: ages in years, rising, at which a band begins, where the predictions carry ages.
         leakage: how well the model's features tell the sources apart, which decides on the figures that stand first.
-        unreadable: images without a prediction, to be counted and named; those of other splits are passed over.
+        unreadable: images without a prediction, to be counted and, of the split, named.
 
     Raises:
         LabelAssembleError: another split, or one without images.
@@ -110,6 +110,7 @@ def evaluate(
         ),
         leakage=leakage,
         unreadable=tuple(image for image in unreadable if image.split == split),
+        unreadable_elsewhere=sum(image.split != split for image in unreadable),
     )
 
 

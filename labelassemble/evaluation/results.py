@@ -151,6 +151,7 @@ class Evaluation:
     subgroups: tuple[SubgroupResult, ...] = ()
     leakage: Leakage | None = None  # of the features; None: not measured
     unreadable: tuple[Unreadable, ...] = ()  # images of the split that are not among `images`
+    unreadable_elsewhere: int = 0  # images of other splits: validation images, which thresholds lack
 
     def of(self, name: str, source: str | None = None) -> ClassResult | None:
         """Return the result of a class, over all sources or one; None where there is none."""

@@ -55,7 +55,7 @@ AnyBackbone = Annotated[
 class ModelOptions(BaseModel):
     """The `model` part of a configuration."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     backbone: AnyBackbone = Field(
         "densenet121",

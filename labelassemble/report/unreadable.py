@@ -23,9 +23,10 @@ def unreadable_sentence(evaluation: Evaluation, *, read: int | None = None, noun
         read: how many could be read; default: the images of the evaluation.
         noun: what they are.
     """
-    lost = evaluation.unreadable
+    lost, elsewhere = evaluation.unreadable, evaluation.unreadable_elsewhere
+    others = f"{plural(elsewhere, f'validation {noun}')} could not be read, see {UNREADABLE_FILE}."
     if not lost:
-        return ""
+        return others if elsewhere else ""
     every = (evaluation.images if read is None else read) + len(lost)
     by_source = Counter(image.source for image in lost)
     where = "" if len(by_source) == 1 else " (" + ", ".join(f"{n} of {s}" for s, n in by_source.items()) + ")"
@@ -33,7 +34,7 @@ def unreadable_sentence(evaluation: Evaluation, *, read: int | None = None, noun
     more = f"; and {len(lost) - NAMED} more, which {UNREADABLE_FILE} names" if len(lost) > NAMED else ""
     return (
         f"{len(lost)} of {plural(every, f'{evaluation.split} {noun}')}{where} could not be read, so no figure counts "
-        f"{'it' if len(lost) == 1 else 'them'}: {named}{more}."
+        f"{'it' if len(lost) == 1 else 'them'}: {named}{more}." + (f" {others}" if elsewhere else "")
     )
 
 

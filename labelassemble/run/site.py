@@ -1,5 +1,6 @@
 """Calibration and thresholds chosen at a site: on some of its patients, measured on the others."""
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -108,7 +109,7 @@ def calibrate_on(
     other = opened(run, config, folder, name=name, console=console, keep_splits=True)
     classes = other.trained.net.classes
     check_prevalence(prevalence or {}, classes)
-    table = _divided(other.external.table, share, seed, own_split)
+    table = divided(other.external.table, share, seed, own_split)
     chosen_by = int(np.count_nonzero(table.splits == "val"))
     patients = [len(table.groups[table.splits == split].unique()) for split in ("val", "test")]
     what, noun = ("Thresholds", "case") if masks else ("Calibration and thresholds", "image")
@@ -163,15 +164,24 @@ def calibrate_own(run: Path, at: OperatingRule) -> Calibration:
     return calibration
 
 
-def _divided(table: Table, share: float, seed: int, own_split: bool) -> Table:
+def divided(table: Table, share: float, seed: int, own_split: bool) -> Table:
     """Return the table with "val" for the patients that are chosen by and "test" for the others."""
     if own_split:
         chosen = np.asarray(table.splits == "val")
     else:
         names, code = text_codes(table.groups)
-        chosen = (uniform_numbers(names, seed) < share)[code]
+        numbers = uniform_numbers(names, seed)
+        drawn = numbers < share
+        if len(names) > 1:  # of a few patients too, some are on either side
+            drawn[numbers.argmin()], drawn[numbers.argmax()] = True, False
+        chosen = drawn[code]
     if chosen.all() or not chosen.any():
-        what = "of the data's own split 'val'" if own_split else f"for a share of {share:g} of the patients"
+        splits = ", ".join(f"{name} {count}" for name, count in Counter(table.splits.tolist()).items())
+        what = (
+            f"of the data's own split 'val' (the images of a patient are in one split: here {splits})"
+            if own_split
+            else f"for a share of {share:g} of the patients: they are of one patient"
+        )
         raise LabelAssembleError(
             f"there must be images to choose on and others to measure on, got {int(chosen.sum())} of {len(table)} "
             f"{what}"

@@ -13,7 +13,7 @@ class PlateauOptions(BaseModel):
         patience: epochs without a lower validation loss after which it falls.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     factor: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.5
     patience: Annotated[int, Field(ge=0)] = 5
@@ -79,7 +79,7 @@ class TrainOptions(BaseModel):
             RUN knew stay what they are, bit for bit. Freezes the backbone too.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     epochs: Annotated[int, Field(ge=1)] = 64
     steps_per_epoch: Annotated[int, Field(ge=1)] | None = None
@@ -98,7 +98,7 @@ class TrainOptions(BaseModel):
     compile: bool | Literal["auto"] = "auto"
     checkpoint_every: Annotated[int, Field(ge=1)] | None = None
     trackers: tuple[Literal["tensorboard", "mlflow", "wandb"], ...] = ()
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     device: Literal["auto", "cpu", "cuda"] = "auto"
     freeze_backbone: bool = False
     freeze_known: bool = False

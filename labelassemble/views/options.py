@@ -23,7 +23,7 @@ class WeakOptions(BaseModel):
         noise: standard deviation of additive Gaussian noise, in units of the value range 0..1.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     flip: Probability = 0.5
     rotate: Annotated[float, Field(ge=0.0, le=180.0)] = 10.0
@@ -45,7 +45,7 @@ class StrongOptions(BaseModel):
         erase_area: smallest and largest share of the image that the rectangle covers.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     flip: Probability = 0.5
     rotate: Annotated[float, Field(ge=0.0, le=180.0)] = 15.0
@@ -88,7 +88,7 @@ class ViewOptions(BaseModel):
         bad_files_limit: with "skip", the largest share of bad files, above which the run stops with a list of them.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     backend: Literal["auto", "torch", "dali"] = "auto"
     size: Annotated[int, Field(ge=8, le=4096)] = 224

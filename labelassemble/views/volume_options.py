@@ -22,7 +22,7 @@ class WeakVolumeOptions(BaseModel):
         contrast: factor about the crop's mean, drawn uniformly from [1 - contrast, 1 + contrast].
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     noise: Strength = 0.01
     blur: Strength = 0.0
@@ -42,7 +42,7 @@ class StrongVolumeOptions(BaseModel):
         cutout_size: smallest and largest edge of such a box, as a share of the crop's edge.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     noise: Strength = 0.05
     blur: Strength = 1.0
@@ -91,7 +91,7 @@ class VolumeOptions(BaseModel):
         bad_files_limit: with "skip", the largest share of bad files, above which the run stops with a list of them.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     spacing: tuple[Positive, ...] | None = None
     window: tuple[Finite, Finite] | None = None

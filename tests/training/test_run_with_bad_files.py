@@ -56,6 +56,7 @@ def test_bad_files_are_named_and_left_out_of_training_and_evaluation(
     assert said in (out / "report.html").read_text()
     assert said in re.sub(r"\\(.)", r"\1", (out / "model_card.md").read_text())
     assert said in evaluation_text(result.evaluation)
+    assert "1 validation image could not be read, see unreadable.csv." in (out / "report.html").read_text()
     with (out / "unreadable.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert sorted(row["split"] for row in rows) == ["test", "val"]

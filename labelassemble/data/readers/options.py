@@ -74,7 +74,7 @@ class SourceOptions(BaseModel):
             is blank. Sources that share `patients` must have the same.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     name: Annotated[str, Field(pattern=r"^[^\x00-\x1f]+$")]
     assume: dict[str, AssumedLabel] = {}

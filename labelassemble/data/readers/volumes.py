@@ -64,7 +64,7 @@ class MaskOptions(BaseModel):
             for, in order: "labelsTr/{}.nii.gz".
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     labels: Annotated[dict[int, str], BeforeValidator(_mask_values), Field(min_length=1)]
     files: str | None = None
