@@ -67,7 +67,8 @@ class TrainOptions(BaseModel):
             where it is quicker (GPUs of compute capability 8.0 or more; DenseNets on processors with AVX-512 BF16 or
             AMX), else float32; training begins with a line that says which, and why.
         channels_last: keep images and convolutions in channels-last order; "auto" where that is quicker.
-        compile: let torch.compile translate the network for training; "auto" does not: it takes minutes.
+        compile: let torch.compile translate the network for training; "auto" does not: on a CPU it takes minutes and
+            saves a tenth of a step (benchmarks/results/training_precision_avx2.md).
         checkpoint_every: steps after which last.pt is written within an epoch too; None for the end of epochs alone.
         trackers: trackers of experiments that get the curves too: "tensorboard" (event files in the run's folder),
             "mlflow" (mlflow.db there, or MLFLOW_TRACKING_URI) and "wandb" (offline there, unless WANDB_MODE says
