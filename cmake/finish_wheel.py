@@ -46,7 +46,7 @@ def name_torch(wheel: Path, scratch: Path) -> Path:
     label, requirement = built_for(folder)
     (information,) = folder.glob("*.dist-info")
     metadata = information / "METADATA"
-    version = information.name.split("-")[1].removesuffix(".dist-info")
+    version = information.name.removesuffix(".dist-info").split("-")[1]
     text = metadata.read_text(encoding="utf-8")
     text = replaced(text, f"Version: {version}", f"Version: {version}+{label}")
     text = replaced(text, "Requires-Dist: torch>=2.11", f"Requires-Dist: {requirement}")
