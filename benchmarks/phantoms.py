@@ -4,11 +4,12 @@
 
 There is no CT here: kidneys and tumours have the real shapes of KiTS19's masks (uint8 [z, y, x], 1 kidney, 2 tumour;
 the table has `case` and `spacing_z_mm`, ...), and every intensity is made up. Air is -1000 HU, the body an ellipse of
-40 HU in which smooth noise of 15 HU stands for its texture, kidneys have 150 HU, tumours 90 HU, and five balls of 90 HU
-lie elsewhere, so that brightness alone is no tumour; then a Gaussian blur of a voxel and noise of 20 HU. Every second
-volume is stored with its axes to other sides. One source draws kidneys alone, the other one tumours alone. The same
-network is trained on that, on the same with what is not drawn taken as background, and on full masks. The test cases are
-answered by Python and by the C++ program, in the geometry of their files, and compared with the truth there.
+40 HU in which smooth noise of 15 HU stands for its texture, kidneys have 150 HU, tumours 90 HU, and five balls of 90
+HU lie elsewhere, so that brightness alone is no tumour; then a Gaussian blur of a voxel and noise of 20 HU. Every
+second volume is stored with its axes to other sides. One source draws kidneys alone, the other one tumours alone. The
+same network is trained on that, on the same with what is not drawn taken as background, and on full masks. The test
+cases are answered by Python and by the C++ program, in the geometry of their files, and compared with the truth
+there.
 
 It shows that the path is right, and nothing about patients.
 """
