@@ -34,7 +34,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         packed = name_torch(wheel, Path(scratch))
         excluded = [word for pattern in NOT_COPIED for word in ("--exclude", pattern)]
-        run("auditwheel", "--quiet", "repair", *excluded, "--wheel-dir", str(output), str(packed))
+        run("auditwheel", "repair", *excluded, "--wheel-dir", str(output), str(packed))
     (finished,) = output.glob(packed.name.rsplit("-", 1)[0] + "-manylinux_*.whl")
     print(finished)
 
