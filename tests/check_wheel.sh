@@ -35,7 +35,7 @@ programs = [name for name in names if name.endswith(("labelassemble-predict", "l
 assert len(programs) == len({name.rsplit("/", 1)[1] for name in programs}), f"a program twice: {programs}"
 assert re.search(r"\+torch[0-9.]+\.(cpu|cu\d+)-.*-manylinux_\d+_\d+_", sys.argv[1]), "its name lacks torch or manylinux"
 (metadata,) = (name for name in names if name.endswith(".dist-info/METADATA"))
-(torch,) = re.findall(r"^Requires-Dist: torch(.*)$", zipfile.ZipFile(sys.argv[1]).read(metadata).decode(), re.MULTILINE)
+(torch,) = re.findall(r"^Requires-Dist: torch([^a-z].*)$", zipfile.ZipFile(sys.argv[1]).read(metadata).decode(), re.MULTILINE)
 assert re.fullmatch(r"==[0-9.]+", torch), f"it asks for torch{torch}"
 print(f"{sys.argv[1]}: {len(names)} files, asks for torch{torch}")
 EOF
