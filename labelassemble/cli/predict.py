@@ -56,6 +56,14 @@ def predict(
             help="Write a DICOM structured report (TID 1500) for each DICOM image into this folder; for research use.",
         ),
     ] = None,
+    dicom_seg: Annotated[
+        Path | None,
+        typer.Option(
+            "--dicom-seg",
+            metavar="FOLDER",
+            help="Of a run on volumes: write a DICOM segmentation of each series into this folder; for research use.",
+        ),
+    ] = None,
     fhir: Annotated[
         Path | None,
         typer.Option(
@@ -79,7 +87,7 @@ def predict(
     asked = {"--dicom-sr": dicom_sr, "--fhir": fhir}
     reports = {option: folder for option, folder in asked.items() if folder is not None}
     if are_sets(images):
-        if reports or output is None or output.suffix in (".csv", ".parquet"):
+        if reports or dicom_seg is not None or output is None or output.suffix in (".csv", ".parquet"):
             raise LabelAssembleError(
                 "sets of images are answered into a folder of Parquet files: give one with --output"
             )
@@ -90,11 +98,15 @@ def predict(
             raise LabelAssembleError("--bits, --ignore-orientation and --uncalibrated are for runs on images")
         if reports:
             raise LabelAssembleError(
-                f"{next(iter(reports))} is for runs on images; {run} is a run on volumes, of which --output writes the "
-                "mask as NIfTI"
+                f"{next(iter(reports))} is for runs on images; {run} is a run on volumes, of which --dicom-seg writes "
+                "the mask as DICOM and --output as NIfTI"
             )
-        _predict_volumes(run, images, output)
+        _predict_volumes(run, images, output, dicom_seg)
         return
+    if dicom_seg is not None:
+        raise LabelAssembleError(
+            f"--dicom-seg is for runs on volumes, and {run} is one on images: see --dicom-sr"
+        )
     from labelassemble.interoperability.fhir import Release
     from labelassemble.run import write_probabilities
     from labelassemble.run.prediction import answer_images
@@ -163,8 +175,8 @@ def _predict_sets(
         )
 
 
-def _predict_volumes(run: Path, volumes: list[Path], output: Path | None) -> None:
-    """Print the scores of each volume, and write the mask of one."""
+def _predict_volumes(run: Path, volumes: list[Path], output: Path | None, dicom_seg: Path | None) -> None:
+    """Print the scores of each volume, and write the mask of one, or segmentations of all."""
     import numpy as np
 
     from labelassemble.run.folder import load_segmenter, write_probabilities
@@ -175,6 +187,7 @@ def _predict_volumes(run: Path, volumes: list[Path], output: Path | None) -> Non
         volume_scores,
         write_answer,
     )
+    from labelassemble.run.segmentations import Segmentations
 
     options = detection_options(run)
     mask = None if output is None or output.suffix == ".csv" else output
@@ -184,11 +197,14 @@ def _predict_volumes(run: Path, volumes: list[Path], output: Path | None) -> Non
             raise LabelAssembleError(
                 f"--output {mask} is the mask of one volume, got {len(volumes)}: give one at a time, or a .csv"
             )
+    segmentations = None if dicom_seg is None else Segmentations(run, volumes, dicom_seg)
     trained = load_segmenter(run)
     names, paths, scores = trained.net.classes, [str(volume) for volume in volumes], []
     for path in paths:
         answer = answer_volume(trained, path)
         scores.append(volume_scores(answer.probabilities, options))
+        if segmentations is not None:
+            print(f"labelassemble: {segmentations.write(path, answer)}", file=sys.stderr)
         if mask is not None:
             write_answer(answer, mask, threshold=options.threshold)
             values = ", ".join(f"{index + 1} {name}" for index, name in enumerate(names))

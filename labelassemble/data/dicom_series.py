@@ -34,6 +34,20 @@ def read_series(folder: str) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
     return np.stack([_values(data, os.path.join(folder, name)) for name, data in slices], axis=2), affine
 
 
+def series_headers(path: str) -> list[Any]:
+    """Return the headers of a folder's slices as `read_series` sorts them, or of one DICOM file; pydicom Datasets.
+
+    Raises:
+        ImageError: As `read_series`, or the file does not say where it lies.
+    """
+    if os.path.isdir(path):
+        return [data for _, data in _sorted(path, pixels=False)[0]]
+    data = _pydicom(path).dcmread(path, stop_before_pixels=True)
+    if _affine([(path, data)]) is None:
+        raise ImageError(path, "the DICOM image does not say where it lies")
+    return [data]
+
+
 def series_grid(folder: str) -> Grid:
     """Return shape and place of a folder's volume from the headers; raises as `read_series`."""
     slices, affine = _sorted(folder, pixels=False)

@@ -1,6 +1,7 @@
 """The header of the DICOM image that an output is about: what the standard's modules need of it, and no more."""
 
 import logging
+import os
 import re
 from dataclasses import dataclass
 from importlib import import_module
@@ -8,10 +9,13 @@ from io import BytesIO
 from types import ModuleType
 from typing import Any, Final
 
+import numpy as np
+
 from labelassemble._quiet import quiet
 from labelassemble.data.decoding import split_reference
 from labelassemble.data.dicom import is_dicom
 from labelassemble.data.dicom_headers import header_value
+from labelassemble.data.dicom_series import series_headers
 from labelassemble.data.images import read_image
 from labelassemble.errors import LabelAssembleError
 
@@ -23,6 +27,10 @@ _TEXTS: Final = (
 )
 _SEXES: Final = ("M", "F", "O")
 _TIMES: Final = {"Date": ("DA", "%Y%m%d"), "Time": ("TM", "%H%M%S")}
+_PLACE: Final = (
+    *("FrameOfReferenceUID", "ImageOrientationPatient", "ImagePositionPatient", "PixelSpacing"),
+    *("Rows", "Columns"),
+)
 UTF_8: Final = "ISO_IR 192"
 
 
@@ -92,19 +100,9 @@ def read_source(path: str, option: str) -> SourceImage:
     with quiet("pydicom", logging.CRITICAL):
         try:
             image = pydicom.dcmread(BytesIO(content), stop_before_pixels=True)
-            said = {keyword: _text(image, keyword) for keyword in (*_UIDS, *_TEXTS)}
-            missing = [keyword for keyword in _UIDS if not said[keyword]]
-            if missing:
-                raise LabelAssembleError(
-                    f"{name}: a DICOM image to report on must have {', '.join(_UIDS)}, got no {', '.join(missing)}"
-                )
-            header = pydicom.Dataset()
-            header.SpecificCharacterSet = UTF_8
-            for keyword, value in said.items():
-                setattr(header, keyword, value)
             return SourceImage(
                 path=name,
-                header=header,
+                header=_reduced(image, name),
                 modality=_text(image, "Modality"),
                 frame_of_reference=_text(image, "FrameOfReferenceUID"),
                 laterality=_text(image, "ImageLaterality") or _text(image, "Laterality"),
@@ -115,6 +113,60 @@ def read_source(path: str, option: str) -> SourceImage:
             raise
         except Exception as error:  # pydicom answers damage with many types
             raise LabelAssembleError(f"{name}: the DICOM header cannot be read ({error})") from None
+
+
+def _reduced(image: Any, name: str) -> Any:
+    """Return what an output may have of a header, as a Dataset of its own."""
+    said = {keyword: _text(image, keyword) for keyword in (*_UIDS, *_TEXTS)}
+    missing = [keyword for keyword in _UIDS if not said[keyword]]
+    if missing:
+        raise LabelAssembleError(
+            f"{name}: a DICOM image to report on must have {', '.join(_UIDS)}, got no {', '.join(missing)}"
+        )
+    header = import_module("pydicom").Dataset()
+    header.SpecificCharacterSet = UTF_8
+    for keyword, value in said.items():
+        setattr(header, keyword, value)
+    return header
+
+
+def read_series_source(path: str) -> list[Any]:
+    """Return the headers of a series' slices in the order of the volume's last axis, with where each of them lies.
+
+    Args:
+        path: a folder of DICOM slices, or one DICOM image.
+
+    Raises:
+        ImageError: they make no volume.
+        LabelAssembleError: they are no DICOM, or lack a UID or the frame of reference.
+    """
+    if not os.path.isdir(path):
+        read_source(path, "--dicom-seg")
+    with quiet("pydicom", logging.CRITICAL):
+        headers = []
+        for image in series_headers(path):
+            header = _reduced(image, path)
+            lacking = [keyword for keyword in _PLACE if not image.get(keyword)]
+            if lacking:
+                raise LabelAssembleError(
+                    f"{path}: a DICOM segmentation needs slices with {', '.join(_PLACE)}, got no {', '.join(lacking)}"
+                )
+            for keyword in (*_PLACE, "SliceThickness", "Modality"):
+                if image.get(keyword):
+                    setattr(header, keyword, image[keyword].value)
+            header.PositionReferenceIndicator = ""
+            headers.append(header)
+    _fill_thickness(headers)
+    return headers
+
+
+def _fill_thickness(headers: list[Any]) -> None:
+    """Give slices that do not say how thick they are the distance between them; one by itself 1 mm, as its mask."""
+    first, last = (np.array(header.ImagePositionPatient, float) for header in (headers[0], headers[-1]))
+    distance = float(np.linalg.norm(last - first)) / (len(headers) - 1) if len(headers) > 1 else 1.0
+    for header in headers:
+        if not header.get("SliceThickness"):
+            header.SliceThickness = f"{distance:.6g}"
 
 
 def _text(image: Any, keyword: str) -> str:

@@ -92,6 +92,17 @@ def probability_file(output: Path) -> Path:
     raise LabelAssembleError(f"{output}: the mask of a volume is a NIfTI file: its name must end in .nii.gz")
 
 
+def drawn_classes(maps: NDArray[np.float32], threshold: float) -> NDArray[np.uint8]:
+    """Return the mask [*s] of maps of probabilities [C, *s], C at most 255.
+
+    k is the k-th class: where several reach the threshold, the one with the highest probability; 0 where none does.
+    """
+    mask: NDArray[np.uint8] = np.where(maps.max(axis=0) >= threshold, maps.argmax(axis=0) + 1, 0).astype(
+        np.uint8
+    )
+    return mask
+
+
 def write_answer(answer: Answer, output: Path, *, threshold: float = 0.5) -> NDArray[np.uint8]:
     """Write the mask and beside it the map of probabilities, and return the mask.
 
@@ -106,8 +117,7 @@ def write_answer(answer: Answer, output: Path, *, threshold: float = 0.5) -> NDA
     if len(answer.probabilities) > 255:
         raise LabelAssembleError(f"{output}: a mask has 255 classes at most, got {len(answer.probabilities)}")
     maps = to_stored(answer.probabilities, answer.volume)
-    highest = maps.max(axis=0)
-    mask = np.where(highest >= threshold, maps.argmax(axis=0) + 1, 0).astype(np.uint8)
+    mask = drawn_classes(maps, threshold)
     affine = answer.volume.stored.affine
     affine = np.eye(4) if affine is None else affine
     if mask.ndim == 2:  # a slice is a volume of one
