@@ -84,7 +84,9 @@ def evaluate_on(
     if processes.count == 1 and other is not None and len(other.external.table) <= PART_ROWS:
         found: Predicted | None = other.predict(console)
     else:
-        found = _predict_parts(run, folder, other, processes)
+        found = _predict_parts(
+            run, folder, other, processes, console if processes.first else Console(quiet=True)
+        )
     if other is None or found is None:
         return None
     results = other.finish(found, calibration_in_use(run), prevalence)
@@ -92,7 +94,9 @@ def evaluate_on(
     return results, other.external
 
 
-def _predict_parts(run: Path, folder: Path, other: "Other | None", processes: Processes) -> Predicted | None:
+def _predict_parts(
+    run: Path, folder: Path, other: "Other | None", processes: Processes, console: Console
+) -> Predicted | None:
     """Predict the table together, and return what was found in the first process, which has it."""
 
     def begin() -> tuple[list[str], dict[str, object]]:
@@ -104,7 +108,9 @@ def _predict_parts(run: Path, folder: Path, other: "Other | None", processes: Pr
     trained = other.trained if other is not None else load_trained(run)
     trained = replace(trained, views=trained.views.model_copy(update=asked))
     about = dict(line.split("=", 1) for line in model_statement(run, Calibration()).lines)
-    plan = TableParts(paths, folder / ANSWERS, about, PART_ROWS).predict(trained, processes)
+    parts = TableParts(paths, folder / ANSWERS, about, PART_ROWS)
+    with image_progress(console, "predicting") as advance:
+        plan = parts.predict(trained, processes, advance)
     if other is None:
         return None
     found = table_predicted(plan, trained, other.external.table)

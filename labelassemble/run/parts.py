@@ -137,7 +137,9 @@ def read_answers(plan: Plan) -> Iterator[PartAnswers]:
             reason = " ".join(str(error).split())
             raise LabelAssembleError(f"{path}: cannot be read as Parquet ({reason})") from None
         values = [table.column(name).to_numpy().astype(np.float64) for name in columns]
-        errors = {row: text for row, text in enumerate(table.column("error").to_pylist()) if text is not None}
+        told = table.column("error")
+        bad = np.flatnonzero(told.is_valid().to_numpy()).tolist()
+        errors = dict(zip(bad, told.drop_null().to_pylist(), strict=True))
         yield PartAnswers(table.column("path").to_pylist(), np.stack(values, axis=1), errors)
 
 
@@ -165,7 +167,8 @@ def write_part(plan: Plan, index: int, found: PartAnswers) -> None:
         arrays[_column(name)] = pa.array(
             found.probabilities[:, column], pa.float64(), mask=missing[:, column]
         )
-    errors = [found.errors.get(row) for row in range(len(found.images))]
+    errors = np.full(len(found.images), None, dtype=object)
+    errors[list(found.errors)] = list(found.errors.values())
     arrays["error"] = pa.array(errors, pa.string())
     about = {f"labelassemble:{key}": value for key, value in plan.about.items()}
     table = pa.table(arrays).replace_schema_metadata(about)

@@ -15,9 +15,9 @@ from labelassemble.data.errors import ImageError
 from labelassemble.data.shards import Part
 from labelassemble.errors import LabelAssembleError
 from labelassemble.models.features import predict_with_features
-from labelassemble.run.evaluation import Predicted, predicted_of
+from labelassemble.run.evaluation import Predicted, Progress, predicted_of
 from labelassemble.run.folder import TrainedModel, bad_files_of
-from labelassemble.run.parts import PLAN_FILE, PartAnswers, Plan, answer_parts, read_answers
+from labelassemble.run.parts import PLAN_FILE, PartAnswers, Plan, answer_parts, open_parts, read_answers
 from labelassemble.run.sets import answer_readable, on_device
 from labelassemble.training.distributed import Processes
 
@@ -41,8 +41,13 @@ class TableParts:
     about: Mapping[str, str]
     rows: int
 
-    def predict(self, trained: TrainedModel, processes: Processes) -> Plan:
+    def predict(self, trained: TrainedModel, processes: Processes, progress: Progress) -> Plan:
         """Predict the parts of this process, and return when all of them are there; all processes must call it.
+
+        Args:
+            trained: the network.
+            processes: that share the parts.
+            progress: shows how far this one is.
 
         Raises:
             LabelAssembleError: too many images cannot be read, or an answer is not finite.
@@ -54,7 +59,14 @@ class TableParts:
         on_device(trained, processes.local_rank)
         bad_files = bad_files_of(len(self.paths), trained.views)
 
+        todo = open_parts(plan, processes.rank, processes.count)
+        own = sum(len(self.paths[index * self.rows : (index + 1) * self.rows]) for index in todo)
+        done = 0
+
         def wrote(index: int, found: PartAnswers) -> None:
+            nonlocal done
+            done += len(found.images)
+            progress(done, own)
             bad_files.merge(_image_errors(found, index * self.rows))
 
         answer = partial(answer_readable, trained)
