@@ -19,6 +19,7 @@ from labelassemble.export.heads import ServedHead, ServedQueries
 from labelassemble.export.metadata import InputDescription, ModelMetadata
 from labelassemble.head import ClassQueryHead
 from labelassemble.models.densenet import DenseNet
+from labelassemble.models.memory_format import to_channels_last
 from labelassemble.models.predict import check_finite
 from labelassemble.report.format import plural
 from labelassemble.version import __version__
@@ -172,10 +173,12 @@ def take_apart(
     folded = unfused if isinstance(backbone, DenseNet) else _without_norms(unfused)
     if precision == "bfloat16":
         folded, unfused = InBfloat16(folded), InBfloat16(unfused)
+    for network_of_file in (folded, unfused):
+        to_channels_last(network_of_file)
     return ExportParts(
         preprocess=deepcopy(preprocess).cpu().eval(),
-        backbone=folded.to(memory_format=torch.channels_last),  # type: ignore[call-overload]
-        unfused=unfused.to(memory_format=torch.channels_last),  # type: ignore[call-overload]
+        backbone=folded,
+        unfused=unfused,
         head=served.eval().requires_grad_(False),
         metadata=metadata,
         images=tensors,

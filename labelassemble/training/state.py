@@ -17,6 +17,7 @@ from labelassemble.errors import LabelAssembleError
 from labelassemble.head import ClassQueryHead
 from labelassemble.loss import LossOptions, PartialLabelLoss
 from labelassemble.models.densenet import DenseNet
+from labelassemble.models.memory_format import to_channels_last
 from labelassemble.training.collapse import CollapseWatch
 from labelassemble.training.data import TrainingData
 from labelassemble.training.distributed import (
@@ -84,8 +85,7 @@ class TrainState:
             and backbone.out_features >= 1024,
         )
         if self.speed.channels_last:
-            order = torch.channels_last_3d if getattr(net, "dims", 2) == 3 else torch.channels_last
-            net.to(memory_format=order)  # type: ignore[call-overload]
+            to_channels_last(net, getattr(net, "dims", 2))
         self.net = net if processes.count == 1 else synchronise_batch_norm(net, self.device)
         network = cast(nn.Module, torch.compile(self.net)) if self.speed.compile else self.net
         self.network = network if processes.count == 1 else data_parallel(network)
