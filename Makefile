@@ -133,7 +133,7 @@ $(VENV)/.installed: $(VENV)/.dependencies $(VENV)/.libraries $(NATIVE) pyproject
 	$(BIN)/python -m pip install --quiet --no-build-isolation --editable ".[$(EXTRAS)]"
 	@touch $@
 
-# Ops, bindings and the C++ library, without the server. torchvision comes with torch: each of its releases is for one.
+# Ops and bindings alone. torchvision comes with torch: each of its releases is for one.
 $(NEWEST_VENV)/.installed: $(NATIVE) pyproject.toml
 	@$(MAKE) --no-print-directory --silent check-tools
 	@test -x $(NEWEST_VENV)/bin/python || $(PYTHON) -m venv $(NEWEST_VENV)
@@ -142,7 +142,7 @@ $(NEWEST_VENV)/.installed: $(NATIVE) pyproject.toml
 	  { echo "make: pip cannot install $(NEWEST) with its torchvision: name one that can be had here, for instance make test-newest NEWEST=torch==2.14.1" >&2; exit 1; }
 	$(NEWEST_VENV)/bin/python -m pip install --quiet "scikit-build-core>=0.11" "pybind11>=2.13" "cmake>=3.24" ninja
 	@echo "Building the native library against $$($(NEWEST_VENV)/bin/python -c 'import torch; print("torch", torch.__version__)') ..."
-	CMAKE_ARGS="-DLABELASSEMBLE_SERVE=OFF -DLABELASSEMBLE_CUDA=OFF" $(NEWEST_VENV)/bin/python -m pip install --quiet \
+	CMAKE_ARGS="-DLABELASSEMBLE_RUNTIME=OFF -DLABELASSEMBLE_CUDA=OFF" $(NEWEST_VENV)/bin/python -m pip install --quiet \
 	  --no-build-isolation --config-settings=build-dir=build/newest --editable ".[test,onnx,monai,timm,torchvision,torchxrayvision,hub]"
 	@touch $@
 

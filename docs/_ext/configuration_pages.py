@@ -110,6 +110,11 @@ def _entry(path: str, model: type[BaseModel], name: str, field: FieldInfo, reade
     if nested is not None or name == "sources":
         where = f"see [`{name}`](#{name})" if not path else f"see `{path}.{name}` below"
         about = where
+        value = None if field.is_required() else field.get_default(call_default_factory=True)
+        if isinstance(value, str):  # a name, beside which the section is another form
+            about = (
+                f"{_type(field.annotation, field.metadata)}, {where}; default {_default(path, name, field)}"
+            )
     else:
         about = _type(field.annotation, field.metadata)
         about += f"; default {_default(path, name, field)}" if not field.is_required() else "; needed"

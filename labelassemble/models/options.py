@@ -3,7 +3,16 @@
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, StrictBool, Tag, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    StrictBool,
+    Tag,
+    field_validator,
+    model_validator,
+)
 
 ImageBackbone = Literal[
     "densenet121", "densenet169", "densenet201", "densenet_small", "cnn_small", "cnn_small_64", "patch_small"
@@ -36,7 +45,14 @@ class LibraryBackbone(BaseModel):
 
     library: Library
     name: str
-    pretrained: StrictBool | Path = False
+    pretrained: StrictBool | Path | None = None
+
+    @field_validator("pretrained", mode="before")
+    @classmethod
+    def _true_or_a_file(cls, value: object) -> object:
+        if value is not None and not isinstance(value, (bool, str, Path)):
+            raise ValueError("it must be true, or a file of weights")
+        return value
 
     def __str__(self) -> str:
         return f"{self.library}'s {self.name}"
@@ -100,5 +116,5 @@ class ModelOptions(BaseModel):
         """Return the same network without the file that it starts from: with it, one trained can be built again."""
         backbone = self.backbone
         if isinstance(backbone, LibraryBackbone):
-            backbone = backbone.model_copy(update={"pretrained": False})
+            backbone = backbone.model_copy(update={"pretrained": None})
         return self.model_copy(update={"backbone": backbone, "pretrained": None})

@@ -74,6 +74,15 @@ def test_the_number_of_features_is_found_and_a_grey_stem_answers_as_three_copies
         torch.testing.assert_close(grey(images), expected, rtol=1e-3, atol=1e-4 * float(expected.abs().max()))
 
 
+def test_parameters_without_a_part_in_the_features_are_frozen() -> None:
+    network = library_backbone(_of("monai", "ViT"), channels=1, size=32)
+    network(_images(1, 32)).sum().backward()
+    trained = {name: part for name, part in network.named_parameters() if part.requires_grad}
+    assert all(part.grad is not None for part in trained.values())
+    assert "network.blocks.0.norm_cross_attn.weight" not in trained
+    assert "network.blocks.0.norm1.weight" in trained
+
+
 @pytest.mark.parametrize(("backbone", "channels", "size"), TRAINED)
 @pytest.mark.usefixtures("one_thread", "no_pages")
 def test_a_run_from_yaml_trains_resumes_explains_exports_and_is_gone_on_from(
@@ -193,7 +202,10 @@ def test_heat_maps_of_tokens_and_of_channels_last_lie_over_the_positions() -> No
             {"library": "monai", "name": "DenseNet12"},
             "monai has no network 'DenseNet12' for images, did you mean",
         ),
-        ({"library": "monai", "name": "ViT", "pretrained": 3}, "'model.backbone.pretrained"),
+        (
+            {"library": "monai", "name": "ViT", "pretrained": 3},
+            "'model.backbone.pretrained': it must be true, or a file",
+        ),
     ],
 )
 def test_what_is_misspelt_is_named_with_the_nearest_name(backbone: dict[str, Any], said: str) -> None:

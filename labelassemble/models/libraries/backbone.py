@@ -55,7 +55,7 @@ def input_values(backbone: LibraryBackbone, channels: int) -> InputValues | None
 def library_backbone(backbone: LibraryBackbone, *, channels: int, size: int) -> nn.Module:
     """Return the network from images [B, channels, size, size] to features [B, D], D as its `out_features`.
 
-    D is found by passing an image through it.
+    D is found by passing an image through it; parameters that take no part in the features are frozen.
 
     Raises:
         LabelAssembleError: no such library or network, images that it cannot take, or weights that are not there or do
@@ -81,11 +81,16 @@ def _measured(
     backbone: LibraryBackbone, channels: int, size: int, state: dict[str, Tensor] | None, path: Path | None
 ) -> tuple[nn.Module, int]:
     network = _built(backbone, channels, size, state, path).eval()
-    with torch.no_grad():
+    with torch.enable_grad():
         features = network(torch.zeros(1, channels, size, size))
     if not isinstance(features, Tensor) or features.dim() != 2:
         came = list(features.shape) if isinstance(features, Tensor) else type(features).__name__
         raise LabelAssembleError(f"{backbone} does not give one vector of features an image, but {came}")
+    features.sum().backward()  # type: ignore[no-untyped-call]
+    for parameter in network.parameters():
+        if parameter.grad is None:  # MONAI's ViT has such, for which several processes would wait in training
+            parameter.requires_grad_(False)
+        parameter.grad = None
     return network, features.shape[1]
 
 
