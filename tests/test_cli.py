@@ -1,5 +1,6 @@
 """The command line as a person meets it: help, exit statuses, one sentence for a mistake."""
 
+import importlib.util
 import json
 import os
 import re
@@ -80,8 +81,18 @@ def test_doctor_says_what_is_wrong_with_the_decoders(
     assert what in " ".join(out.split())
 
 
+def test_doctor_names_the_extra_of_what_is_missing(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = importlib.util.find_spec
+    missing = ("monai", "nibabel")
+    monkeypatch.setattr(
+        "importlib.util.find_spec", lambda name, *rest: None if name in missing else found(name, *rest)
+    )
+    _, out, _ = cli("doctor")
+    assert " ".join(out.split()).count("pip install 'labelassemble[ct]'") == 2  # brackets are no markup
+
+
 def test_train_evaluate_predict_export_on_one_run(cli: Cli, small_sources: Path) -> None:
-    run = small_sources / "out"
+    run = small_sources / "[red]" / "out"  # a folder's name is no markup
     status, out, _ = cli("train", small_sources / "run.yaml", "train.epochs=1", "-o", run)
     assert status == 0
     assert "epoch 1/1" in out

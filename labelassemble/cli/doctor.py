@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table as RichTable
 
 from labelassemble.cli.app import app
@@ -35,7 +36,7 @@ def doctor(
     table.add_column(overflow="fold")
     marks = {True: "[green]ok[/green]", False: "[red]no[/red]", None: "  "}
     for finding in findings:
-        table.add_row(f"{marks[finding.good]} {finding.name}", finding.what)
+        table.add_row(f"{marks[finding.good]} {escape(finding.name)}", escape(finding.what))
     Console().print(table, highlight=False)
     if any(finding.good is False for finding in findings):
         raise typer.Exit(1)

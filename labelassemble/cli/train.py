@@ -131,6 +131,7 @@ def train(
         f"Report: {run / 'report.html'}",
         highlight=False,
         soft_wrap=True,
+        markup=False,
     )
 
 

@@ -73,6 +73,7 @@ def run_demo(
         f"All figures: {output / 'summary.csv'}\nReport: {main / 'report.html'}",
         highlight=False,
         soft_wrap=True,
+        markup=False,
     )
     return scores
 

@@ -113,7 +113,8 @@ def train_run(
     if config.volumes is None:
         view_options = _shared_threads(config.views, config.views.decoders(), processes)
         backend = choose_backend(config.views, state.device)
-        console.print(f"Views are made by {backend.name}: {backend.reason}", highlight=False, soft_wrap=True)
+        text = f"Views are made by {backend.name}: {backend.reason}"
+        console.print(text, highlight=False, soft_wrap=True, markup=False)
         views = open_views(backend, start.data.paths, start.data.targets, view_options, sampler, state.device)
         validation = images_to_validate(config, start, view_options)
     else:
