@@ -110,7 +110,6 @@ def predict(
     from labelassemble.interoperability.fhir import Release
     from labelassemble.run import write_probabilities
     from labelassemble.run.prediction import answer_images
-    from labelassemble.run.reports import read_sources, write_reports
 
     if uncalibrated and reports:
         raise LabelAssembleError(
@@ -120,12 +119,17 @@ def predict(
         raise LabelAssembleError(f"--fhir-release must be R4 or R5, got '{fhir_release}'")
     keep_freed_memory()
     paths, references = [str(image) for image in images], image_references(images, bits, ignore_orientation)
-    sources = read_sources(references, reports)
+    sources = []
+    if reports:
+        from labelassemble.run.reports import read_sources, write_reports  # with matplotlib, which takes time
+
+        sources = read_sources(references, reports)
     answered = answer_images(run, references, uncalibrated=uncalibrated)
     for warning in answered.warnings:
         print(f"labelassemble: {warning}", file=sys.stderr)
-    for file in write_reports(run, answered, sources, reports, release=cast(Release, fhir_release)):
-        print(f"labelassemble: {file}", file=sys.stderr)
+    if reports:
+        for file in write_reports(run, answered, sources, reports, release=cast(Release, fhir_release)):
+            print(f"labelassemble: {file}", file=sys.stderr)
     if output is not None or not reports:
         write_probabilities(output, answered.classes, paths, answered.probabilities)
 

@@ -26,8 +26,8 @@ from labelassemble.run.assembly import assemble_and_look, image_progress
 from labelassemble.run.calibration import calibration_in_use
 from labelassemble.run.evaluation import Predicted, answered, predict_table, require_some, tested
 from labelassemble.run.folder import TrainedModel, TrainedSegmenter, load_trained
+from labelassemble.run.prediction import model_statement
 from labelassemble.run.record import read_run
-from labelassemble.run.reports import model_statement
 from labelassemble.run.table_parts import ANSWERS, TableParts, table_predicted
 from labelassemble.training.distributed import SINGLE_PROCESS, Processes
 

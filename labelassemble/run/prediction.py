@@ -7,11 +7,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from labelassemble._yaml import read_mapping
 from labelassemble.data.pixel_range import ON_COMMAND_LINE, sample_files
 from labelassemble.evaluation.calibration import Calibration
+from labelassemble.interoperability.statement import ModelStatement
 from labelassemble.models.predict import predict
 from labelassemble.run.calibration import calibration_in_use
 from labelassemble.run.folder import load_trained
+from labelassemble.training.checkpoint import checkpoint_sum
+from labelassemble.version import __version__
 
 
 @dataclass(frozen=True)
@@ -50,3 +54,20 @@ def answer_images(run: Path, references: Sequence[str], *, uncalibrated: bool = 
     classes = trained.net.classes
     answered = probabilities if uncalibrated else calibration.apply(probabilities, classes)
     return Answered(classes, answered, calibration, warnings)
+
+
+def model_statement(run: Path, calibration: Calibration) -> ModelStatement:
+    """Return what outputs say of a run's model.
+
+    Raises:
+        LabelAssembleError: a file of the run is missing or damaged.
+    """
+    config = run / "config.yaml"
+    return ModelStatement(
+        name=run.resolve().name,
+        version=__version__,
+        checkpoint=checkpoint_sum(run / "checkpoints" / "best.pt"),
+        preset=str(read_mapping(config).get("preset", "")) if config.exists() else "",
+        rule=calibration.at,
+        chosen_on=calibration.chosen_on,
+    )

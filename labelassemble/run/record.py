@@ -79,15 +79,6 @@ def read_tested_run(path: Path) -> TestedRun:
     return TestedRun(path, config, predictions, read_leakage(path) if known else None, known)
 
 
-def run_configuration(folder: Path) -> Mapping[str, Any]:
-    """Return a run's config.yaml as a mapping, empty without one; it may have been written by another version.
-
-    Raises:
-        LabelAssembleError: no such folder, or a file that is damaged.
-    """
-    return _config(folder)[1]
-
-
 def _config(folder: Path) -> tuple[str | None, Mapping[str, Any]]:
     """Return config.yaml as text and as a mapping; unlike a `Config`, it may have been written by another version."""
     if not folder.is_dir():

@@ -11,11 +11,9 @@ from PIL import Image
 
 from labelassemble._files import atomic_path, make_folder, write_text
 from labelassemble.data.output_names import named_after
-from labelassemble.evaluation.calibration import Calibration
 from labelassemble.explain.images import Drawn
 from labelassemble.explain.overlay import NO_PROOF, heat_figure
 from labelassemble.interoperability import (
-    ModelStatement,
     SourceImage,
     diagnostic_report,
     read_source,
@@ -26,28 +24,9 @@ from labelassemble.interoperability.fhir import Release
 from labelassemble.interoperability.source import highdicom
 from labelassemble.interoperability.statement import class_answers
 from labelassemble.run.calibration import calibration_in_use
-from labelassemble.run.prediction import Answered
-from labelassemble.run.record import run_configuration
-from labelassemble.training.checkpoint import checkpoint_sum
-from labelassemble.version import __version__
+from labelassemble.run.prediction import Answered, model_statement
 
 _ENDINGS = {"--dicom-sr": ".dcm", "--fhir": ".json"}
-
-
-def model_statement(run: Path, calibration: Calibration) -> ModelStatement:
-    """Return what outputs say of a run's model.
-
-    Raises:
-        LabelAssembleError: a file of the run is missing or damaged.
-    """
-    return ModelStatement(
-        name=run.resolve().name,
-        version=__version__,
-        checkpoint=checkpoint_sum(run / "checkpoints" / "best.pt"),
-        preset=str(run_configuration(run).get("preset", "")),
-        rule=calibration.at,
-        chosen_on=calibration.chosen_on,
-    )
 
 
 def read_sources(images: Sequence[str], reports: Mapping[str, Path]) -> list[SourceImage]:

@@ -10,7 +10,7 @@ from labelassemble.interoperability.segmentation import segmentation
 from labelassemble.interoperability.source import highdicom, read_series_source
 from labelassemble.run.calibration import calibration_in_use
 from labelassemble.run.folder import load_segmenter
-from labelassemble.run.reports import model_statement
+from labelassemble.run.prediction import model_statement
 from labelassemble.run.segment import Answer, detection_options, drawn_classes
 from labelassemble.views.volumes import to_stored
 

@@ -15,7 +15,7 @@ from labelassemble.models.predict import predict
 from labelassemble.run.calibration import calibration_in_use
 from labelassemble.run.folder import TrainedModel, load_trained
 from labelassemble.run.parts import PartAnswers, Plan
-from labelassemble.run.reports import model_statement
+from labelassemble.run.prediction import model_statement
 from labelassemble.views.bad_files import BadFiles
 
 
