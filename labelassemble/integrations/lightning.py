@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 import torch.distributed as dist
-from lightning import LightningDataModule, LightningModule, Trainer
 from rich.console import Console
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
@@ -39,6 +38,13 @@ from labelassemble.views.choice import choose_backend, open_views
 from labelassemble.views.options import ViewOptions
 from labelassemble.views.sampler import Sampler
 from labelassemble.views.torch_backend import evaluation_batches
+
+try:
+    from lightning import LightningDataModule, LightningModule, Trainer
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(
+        f"labelassemble.integrations.lightning needs Lightning ({error}): pip install 'labelassemble[lightning]'"
+    ) from None
 
 
 class PartialLabelModule(LightningModule):  # type: ignore[misc]

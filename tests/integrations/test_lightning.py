@@ -1,10 +1,12 @@
 """Lightning's Trainer comes to the numbers of ours."""
 
 import csv
+import importlib
 import multiprocessing
 import os
 import re
 import socket
+import sys
 import traceback
 from collections.abc import Mapping
 from multiprocessing.synchronize import Barrier
@@ -85,6 +87,15 @@ def test_arguments_of_the_trainer(small_sources: Path) -> None:
         "accelerator": "cpu",
         "precision": "bf16-mixed",
     }
+
+
+def test_without_lightning_the_import_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "lightning", None)
+    monkeypatch.delitem(sys.modules, "labelassemble.integrations.lightning", raising=False)
+    with pytest.raises(
+        ModuleNotFoundError, match=r"needs Lightning .*: pip install 'labelassemble\[lightning\]'"
+    ):
+        importlib.import_module("labelassemble.integrations.lightning")
 
 
 def test_the_pages_code_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
