@@ -68,7 +68,7 @@ def secondary_capture(
             raise LabelAssembleError(
                 f"{source.path}: no capture can be made of its header ({error})"
             ) from None
-    for keyword, value in _about_picture(hd, source, "\n".join((RESEARCH_USE, about, *model.lines))).items():
+    for keyword, value in _about_picture(hd, source, "\n".join((RESEARCH_USE, *model.lines, about))).items():
         setattr(capture, keyword, value)
     return capture
 

@@ -91,8 +91,9 @@ def structured_report(
 
 def concept(code: tuple[str, str]) -> Any:
     """Return a code of our own, given as value and meaning, as a coded concept."""
-    value, meaning = (part.replace("\\", "/") for part in code)  # a backslash would part two values
-    short = meaning if len(meaning) <= _LONGEST else f"{meaning[: _LONGEST - 1]}…"
+    # A backslash would part two values, and tabs are no characters of a code.
+    value, meaning = (" ".join(part.replace("\\", "/").split()) for part in code)
+    short = meaning if len(meaning) <= _LONGEST else f"{meaning[: _LONGEST - 3]}..."
     item = highdicom().sr.CodedConcept(value, SCHEME, short)
     if len(value.encode()) > _LONGEST_CODE and "CodeValue" in item:  # some count bytes, not characters
         del item.CodeValue
@@ -145,7 +146,7 @@ def _group(hd: Any, source: SourceImage, answer: ClassAnswer, model: ModelStatem
     if answer.decision is not None:
         evaluations.append(sr.QualitativeEvaluation(concept(DECISION), concept(answer.decision)))
     return sr.MeasurementsAndQualitativeEvaluations(
-        tracking_identifier=sr.TrackingIdentifier(uid=hd.UID(), identifier=answer.name),
+        tracking_identifier=sr.TrackingIdentifier(uid=hd.UID(), identifier=" ".join(answer.name.split())),
         finding_type=concept((answer.name, answer.name)),
         algorithm_id=sr.AlgorithmIdentification(
             name=f"labelassemble: {model.name}", version=model.version, parameters=model.lines
