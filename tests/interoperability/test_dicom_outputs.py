@@ -202,6 +202,11 @@ def test_the_capture_shows_the_heat_maps_and_names_its_source(
     assert reference.ReferencedSOPInstanceUID == source.SOPInstanceUID
     assert list(capture.ImageType)[:2] == ["DERIVED", "SECONDARY"]
     assert capture.ContentQualification == "RESEARCH"
+    many = ", ".join(["Edema"] * 400)
+    read = read_source(str(image), "--dicom-sc")
+    cut = secondary_capture(np.zeros((4, 4, 3), np.uint8), read, MODEL, about=many, series="1.2", number=1)
+    assert "thresholds=specificity=0.95" in cut.DerivationDescription
+    assert len(cut.DerivationDescription) == 1024
     for words in (
         RESEARCH_USE,
         "Grad-CAM heat maps of Edema",
@@ -327,6 +332,7 @@ def test_a_name_that_is_too_long_or_has_a_backslash_is_a_code_still() -> None:
     long = "a" * 80
     item = concept((long, long))
     assert item.LongCodeValue == long
-    assert item.CodeMeaning == "a" * 63 + "…"
+    assert item.CodeMeaning == "a" * 61 + "..."
+    assert concept(("tab\there", "tab\there")).CodeValue == "tab here"
     assert concept((r"a\b", r"a\b")).CodeValue == "a/b"
     assert list(itertools.chain(code(concept(("x", "y"))))) == ["x", SCHEME, "y"]
