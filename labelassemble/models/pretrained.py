@@ -1,6 +1,6 @@
 """Weights that a backbone starts with: a state dict, or the backbone in the checkpoint of a run."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,12 +48,14 @@ def load_backbone(network: nn.Module, state: Mapping[str, Tensor], path: Path, *
     network.load_state_dict(state, strict=False)
 
 
-def read_state_dict(path: Path) -> dict[str, Tensor]:
+def read_state_dict(path: Path, classes: Sequence[type] = ()) -> dict[str, Tensor]:
     """Return the tensors of a file by name; of a checkpoint of `labelassemble train`, those of its backbone.
 
     Args:
         path: *.safetensors, or a file of torch: a state dict, alone or as "state_dict" or "model" of a dict. What
             DataParallel puts in front of each name is taken away.
+        classes: of which a whole module in the file may consist, whose state dict is taken then; nothing else in a file
+            is ever run.
 
     Raises:
         LabelAssembleError: no such file, not a state dict, no backbone or several in it.
@@ -61,11 +63,23 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     if path.suffix == ".safetensors" and path.exists():
         return _read_safetensors(path)
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(list(classes)):
+            state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise LabelAssembleError(f"{path}: no such file of pretrained weights") from None
     except Exception as error:
-        raise LabelAssembleError(f"{path}: not a state dict that torch can load safely ({error})") from error
+        lines = [line.strip() for line in str(error).splitlines()]
+        reason = next(
+            (line for line in lines if line.startswith("WeightsUnpickler")), lines[0] if lines else ""
+        )
+        raise LabelAssembleError(
+            f"{path}: not a state dict that torch can load safely ({reason.partition('. ')[0]}): save one, "
+            "torch.save(model.state_dict(), FILE)"
+        ) from error
+    if isinstance(state, nn.Module):
+        for module in state.modules():  # of a torch before 1.6, which knew no such buffers
+            vars(module).setdefault("_non_persistent_buffers_set", set())
+        state = state.state_dict()
     if isinstance(state, Mapping) and isinstance(state.get("description"), Mapping):
         return _backbone_of_run(path, state)
     for key in ("state_dict", "model"):

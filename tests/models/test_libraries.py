@@ -15,9 +15,12 @@ from torch import Tensor, nn
 from labelassemble.config import load_config, make_config
 from labelassemble.errors import LabelAssembleError
 from labelassemble.explain.gradcam import heat_maps
+from labelassemble.export.parts import take_apart
+from labelassemble.export.traced import as_input, trace
 from labelassemble.models import AssembleNet, LibraryBackbone
 from labelassemble.models.libraries.backbone import library_backbone
 from labelassemble.run import load_trained
+from labelassemble.views.preprocess import Preprocess
 
 Cli = Callable[..., tuple[int, str, str]]
 SOURCES = {"sources": [{"name": "clinic", "reader": "csv", "path": "clinic.csv"}]}
@@ -141,6 +144,23 @@ def test_a_run_from_yaml_trains_resumes_explains_exports_and_is_gone_on_from(
     assert status == 0, out + err
 
 
+@pytest.mark.parametrize(("backbone", "channels", "size"), TRAINED)
+@pytest.mark.usefixtures("one_thread")
+def test_torch_export_gives_a_program_for_any_number_of_images(
+    backbone: dict[str, str], channels: int, size: int
+) -> None:
+    net = AssembleNet(
+        LibraryBackbone.model_validate(backbone), classes=["a", "b"], in_channels=channels, image_size=size
+    ).eval()
+    images = [np.full((channels, 20 + side, 30), 40 * side, np.uint8) for side in range(3)]
+    parts = take_apart(net, classes=["a", "b"], preprocess=Preprocess(channels, size), images=images)
+    program = trace(parts, "x.pt2", outside="refused").module()
+    with torch.inference_mode():
+        for image, expected in zip(parts.images, parts.expected, strict=True):
+            several = as_input(image, channels).repeat(2, 1, 1, 1)
+            torch.testing.assert_close(program(several).double(), expected.expand(2, -1), rtol=0, atol=1e-5)
+
+
 class Tokens(nn.Module):
     """Patches of 4 x 4 pixels as tokens behind a class token, one attention, and the class token as features."""
 
@@ -228,6 +248,12 @@ def test_a_library_that_is_missing_is_named_with_its_extra(
 
 def test_weights_that_do_not_fit_and_sizes_that_are_not_taken_are_one_sentence(tmp_path: Path) -> None:
     torch.save({"conv1.weight": torch.zeros(1)}, tmp_path / "other.pt")
+    torch.save(nn.Linear(1, 1), tmp_path / "module.pt")
+    with pytest.raises(
+        LabelAssembleError, match=r"module\.pt: not a state dict .*\(.*Linear.*\): save one"
+    ) as raised:
+        library_backbone(_of("monai", "resnet10", pretrained=tmp_path / "module.pt"), channels=1, size=32)
+    assert "\n" not in str(raised.value)
     with pytest.raises(LabelAssembleError, match=r"other\.pt: lacks weights: .* and \d+ more"):
         library_backbone(_of("monai", "resnet18", pretrained=tmp_path / "other.pt"), channels=1, size=32)
     with pytest.raises(LabelAssembleError, match=r"monai's ViT divides images into patches of 16 .*got 40"):
@@ -317,6 +343,7 @@ def test_radiographs_reach_the_networks_of_torchxrayvision_as_they_do_there(tmp_
     torch.save(resnet.state_dict(), tmp_path / "resnet.pt")
     for name, file, network in (
         ("densenet121-res224-all", "dense.pt", dense),
+        ("densenet121-res224-all", "whole.pt", dense),
         ("resnet50-res512-all", "resnet.pt", resnet),
     ):
         values = {

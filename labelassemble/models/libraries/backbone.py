@@ -63,7 +63,8 @@ def library_backbone(backbone: LibraryBackbone, *, channels: int, size: int) -> 
     """
     check_backbone(backbone)
     path = backbone.pretrained if isinstance(backbone.pretrained, Path) else None
-    state = None if path is None else read_state_dict(path)
+    whole = torchxrayvision_networks.classes_of_files() if backbone.library == "torchxrayvision" else ()
+    state = None if path is None else read_state_dict(path, whole)
     try:
         network, features = _measured(backbone, channels, size, state, path)
     except LabelAssembleError:

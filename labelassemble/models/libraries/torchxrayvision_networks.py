@@ -40,6 +40,14 @@ def download(name: str) -> dict[str, Tensor]:
     return dict(network.state_dict())
 
 
+def classes_of_files() -> list[type]:
+    """Return the classes that the published files of DenseNets hold: they are whole modules."""
+    models = _library().models
+    own = [models.DenseNet, models._DenseBlock, models._DenseLayer, models._Transition]
+    layers = [nn.Sequential, nn.Conv2d, nn.BatchNorm2d, nn.ReLU, nn.MaxPool2d, nn.AvgPool2d, nn.Linear]
+    return [*own, *layers, set]
+
+
 def build(name: str, *, channels: int, size: int) -> tuple[nn.Module, Callable[[dict[str, Tensor]], Any]]:
     """Return the network from images to features, with random weights, and what names weights of a file as it does."""
     if name.startswith("densenet121"):
