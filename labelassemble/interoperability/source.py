@@ -57,6 +57,20 @@ class SourceImage:
     burned_in: str
 
 
+class StudySeries:
+    """A new series for each study, whose instances are counted: one series holds one study."""
+
+    def __init__(self) -> None:
+        self._of_study: dict[str, tuple[str, int]] = {}
+
+    def next(self, header: Any) -> tuple[str, int]:
+        """Return the UID of the series that an output of an image belongs to, and its number there, from 1 on."""
+        study = header.StudyInstanceUID
+        uid, number = self._of_study.get(study, (str(highdicom().UID()), 0))
+        self._of_study[study] = (uid, number + 1)
+        return uid, number + 1
+
+
 def highdicom() -> ModuleType:
     """Return the package highdicom.
 

@@ -21,7 +21,7 @@ from labelassemble.interoperability import (
     structured_report,
 )
 from labelassemble.interoperability.fhir import Release
-from labelassemble.interoperability.source import highdicom
+from labelassemble.interoperability.source import StudySeries, highdicom
 from labelassemble.interoperability.statement import class_answers
 from labelassemble.run.calibration import calibration_in_use
 from labelassemble.run.prediction import Answered, model_statement
@@ -68,7 +68,7 @@ def write_reports(
     for option, folder in reports.items():
         assert model is not None
         make_folder(folder)
-        series = _Series()
+        series = StudySeries()
         files = named_after([source.path for source in sources], folder, _ENDINGS[option])
         for file, source, row in zip(files, sources, answered.probabilities, strict=True):
             answers = class_answers(row, answered.classes, answered.calibration)
@@ -76,7 +76,7 @@ def write_reports(
                 report = diagnostic_report(source, answers, model, release=release)
                 write_text(file, json.dumps(report, ensure_ascii=False, indent=2) + "\n")
             else:
-                uid, number = series.next(source)
+                uid, number = series.next(source.header)
                 _save(structured_report(source, answers, model, series=uid, number=number), file)
             yield file
 
@@ -100,7 +100,7 @@ class Captures:
         self._model = model_statement(run, calibration_in_use(run))
         named_after(images, folder, ".dcm")  # which must be no image that is read
         self._sources = {image: read_source(image, "--dicom-sc") for image in images}
-        self._series = _Series()
+        self._series = StudySeries()
 
     def write(self, drawn: Drawn) -> Path:
         """Write the heat maps of an image, without the file's name, beside their PNG; return the file."""
@@ -109,24 +109,10 @@ class Captures:
         title = f"For research use only, not for diagnosis\n{model.name}, labelassemble {model.version}"
         picture = io.BytesIO(heat_figure(title, drawn.pixels, drawn.shown))
         about = f"Grad-CAM heat maps of {', '.join(item.name for item in drawn.shown)}. {NO_PROOF}"
-        uid, number = self._series.next(source)
+        uid, number = self._series.next(source.header)
         pixels = np.asarray(Image.open(picture).convert("RGB"))
         _save(secondary_capture(pixels, source, model, about=about, series=uid, number=number), file)
         return file
-
-
-class _Series:
-    """A new series for each study, whose instances are counted."""
-
-    def __init__(self) -> None:
-        self._of_study: dict[str, tuple[str, int]] = {}
-
-    def next(self, source: SourceImage) -> tuple[str, int]:
-        """Return the UID of the series that an image's output belongs to, and the number in it."""
-        study = source.header.StudyInstanceUID
-        uid, number = self._of_study.get(study, (str(highdicom().UID()), 0))
-        self._of_study[study] = (uid, number + 1)
-        return uid, number + 1
 
 
 def _save(data: Any, file: Path) -> None:

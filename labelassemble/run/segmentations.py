@@ -7,7 +7,7 @@ from labelassemble._files import atomic_path, make_folder
 from labelassemble.data.output_names import named_after
 from labelassemble.errors import LabelAssembleError
 from labelassemble.interoperability.segmentation import segmentation
-from labelassemble.interoperability.source import highdicom, read_series_source
+from labelassemble.interoperability.source import StudySeries, highdicom, read_series_source
 from labelassemble.run.calibration import calibration_in_use
 from labelassemble.run.folder import load_segmenter
 from labelassemble.run.prediction import model_statement
@@ -42,7 +42,7 @@ class Segmentations:
         self._classes = load_segmenter(run).net.classes
         self._model = model_statement(run, calibration_in_use(run))
         self._threshold = detection_options(run).threshold
-        self._series: dict[str, tuple[str, int]] = {}
+        self._series = StudySeries()
         make_folder(folder)
 
     def write(self, path: str, answer: Answer) -> Path:
@@ -58,9 +58,7 @@ class Segmentations:
         mask = drawn_classes(maps, self._threshold)
         if mask.ndim == 2:  # a slice is a volume of one
             mask = mask[..., None]
-        study = slices[0].StudyInstanceUID
-        uid, before = self._series.get(study, (str(highdicom().UID()), 0))
-        self._series[study] = (uid, before + 1)
+        uid, number = self._series.next(slices[0])
         made = segmentation(
             mask,
             slices,
@@ -71,7 +69,7 @@ class Segmentations:
             },
             path=path,
             series=uid,
-            number=before + 1,
+            number=number,
         )
         with atomic_path(file) as new:
             made.save_as(new)
