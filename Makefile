@@ -45,6 +45,7 @@ NEWEST_TESTS := tests/ops tests/test_loss.py tests/test_loss_composed.py tests/t
 
 test-newest: $(NEWEST_VENV)/.installed
 	OMP_WAIT_POLICY=passive OPENBLAS_NUM_THREADS=1 LABELASSEMBLE_FAIL_WITHOUT_LIBRARIES=1 \
+	  LABELASSEMBLE_WITHOUT_PROGRAMS=1 \
 	  $(NEWEST_VENV)/bin/python -m pytest -n 2 --dist worksteal --durations 10 -o console_output_style=count $(NEWEST_TESTS)
 
 lint: setup

@@ -1,6 +1,7 @@
 """The .pt2 package and the ONNX file answer as the network does, and are not written when they differ."""
 
 import json
+import os
 import zipfile
 from pathlib import Path
 
@@ -59,8 +60,9 @@ def test_a_package_answers_in_python_and_in_the_program(
         single = torch.cat([package(image[None]) for image in batch])
         np.testing.assert_allclose(single, torch.stack(rows), atol=1e-6)
 
-    answer = run_program(path, images, batch=3, threads=1)
-    np.testing.assert_allclose(answer, parts.expected, atol=1e-6)
+    if "LABELASSEMBLE_WITHOUT_PROGRAMS" not in os.environ:  # make test-newest builds ops and bindings alone
+        answer = run_program(path, images, batch=3, threads=1)
+        np.testing.assert_allclose(answer, parts.expected, atol=1e-6)
     for wrong in (batch * 255, batch - 0.01, batch * float("nan")):
         with pytest.raises(RuntimeError, match=r"images must be floating in 0\.\.1"):
             package(wrong)

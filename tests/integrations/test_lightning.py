@@ -2,14 +2,11 @@
 
 import csv
 import importlib
-import multiprocessing
-import os
 import re
 import socket
 import sys
-import traceback
 from collections.abc import Mapping
-from multiprocessing.synchronize import Barrier
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +15,15 @@ import pytest
 import torch
 from rich.console import Console
 
-from labelassemble import ClassQueryHead
 from labelassemble.config import Config, load_config
 from labelassemble.errors import LabelAssembleError
-from labelassemble.loss_options import LossOptions
 from labelassemble.run import train_run
 from labelassemble.training.checkpoint import load_checkpoint
-from labelassemble.training.data import TrainingData
-from labelassemble.training.options import TrainOptions
-from labelassemble.views.options import ViewOptions
 
 lightning = pytest.importorskip("lightning")
+sys.path.insert(0, str(Path(__file__).parent))
+import lightning_processes  # noqa: E402
+
 pytestmark = pytest.mark.filterwarnings("ignore")  # of Lightning: few steps, one worker, no GPU in use
 QUIET = Console(quiet=True)
 EXACT = ["train.precision=float32", "train.channels_last=false", "train.device=cpu"]
@@ -105,58 +100,17 @@ def test_the_pages_code_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     exec(compile(code[1], "lightning.md", "exec"), {"__name__": "__page__"})
 
 
-def weights_of(folder: Path, devices: int) -> torch.Tensor:
-    """Train a network without norms on images of which the first half have 2 known labels, and return its queries."""
-    from labelassemble.integrations.lightning import PartialLabelData, PartialLabelModule
-
-    torch.manual_seed(0)
-    net = torch.nn.Sequential(torch.nn.Flatten(), ClassQueryHead(256, ["square", "stripe"]))
-    paths = [str(folder / "images" / f"{name}-{row}.png") for name in ("north", "south") for row in range(6)]
-    targets = np.full((12, 2), np.nan, np.float32)
-    targets[:6, 0], targets[6], targets[7, 1] = np.arange(6) % 2, 1, 0
-    data = TrainingData(["square", "stripe"], paths, targets)
-    options = TrainOptions(batch_size=6, lr=1e-2)
-    loss = LossOptions(warmup_epochs=0, known_mean="class")
-    parts = (
-        PartialLabelModule(net, data, loss=loss, train=options),
-        PartialLabelData(data, ViewOptions(size=16), loss=loss, train=options),
-    )
-    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
-    strategy = "ddp" if devices > 1 else "auto"
-    trainer = lightning.Trainer(
-        max_epochs=3,
-        accelerator="cpu",
-        devices=devices,
-        strategy=strategy,
-        enable_model_summary=False,
-        **quiet,
-    )
-    trainer.fit(*parts)
-    return torch.cat([parameter.detach().flatten() for parameter in net.parameters()])
-
-
-def _one_of_two(rank: int, port: int, folder: Path, together: Barrier) -> None:
-    """Be one of two processes that torchrun starts."""
-    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "GROUP_RANK": "0"}
-    os.environ |= {"TORCHELASTIC_RUN_ID": "none"}
-    try:
-        torch.save(weights_of(folder, 2), folder / f"{rank}.pt")
-        together.wait(300)  # gloo's last exchange is over in both
-    except BaseException:
-        traceback.print_exc()
-        os._exit(1)
-    os._exit(0)  # without the end of gloo's threads, which may wait for a lock of Python
-
-
-def test_two_processes_have_the_weights_of_one(small_sources: Path, one_thread: None) -> None:
-    expected = weights_of(small_sources, 1)
+def test_two_processes_have_the_weights_of_one(
+    small_sources: Path, one_thread: None, forking: ForkServerContext
+) -> None:
+    expected = lightning_processes.weights_of(small_sources, 1)
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         port = one.getsockname()[1]
-    fork = multiprocessing.get_context("fork")  # of this process, which has imported Lightning
-    together = fork.Barrier(2)
-    begun = [fork.Process(target=_one_of_two, args=(rank, port, small_sources, together)) for rank in (0, 1)]
+    # Not a fork of this process: a torch with CUDA refuses gradients in one after it has computed some itself.
+    together = forking.Barrier(2)
+    begin = lightning_processes.begin
+    begun = [forking.Process(target=begin, args=(rank, port, small_sources, together)) for rank in (0, 1)]
     for process in begun:
         process.start()
     for process in begun:
