@@ -177,7 +177,7 @@ def _scripted(parts: ExportParts, path: Path) -> nn.Module:
     """Return the backbone as TorchScript: scripted, without folded norms if need be, or else traced.
 
     Raises:
-        LabelAssembleError: what is traced answers another number of images otherwise.
+        LabelAssembleError: it branches on values, or what is traced answers another number of images otherwise.
     """
     for backbone in (parts.backbone, parts.unfused):
         try:
@@ -186,8 +186,17 @@ def _scripted(parts: ExportParts, path: Path) -> nn.Module:
             continue
     channels, size = parts.metadata.input.channels, parts.metadata.input.size
     images = torch.rand(3, channels, size, size).contiguous(memory_format=torch.channels_last)
-    with torch.inference_mode():
-        traced: nn.Module = torch.jit.trace(parts.backbone, images, check_trace=False)  # type: ignore[no-untyped-call]
+    with torch.inference_mode(), warnings.catch_warnings():
+        # A branch on values is recorded as it went for these images, and other images would be answered wrongly.
+        warnings.simplefilter("error", torch.jit.TracerWarning)  # type: ignore[attr-defined]
+        try:
+            traced: nn.Module = torch.jit.trace(parts.backbone, images, check_trace=False)  # type: ignore[no-untyped-call]
+        except Exception as error:
+            reason = str(error).strip().partition("\n")[0]
+            raise LabelAssembleError(
+                f"{path}: not written: TorchScript can neither read this backbone's code nor record it ({reason}): "
+                "export it as pt2"
+            ) from error
         for few in (images[:1], images[:2]):
             if not torch.allclose(traced(few), parts.backbone(few), rtol=1e-4, atol=1e-4):
                 raise LabelAssembleError(

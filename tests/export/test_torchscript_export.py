@@ -137,6 +137,48 @@ def test_a_backbone_that_cannot_be_folded_is_exported_as_it_is(
         np.testing.assert_allclose(answer.numpy(), eager(network, preprocess, [image]), atol=1e-6)
 
 
+class Untyped(nn.Module):
+    """A backbone with Python that neither TorchScript nor torch.fx reads.
+
+    Args:
+        backbone: what it calls.
+        kind: "plain", or "branching" by values.
+    """
+
+    def __init__(self, backbone: nn.Module, kind: str) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.kind = kind
+
+    def forward(self, images: Tensor, **options: object) -> Tensor:
+        assert type(images) is Tensor  # no proxy
+        features: Tensor = self.backbone(images)
+        if self.kind == "branching" and bool(images.mean() > 0):
+            return features + 1
+        return features
+
+
+def test_a_backbone_that_torchscript_cannot_read_is_traced(
+    tmp_path: Path, network: nn.Module, preprocess: Preprocess, images: Images
+) -> None:
+    network.backbone = Untyped(network.backbone, "plain")
+    summary = export_torchscript(
+        network, tmp_path / "m.pt", classes=CLASSES, preprocess=preprocess, images=images
+    )
+    assert summary.metadata.difference <= 1e-6
+
+
+def test_a_trace_that_holds_for_some_images_alone_is_refused(
+    tmp_path: Path, network: nn.Module, preprocess: Preprocess, images: Images
+) -> None:
+    network.backbone = Untyped(network.backbone, "branching")
+    with pytest.raises(
+        LabelAssembleError, match=r"m\.pt: not written: .* nor record it \(.*\): export it as pt2"
+    ):
+        export_torchscript(network, tmp_path / "m.pt", classes=CLASSES, preprocess=preprocess, images=images)
+    assert not (tmp_path / "m.pt").exists()
+
+
 def test_temperature_divides_the_logits(
     tmp_path: Path, network: nn.Module, preprocess: Preprocess, images: Images, eager: Eager
 ) -> None:
