@@ -40,7 +40,7 @@ class BadFiles:
         self._total = total
         self._policy = policy
         self._limit, self._key = limit, key
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self.errors: dict[int, ImageError] = {}
 
     def __len__(self) -> int:
@@ -64,8 +64,9 @@ class BadFiles:
         """
         if isinstance(error, PluginError):
             raise error  # the machine's fault and not the file's, and so of all files like it
-        if self._take({row: error}):
-            _log.warning("left out, %d so far: %s", len(self), error)
+        with self._lock:  # warnings count up whichever threads read
+            if self._take({row: error}):
+                _log.warning("left out, %d so far: %s", len(self), error)
 
     def merge(self, errors: Mapping[int, ImageError]) -> None:
         """Record what other processes found in the same table (their `errors`), of which they have warned.
