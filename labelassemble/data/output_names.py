@@ -17,7 +17,11 @@ def named_after(paths: Sequence[str], folder: Path, ending: str) -> list[Path]:
     taken: set[str] = set()
     targets = []
     for path in paths:
-        stem = re.sub(r"[^\w.-]+", "_", Path(split_reference(path)[0]).stem) or "image"
+        file = Path(split_reference(path)[0])
+        name = (
+            file.name if file.suffix[1:].isdigit() else file.stem
+        )  # a DICOM file named by its UID has no ending
+        stem = re.sub(r"[^\w.-]+", "_", name) or "image"
         name, number = stem, 2
         while name in taken:
             name, number = f"{stem}-{number}", number + 1

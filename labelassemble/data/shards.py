@@ -106,12 +106,27 @@ def _size(path: Path) -> str:
 
 
 def _members(path: Path) -> list[str]:
-    """Return the images of a shard as `container::member`, in its order."""
-    return [
-        f"{path}{SEPARATOR}{member}"
-        for member in tar_members(str(path))
-        if member.rpartition(".")[2].lower() in IMAGE_ENDINGS
-    ]
+    """Return the images of a shard as `container::member`, in its order.
+
+    Those are members with the ending of an image, and those that have none, as DICOM files named by their UID: what
+    they are is seen when they are read.
+
+    Raises:
+        LabelAssembleError: the shard cannot be read, holds no image, or a name that is not UTF-8.
+    """
+    members = tar_members(str(path))
+    images = [member for member in members if _may_be_image(member)]
+    for member in images:
+        if not member.isascii() and member != member.encode(errors="replace").decode():
+            raise LabelAssembleError(f"{path}: the name of a member is not UTF-8, {member!a}")
+    if members and not images:
+        raise LabelAssembleError(f"{path}: holds no image, but members such as {members[0]}")
+    return [f"{path}{SEPARATOR}{member}" for member in images]
+
+
+def _may_be_image(member: str) -> bool:
+    _, dot, ending = member.rpartition("/")[2].rpartition(".")
+    return not dot or ending.isdigit() or ending.lower() in IMAGE_ENDINGS
 
 
 def _of_list(path: Path, rows: int) -> list[Part]:

@@ -206,6 +206,7 @@ def write_hub(
     )
     hub.load_state_dict(net.state_dict())
     try:
+        (folder / "README.md").unlink(missing_ok=True)  # the mixin keeps an older card
         hub.save_pretrained(  # type: ignore[operator]  # of the mixin
             folder, model_card_kwargs={"title": folder.resolve().name, "card": card}
         )

@@ -120,7 +120,7 @@ def _spread(cells: "pd.Series[str]", column: str, *, several: bool) -> pd.DataFr
 
 def _labels(cell: str, several: bool) -> set[str]:
     parts = _MARKS.split(cell.strip()) if several else [cell.strip()]
-    return {part for part in parts if WORDS.get(part.lower(), part)}
+    return {part for part in parts if WORDS.get(part.lower(), part) not in ("", "-1")}
 
 
 def _write(frame: pd.DataFrame, target: Path) -> None:

@@ -137,6 +137,11 @@ def _reduced(image: Any, name: str) -> Any:
         raise LabelAssembleError(
             f"{name}: a DICOM image to report on must have {', '.join(_UIDS)}, got no {', '.join(missing)}"
         )
+    several = [keyword for keyword, value in said.items() if "\\" in value]
+    if several:
+        raise LabelAssembleError(
+            f"{name}: a DICOM image to report on must have one {several[0]}, got several (a backslash parts values)"
+        )
     header = import_module("pydicom").Dataset()
     header.SpecificCharacterSet = UTF_8
     for keyword, value in said.items():

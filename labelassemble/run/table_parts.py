@@ -21,7 +21,7 @@ from labelassemble.run.parts import PLAN_FILE, PartAnswers, Plan, answer_parts, 
 from labelassemble.run.sets import answer_readable, on_device
 from labelassemble.training.distributed import Processes
 
-ANSWERS: Final = "answers"
+ANSWERS: Final = ".answers"
 """The folder of the parts, in that of the evaluation; it is removed when the report is written."""
 
 

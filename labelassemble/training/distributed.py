@@ -121,7 +121,7 @@ def named_by_environment() -> Processes:
     Raises:
         LabelAssembleError: one of them is missing or wrong.
     """
-    if "WORLD_SIZE" not in os.environ and "RANK" not in os.environ:
+    if os.environ.get("WORLD_SIZE", "1") == "1" and os.environ.get("RANK", "0") == "0":
         return SINGLE_PROCESS
     given = [os.environ.get(name, "") for name in ("RANK", "WORLD_SIZE")]
     local = [os.environ.get("LOCAL_RANK", "0"), os.environ.get("LOCAL_WORLD_SIZE", "1")]

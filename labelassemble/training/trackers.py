@@ -164,7 +164,7 @@ class _MLflow:
         experiment = self._client.get_experiment_by_name(name)
         number = self._client.create_experiment(name) if experiment is None else experiment.experiment_id
         self._run = str(self._client.create_run(number, run_name=run.name).info.run_id)
-        params = [Param(key, value[:500]) for key, value in _flat(settings)]
+        params = [Param(mlflow_name(key), value[:500]) for key, value in _flat(settings)]
         for first in range(0, len(params), _MLFLOW_PARAMS):
             self._client.log_batch(self._run, params=params[first : first + _MLFLOW_PARAMS])
         _remember(run, "mlflow", self._run)

@@ -1,6 +1,8 @@
 """Sets of images in parts: tar shards and Parquet lists."""
 
+import io
 import re
+import tarfile
 from pathlib import Path
 
 import pyarrow as pa
@@ -13,9 +15,6 @@ from labelassemble.errors import LabelAssembleError
 
 
 def write_tar(path: Path, *members: str) -> Path:
-    import io
-    import tarfile
-
     with tarfile.open(path, "w") as tar:
         for member in members:
             tar.addfile(tarfile.TarInfo(member), io.BytesIO())
@@ -78,3 +77,24 @@ def test_mistakes_are_named(tmp_path: Path) -> None:
     assert not are_sets([tmp_path / "a.png"])
     with pytest.raises(LabelAssembleError, match=r"cannot be answered together, got .*a\.png and .*a\.tar"):
         are_sets([tmp_path / "a.png", shard])
+
+
+def test_members_without_an_ending_are_tried_and_a_shard_without_images_is_one_sentence(
+    tmp_path: Path,
+) -> None:
+    def shard(name: str, *members: bytes) -> Path:
+        path = tmp_path / name
+        with tarfile.open(path, "w", format=tarfile.GNU_FORMAT, encoding="latin-1") as tar:
+            for member in members:
+                tar.addfile(tarfile.TarInfo(member.decode("latin-1")), io.BytesIO())
+        return path
+
+    path = shard("pacs.tar", b"1.2.840.5", b"d/IM000001", b"a.png", b"a.json", b"a.cls")
+    (part,) = parts_of([path], 8)
+    assert [image.rpartition("::")[2] for image in part.images()] == ["1.2.840.5", "d/IM000001", "a.png"]
+    (part,) = parts_of([shard("text.tar", b"a.json")], 8)
+    with pytest.raises(LabelAssembleError, match=r"text\.tar: holds no image, but members such as a\.json"):
+        part.images()
+    (part,) = parts_of([shard("old.tar", "Müller.png".encode("latin-1"))], 8)
+    with pytest.raises(LabelAssembleError, match=r"old\.tar: the name of a member is not UTF-8, 'M"):
+        part.images()

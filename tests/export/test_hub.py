@@ -91,7 +91,11 @@ def test_a_run_becomes_such_a_folder_and_answers_as_the_run_does(
     assert {key: value.shape for key, value in state.items()} == {
         key: value.shape for key, value in run.net.state_dict().items()
     }
-    assert "Not a medical device" in (tmp_path / "net/README.md").read_text()
+    card = tmp_path / "net/README.md"
+    assert "Not a medical device" in card.read_text()
+    card.write_text("what an earlier export said")
+    assert cli("export", trained, "--format", "hub", "-o", tmp_path / "net")[0] == 0
+    assert "Not a medical device" in card.read_text()
 
 
 def test_options_of_other_formats_and_of_other_networks_are_refused(trained: Path, cli: Cli) -> None:

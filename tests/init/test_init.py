@@ -87,17 +87,19 @@ def test_cells_in_chexperts_coding(tmp_path: Path, init_and_assemble: Init) -> N
 
 
 def test_one_column_of_labels(tmp_path: Path, cli: Cli) -> None:
-    images(tmp_path / "images", 5)
+    images(tmp_path / "images", 6)
     (tmp_path / "a.csv").write_text(
-        "id,file,diagnosis\n1,images/0,flu\n2,images/1,cold\n3,images/2,flu\n4,images/3,\n5,images/4,Unknown\n"
+        "id,file,diagnosis\n1,images/0,flu\n2,images/1,cold\n3,images/2,flu\n4,images/3,\n5,images/4,Unknown\n6,images/5,-1\n"
     )
     config = tmp_path / "a.yaml"
     status, _, err = cli("init", tmp_path / "a.csv", "-o", config)
     assert status == 0, err
     found = labels_of(config)
     assert (found["0.png"], found["1.png"], found["2.png"]) == ([1, 0], [0, 1], [1, 0])
-    assert found["3.png"] == found["4.png"] == [-1, -1]  # a row that names no class was not looked at
-    assert "rows that name no class: 2; every class is unknown there" in err
+    assert (
+        found["3.png"] == found["4.png"] == found["5.png"] == [-1, -1]
+    )  # a row that names no class was not looked at
+    assert "rows that name no class: 3; every class is unknown there" in err
     assert (tmp_path / "a.labels.csv").read_text().splitlines()[0] == "path,flu,cold"
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from labelassemble.errors import LabelAssembleError
 from labelassemble.interoperability import (
     ClassAnswer,
     ModelStatement,
@@ -273,6 +274,16 @@ def test_incomplete_headers_are_reported_on_as_they_are(
             assert (found.PatientID or "", str(found.PatientName or "")) == expected
         assert re.fullmatch(r"(\d{8})?", found.StudyDate or "")
         assert re.fullmatch(r"(\d{6})?", found.StudyTime or "")
+
+
+@pytest.mark.parametrize("keyword", ["PatientID", "PatientName", "ReferringPhysicianName"])
+def test_a_value_that_is_several_is_one_sentence(dicom: Dicom, keyword: str) -> None:
+    path = dicom("x.dcm", **{keyword: "A\\B"})
+    with pytest.raises(
+        LabelAssembleError, match=rf"x\.dcm: .* must have one {keyword}, got several"
+    ) as raised:
+        read_source(str(path), "--dicom-sr")
+    assert "A\\B" not in str(raised.value)  # a person's name
 
 
 def test_mistakes_are_one_sentence(run: Path, dicom: Dicom, cli: Cli, tmp_path: Path) -> None:

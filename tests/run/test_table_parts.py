@@ -95,7 +95,7 @@ def test_parts_say_what_the_whole_does_and_are_not_answered_again(
     status, _, err = cli("evaluate", run, "--data", config, "-o", site / "parts")
     assert (status, answered) == (2, [8, 8])
     assert "the power is gone" in err
-    assert len(list((site / "parts" / "answers").glob("part-*.parquet"))) == 2
+    assert len(list((site / "parts" / ".answers").glob("part-*.parquet"))) == 2
     answered.clear()
     monkeypatch.setattr(
         table_parts, "answer_readable", lambda *given: answered.append(len(given[1])) or real(*given)
@@ -113,10 +113,10 @@ def test_answers_of_other_images_are_given_up_and_too_many_bad_files_end_it(
     status, _, err = cli(*words, "views.bad_files_limit=0.01")
     assert status == 2
     assert "1 of 60 images cannot be read, more than views.bad_files_limit = 0.01 allows" in err
-    assert (site / "parts" / "answers" / "_plan.json").exists()
+    assert (site / "parts" / ".answers" / "_plan.json").exists()
     assert cli(*words, "sources.0.limit=20")[0] == 0  # other rows than before
     assert len(read_predictions(site / "parts" / "predictions.csv")) == 49
-    assert not (site / "parts" / "answers").exists()
+    assert not (site / "parts" / ".answers").exists()
 
 
 def _as_torchrun_does(rank: int, port: int, site: Path, *, stop: bool) -> None:

@@ -15,7 +15,7 @@ import pytest
 
 from labelassemble.errors import LabelAssembleError
 from labelassemble.training.checkpoint import load_checkpoint
-from labelassemble.training.distributed import SINGLE_PROCESS, joined
+from labelassemble.training.distributed import SINGLE_PROCESS, joined, named_by_environment
 
 sys.path.insert(0, str(Path(__file__).parent))
 import two_processes
@@ -74,6 +74,18 @@ def test_without_torchrun_a_process_is_alone(monkeypatch: pytest.MonkeyPatch) ->
         joined(),
     ):
         pass
+
+
+@pytest.mark.parametrize("given", [{}, {"WORLD_SIZE": "1"}, {"RANK": "0"}, {"RANK": "0", "WORLD_SIZE": "1"}])
+def test_one_process_is_alone_whatever_is_set(given: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("RANK", "WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    assert named_by_environment() is SINGLE_PROCESS
+    monkeypatch.setenv("RANK", "3")
+    with pytest.raises(LabelAssembleError, match="RANK must be a number below WORLD_SIZE"):
+        named_by_environment()
 
 
 def test_a_process_that_is_killed_ends_the_others_with_one_sentence(
