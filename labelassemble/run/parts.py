@@ -122,6 +122,18 @@ def answer_parts(
     return failed
 
 
+def forget_errors(plan: Plan, *, rank: int, count: int) -> None:
+    """Remove this process's parts in which an image could not be read, so that they are answered again."""
+    for index in range(rank, len(plan.parts), count):
+        path = plan.file(index)
+        try:
+            errors = pq.read_table(path, columns=["error"]).column(0)
+        except (pa.ArrowException, OSError):  # not there; or damaged, which is said when it is read
+            continue
+        if errors.null_count < len(errors):
+            path.unlink(missing_ok=True)
+
+
 def read_answers(plan: Plan) -> Iterator[PartAnswers]:
     """Yield the answers of each part in order.
 

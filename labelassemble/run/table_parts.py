@@ -17,7 +17,15 @@ from labelassemble.errors import LabelAssembleError
 from labelassemble.models.features import predict_with_features
 from labelassemble.run.evaluation import Predicted, Progress, predicted_of
 from labelassemble.run.folder import TrainedModel, bad_files_of
-from labelassemble.run.parts import PLAN_FILE, PartAnswers, Plan, answer_parts, open_parts, read_answers
+from labelassemble.run.parts import (
+    PLAN_FILE,
+    PartAnswers,
+    Plan,
+    answer_parts,
+    forget_errors,
+    open_parts,
+    read_answers,
+)
 from labelassemble.run.sets import answer_readable, on_device
 from labelassemble.training.distributed import Processes
 
@@ -67,7 +75,11 @@ class TableParts:
             nonlocal done
             done += len(found.images)
             progress(done, own)
-            bad_files.merge(_image_errors(found, index * self.rows))
+            try:
+                bad_files.merge(_image_errors(found, index * self.rows))
+            except LabelAssembleError:  # once the files are mended, they are to be read again
+                forget_errors(plan, rank=processes.rank, count=processes.count)
+                raise
 
         answer = partial(answer_readable, trained)
         processes.together(
@@ -95,7 +107,11 @@ def table_predicted(plan: Plan, trained: TrainedModel, table: Table) -> Predicte
     row = 0
     for found in read_answers(plan):
         probabilities[row : row + len(found.images)] = found.probabilities
-        bad_files.merge(_image_errors(found, row))
+        try:
+            bad_files.merge(_image_errors(found, row))
+        except LabelAssembleError:
+            forget_errors(plan, rank=0, count=1)
+            raise
         row += len(found.images)
     paths, views = table.paths, trained.views
     return predicted_of(

@@ -6,7 +6,7 @@ import shutil
 import socket
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
 
@@ -16,10 +16,12 @@ import pytest
 import torch
 from PIL import Image
 
+from labelassemble.data.shards import Part
 from labelassemble.data.table_io import read_predictions
 from labelassemble.errors import LabelAssembleError
 from labelassemble.evaluation.leakage import read_leakage
 from labelassemble.run import external, table_parts
+from labelassemble.run.parts import PartAnswers, Plan, answer_parts, forget_errors, read_answers
 
 Cli = Callable[..., tuple[int, str, str]]
 IMAGES = 30  # of each of two sources
@@ -200,3 +202,23 @@ def test_several_processes_are_for_other_data(
         assert status == 2
         assert said in err
         assert bool(err) == bool(said)
+
+
+def test_parts_with_images_that_could_not_be_read_are_answered_again(tmp_path: Path) -> None:
+    parts = [Part(name, "", lambda: ["a.png", "b.png"]) for name in ("one", "two", "three")]
+    plan = Plan(tmp_path / "answers", parts, ("Edema",), {})
+    plan.begin()
+    bad = {"a.png"}
+
+    def answer(images: Sequence[str]) -> PartAnswers:
+        errors = {row: "damaged" for row, image in enumerate(images) if image in bad}
+        values = np.full((len(images), 1), 0.5)
+        values[list(errors)] = np.nan
+        return PartAnswers(images, values, errors)
+
+    answer_parts(plan, answer, rank=0, count=1, wrote=lambda index, found: bad.clear())
+    assert [bool(found.errors) for found in read_answers(plan)] == [True, False, False]
+    forget_errors(plan, rank=1, count=2)  # of another process
+    assert plan.file(0).exists()
+    forget_errors(plan, rank=0, count=2)
+    assert [plan.file(index).exists() for index in range(3)] == [False, True, True]
