@@ -70,8 +70,8 @@ docs: setup
 	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet -b html docs docs/_build
 	@echo "Documentation: docs/_build/index.html"
 
-# Not from the sdist but from this folder, so that what `setup` has compiled is not compiled again. Two builds of one
-# commit give the same bytes: what carries a time has that of the commit.
+# Not from the sdist but from this folder, so that what `setup` has compiled is not compiled again. What carries a
+# time has that of the commit.
 wheel: export SOURCE_DATE_EPOCH := $(or $(SOURCE_DATE_EPOCH),$(shell git log -1 --format=%ct 2>/dev/null || date +%s))
 wheel: setup
 	rm -rf dist build/wheel

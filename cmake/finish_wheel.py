@@ -4,8 +4,8 @@
 
 Its machine code is for one torch: the metadata asks for that one, and the version names it with what it was built for
 (0.1.0+torch2.13.cpu, 0.1.0+torch2.13.cu130). auditwheel copies the system's libraries into it (libjpeg, libtiff, ...)
-but torch's own, and writes the oldest manylinux platform on which it loads into its name. The same sources give the
-same bytes where SOURCE_DATE_EPOCH is the same.
+but torch's own, and writes the oldest manylinux platform on which it loads into its name. File times are those
+of SOURCE_DATE_EPOCH.
 """
 
 import os
