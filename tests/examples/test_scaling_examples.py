@@ -54,7 +54,7 @@ def test_an_actor_of_ray_writes_what_predict_does(
     pd.testing.assert_frame_equal(pd.read_parquet(folder), pd.read_parquet(shards / "alone"))
 
 
-@pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="no Ray")
+@pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="ray is not installed")
 def test_two_actors_of_ray_answer_all_parts(made_run: Path, shards: Path) -> None:
     words = [sys.executable, EXAMPLES / "ray_predict.py", made_run, shards / "answers", shards / "s-*.tar"]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
