@@ -105,7 +105,7 @@ def rows_of_answers(folder: Path) -> tuple[Plan, PartAnswers, Predictions]:
         sources=np.full(ROWS, "archive"),
         splits=np.full(ROWS, "test"),
     )
-    plan = Plan(folder, [Part("rows", "", lambda: paths)], CLASSES, {})
+    plan = Plan(folder, [Part("rows", str, lambda: paths)], CLASSES, {})
     return plan, PartAnswers(paths, probabilities, {}), Predictions.of(table, probabilities)
 
 
@@ -134,15 +134,15 @@ def main() -> None:
         jobs["decode alone"] = lambda: [decode_image(path) for path in paths]
         for title, answerer in answerers.items():
             answerer.plan.folder.mkdir(exist_ok=True)
-            jobs[title] = lambda of=answerer: write_part(of.plan, 0, of.answer(paths))
+            jobs[title] = lambda of=answerer: write_part(of.plan, 0, of.answer(paths), "")
         seconds = least(jobs)
         plan, answers, predictions = rows_of_answers(folder / "rows")
         plan.folder.mkdir()
-        write_part(plan, 0, answers)
+        write_part(plan, 0, answers, "")
         weight = plan.file(0).stat().st_size
         rows = least(
             {
-                "write a row": lambda: write_part(plan, 0, answers),
+                "write a row": lambda: write_part(plan, 0, answers, ""),
                 "read a row": lambda: list(read_answers(plan)),
                 "evaluate a row": lambda: evaluate(predictions, calibration=Calibration()),
             }

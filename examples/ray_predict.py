@@ -12,7 +12,7 @@ from pathlib import Path
 
 import ray
 
-from labelassemble.run.parts import open_parts, write_part
+from labelassemble.run.parts import answer_part, open_parts
 from labelassemble.run.sets import SetAnswerer
 
 
@@ -25,8 +25,7 @@ class Answer:
     def __call__(self, row: dict[str, int]) -> dict[str, object]:
         """Answer the part `row["part"]`, write its file, and say what it holds."""
         plan, index = self.answerer.plan, int(row["part"])
-        found = self.answerer.answer(plan.parts[index].images())
-        write_part(plan, index, found)
+        found = answer_part(plan, index, self.answerer.answer)
         return {"file": str(plan.file(index)), "images": len(found.images), "bad": len(found.errors)}
 
 

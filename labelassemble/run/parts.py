@@ -3,12 +3,13 @@
 A folder of answers holds::
 
     _plan.json           which parts there are, and what answers them; whoever finds another plan stops
-    part-00012.parquet   the answers of part 12: it is whole, or it is not there
+    part-00012.parquet   the answers of part 12: it is whole, or it is not there; with a stamp of the files it was made of
 
 Process r of n answers the parts r, r + n, r + 2n, ... that are not there yet. It needs to hear nothing from the others.
 """
 
 import json
+import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -25,6 +26,8 @@ from labelassemble.errors import LabelAssembleError
 
 PLAN_FILE: Final = "_plan.json"  # which readers of a folder of Parquet files leave out by its first letter
 _DIGITS: Final = 5
+_STAMP: Final = b"labelassemble:files"
+_log = logging.getLogger(__name__)
 
 
 class PartAnswers(NamedTuple):
@@ -68,10 +71,10 @@ class Plan(NamedTuple):
         """
         path = self.folder / PLAN_FILE
         plan = {
-            "format": 1,
+            "format": 2,
             "about": dict(self.about),
             "classes": list(self.classes),
-            "parts": [{"name": part.name, "stamp": part.stamp} for part in self.parts],
+            "parts": [part.name for part in self.parts],
         }
         if path.exists():
             _check_same(path, plan)
@@ -112,14 +115,36 @@ def answer_parts(
     failed = []
     for index in open_parts(plan, rank, count):
         try:
-            images = plan.parts[index].images()
-        except LabelAssembleError as error:
+            found = answer_part(plan, index, answer)
+        except UnreadablePart as error:
             failed.append(str(error))
             continue
-        found = answer(images)
-        write_part(plan, index, found)
         wrote(index, found)
     return failed
+
+
+class UnreadablePart(LabelAssembleError):
+    """Which images are in a part cannot be read."""
+
+
+def answer_part(plan: Plan, index: int, answer: Callable[[Sequence[str]], PartAnswers]) -> PartAnswers:
+    """Answer a part and write its file; return what is in it.
+
+    Raises:
+        UnreadablePart: its list or shard cannot be read.
+        LabelAssembleError: an answer cannot be made or written.
+    """
+    part = plan.parts[index]
+    try:
+        stamp = (
+            part.stamp()
+        )  # before the images are read: one that is replaced meanwhile is seen the next time
+        images = part.images()
+    except LabelAssembleError as error:
+        raise UnreadablePart(str(error)) from None
+    found = answer(images)
+    write_part(plan, index, found, stamp)
+    return found
 
 
 def forget_errors(plan: Plan, *, rank: int, count: int) -> None:
@@ -156,10 +181,28 @@ def read_answers(plan: Plan) -> Iterator[PartAnswers]:
 
 
 def open_parts(plan: Plan, rank: int = 0, count: int = 1) -> list[int]:
-    """Return the parts of process `rank` of `count` that are not there, and remove what it left when it was killed."""
+    """Return the parts of process `rank` of `count` that are to be answered, and remove what it left when it was killed.
+
+    Those are the parts that are not there, and those whose images were changed since, whose answers are removed. Of
+    each image of a part that is there, size and time of change are asked for.
+    """
     names = os.listdir(plan.folder)
     there = set(names)
-    left = [index for index in range(rank, len(plan.parts), count) if plan.file(index).name not in there]
+    left, changed = [], 0
+    for index in range(rank, len(plan.parts), count):
+        if plan.file(index).name not in there:
+            left.append(index)
+        elif not _is_up_to_date(plan, index):
+            plan.file(index).unlink(missing_ok=True)
+            left.append(index)
+            changed += 1
+    if changed:
+        what = (
+            "1 part were changed since: it is"
+            if changed == 1
+            else f"{changed} parts were changed since: they are"
+        )
+        _log.warning("%s: files of %s answered again", plan.folder, what)
     ours = {f".{plan.file(index).name}" for index in left}
     for name in names:
         if name.endswith(".part") and ".".join(name.split(".")[:3]) in ours:
@@ -167,8 +210,20 @@ def open_parts(plan: Plan, rank: int = 0, count: int = 1) -> list[int]:
     return left
 
 
-def write_part(plan: Plan, index: int, found: PartAnswers) -> None:
-    """Write the answers of a part, whole or not at all.
+def _is_up_to_date(plan: Plan, index: int) -> bool:
+    try:
+        about = pq.read_schema(plan.file(index)).metadata or {}
+        return about.get(_STAMP) == plan.parts[index].stamp().encode()
+    except (
+        pa.ArrowException,
+        OSError,
+        LabelAssembleError,
+    ):  # damaged; or its list is, which is said when it is read
+        return False
+
+
+def write_part(plan: Plan, index: int, found: PartAnswers, stamp: str) -> None:
+    """Write the answers of a part, whole or not at all; `stamp` is its own from before it was read.
 
     Raises:
         LabelAssembleError: the file cannot be written.
@@ -182,7 +237,7 @@ def write_part(plan: Plan, index: int, found: PartAnswers) -> None:
     errors = np.full(len(found.images), None, dtype=object)
     errors[list(found.errors)] = list(found.errors.values())
     arrays["error"] = pa.array(errors, pa.string())
-    about = {f"labelassemble:{key}": value for key, value in plan.about.items()}
+    about = {f"labelassemble:{key}": value for key, value in plan.about.items()} | {_STAMP.decode(): stamp}
     table = pa.table(arrays).replace_schema_metadata(about)
     with atomic_path(plan.file(index), durable=True) as new:
         pq.write_table(table, new, compression="zstd")
@@ -205,5 +260,5 @@ def _check_same(path: Path, plan: dict[str, object]) -> None:
     other = [
         f"{key}: {there.get(key)} and now {value}" for key, value in about.items() if there.get(key) != value
     ]
-    what = "; ".join(other) or "other images, or files that were changed"
+    what = "; ".join(other) or "other images, or parts as another version writes them"
     raise LabelAssembleError(f"{path.parent} holds other answers ({what}): choose another --output")

@@ -1,6 +1,5 @@
 """A table predicted part by part, by one process or many, so that an evaluation goes on where it was ended."""
 
-import hashlib
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ import numpy as np
 
 from labelassemble.data import Table
 from labelassemble.data.errors import ImageError
-from labelassemble.data.shards import Part
+from labelassemble.data.shards import Part, files_stamp
 from labelassemble.errors import LabelAssembleError
 from labelassemble.models.features import predict_with_features
 from labelassemble.run.evaluation import Predicted, Progress, predicted_of
@@ -91,8 +90,8 @@ class TableParts:
         parts = []
         for first in range(0, len(self.paths), self.rows):
             images = list(self.paths[first : first + self.rows])
-            stamp = hashlib.sha256("\n".join(images).encode()).hexdigest()[:16]
-            parts.append(Part(f"rows {first + 1} to {first + len(images)}", stamp, partial(list, images)))
+            name = f"rows {first + 1} to {first + len(images)}"
+            parts.append(Part(name, partial(files_stamp, images), partial(list, images)))
         return parts
 
 

@@ -103,7 +103,7 @@ def test_one_of_two_is_killed_and_nothing_is_lost_or_done_twice(
     written = answers / "part-00001.parquet"
     assert [path.name for path in answers.glob("part*")] == [written.name]
     assert len(list(answers.glob(".part-00003.parquet.*.part"))) == 1
-    before = written.stat()
+    before = (written.stat().st_ino, written.stat().st_mtime_ns)
 
     monkeypatch.setenv("WORLD_SIZE", "2")
     for rank, said in (("0", "3 parts answered, 0 were there"), ("1", "2 parts answered, 1 were there")):
@@ -111,7 +111,7 @@ def test_one_of_two_is_killed_and_nothing_is_lost_or_done_twice(
         status, out, err = cli("predict", made_run, shards / "s-{0..5}.tar", "-o", answers)
         assert status == 0, err
         assert f"process {int(rank) + 1} of 2: {said}, of 6 in all" in out
-    assert written.stat() == before
+    assert (written.stat().st_ino, written.stat().st_mtime_ns) == before
     assert sorted(path.name for path in answers.iterdir()) == [
         "_plan.json",
         *(f"part-{index:05}.parquet" for index in range(SHARDS)),
@@ -126,7 +126,7 @@ def test_one_of_two_is_killed_and_nothing_is_lost_or_done_twice(
     status, out, _ = cli("predict", made_run, shards / "s-*.tar", "-o", answers)  # now by one process
     assert (status, out) == (0, "process 1 of 1: 0 parts answered, 6 were there, of 6 in all\n")
     for words, sentence in (
-        ((shards / "s-{0..4}.tar",), "other images, or files that were changed"),
+        ((shards / "s-{0..4}.tar",), "other images, or parts as another version"),
         (
             (shards / "s-*.tar", "--uncalibrated"),
             "probabilities: calibrated and now as the network gives them",
@@ -154,6 +154,58 @@ def test_a_list_is_answered_as_its_images_are(made_run: Path, shards: Path, tmp_
     assert (failed, counts) == ([], [4, 4, 2])
     found = [image for part in read_answers(answerer.plan) for image in part.images]
     assert found == [f"{shards}/{name}" for name in names]
+
+
+def replaced(path: Path, content: bytes) -> None:
+    """Give a file other bytes of the same number, a microsecond later by its clock."""
+    before = path.stat()
+    assert len(content) == before.st_size
+    path.write_bytes(content)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns + 1000))
+
+
+def test_what_was_replaced_since_is_answered_again(
+    made_run: Path, tmp_path: Path, cli: Cli, caplog: pytest.LogCaptureFixture
+) -> None:
+    rng = np.random.default_rng(1)
+    pixels = [rng.integers(0, 255, (16, 16), dtype=np.uint8) for _ in range(4)]
+    pgm = [b"P5 16 16 255\n" + image.tobytes() for image in pixels]  # all of one size
+    for number in range(3):
+        (tmp_path / f"{number}.pgm").write_bytes(pgm[number])
+    for shard in range(2):
+        with tarfile.open(tmp_path / f"s-{shard}.tar", "w") as tar:
+            tar.add(tmp_path / f"{shard}.pgm", "x.pgm")
+    listed = ["0.pgm", "1.pgm", "2.pgm", "s-0.tar::x.pgm", "absent.pgm"]
+    pd.DataFrame({"path": listed}).to_parquet(tmp_path / "list.parquet", row_group_size=2)
+    words = ("predict", made_run, tmp_path / "list.parquet", tmp_path / "s-{0..1}.tar", "-o", tmp_path / "a")
+
+    def answers() -> dict[str, float]:
+        table = pd.read_parquet(tmp_path / "a")
+        names = [path.removeprefix(f"{tmp_path}/") for path in table["path"]]
+        return dict(zip(names, table["probability:Edema"], strict=True))
+
+    status, out, err = cli(*words)
+    assert (status, "5 parts answered, 0 were there" in out) == (0, True), err
+    before = answers()
+    assert np.isnan(before["absent.pgm"])
+    status, out, err = cli(*words)
+    assert (status, out, err) == (0, "process 1 of 1: 0 parts answered, 5 were there, of 5 in all\n", "")
+
+    replaced(tmp_path / "1.pgm", pgm[3])
+    replaced(
+        tmp_path / "s-0.tar",
+        (tmp_path / "s-0.tar").read_bytes().replace(pixels[0].tobytes(), pixels[3].tobytes()),
+    )
+    (tmp_path / "absent.pgm").write_bytes(pgm[3])
+    status, out, err = cli(*words)
+    assert status == 0, err
+    assert "4 parts answered, 1 were there" in out
+    assert "files of 4 parts were changed since: they are answered again" in caplog.text
+    after = answers()
+    changed = {name for name in after if not np.isclose(after[name], before[name], rtol=1e-5)}
+    assert changed == {"1.pgm", "s-0.tar::x.pgm", "absent.pgm"}
+    same = [after[name] for name in changed]  # all three hold the same image now
+    np.testing.assert_allclose(same, same[0], rtol=1e-5)
 
 
 def test_the_place_of_members_is_forgotten_when_a_shard_is_answered(
@@ -211,13 +263,13 @@ def test_mistakes_are_one_sentence(
 
 
 def test_processes_that_begin_together_write_one_plan(tmp_path: Path) -> None:
-    parts = [Part("a", "1", lambda: ["x.png"])]
+    parts = [Part("a", lambda: "1", lambda: ["x.png"])]
     plan = Plan(tmp_path / "a", parts, ("A",), {"model": "m"})
     plan.begin()
     plan.begin()
     (tmp_path / "a" / "._plan.json.x.part").touch()  # which another is writing
     plan.begin()
-    assert json.loads((tmp_path / "a" / "_plan.json").read_text())["parts"] == [{"name": "a", "stamp": "1"}]
+    assert json.loads((tmp_path / "a" / "_plan.json").read_text())["parts"] == ["a"]
     with pytest.raises(LabelAssembleError, match=r"holds other answers \(model: m and now n\)"):
         plan._replace(about={"model": "n"}).begin()
     with pytest.raises(LabelAssembleError, match=r"part-00000\.parquet: cannot be read"):
