@@ -3,7 +3,7 @@
 A folder of answers holds::
 
     _plan.json           which parts there are, and what answers them; whoever finds another plan stops
-    part-00012.parquet   the answers of part 12: it is whole, or it is not there; with a stamp of the files it was made of
+    part-00012.parquet   the answers of part 12, whole or not there, with a stamp of the files that they are of
 
 Process r of n answers the parts r, r + n, r + 2n, ... that are not there yet. It needs to hear nothing from the others.
 """
@@ -181,7 +181,7 @@ def read_answers(plan: Plan) -> Iterator[PartAnswers]:
 
 
 def open_parts(plan: Plan, rank: int = 0, count: int = 1) -> list[int]:
-    """Return the parts of process `rank` of `count` that are to be answered, and remove what it left when it was killed.
+    """Return the parts of process `rank` of `count` to be answered, and remove what it left when it was killed.
 
     Those are the parts that are not there, and those whose images were changed since, whose answers are removed. Of
     each image of a part that is there, size and time of change are asked for.
