@@ -17,6 +17,11 @@ from labelassemble.cli.app import (
 )
 from labelassemble.errors import LabelAssembleError
 
+Overwrite = Annotated[
+    bool,
+    typer.Option("--overwrite", help="Replace DICOM and FHIR files that are there under the same names."),
+]
+
 
 @app.command()
 def predict(
@@ -73,6 +78,7 @@ def predict(
         ),
     ] = None,
     fhir_release: Annotated[str, typer.Option("--fhir-release", metavar="R4|R5", help="Of --fhir.")] = "R4",
+    overwrite: Overwrite = False,
 ) -> None:
     """Print the probability of every class for each image, as CSV; of volumes the patient's scores.
 
@@ -101,7 +107,7 @@ def predict(
                 f"{next(iter(reports))} is for runs on images; {run} is a run on volumes, of which --dicom-seg writes "
                 "the mask as DICOM and --output as NIfTI"
             )
-        _predict_volumes(run, images, output, dicom_seg)
+        _predict_volumes(run, images, output, dicom_seg, overwrite)
         return
     if dicom_seg is not None:
         raise LabelAssembleError(
@@ -123,7 +129,7 @@ def predict(
     if reports:
         from labelassemble.run.reports import read_sources, write_reports  # with matplotlib, which takes time
 
-        sources = read_sources(references, reports)
+        sources = read_sources(references, reports, overwrite=overwrite)
     answered = answer_images(run, references, uncalibrated=uncalibrated)
     for warning in answered.warnings:
         print(f"labelassemble: {warning}", file=sys.stderr)
@@ -179,7 +185,9 @@ def _predict_sets(
         )
 
 
-def _predict_volumes(run: Path, volumes: list[Path], output: Path | None, dicom_seg: Path | None) -> None:
+def _predict_volumes(
+    run: Path, volumes: list[Path], output: Path | None, dicom_seg: Path | None, overwrite: bool
+) -> None:
     """Print the scores of each volume, and write the mask of one, or segmentations of all."""
     import numpy as np
 
@@ -201,7 +209,7 @@ def _predict_volumes(run: Path, volumes: list[Path], output: Path | None, dicom_
             raise LabelAssembleError(
                 f"--output {mask} is the mask of one volume, got {len(volumes)}: give one at a time, or a .csv"
             )
-    segmentations = None if dicom_seg is None else Segmentations(run, volumes, dicom_seg)
+    segmentations = None if dicom_seg is None else Segmentations(run, volumes, dicom_seg, overwrite=overwrite)
     trained = load_segmenter(run)
     names, paths, scores = trained.net.classes, [str(volume) for volume in volumes], []
     for path in paths:
@@ -237,6 +245,7 @@ def explain(
             help="Write a DICOM Secondary Capture beside each PNG; the images are DICOM, and it is for research use.",
         ),
     ] = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """Draw where in each image the model finds evidence for a class (Grad-CAM); no proof of reasoning."""
     import numpy as np
@@ -253,7 +262,7 @@ def explain(
             f"predict {run} {images[0]} -o mask.nii.gz` writes it"
         )
     references = image_references(images, bits, ignore_orientation)
-    captures = Captures(run, references, output) if dicom_sc else None
+    captures = Captures(run, references, output, overwrite=overwrite) if dicom_sc else None
     trained = load_trained(run)
     calibration = calibration_in_use(run)
     chosen = trained.interest if classes is None else [name.strip() for name in classes.split(",")]

@@ -8,6 +8,23 @@ from labelassemble.data.decoding import split_reference, stored_file
 from labelassemble.errors import LabelAssembleError
 
 
+def new_files(paths: Sequence[str], folder: Path, ending: str, *, overwrite: bool) -> list[Path]:
+    """Return the files of `named_after`, none of which is there already, unless `overwrite` says that it may.
+
+    Raises:
+        LabelAssembleError: one of them is there already, or is an image that is read.
+    """
+    targets = named_after(paths, folder, ending)
+    there = [target for target in targets if target.exists()]
+    if there and not overwrite:
+        others = f" and {len(there) - 1} more" if len(there) > 1 else ""
+        verb = "are" if others else "is"
+        raise LabelAssembleError(
+            f"{there[0]}{others} {verb} there already: add --overwrite, or choose another folder"
+        )
+    return targets
+
+
 def named_after(paths: Sequence[str], folder: Path, ending: str) -> list[Path]:
     """Return a file of its own in `folder` for each path, named after it and with an ending such as ".png".
 

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from labelassemble._files import atomic_path, make_folder, write_text
-from labelassemble.data.output_names import named_after
+from labelassemble.data.output_names import named_after, new_files
 from labelassemble.explain.images import Drawn
 from labelassemble.explain.overlay import NO_PROOF, heat_figure
 from labelassemble.interoperability import (
@@ -29,21 +29,27 @@ from labelassemble.run.prediction import Answered, model_statement
 _ENDINGS = {"--dicom-sr": ".dcm", "--fhir": ".json"}
 
 
-def read_sources(images: Sequence[str], reports: Mapping[str, Path]) -> list[SourceImage]:
+def read_sources(
+    images: Sequence[str], reports: Mapping[str, Path], *, overwrite: bool = False
+) -> list[SourceImage]:
     """Return the headers of the images, [] where no report is asked for.
 
     Args:
         images: the N images.
         reports: folders by "--dicom-sr" and "--fhir".
+        overwrite: whether reports of these names may be there already.
 
     Raises:
         ImageError: one cannot be read.
-        LabelAssembleError: one is no DICOM, a report would replace it, or highdicom is needed and not there.
+        LabelAssembleError: one is no DICOM, a report would replace it or another report, or highdicom is needed and
+            not there.
     """
     if "--dicom-sr" in reports:
         highdicom()
     for option, folder in reports.items():
-        named_after(images, folder, _ENDINGS[option])  # a mistake is told before anything is computed
+        new_files(
+            images, folder, _ENDINGS[option], overwrite=overwrite
+        )  # a mistake is told before anything is computed
     return [read_source(image, next(iter(reports))) for image in images] if reports else []
 
 
@@ -84,21 +90,22 @@ def write_reports(
 class Captures:
     """Heat maps as DICOM Secondary Captures, those of a study as one series."""
 
-    def __init__(self, run: Path, images: Sequence[str], folder: Path) -> None:
+    def __init__(self, run: Path, images: Sequence[str], folder: Path, *, overwrite: bool = False) -> None:
         """Read the images' headers.
 
         Args:
             run: the folder of the run that explains them.
             images: DICOM images.
             folder: to write into.
+            overwrite: whether captures of these names may be there already.
 
         Raises:
             ImageError: an image cannot be read.
-            LabelAssembleError: one is no DICOM, a capture would replace it, or highdicom is not there.
+            LabelAssembleError: one is no DICOM, a capture would replace it or another one, or highdicom is not there.
         """
         highdicom()
         self._model = model_statement(run, calibration_in_use(run))
-        named_after(images, folder, ".dcm")  # which must be no image that is read
+        new_files(images, folder, ".dcm", overwrite=overwrite)
         self._sources = {image: read_source(image, "--dicom-sc") for image in images}
         self._series = StudySeries()
 

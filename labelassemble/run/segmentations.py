@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from labelassemble._files import atomic_path, make_folder
-from labelassemble.data.output_names import named_after
+from labelassemble.data.output_names import new_files
 from labelassemble.errors import LabelAssembleError
 from labelassemble.interoperability.segmentation import segmentation
 from labelassemble.interoperability.source import StudySeries, highdicom, read_series_source
@@ -18,17 +18,19 @@ from labelassemble.views.volumes import to_stored
 class Segmentations:
     """Masks of series written as DICOM, those of a study as one series."""
 
-    def __init__(self, run: Path, volumes: Sequence[Path], folder: Path) -> None:
+    def __init__(self, run: Path, volumes: Sequence[Path], folder: Path, *, overwrite: bool = False) -> None:
         """Read the headers of the series.
 
         Args:
             run: the folder of the run that draws.
             volumes: folders of DICOM slices, or single DICOM images.
             folder: to write into; made if need be.
+            overwrite: whether segmentations of these names may be there already.
 
         Raises:
             ImageError: a folder holds no series.
-            LabelAssembleError: one is no DICOM, a segmentation would lie among what is read, or highdicom is missing.
+            LabelAssembleError: one is no DICOM, a segmentation would lie among what is read or replace another one, or
+                highdicom is missing.
         """
         highdicom()
         paths = [str(volume) for volume in volumes]
@@ -37,7 +39,8 @@ class Segmentations:
                 raise LabelAssembleError(
                     f"--dicom-seg {folder} is a series that is read: choose another folder"
                 )
-        self._files = dict(zip(paths, named_after(paths, folder, ".dcm"), strict=True))
+        files = new_files(paths, folder, ".dcm", overwrite=overwrite)
+        self._files = dict(zip(paths, files, strict=True))
         self._slices = {path: read_series_source(path) for path in paths}
         self._classes = load_segmenter(run).net.classes
         self._model = model_statement(run, calibration_in_use(run))

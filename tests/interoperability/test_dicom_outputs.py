@@ -321,6 +321,39 @@ def test_mistakes_are_one_sentence(run: Path, dicom: Dicom, cli: Cli, tmp_path: 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.png", "x.dcm", "z.dcm"]
 
 
+@pytest.mark.parametrize(
+    ("command", "file"),
+    [
+        (("predict", "{run}", "{image}", "--dicom-sr", "{out}"), "x.dcm"),
+        (("predict", "{run}", "{image}", "--fhir", "{out}"), "x.json"),
+        (("explain", "{run}", "{image}", "-o", "{out}", "--dicom-sc"), "x.dcm"),
+    ],
+)
+def test_a_file_of_another_patient_is_not_replaced_silently(
+    run: Path, dicom: Dicom, cli: Cli, tmp_path: Path, command: tuple[str, ...], file: str
+) -> None:
+    (tmp_path / "other").mkdir()
+    first, second = dicom("x.dcm"), dicom("other/x.dcm", PatientID="P-18")
+    out = tmp_path / "out"
+
+    def call(image: Path, *more: object) -> tuple[int, str, str]:
+        return cli(*(word.format(run=run, image=image, out=out) for word in command), *more)
+
+    assert call(first)[0] == 0
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    status, printed, err = call(second)
+    assert (status, printed) == (2, "")
+    assert err == (
+        f"labelassemble: {out}/{file} is there already: add --overwrite, or choose another folder\n"
+    )
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+    status, printed, err = call(second, dicom("y.dcm"), "--overwrite")
+    assert status == 0, err
+    assert b"P-18" in (out / file).read_bytes()
+    status, printed, err = call(second, dicom("y.dcm"))
+    assert f"{out}/{file} and 1 more are there already: add --overwrite" in err
+
+
 def test_without_highdicom_it_says_what_to_install(
     run: Path, dicom: Dicom, cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

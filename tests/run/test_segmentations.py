@@ -135,6 +135,14 @@ def test_a_slice_from_the_command_line_and_mistakes(
     assert out.startswith("path,score:disc,score:bar")
     assert f"labelassemble: {tmp_path / 'seg' / 'a.dcm'}" in err
     assert pydicom.dcmread(tmp_path / "seg" / "a.dcm").Rows == 20
+    before = (tmp_path / "seg" / "a.dcm").read_bytes()
+    status, _, err = cli("predict", detection_run, image, "--dicom-seg", tmp_path / "seg")
+    assert status == 2
+    assert "seg/a.dcm is there already: add --overwrite, or choose another folder" in err
+    assert (tmp_path / "seg" / "a.dcm").read_bytes() == before
+    status, _, err = cli("predict", detection_run, image, "--dicom-seg", tmp_path / "seg", "--overwrite")
+    assert status == 0, err
+    assert (tmp_path / "seg" / "a.dcm").read_bytes() != before  # whose UIDs are others
     (tmp_path / "x.png").write_bytes(b"")
     for words, sentence in (
         ((detection_run, nowhere), "b.dcm: the DICOM image does not say where it lies"),
