@@ -67,6 +67,12 @@ CALIBRATION_FILE: Final = "calibration.json"
 SPECIFICITIES: Final = (0.90, 0.95, 0.98)
 """The specificities at which sensitivity is given."""
 
+
+def negatives_needed(specificity: float) -> int:
+    """Return the fewest validation negatives that a specificity is told by: of fewer, one alone is more than 1 - it."""
+    return math.ceil(1 / (1 - specificity) - 1e-9)
+
+
 NO_PROBABILITY: Final = "the score is no probability"
 """Why the scores of a detection's patients are not corrected."""
 
@@ -124,8 +130,12 @@ class ClassCalibration(BaseModel):
 
     @property
     def by_specificity(self) -> tuple[tuple[float, float], ...]:
-        """(specificity asked for, threshold; inf calls nothing positive), for each of `SPECIFICITIES`."""
-        found = [(target, f"specificity={target:g}") for target in SPECIFICITIES]
+        """(specificity asked for, threshold; inf calls nothing positive), for those of `SPECIFICITIES` that are known.
+
+        There is none where fewer negatives than `negatives_needed` chose it.
+        """
+        known = [target for target in SPECIFICITIES if self.negatives >= negatives_needed(target)]
+        found = [(target, f"specificity={target:g}") for target in known]
         return tuple((target, self.threshold(key)) for target, key in found if key in self.thresholds)
 
     def threshold(self, rule: str) -> float:

@@ -102,8 +102,8 @@ def paired_calls(
 ) -> list[CallsTest]:
     """Return the tests of two runs, by name and with predictions of the same test patients and labels.
 
-    There are none where a run has no validation patient without the class to choose a threshold by, or where a patient
-    has several rows, which are not independent.
+    A specificity for which a run has too few validation patients without the class is left out. There are no tests
+    where a patient has several rows, which are not independent.
     """
     rows = [_by_path(predictions, name) for _, predictions in (first, second)]
     thresholds = [_thresholds(predictions, name) for _, predictions in (first, second)]
@@ -115,7 +115,7 @@ def paired_calls(
     targets = rows[0].given_targets()[:, rows[0].column(name)]
     scores = [of.probabilities[:, of.column(name)] for of in rows]
     found = []
-    for target in SPECIFICITIES:
+    for target in (target for target in SPECIFICITIES if all(target in chosen for chosen in thresholds)):
         called = [one >= threshold[target] for one, threshold in zip(scores, thresholds, strict=True)]
         figures: Sequence[tuple[Literal["sensitivity", "specificity"], list[NDArray[np.bool_]]]] = (
             ("sensitivity", [of[targets == 1] for of in called]),
@@ -141,5 +141,5 @@ def _by_path(predictions: Predictions, name: str) -> Predictions:
 
 
 def _thresholds(predictions: Predictions, name: str) -> dict[float, float]:
-    """Return the threshold for each specificity, none without a validation patient without the class."""
+    """Return the threshold for each specificity that the validation patients without the class suffice for."""
     return dict(calibrate(predictions, correct=False).of(name).by_specificity)

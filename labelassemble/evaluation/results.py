@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from labelassemble.evaluation.calibration import SPECIFICITIES, negatives_needed
 from labelassemble.evaluation.headline import Headline, headline
 from labelassemble.evaluation.leakage import Leakage
 from labelassemble.evaluation.metrics import OperatingPoint
@@ -54,6 +55,21 @@ class ClassResult:
     def known(self) -> int:
         """Positives and negatives, together."""
         return self.positives + self.negatives
+
+    @property
+    def by_specificity(self) -> tuple[tuple[float, OperatingPoint | None, int], ...]:
+        """(specificity, its point, negatives that a threshold for it needs), for each of `SPECIFICITIES`."""
+        points = {point.target: point for point in self.operating_points}
+        return tuple((target, points.get(target), negatives_needed(target)) for target in SPECIFICITIES)
+
+    @property
+    def too_few_negatives(self) -> tuple[tuple[float, int], ...]:
+        """(specificity, negatives that it needs), where the thresholds' negatives are some but too few for it."""
+        return tuple(
+            (target, needed)
+            for target, point, needed in self.by_specificity
+            if point is None and 0 < self.threshold_negatives < needed
+        )
 
     @property
     def commoner(self) -> float | None:

@@ -104,7 +104,11 @@ def _patient_rows(result: ClassResult) -> Iterator[tuple[str, ...]]:
     if result.source is None:
         yield *head, "auroc_by_bootstrap", *_with(result.auroc, result.bootstrap), "", ""
     yield *head, "average_precision", *_with(result.average_precision, None), "", ""
-    for point in result.operating_points:
+    for target, point, _ in result.by_specificity:
+        if point is None:
+            for name in ("threshold", "sensitivity", "specificity"):
+                yield *head, f"{name}@{target:g}", "", "", "", "", ""
+            continue
         yield *head, f"threshold@{point.target:g}", f"{point.threshold:.9g}", "", "", "", ""
         for name, share in (("sensitivity", point.sensitivity), ("specificity", point.specificity)):
             both = str(share.successes), str(share.trials)

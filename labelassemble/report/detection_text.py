@@ -15,6 +15,7 @@ from labelassemble.report.format import (
     percent,
     plural,
     text_table,
+    too_few_negatives,
     with_interval,
 )
 from labelassemble.report.subgroups import subgroup_lines
@@ -122,14 +123,10 @@ def detection_cautions(detection: Detection, name: str) -> tuple[str, ...]:
 
 def _threshold_cautions(result: ClassResult) -> list[str]:
     points = result.operating_points
-    if not points:
+    if not result.threshold_negatives:
         return ["no validation patient without it, so no threshold and no sensitivity"]
-    found = []
-    if result.threshold_negatives * (1 - points[-1].target) < 1 - 1e-9:
-        found.append(
-            f"thresholds rest on {plural(result.threshold_negatives, 'validation patient')} without it: a specificity "
-            f"of {percent(points[-1].target)} then allows no false alarm there"
-        )
+    few = too_few_negatives(result, "validation patients without it")
+    found = [few] if few else []
     missed = [
         f"{percent(point.target)} give {percent(point.specificity.value)}"
         for point in points
@@ -186,7 +183,14 @@ def _sensitivity_lines(detection: Detection) -> list[str]:
         "interval:"
     ]
     for result in evaluation.classes:
-        for point in result.operating_points:
+        for target, point, needed in result.by_specificity:
+            if point is None:
+                if result.threshold_negatives:
+                    lines.append(
+                        f"- {result.name} at {percent(target)}: not given, "
+                        f"{result.threshold_negatives} of {needed} validation patients without it"
+                    )
+                continue
             sensitivity, specificity = point.sensitivity, point.specificity
             if sensitivity.interval is None:
                 continue

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from markupsafe import Markup
 
+from labelassemble.evaluation.results import ClassResult
 from labelassemble.evaluation.statistics import Interval
 
 NOT_DEFINED: Final = "not defined"
@@ -51,6 +52,23 @@ def with_interval(value: float | None, interval: Interval | None) -> str:
 def plural(count: int, noun: str) -> str:
     """Return "1 source", "2 sources", "2 classes"."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}{'es' if noun.endswith('s') else 's'}"
+
+
+def too_few_negatives(result: ClassResult, noun: str) -> str:
+    """Return why no sensitivity stands at some of the specificities, "" where none is missing for want of negatives.
+
+    Args:
+        result: of a class.
+        noun: for what a threshold is chosen by, in the plural: "validation negatives".
+    """
+    if not result.too_few_negatives:
+        return ""
+    targets = ", ".join(percent(target) for target, _ in result.too_few_negatives)
+    needed = ", ".join(str(count) for _, count in result.too_few_negatives)
+    return (
+        f"sensitivity at a specificity of {targets} cannot be given: the threshold takes at least {needed} {noun}, got "
+        f"{result.threshold_negatives}"
+    )
 
 
 def difference(value: float, interval: Interval | None) -> str:

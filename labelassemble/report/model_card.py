@@ -12,7 +12,7 @@ from labelassemble.data.table import WARNING, Table
 from labelassemble.evaluation.calibration import Calibration
 from labelassemble.evaluation.detection import Detection
 from labelassemble.evaluation.results import ClassResult, Evaluation
-from labelassemble.report.format import count_text, duration, flat, plural, with_interval
+from labelassemble.report.format import count_text, duration, flat, plural, too_few_negatives, with_interval
 from labelassemble.report.record import Results, RunRecord
 from labelassemble.report.sections import coverage_of
 from labelassemble.report.subgroups import gap_note, gap_sentences
@@ -123,6 +123,8 @@ def _detection_results(
                     f"sensitivity {point.sensitivity.successes}/{point.sensitivity.trials} and specificity "
                     f"{point.specificity.successes}/{point.specificity.trials} at the threshold for 95%"
                 )
+        if few := too_few_negatives(patients, "validation patients without it"):
+            said.append(few)
         figures = lesions.figures
         if lesions.lesions:
             said.append(

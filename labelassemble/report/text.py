@@ -2,7 +2,6 @@
 
 from typing import Final
 
-from labelassemble.evaluation.calibration import SPECIFICITIES
 from labelassemble.evaluation.headline import TIED
 from labelassemble.evaluation.leakage import LEAST, Leakage
 from labelassemble.evaluation.results import ClassResult, Evaluation
@@ -14,6 +13,7 @@ from labelassemble.report.format import (
     percent,
     plural,
     text_table,
+    too_few_negatives,
     with_interval,
 )
 from labelassemble.report.subgroups import subgroup_lines
@@ -118,8 +118,8 @@ def cautions(result: ClassResult) -> tuple[str, ...]:
             f"knowing only the source of an image would already give an AUROC of {number(result.source_auroc)}, "
             "so the model may have learnt to tell the sources apart; see the figures within one source"
         )
-    if result.operating_points and result.threshold_negatives < 1 / (1 - SPECIFICITIES[-1]):
-        found.append(f"thresholds rest on {plural(result.threshold_negatives, 'validation negative')}")
+    if few := too_few_negatives(result, "validation negatives"):
+        found.append(few)
     missed = [
         f"{percent(point.target)} give {percent(point.specificity.value)}"
         for point in result.operating_points
@@ -201,13 +201,16 @@ def _operating_lines(evaluation: Evaluation) -> list[str]:
     if evaluation.split == evaluation.threshold_split:
         lines[0] = "Sensitivity at thresholds chosen on these same images, which flatters it:"
     for result in evaluation.classes:
+        if not result.threshold_negatives:
+            continue
         points = [
-            f"{percent(point.sensitivity.value)} at {percent(point.target)} "
+            f"not given at {percent(target)}"
+            if point is None
+            else f"{percent(point.sensitivity.value)} at {percent(target)} "
             f"(specificity here {percent(point.specificity.value)})"
-            for point in result.operating_points
+            for target, point, _ in result.by_specificity
         ]
-        if points:
-            lines.append(f"- {result.name}: " + ", ".join(points))
+        lines.append(f"- {result.name}: " + ", ".join(points))
     if len(lines) > 1:
         return lines
     return [

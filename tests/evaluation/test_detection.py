@@ -13,6 +13,7 @@ from labelassemble.errors import LabelAssembleError
 from labelassemble.evaluation.detection import Detection, evaluate_detection, patients_of
 from labelassemble.evaluation.detection_case import CaseRecord, DetectionCase, record_case, slice_scores
 from labelassemble.evaluation.lesion_figures import LesionSums, lesion_values
+from labelassemble.report.detection_text import detection_text
 
 pytest.importorskip("monai")
 
@@ -262,16 +263,39 @@ def test_sizes_are_in_ml_where_the_spacing_of_volumes_is_known() -> None:
 
 
 def test_thresholds_of_patients_are_chosen_on_validation() -> None:
-    values = [0.1, 0.2, 0.3, 0.9, 0.15, 0.35, 0.95]
-    table = table_of([[0], [0], [0], [1], [0], [1], [1]], splits=["val"] * 4 + ["test"] * 3)
+    values = [*np.linspace(0.1, 0.3, 50).tolist(), 0.9, 0.15, 0.35, 0.95]
+    labels = [[0]] * 50 + [[1], [0], [1], [1]]
+    table = table_of(labels, splits=["val"] * 51 + ["test"] * 3)
     found = evaluate_detection(table, [record_with(value) for value in values], OPTIONS, bootstrap=0)
     [result] = found.evaluation.classes
-    for point in result.operating_points:
-        assert point.threshold == 0.9
-        assert (point.sensitivity.successes, point.sensitivity.trials) == (1, 2)
+    at_90, at_95, at_98 = result.operating_points
+    assert (at_90.threshold, at_98.threshold) == pytest.approx((values[45], values[49]))
+    for point in (at_90, at_95, at_98):
+        assert (point.sensitivity.successes, point.sensitivity.trials) == (2, 2)
         assert point.sensitivity.interval is not None
     assert result.correction == ""
     assert result.no_correction == "the score is no probability"
+
+
+@pytest.mark.parametrize(
+    ("negatives", "given"), [(50, [0.9, 0.95, 0.98]), (49, [0.9, 0.95]), (19, [0.9]), (9, [])]
+)
+def test_a_specificity_that_too_few_validation_patients_can_tell_is_not_given(
+    negatives: int, given: list[float]
+) -> None:
+    values = [*np.linspace(0.1, 0.3, negatives).tolist(), 0.9, 0.15, 0.35]
+    labels = [[0]] * negatives + [[1], [0], [1]]
+    table = table_of(labels, splits=["val"] * (negatives + 1) + ["test"] * 2)
+    found = evaluate_detection(table, [record_with(value) for value in values], OPTIONS, bootstrap=0)
+    [result] = found.evaluation.classes
+    assert [point.target for point in result.operating_points] == given
+    text = detection_text(found)
+    for target, needed in ((0.9, 10), (0.95, 20), (0.98, 50)):
+        line = f"- {result.name} at {100 * target:g}%: "
+        missing = f"{line}not given, {negatives} of {needed} validation patients without it"
+        assert (missing in text) == (target not in given)
+        assert line in text
+    assert ("cannot be given: the threshold takes at least" in text) == (len(given) < 3)
 
 
 def test_results_by_source_are_those_of_its_cases() -> None:

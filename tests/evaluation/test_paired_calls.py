@@ -29,22 +29,34 @@ def test_runs_that_never_differ_have_p_1_and_an_interval_around_0() -> None:
 
 
 def predictions(scores: list[float], groups: list[str] | None = None) -> Predictions:
-    """Return 10 validation and 12 test patients, every second one with the class."""
-    labels = np.array([[row % 2] for row in range(22)], np.int8)
+    """Return validation and then 12 test patients, every second one with the class."""
+    rows = len(scores)
+    labels = np.array([[row % 2] for row in range(rows)], np.int8)
     return Predictions(
         classes=("PDAC",),
-        paths=[f"p{row}" for row in range(22)],
-        names=[""] * 22,
-        groups=groups or [f"p{row}" for row in range(22)],
-        splits=["val"] * 10 + ["test"] * 12,
-        sources=["s"] * 22,
+        paths=[f"p{row}" for row in range(rows)],
+        names=[""] * rows,
+        groups=groups or [f"p{row}" for row in range(rows)],
+        splits=["val"] * (rows - 12) + ["test"] * 12,
+        sources=["s"] * rows,
         labels=labels,
-        origins=np.zeros((22, 1), np.uint8),
+        origins=np.zeros((rows, 1), np.uint8),
         probabilities=np.array(scores)[:, None],
     )
 
 
-VAL = [0.1, 0.6, 0.2, 0.7, 0.3, 0.8, 0.4, 0.9, 0.5, 0.95]  # any score above 0.5 calls a patient positive: 0.6
+VAL = [
+    0.1,
+    0.6,
+    0.2,
+    0.7,
+    0.3,
+    0.8,
+    0.4,
+    0.9,
+    0.5,
+    0.95,
+] * 10  # any score above 0.5 calls a patient positive: 0.6
 FIRST = [*VAL, *[0.2, 0.7] * 6]
 SECOND = [*VAL, *[0.2, 0.3] * 5, 0.9, 0.7]  # finds one of six, and calls one negative positive
 
@@ -75,7 +87,15 @@ def test_compare_tests_calls_of_detections_beside_the_auroc(tmp_path: Path) -> N
     assert "on the same test patients, two-sided" in (tmp_path / "c.html").read_text(encoding="utf-8")
 
 
+def test_a_specificity_that_a_run_has_too_few_validation_patients_for_is_left_out() -> None:
+    found = compare_runs([run("a", FIRST[len(VAL) - 40 :]), run("b", SECOND[len(VAL) - 40 :])])
+    assert [(test.figure, test.target) for test in found.calls] == [
+        (figure, target) for target in (0.9, 0.95) for figure in ("sensitivity", "specificity")
+    ]
+    assert not compare_runs([run("a", FIRST[len(VAL) - 18 :]), run("b", SECOND)]).calls
+
+
 def test_images_and_patients_with_several_rows_are_not_tested_so() -> None:
     assert not compare_runs([run("a", FIRST, volumes=False), run("b", SECOND, volumes=False)]).calls
-    groups = [f"p{row // 2}" for row in range(22)]
+    groups = [f"p{row // 2}" for row in range(len(FIRST))]
     assert not compare_runs([run("a", FIRST, groups=groups), run("b", SECOND, groups=groups)]).calls
