@@ -1,6 +1,8 @@
 """A network as a repository of the Hugging Face hub: config.json, model.safetensors and a card, in one folder."""
 
 import math
+import os
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Self
@@ -8,6 +10,7 @@ from typing import Any, Final, Self
 import torch
 from torch import Tensor
 
+from labelassemble._files import make_folder
 from labelassemble.errors import LabelAssembleError
 from labelassemble.export.parts import ExportParts, ExportSummary
 from labelassemble.models import AssembleNet, LibraryBackbone
@@ -205,15 +208,22 @@ def write_hub(
         offsets=metadata.offsets,
     )
     hub.load_state_dict(net.state_dict())
+    above = next(path for path in folder.absolute().parents if path.exists())
     try:
-        (folder / "README.md").unlink(missing_ok=True)  # the mixin keeps an older card
-        hub.save_pretrained(  # type: ignore[operator]  # of the mixin
-            folder, model_card_kwargs={"title": folder.resolve().name, "card": card}
-        )
+        # Compared before anything is in the folder; on the same disk, where moving a file is one step.
+        with tempfile.TemporaryDirectory(dir=above, prefix=f".{folder.name}.") as unfinished:
+            hub.save_pretrained(  # type: ignore[operator]  # of the mixin
+                unfinished, model_card_kwargs={"title": folder.resolve().name, "card": card}
+            )
+            again = HubNet.from_pretrained(unfinished)
+            with torch.inference_mode():
+                answers = torch.cat([again.probabilities(image) for image in parts.images])
+            metadata = parts.compared(answers, folder)
+            make_folder(folder)
+            files = sorted(Path(unfinished).iterdir())
+            size = sum(file.stat().st_size for file in files)
+            for file in files:
+                os.replace(file, folder / file.name)
     except OSError as error:
         raise LabelAssembleError(f"{folder}: cannot be written ({error.strerror})") from None
-    again = HubNet.from_pretrained(folder)
-    with torch.inference_mode():
-        answers = torch.cat([again.probabilities(image) for image in parts.images])
-    size = sum(file.stat().st_size for file in folder.iterdir() if file.is_file())
-    return ExportSummary(path=folder, size=size, metadata=parts.compared(answers, folder))
+    return ExportSummary(path=folder, size=size, metadata=metadata)

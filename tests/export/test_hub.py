@@ -98,6 +98,23 @@ def test_a_run_becomes_such_a_folder_and_answers_as_the_run_does(
     assert "Not a medical device" in card.read_text()
 
 
+def test_a_folder_that_differs_from_the_network_is_not_left_there(
+    trained: Path, tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    new, old = tmp_path / "new", tmp_path / "old"
+    assert cli("export", trained, "--format", "hub", "-o", old)[0] == 0
+    (old / "notes.txt").write_text("kept")
+    before = {file.name: file.read_bytes() for file in old.iterdir()}
+    answers = HubNet.probabilities
+    monkeypatch.setattr(HubNet, "probabilities", lambda net, images: answers(net, images) + 0.01)
+    for folder in (new, old):
+        status, out, err = cli("export", trained, "--format", "hub", "-o", folder)
+        assert (status, out) == (2, "")
+        assert f"{folder}: not written: the export's probabilities may differ" in err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["old"]
+    assert {file.name: file.read_bytes() for file in old.iterdir()} == before
+
+
 def test_options_of_other_formats_and_of_other_networks_are_refused(trained: Path, cli: Cli) -> None:
     status, _, err = cli("export", trained, "--format", "hub", "--queries")
     assert status == 2
