@@ -72,6 +72,15 @@ WORDS: Final[Mapping[str, str]] = {
 """What a cell of a class means, in lower case: 1, 0, -1, -2 or blank."""
 
 
+_LETTERS: Final = 2
+SAID: Final[Mapping[str, str]] = {
+    word: state
+    for word, state in WORDS.items()
+    if state in ("1", "0", "-2") and word.isalpha() and len(word) >= _LETTERS
+}
+"""What a word says where the names of classes are expected; a letter alone may well be such a name."""
+
+
 @dataclass(frozen=True)
 class Uses:
     """What the columns of a table are for; None or () where there is no such column.
@@ -176,10 +185,18 @@ def _classes(
         cells = {cell for name in found for cell in columns[name].values}
         return found, "numbers" if cells <= _NUMBERS else "words"
     texts = {name: column for name, column in free.items() if len(column.filled()) > 1}
+    if label is not None and _says_yes_or_no(columns[label]):
+        return (label,), "words"
     chosen = label or _named({name: c for name, c in texts.items() if c.whole or _is_list(c)}, _LABEL, ())
     if chosen is None:
         return (), "label"
     return (chosen,), "list" if _is_list(columns[chosen]) else "label"
+
+
+def _says_yes_or_no(column: Column) -> bool:
+    """Return whether every cell says whether there is a finding, in words and numbers, some of them in words."""
+    cells = {cell.lower() for cell in column.values}
+    return column.whole and cells <= WORDS.keys() and any(cell in SAID for cell in cells)
 
 
 def _refused(free: Mapping[str, Column], classes: Collection[str]) -> dict[str, str]:

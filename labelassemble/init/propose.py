@@ -17,7 +17,7 @@ from labelassemble.init.mask_patterns import is_dicom_file
 from labelassemble.init.profile import Column, read_columns
 from labelassemble.init.proposal import Proposal
 from labelassemble.init.volumes import propose_case_table, propose_volumes
-from labelassemble.init.write_table import write_class_folders, write_one_hot
+from labelassemble.init.write_table import OneHot, write_class_folders, write_one_hot
 
 _TABLES: Final = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".tab", ".parquet")
 _DICOM: Final = (".dcm", ".dicom")
@@ -192,17 +192,17 @@ def _class_folders(data: Path, images: Sequence[str], answers: Answers, ask: Ask
             "a table with a column of paths and a column per class"
         )
     target = _target(beside, None, answers)
-    classes, unlabelled = write_class_folders(rows, target)
+    made = write_class_folders(rows, target)
     found = Proposal({"name": answers.name})
     found.add("reader", "csv", f"made of the folders of {data}: {len(rows)} images")
     found.add("path", target)
     found.add("root", data, "the paths in the table start here")
-    found.add("classes", list(classes))
+    found.add("classes", list(made.classes))
     others = ask(
         "An image in the folder of one class is for the other classes (negative, unknown)", answers.others
     )
     _blank(found, others, "the folder of another class")
-    _tell_unlabelled(found, unlabelled, "images", target)
+    _tell_unlabelled(found, made, "images", target)
     if not any(split for _, _, split in rows):
         found.hints.append(
             "no folder says train, val or test: `split: {val: 0.1, test: 0.2}` divides the images"
@@ -320,7 +320,7 @@ def _described(
         found.add("classes", list(uses.classes))
         return found
     target = _target(beside, table, answers)
-    classes, unlabelled = write_one_hot(table, uses, lambda cells: _paths(cells, root, ending), target)
+    made = write_one_hot(table, uses, lambda cells: _paths(cells, root, ending), target)
     found.add("reader", "csv", f"made of {table.name}, with a column per class")
     found.add("path", target)
     found.add("root", root, "the paths of the images start here")
@@ -330,19 +330,22 @@ def _described(
         "images of one patient stay on one side of a split",
     )
     found.add("split_column", "split" if uses.split else "", 'train, val, test; "" divides by `split`')
-    found.add("classes", list(classes))
+    found.add("classes", list(made.classes))
     if uses.coding in ("label", "list"):
         others = ask("A class that a row does not name is (negative, unknown)", answers.others)
         _blank(found, others, "a row that names another class")
-    _tell_unlabelled(found, unlabelled, "rows", target)
+    _tell_unlabelled(found, made, "rows", target)
     return found
 
 
-def _tell_unlabelled(found: Proposal, images: int, what: str, target: Path) -> None:
-    if images:
+def _tell_unlabelled(found: Proposal, made: OneHot, what: str, target: Path) -> None:
+    for rows, said, meaning in ((made.denied, "no", "negative"), (made.uncertain, "unclear", "uncertain")):
+        if rows:
+            found.remarks.append(f"{what} that say {said}: {rows}; every class is {meaning} there")
+    if made.unlabelled:
         found.remarks.append(
-            f"{what} that name no class: {images}; every class is unknown there (NA in {target}), write 0 where it is "
-            "known that there is none"
+            f"{what} that name no class: {made.unlabelled}; every class is unknown there (NA in {target}), write 0 "
+            "where it is known that there is none"
         )
 
 

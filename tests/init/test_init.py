@@ -144,6 +144,53 @@ def test_labels_in_words_and_numbers(tmp_path: Path, cli: Cli) -> None:
     assert load_config(tmp_path / "g.yaml").sources[0].classes == ("label 0", "label 2", "label 10")
 
 
+@pytest.mark.parametrize(("yes", "no", "unsure"), [("ja", "Nein", "unklar"), ("Yes", "no", "unclear")])
+def test_yes_and_no_in_a_column_of_labels_are_no_classes(
+    tmp_path: Path, cli: Cli, yes: str, no: str, unsure: str
+) -> None:
+    images(tmp_path, 6)
+    table, config = tmp_path / "t.csv", tmp_path / "t.yaml"
+
+    def init(header: str, cells: list[str], *words: str) -> tuple[int, str]:
+        rows = [f"{number}.png,{cell}" for number, cell in enumerate(cells)]
+        table.write_text("\n".join([f"path,{header}", *rows]) + "\n")
+        status, _, err = cli("init", table, "-o", config, "--overwrite", *words)
+        return status, err
+
+    def labels() -> list[list[int]]:
+        return [row for _, row in sorted(labels_of(config).items())]
+
+    status, err = init("diagnosis", ["flu", no, "cold", unsure, "", no.upper()])
+    assert status == 0, err
+    assert load_config(config).sources[0].classes == ("cold", "flu")
+    assert labels() == [[0, 1], [0, 0], [1, 0], [-2, -2], [-1, -1], [0, 0]]
+    assert "rows that say no: 2; every class is negative there" in err
+    assert "rows that say unclear: 1; every class is uncertain there" in err
+    status, err = init("dx", ["flu; cold", no, "cold", "cold;flu", "", "flu"])
+    assert status == 0, err
+    assert labels() == [[1, 1], [0, 0], [1, 0], [1, 1], [-1, -1], [0, 1]]
+
+    status, err = init("Flu", [yes, no, unsure, "", "1", no], "--label-column", "Flu")
+    assert status == 0, err
+    assert load_config(config).sources[0].classes == ("Flu",)
+    assert labels() == [[1], [0], [-2], [-1], [1], [0]]
+
+    status, err = init("diagnosis", [yes, no, "perhaps", no, yes, no])
+    assert status == 2
+    assert (
+        f"t.csv, column 'diagnosis': '{yes}' does not say which class there is, and 'perhaps' is neither"
+        in err
+    )
+    status, err = init("dx", [f"flu;{no}", no, "cold", "cold;flu", "", "flu"])
+    assert status == 2
+    assert f"t.csv, column 'dx': a cell says both '{no}' and 'flu': mend it" in err
+    assert len(err.splitlines()) == 1
+
+    status, err = init("dx", ["n", "v", "n", "s", "v", "n"])  # codes of a letter are names
+    assert status == 0, err
+    assert load_config(config).sources[0].classes == ("n", "v", "s")
+
+
 def test_a_column_that_one_cell_keeps_from_being_a_class_is_named(tmp_path: Path, cli: Cli) -> None:
     images(tmp_path, 4)
     (tmp_path / "a.csv").write_text(
