@@ -147,13 +147,15 @@ class PartialLabelModule(LightningModule):  # type: ignore[misc]
         self.log_dict({name: value for name, value in found.items() if value is not None})
 
     def configure_optimizers(self) -> dict[str, Any]:
-        """Return Adam, and the plateau by which the learning rate falls where there are validation images."""
+        """Return Adam, and the plateau by which the learning rate falls where validation images have labels."""
         optimizer = adam(self.net, self._options)
-        if self._validation is None or not self._validation.paths:
+        if self._validation is None or np.isnan(self._validation.targets).all():
             return {"optimizer": optimizer}
         plateau = self._options.plateau
         scheduler = ReduceLROnPlateau(optimizer, factor=plateau.factor, patience=plateau.patience)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "monitor": "val_loss"}}
+        # Not strict: where none of the labelled images can be read there is no loss, and the rate stays.
+        monitored = {"scheduler": scheduler, "monitor": "val_loss", "strict": False}
+        return {"optimizer": optimizer, "lr_scheduler": monitored}
 
     def _both_views(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
         """Return the logits of both views, which go through the network together, so that BatchNorm sees both."""

@@ -59,6 +59,22 @@ def test_two_epochs_have_the_numbers_of_our_trainer(
     assert float(logged["val_auc/square"]) == pytest.approx(float(last["val_auc:square"]))
 
 
+def test_validation_images_without_a_label_train_as_in_our_trainer(
+    small_sources: Path, one_thread: None, no_pages: None
+) -> None:
+    for name in ("north", "south"):
+        table = small_sources / f"{name}.csv"
+        table.write_text(re.sub(",val,[01]$", ",val,", table.read_text(), flags=re.MULTILINE))
+    config = load_config(small_sources / "run.yaml", EXACT)
+    ours = small_sources / "ours"
+    train_run(config, ours, resume=False, console=QUIET)
+    expected = load_checkpoint(ours / "checkpoints" / "last.pt")["model"]
+    found, logged = fit(config, small_sources)
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    assert "train_loss" in logged
+    assert "val_loss" not in logged
+
+
 def test_what_lightning_cannot_honour_is_refused(small_sources: Path) -> None:
     from labelassemble.integrations.lightning import from_config
 
