@@ -27,6 +27,7 @@ from labelassemble.training.options import Sampling
 from labelassemble.training.speed import Speed
 from labelassemble.training.start import freeze
 from labelassemble.training.state import TrainState
+from labelassemble.training.trackers import without_data
 from labelassemble.training.validation import Scored, Validation
 from labelassemble.views.batch import Views
 from labelassemble.views.choice import choose_backend, open_views
@@ -121,9 +122,7 @@ def train_run(
         volumes = _shared_threads(config.volumes, config.volumes.readers(), processes)
         views = volume_views(start.data, start.table, volumes, sampler, state.device, console)
         validation = volume_validation(start.table, volumes, start.interest)
-    shown = config.model_dump(
-        mode="json", exclude={"sources"}
-    )  # a tracker's server need not know where data lie
+    shown = without_data(config.model_dump(mode="json"))
     log = TrainingLog(run, console, state, steps=views.steps, settings=shown)
     checkpoints = Checkpoints(run / "checkpoints", start.description(config), processes)
     outcome = fit(state, views, validation, log, checkpoints, until=until)

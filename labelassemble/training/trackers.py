@@ -126,6 +126,43 @@ def epoch_values(row: EpochRow, classes: Sequence[str]) -> dict[str, float]:
     return {name: value for name, value in found.items() if value is not None}
 
 
+def without_data(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a configuration's values without what names its data, for the eyes of a tracker's server.
+
+    The sources are left out; where another option speaks of one it is "source 2", by its place, and "source 2, part 1"
+    where a table's column divides it. Of a path the name of the file is left.
+    """
+    names = [source["name"] for source in settings["sources"]]
+    kept = {key: value for key, value in settings.items() if key != "sources"}
+    shares = kept["train"]["sampling"]
+    if isinstance(shares, Mapping):
+        kept["train"] = kept["train"] | {"sampling": _numbered(shares, names)}
+    found: dict[str, Any] = _without_folders(kept)
+    return found
+
+
+def _numbered(shares: Mapping[str, float], names: Sequence[str]) -> dict[str, float]:
+    longest_first = sorted(names, key=len, reverse=True)
+    found: dict[str, float] = {}
+    for source, share in shares.items():
+        whole = next(
+            (name for name in longest_first if source == name or source.startswith(f"{name}/")), None
+        )
+        title = "another source" if whole is None else f"source {names.index(whole) + 1}"
+        if whole is not None and source != whole:
+            title += f", part {1 + sum(known.startswith(f'{title}, part') for known in found)}"
+        found[title] = share
+    return found
+
+
+def _without_folders(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _without_folders(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_without_folders(item) for item in value]
+    return os.path.basename(value) if isinstance(value, str) and os.path.isabs(value) else value
+
+
 class _TensorBoard:
     """Event files in the folder `tensorboard` of the run; those of steps after the one gone on from are hidden."""
 
@@ -222,8 +259,17 @@ _KINDS: Final[Mapping[str, Callable[[Path, Mapping[str, Any], int], Tracker]]] =
 
 
 def mlflow_name(name: str) -> str:
-    """Return a metric's name in the characters that MLflow takes; any other by its code, such as _28_ for "("."""
-    return re.sub(r"[^\w./ -]", lambda match: f"_{ord(match[0]):x}_", name)
+    """Return a metric's name in the characters that MLflow takes; any other by its code, such as _28_ for "(".
+
+    MLflow's names are paths: what comes after the first slash has no other one and is not "." or "..".
+    """
+    group, slash, rest = name.partition("/")
+    allowed = " .-" if rest.strip(".") else " -"
+    return _coded(group, " .-") + slash + _coded(rest, allowed)
+
+
+def _coded(text: str, allowed: str) -> str:
+    return re.sub(rf"[^\w{re.escape(allowed)}]", lambda match: f"_{ord(match[0]):x}_", text)
 
 
 def _known(run: Path) -> dict[str, str]:

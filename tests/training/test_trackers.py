@@ -13,7 +13,7 @@ import yaml
 from labelassemble.errors import LabelAssembleError
 from labelassemble.training.history import EpochRow
 from labelassemble.training.options import TrainOptions
-from labelassemble.training.trackers import Trackers, epoch_values, mlflow_name
+from labelassemble.training.trackers import Trackers, epoch_values, mlflow_name, without_data
 
 CLASSES = ["Edema (old)", "Nodule"]
 STEP = [0.5, 0.4, 0.06, 0.04]
@@ -55,6 +55,57 @@ def test_names_are_those_of_the_columns() -> None:
     assert "val_auc/Nodule" not in values
     assert "epoch/val_auc_interest" not in values
     assert mlflow_name("val_auc/Edema (old)") == "val_auc/Edema _28_old_29_"
+
+
+def test_names_that_mlflow_takes_stay_apart() -> None:
+    validation = pytest.importorskip("mlflow.utils.validation")
+    classes = [
+        "Edema (old)",
+        "Edema [old]",
+        "Ödem",
+        "a:b",
+        "a//b",
+        "/a",
+        "..",
+        ".",
+        "a/../b",
+        "<5 mm",
+        "R&D",
+        "50%",
+    ]
+    made = [mlflow_name(f"val_auc/{name}") for name in classes]
+    assert len(set(made)) == len(classes)
+    for name in made:
+        validation._validate_metric_name(name)
+    with pytest.raises(Exception, match="Invalid value"):
+        validation._validate_metric_name("val_auc/a//b")
+
+
+def test_settings_say_nothing_of_where_data_lie() -> None:
+    settings = {
+        "sources": [{"name": "st-mary", "path": "/data/st-mary.csv"}, {"name": "north/east"}],
+        "taxonomy": "/home/someone/thorax.yaml",
+        "model": {"backbone": {"library": "timm", "pretrained": "/secret/weights.pt"}},
+        "views": {"strong": [{"RandomErasing": {"p": 0.5}}]},
+        "train": {
+            "lr": 1e-3,
+            "sampling": {"st-mary": 0.25, "north/east": 0.25, "st-mary/a": 0.25, "st-mary/b": 0.25},
+        },
+    }
+    shown = without_data(settings)
+    assert shown["taxonomy"] == "thorax.yaml"
+    assert shown["model"]["backbone"] == {"library": "timm", "pretrained": "weights.pt"}
+    assert shown["views"] == settings["views"]
+    assert list(shown["train"]["sampling"]) == [
+        "source 1",
+        "source 2",
+        "source 1, part 1",
+        "source 1, part 2",
+    ]
+    assert not any(word in json.dumps(shown) for word in ("mary", "north", "secret", "someone"))
+    assert without_data({"sources": [], "train": {"sampling": "balanced"}}) == {
+        "train": {"sampling": "balanced"}
+    }
 
 
 def test_tensorboard_has_epochs_and_steps(tmp_path: Path) -> None:
