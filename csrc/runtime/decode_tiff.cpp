@@ -92,8 +92,46 @@ void ycbcr_to_rgb(std::uint8_t* values) {
   }
 }
 
-// libtiff copies the values of every entry of the first directory when it opens a file, also where
-// all entries point at the same bytes: together they must not be longer than the file.
+// Of the first directory, what says how many strips or tiles there are.
+struct Sides {
+  std::uint64_t width = 0;
+  std::uint64_t height = 0;
+  std::uint64_t planes = 1;
+  bool separate = false;
+  std::uint64_t rows_a_strip = 0;
+  std::uint64_t tile_width = 0;
+  std::uint64_t tile_height = 0;
+
+  // An entry may stand there twice: whichever makes more of them.
+  void set(std::uint64_t tag, std::uint64_t value) {
+    const auto smallest = [value](std::uint64_t& part) {
+      if (value > 0 && (part == 0 || value < part)) part = value;
+    };
+    if (tag == TIFFTAG_IMAGEWIDTH) width = std::max(width, value);
+    if (tag == TIFFTAG_IMAGELENGTH) height = std::max(height, value);
+    if (tag == TIFFTAG_SAMPLESPERPIXEL) planes = std::max(planes, value);
+    if (tag == TIFFTAG_PLANARCONFIG) separate = separate || value == PLANARCONFIG_SEPARATE;
+    if (tag == TIFFTAG_ROWSPERSTRIP) smallest(rows_a_strip);
+    if (tag == TIFFTAG_TILEWIDTH) smallest(tile_width);
+    if (tag == TIFFTAG_TILELENGTH) smallest(tile_height);
+  }
+
+  // As double: hostile sides overflow.
+  std::uint64_t pieces() const {
+    const auto parts = [](std::uint64_t side, std::uint64_t part) {
+      return part == 0 ? 1.0 : std::ceil(static_cast<double>(side) / static_cast<double>(part));
+    };
+    const double tiles = parts(width, tile_width) * parts(height, tile_height);
+    const double strips = parts(height, rows_a_strip);
+    const double all = std::max(tiles, strips) * (separate ? static_cast<double>(planes) : 1.0);
+    constexpr double kMost = 1e15;
+    return static_cast<std::uint64_t>(std::min(all, kMost));
+  }
+};
+
+// What libtiff will take when it opens a file: it copies the values of every entry of the first
+// directory, also where all entries point at the same bytes, and makes numbers of 64 bits of those
+// of the strips or tiles, of which it makes as many as the sides say, whatever the file holds.
 void check_directory(Bytes bytes, const std::string& name) {
   if (bytes.size() < 16) return;  // libtiff says what is wrong
   const bool big_endian = bytes[0] == 'M';
@@ -111,11 +149,14 @@ void check_directory(Bytes bytes, const std::string& name) {
   const std::uint64_t entries = number(directory, big ? 8 : 2);
   const std::size_t entry_size = 4 + 2 * word;
   std::uint64_t total = 0;
+  std::uint64_t strips = 0;  // values of the lists of strips and tiles
+  Sides sides;
   for (std::uint64_t i = 0; i < entries; ++i) {
     const std::uint64_t entry = directory + (big ? 8 : 2) + i * entry_size;
     if (entry > bytes.size() || entry_size > bytes.size() - entry) break;
     constexpr std::array<std::uint64_t, 19> kSizes{0, 1, 1, 2, 4, 8, 1, 1, 2, 4,
                                                    8, 4, 8, 4, 0, 0, 8, 8, 8};
+    const std::uint64_t tag = number(entry, 2);
     const std::uint64_t type = number(entry + 2, 2);
     const std::uint64_t size = type < kSizes.size() ? kSizes[type] : 0;
     const std::uint64_t count = number(entry + 4, word);
@@ -124,8 +165,15 @@ void check_directory(Bytes bytes, const std::string& name) {
                   ": damaged TIFF image: the values of its directory are longer than the file");
     }
     total += size * count;
+    if (tag == TIFFTAG_STRIPOFFSETS || tag == TIFFTAG_STRIPBYTECOUNTS ||
+        tag == TIFFTAG_TILEOFFSETS || tag == TIFFTAG_TILEBYTECOUNTS) {
+      strips += count;
+    }
+    if (size > 0 && size <= word) sides.set(tag, number(entry + 4 + word, size));
   }
-  admit_image(2 * total, 0);
+  constexpr std::uint64_t kMostMade = 1'000'000;  // libtiff's own limit
+  const std::uint64_t made = 2 * std::min(sides.pieces(), kMostMade);
+  admit_image(2 * total + sizeof(std::uint64_t) * (strips + made), 0);
 }
 
 enum class Alpha { kNone, kStraight, kPremultiplied };
@@ -140,8 +188,9 @@ class Reader {
     });
     problem.clear();
     check_directory(bytes, name);
-    // r: read; m: not mapped into memory.
-    tiff_.reset(TIFFClientOpen("image", "rm", &source_, read_bytes, write_nothing, seek,
+    // r: read; m: not mapped into memory; c: one strip is not taken for many, whose list would take
+    // what the file's sides say.
+    tiff_.reset(TIFFClientOpen("image", "rmc", &source_, read_bytes, write_nothing, seek,
                                close_nothing, size_of, nullptr, nullptr));
     if (!tiff_) damaged();
     problem.clear();  // entries of the directory that libtiff passes over
