@@ -213,6 +213,7 @@ class GrpcServer::Parts final : public grpc::CallbackGenericService {
     struct stat status{};
     if (error || fstat(descriptor, &status) != 0) return;
     open_.push_back({descriptor, status.st_ino});
+    show_connections();
     grpc::experimental::ExternalConnectionAcceptor::NewConnectionParameters parameters;
     parameters.listener_fd = acceptor_.native_handle();
     parameters.fd = descriptor;
@@ -221,6 +222,10 @@ class GrpcServer::Parts final : public grpc::CallbackGenericService {
 
   void count_connections() {
     std::erase_if(open_, [](const Connection& one) { return !one.open(); });
+    show_connections();
+  }
+
+  void show_connections() {
     context_.metrics.grpc_connections().Set(static_cast<double>(open_.size()));
   }
 

@@ -118,8 +118,7 @@ prometheus::Gauge& Metrics::gauge(const char* name, const char* help, const Labe
 
 Metrics::Metrics()
     : connections_(gauge("labelassemble_http_connections", "Open connections")),
-      grpc_connections_(gauge("labelassemble_grpc_connections",
-                              "Open connections of gRPC, as of the last one that came")),
+      grpc_connections_(gauge("labelassemble_grpc_connections", "Open connections of gRPC")),
       request_memory_(
           gauge("labelassemble_request_memory_bytes", "Bytes that all requests hold together")),
       request_memory_limit_(gauge("labelassemble_request_memory_limit_bytes",
