@@ -4,8 +4,9 @@
 #   tests/serve/sanitize.sh address,undefined [pytest arguments]
 #   tests/serve/sanitize.sh thread [pytest arguments]
 #
-# libtorch itself is not instrumented: leaks are not looked for (it keeps what it has at exit), and what
-# ThreadSanitizer cannot see into is named, with the reason, in thread.supp.
+# The server answers HTTP and gRPC, so that both conformance suites run on it. libtorch and gRPC are not instrumented:
+# leaks are not looked for (libtorch keeps what it has at exit), and what ThreadSanitizer cannot see into is named, with
+# the reason, in thread.supp.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 sanitizers=$1
@@ -15,14 +16,14 @@ build=build/serve-${sanitizers//,/-}
 flags="-fsanitize=$sanitizers -fno-sanitize-recover=all -fno-omit-frame-pointer -g1 -O1"
 
 "$(dirname "$(command -v "$python")")/cmake" -S . -B "$build" -DSKBUILD_PROJECT_VERSION=0.0.0 -DLABELASSEMBLE_CUDA=OFF \
-  -DLABELASSEMBLE_SERVE=ON -DPython_EXECUTABLE="$(command -v "$python")" \
+  -DLABELASSEMBLE_SERVE=ON -DLABELASSEMBLE_GRPC=ON -DPython_EXECUTABLE="$(command -v "$python")" \
   -Dpybind11_DIR="$("$python" -m pybind11 --cmakedir)" -DCMAKE_CXX_FLAGS="$flags" > "$build.log" 2>&1 ||
   { cat "$build.log"; exit 1; }
 "$(dirname "$(command -v "$python")")/cmake" --build "$build" --target labelassemble-serve --parallel 2
 
 export LABELASSEMBLE_SERVE_PROGRAM="$PWD/$build/csrc/serve/labelassemble-serve"
 export ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=0
-export UBSAN_OPTIONS=print_stacktrace=1
+export UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1
 export TSAN_OPTIONS=suppressions="$PWD/tests/serve/thread.supp":ignore_noninstrumented_modules=1
 # Sanitizers keep freed memory for a while, so that the test of what closed connections leave says nothing here.
 "$python" -m pytest -q -p no:cacheprovider tests/serve --deselect tests/serve/test_fuzz_corpus.py \
