@@ -228,7 +228,15 @@ class _Wandb:
 
         known = _known(run).get("wandb") if done else None
         mode = os.environ.get("WANDB_MODE", "offline")
-        quiet = wandb.Settings(silent=mode == "offline", console="off", disable_git=True, save_code=False)
+        # Nor the command line and the folders of this machine, where this version of the package can leave them out.
+        left_out = {"x_disable_meta", "x_disable_machine_info"} & set(wandb.Settings.model_fields)
+        quiet = wandb.Settings(
+            silent=mode == "offline",
+            console="off",
+            disable_git=True,
+            save_code=False,
+            **dict.fromkeys(left_out, True),
+        )
         self._run: Any = wandb.init(
             project=os.environ.get("WANDB_PROJECT", "labelassemble"),
             name=run.name,

@@ -162,6 +162,8 @@ def test_wandb_is_offline_in_the_runs_folder(tmp_path: Path, monkeypatch: pytest
     track(run, "wandb")
     wandb.teardown()  # until its own process has written all
     (file,) = (run / "wandb").glob("offline-run-*/*.wandb")
+    assert not list(file.parent.rglob("wandb-metadata.json"))  # the command line, folders, the machine
+    assert str(tmp_path).encode() not in file.read_bytes()
     values, named = {}, ""
     for data in records_of(file.read_bytes()):
         record = internal.Record()
