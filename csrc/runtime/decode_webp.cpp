@@ -88,9 +88,12 @@ Decoded decode_webp(Bytes bytes, const std::string& name) {
     damaged(name, "its image is cut off or lies outside its canvas");
   }
   const std::int64_t samples = features.has_alpha != 0 ? 4 : 3;
-  // libwebp's own 4 bytes a pixel and the frame's, the canvas, and its planes.
+  // libwebp's own 4 bytes a pixel and the frame's, the canvas, and its planes; and of a few rows of
+  // macroblocks, 125 bytes a column.
   const auto pixels = static_cast<std::size_t>(width * height);
-  admit_image(pixels * static_cast<std::size_t>(8 + samples + 3),
+  constexpr std::size_t kColumn = 128;
+  admit_image(pixels * static_cast<std::size_t>(8 + samples + 3) +
+                  kColumn * static_cast<std::size_t>(width),
               pixels * static_cast<std::size_t>(samples));
   std::vector<std::uint8_t> canvas(samples * height * width);
   draw(found, width, samples, canvas, name);
