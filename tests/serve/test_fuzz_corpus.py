@@ -12,13 +12,13 @@ HERE = Path(__file__).parent
 
 
 @pytest.mark.parametrize(
-    ("target", "archive", "least"), [("request", "corpus", 1000), ("grpc", "grpc_corpus", 40)]
+    ("target", "least"), [("request", 1000), ("grpc", 40), ("http", 100), ("image", 100)]
 )
 def test_corpus_passes_under_the_sanitizers(
-    cpp_program: Callable[[str], Path], tmp_path: Path, target: str, archive: str, least: int
+    cpp_program: Callable[[str], Path], tmp_path: Path, target: str, least: int
 ) -> None:
     program = cpp_program(f"{target}_replay")
-    with tarfile.open(HERE / "fuzz" / f"{archive}.tar.xz") as file:
+    with tarfile.open(HERE / "fuzz" / f"{target}_corpus.tar.xz") as file:
         file.extractall(tmp_path, filter="data")
     corpus = sorted((tmp_path / "corpus").iterdir())
     assert len(corpus) > least
