@@ -468,8 +468,8 @@ def test_statistics_count_successes_and_the_time_of_failures(tmp_path, slow_mode
 
 
 def test_ends_in_time_whatever_it_computes(tmp_path, slow_model, serving):
-    slow_model(tmp_path, depth=60)
-    with serving(tmp_path, "--drain-timeout", "0.2") as server:
+    slow_model(tmp_path, depth=300)  # a second's work on a fast machine
+    with serving(tmp_path, "--drain-timeout", "0.05") as server:
         body, headers = _binary(np.zeros((4, 1, 128, 128), np.uint8))
         thread = threading.Thread(target=_ignore, args=(server, body, headers))
         thread.start()
