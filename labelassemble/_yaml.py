@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import yaml
 
 from labelassemble.errors import LabelAssembleError
+
+_TABLES: Final = (".csv", ".tsv", ".parquet")
 
 
 def read_mapping(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
@@ -15,6 +17,11 @@ def read_mapping(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
     Raises:
         LabelAssembleError: no such file, not YAML, a key given twice, not a mapping, or a wrong override.
     """
+    if path.suffix.lower() in _TABLES:
+        raise LabelAssembleError(
+            f"{path}: a table of labels is no configuration: a YAML file whose `sources` name it is "
+            "(`labelassemble init` writes one)"
+        )
     try:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:

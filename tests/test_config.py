@@ -121,6 +121,13 @@ def test_what_is_wrong_is_named_in_a_sentence(tmp_path: Path, text: str, message
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("name", ["labels.csv", "LABELS.CSV", "labels.parquet"])
+def test_a_table_of_labels_is_no_configuration(tmp_path, name):
+    (tmp_path / name).write_text("path,Nodule\na.png,1\n")
+    with pytest.raises(LabelAssembleError, match=r"a YAML file whose `sources` name it is"):
+        load_config(tmp_path / name)
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [
