@@ -53,24 +53,29 @@ def record(one: DetectionCase) -> CaseRecord:
 
 @pytest.fixture(scope="module")
 def found() -> tuple[Table, list[CaseRecord], DetectionResults]:
-    """Return a table, its records and what is reached."""
-    cases = [*CASES, *CASES]
+    """Return a table, its records and what is reached, thresholds by two validation patients without the class."""
+    return made(1)
+
+
+def made(repeats: int) -> tuple[Table, list[CaseRecord], DetectionResults]:
+    """Return the same, where so many times two validation patients are without the class."""
+    cases, validation = [*CASES] * (repeats + 1), 4 * repeats
     table = Table(
         classes=CLASSES,
-        paths=[f"/scans/{row}.nii.gz" for row in range(8)],
-        names=[""] * 8,
-        groups=[f"p{row}" for row in range(8)],
-        splits=["val"] * 4 + ["test"] * 4,
-        sources=["msd"] * 8,
+        paths=[f"/scans/{row}.nii.gz" for row in range(len(cases))],
+        names=[""] * len(cases),
+        groups=[f"p{row}" for row in range(len(cases))],
+        splits=["val"] * validation + ["test"] * 4,
+        sources=["msd"] * len(cases),
         labels=np.stack([one.labels for one in cases]),
-        origins=np.zeros((8, 2), np.uint8),
+        origins=np.zeros((len(cases), 2), np.uint8),
     )
     records = [record(one) for one in cases]
     patients = patients_of(table, records, OPTIONS)
     calibration = calibrate(patients, correct=False)
     detection = evaluate_detection(table, records, OPTIONS, calibration=calibration, bootstrap=50)
     choice = SliceChoice(CLASSES, ["PDAC", "absent"], OPTIONS.threshold)
-    for row, one in enumerate(cases[4:], start=4):
+    for row, one in enumerate(cases[validation:], start=validation):
         choice.offer(row, one, records[row], one.probabilities[0] / 2)
     slices = tuple(
         PlacedSlice(
@@ -186,3 +191,31 @@ def test_the_page_and_the_card_show_patients_lesions_and_slices(
     assert "1 of 2 lesions found with 0.500 false alarms per case" in card
     empty = write_detection_report(run, DetectionResults()).read_text(encoding="utf-8")
     assert "has no predictions for test cases" in empty
+
+
+def test_a_specificity_is_given_where_the_validation_patients_suffice(tmp_path: Path) -> None:
+    table, _, results = made(10)
+    assert results.detection is not None
+    write_detection(results.detection, tmp_path)
+    with (tmp_path / "detection.csv").open(newline="") as file:
+        by_name = {(row["class"], row["figure"]): row for row in csv.DictReader(file)}
+    point = by_name["PDAC", "sensitivity@0.95"]
+    assert (point["successes"], point["trials"]) == ("2", "2")
+    assert 0 < float(point["lower"]) < 1
+    assert by_name["PDAC", "sensitivity@0.98"]["value"] == ""
+    text = detection_text(results.detection)
+    assert "- PDAC at 95%: 100% (34.2% to 100%), 2/2; specificity here 100%, 2/2" in text
+    assert "- PDAC at 98%: not given, 20 of 50 validation patients without it" in text
+    run = RunRecord(
+        path=tmp_path,
+        classes=CLASSES,
+        interest=("PDAC",),
+        config={"model": {"backbone": "dynunet"}, "volumes": {"patch": [96, 96, 96], "window": [-100, 240]}},
+        config_text="volumes: {}",
+        environment=None,
+        table=table,
+        curves=None,
+        trained=None,
+    )
+    page = " ".join(write_detection_report(run, results).read_text(encoding="utf-8").split())
+    assert "the model calls positive 2 of 2 patients with <b>PDAC</b> (100%) and 0 of 2 without it." in page
