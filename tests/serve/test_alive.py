@@ -320,7 +320,7 @@ def test_ends_in_time_though_nobody_reads_its_log(repository, program, seconds):
             connection.getresponse().read()
         connection.close()
         process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=60) == 1  # without its own end it would wait for ever
+        assert process.wait(timeout=float(seconds) + 10) == 1
     finally:
         process.kill()
         process.communicate()
@@ -347,7 +347,7 @@ def test_ends_in_time_though_nobody_reads_its_errors(repository, program):
             assert time.monotonic() < end
             time.sleep(0.05)
         process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=60) in (0, 1)
+        assert process.wait(timeout=15) in (0, 1)
     finally:
         process.kill()
         os.close(reader)

@@ -31,9 +31,9 @@ def hasty(repository, serving):
 
 
 def is_closed(connection, before_each=lambda: None):
-    """Whether the server closes the connection within 400 pauses, which a busy machine makes longer for both."""
+    """Whether the server closes the connection within 160 pauses, which a busy machine makes longer for both."""
     connection.setblocking(False)
-    for _ in range(400):
+    for _ in range(160):
         try:
             before_each()
             if not connection.recv(65536):
