@@ -81,11 +81,11 @@ def test_names_that_mlflow_takes_stay_apart() -> None:
         validation._validate_metric_name("val_auc/a//b")
 
 
-def test_settings_say_nothing_of_where_data_lie() -> None:
+def test_settings_say_nothing_of_where_data_lie(tmp_path: Path) -> None:
     settings = {
-        "sources": [{"name": "st-mary", "path": "/data/st-mary.csv"}, {"name": "north/east"}],
-        "taxonomy": "/home/someone/thorax.yaml",
-        "model": {"backbone": {"library": "timm", "pretrained": "/secret/weights.pt"}},
+        "sources": [{"name": "st-mary", "path": str(tmp_path / "st-mary.csv")}, {"name": "north/east"}],
+        "taxonomy": str(tmp_path / "someone" / "thorax.yaml"),
+        "model": {"backbone": {"library": "timm", "pretrained": str(tmp_path / "secret" / "weights.pt")}},
         "views": {"strong": [{"RandomErasing": {"p": 0.5}}]},
         "train": {
             "lr": 1e-3,
