@@ -35,9 +35,8 @@ def named_after(paths: Sequence[str], folder: Path, ending: str) -> list[Path]:
     targets = []
     for path in paths:
         file = Path(split_reference(path)[0])
-        name = (
-            file.name if file.suffix[1:].isdigit() else file.stem
-        )  # a DICOM file named by its UID has no ending
+        # a DICOM file named by its UID has no ending
+        name = file.name if file.suffix[1:].isdigit() else file.stem
         stem = re.sub(r"[^\w.-]+", "_", name) or "image"
         name, number = stem, 2
         while name in taken:

@@ -136,9 +136,7 @@ def answer_part(plan: Plan, index: int, answer: Callable[[Sequence[str]], PartAn
     """
     part = plan.parts[index]
     try:
-        stamp = (
-            part.stamp()
-        )  # before the images are read: one that is replaced meanwhile is seen the next time
+        stamp = part.stamp()  # before the images are read: one replaced meanwhile is seen the next time
         images = part.images()
     except LabelAssembleError as error:
         raise UnreadablePart(str(error)) from None
@@ -197,12 +195,8 @@ def open_parts(plan: Plan, rank: int = 0, count: int = 1) -> list[int]:
             left.append(index)
             changed += 1
     if changed:
-        what = (
-            "1 part were changed since: it is"
-            if changed == 1
-            else f"{changed} parts were changed since: they are"
-        )
-        _log.warning("%s: files of %s answered again", plan.folder, what)
+        parts = "1 part" if changed == 1 else f"{changed} parts"
+        _log.warning("%s: files of %s were changed since: answered again", plan.folder, parts)
     ours = {f".{plan.file(index).name}" for index in left}
     for name in names:
         if name.endswith(".part") and ".".join(name.split(".")[:3]) in ours:
@@ -214,12 +208,8 @@ def _is_up_to_date(plan: Plan, index: int) -> bool:
     try:
         about = pq.read_schema(plan.file(index)).metadata or {}
         return about.get(_STAMP) == plan.parts[index].stamp().encode()
-    except (
-        pa.ArrowException,
-        OSError,
-        LabelAssembleError,
-    ):  # damaged; or its list is, which is said when it is read
-        return False
+    except (pa.ArrowException, OSError, LabelAssembleError):
+        return False  # damaged; or its list is, which is said when it is read
 
 
 def write_part(plan: Plan, index: int, found: PartAnswers, stamp: str) -> None:

@@ -47,9 +47,8 @@ def read_sources(
     if "--dicom-sr" in reports:
         highdicom()
     for option, folder in reports.items():
-        new_files(
-            images, folder, _ENDINGS[option], overwrite=overwrite
-        )  # a mistake is told before anything is computed
+        # a mistake is told before anything is computed
+        new_files(images, folder, _ENDINGS[option], overwrite=overwrite)
     return [read_source(image, next(iter(reports))) for image in images] if reports else []
 
 
