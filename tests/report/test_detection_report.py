@@ -97,6 +97,21 @@ def made(repeats: int) -> tuple[Table, list[CaseRecord], DetectionResults]:
     return table, records, DetectionResults(patients, calibration, detection, None, slices)
 
 
+def run_record(path: Path, table: Table) -> RunRecord:
+    """Return the record of a run of volumes that only a page or a card is made of."""
+    return RunRecord(
+        path=path,
+        classes=CLASSES,
+        interest=("PDAC",),
+        config={"model": {"backbone": "dynunet"}, "volumes": {"patch": [96, 96, 96], "window": [-100, 240]}},
+        config_text="volumes: {}",
+        environment=None,
+        table=table,
+        curves=None,
+        trained=None,
+    )
+
+
 def test_slices_are_the_largest_found_and_missed_lesion_and_the_surest_false_alarm(
     found: tuple[Table, list[CaseRecord], DetectionResults],
 ) -> None:
@@ -161,17 +176,7 @@ def test_the_page_and_the_card_show_patients_lesions_and_slices(
     found: tuple[Table, list[CaseRecord], DetectionResults], tmp_path: Path
 ) -> None:
     table, _, results = found
-    run = RunRecord(
-        path=tmp_path,
-        classes=CLASSES,
-        interest=("PDAC",),
-        config={"model": {"backbone": "dynunet"}, "volumes": {"patch": [96, 96, 96], "window": [-100, 240]}},
-        config_text="volumes: {}",
-        environment=None,
-        table=table,
-        curves=None,
-        trained=None,
-    )
+    run = run_record(tmp_path, table)
     page = write_detection_report(run, results).read_text(encoding="utf-8")
     text = " ".join(page.split())
     assert (
@@ -206,16 +211,19 @@ def test_a_specificity_is_given_where_the_validation_patients_suffice(tmp_path: 
     text = detection_text(results.detection)
     assert "- PDAC at 95%: 100% (34.2% to 100%), 2/2; specificity here 100%, 2/2" in text
     assert "- PDAC at 98%: not given, 20 of 50 validation patients without it" in text
-    run = RunRecord(
-        path=tmp_path,
-        classes=CLASSES,
-        interest=("PDAC",),
-        config={"model": {"backbone": "dynunet"}, "volumes": {"patch": [96, 96, 96], "window": [-100, 240]}},
-        config_text="volumes: {}",
-        environment=None,
-        table=table,
-        curves=None,
-        trained=None,
-    )
+    run = run_record(tmp_path, table)
     page = " ".join(write_detection_report(run, results).read_text(encoding="utf-8").split())
     assert "the model calls positive 2 of 2 patients with <b>PDAC</b> (100%) and 0 of 2 without it." in page
+
+
+def test_a_page_is_written_where_validation_patients_suffice_for_a_low_specificity_alone(
+    tmp_path: Path,
+) -> None:
+    table, _, results = made(5)
+    assert results.detection is not None
+    text = detection_text(results.detection)
+    assert "- PDAC at 95%: not given, 10 of 20 validation patients without it" in text
+    page = " ".join(
+        write_detection_report(run_record(tmp_path, table), results).read_text(encoding="utf-8").split()
+    )
+    assert "Given one patient with <b>PDAC</b> and one without" in page
