@@ -4,9 +4,10 @@
 plain torch reference after one warning. Nothing is chosen silently: `labelassemble doctor` prints both.
 """
 
+import sys
 import warnings
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeGuard, TypeVar
 
 import torch
 from torch import Tensor
@@ -15,6 +16,9 @@ from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from labelassemble import _native
 from labelassemble.errors import LabelAssembleError
+
+if TYPE_CHECKING:
+    from torch.distributed.tensor import DTensor
 
 _binding, REASON = _native.load_binding()
 NATIVE: bool = _binding is not None
@@ -30,7 +34,8 @@ def implementation(op: str, reference: Function, first: Tensor) -> Function:
     That is the pybind11 binding in an eager call, since it costs less than `torch.ops` (benchmarks/overhead.py); the
     dispatcher's op under torch.compile, torch.export and torch.jit.trace, which see no other; and `reference` where
     plain torch can what the op cannot: under torch.func (grad, vmap, jacrev, ...) and forward-mode differentiation, for
-    a DTensor and other subclasses that hold tensors, and, after a warning once a process, without the native library.
+    a DTensor (whose loss `ops.sharded` brings to the op) and other subclasses that hold tensors, and, after a warning
+    once a process, without the native library.
 
     Args:
         op: its name.
@@ -49,6 +54,12 @@ def implementation(op: str, reference: Function, first: Tensor) -> Function:
     if torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None:
         return getattr(torch.ops.labelassemble, op)  # type: ignore[no-any-return]
     return getattr(_binding, op)  # type: ignore[no-any-return]
+
+
+def is_distributed(tensor: Tensor) -> TypeGuard["DTensor"]:
+    """Return whether a tensor is a DTensor, without importing what makes one: whoever has one has imported it."""
+    module = sys.modules.get("torch.distributed.tensor")
+    return module is not None and isinstance(tensor, module.DTensor)
 
 
 def define(schema: str, reference: Callable[..., object]) -> None:

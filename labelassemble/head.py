@@ -8,6 +8,7 @@ import torch.fx
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from labelassemble import _extension
 from labelassemble._class_name import check_class_name
 from labelassemble.errors import LabelAssembleError, did_you_mean
 from labelassemble.functional import class_query_logits, pooled_class_query_logits
@@ -34,6 +35,24 @@ def _initial_weight(in_features: int, width: int) -> Tensor:
     """
     bound = in_features**-0.5
     return torch.empty(in_features, width).uniform_(-bound, bound)
+
+
+def _assign(parameter: Tensor, values: Tensor) -> None:
+    if _extension.is_distributed(parameter):
+        from labelassemble.ops.sharded import assign
+
+        assign(parameter, values)
+    else:
+        parameter.copy_(values)
+
+
+def _whole(parameter: Tensor) -> Tensor:
+    """Return a parameter, whole where processes hold shards of it."""
+    if _extension.is_distributed(parameter):
+        from labelassemble.ops.sharded import whole
+
+        return whole(parameter)
+    return parameter
 
 
 @torch.fx.wrap
@@ -113,8 +132,8 @@ class ClassQueryHead(NamedClasses):
     def reset_parameters(self) -> None:
         """Begin anew, in place: one-hot queries, and classifiers as those of nn.Linear."""
         with torch.no_grad():
-            self.queries.copy_(torch.eye(*self.queries.shape))
-            self.weight.copy_(_initial_weight(*self.weight.shape))
+            _assign(self.queries, torch.eye(*self.queries.shape))
+            _assign(self.weight, _initial_weight(*self.weight.shape))
             self.bias.zero_()
 
     def forward(
@@ -149,6 +168,11 @@ class ClassQueryHead(NamedClasses):
         they are new. A network in DistributedDataParallel is to be wrapped anew, as that keeps buffers of their size.
         """
         classes = _names([*self.classes, *names])
+        if _extension.is_distributed(self.queries):
+            raise LabelAssembleError(
+                "add_classes needs parameters that are whole, got DTensors: add classes before fully_shard or "
+                "distribute_module"
+            )
         old, width = self.queries.shape
         wider = max(width, len(classes))
         weight = _initial_weight(self.in_features, wider).to(self.weight)
@@ -165,15 +189,16 @@ class ClassQueryHead(NamedClasses):
     @torch.jit.unused
     def similarity(self) -> Tensor:
         """Return the cosine similarity [C, C] of the learned queries, without gradient."""
-        directions = F.normalize(self.queries.detach(), dim=1)
+        directions = F.normalize(_whole(self.queries.detach()), dim=1)
         return directions @ directions.t()
 
     @torch.jit.unused
     def to_linear(self) -> nn.Linear:
         """Return nn.Linear(D, C, bias=False) with the same logits: queries folded in, for inference."""
-        linear = nn.Linear(self.in_features, len(self.classes), bias=False).to(self.weight)
+        queries, weight, bias = (_whole(part) for part in (self.queries, self.weight, self.bias))
+        linear = nn.Linear(self.in_features, len(self.classes), bias=False).to(weight)
         with torch.no_grad():
-            linear.weight.copy_(torch.addmm(self.bias, self.queries, self.weight.t()))
+            linear.weight.copy_(torch.addmm(bias, queries, weight.t()))
         return linear
 
     def extra_repr(self) -> str:

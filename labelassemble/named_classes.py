@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from labelassemble import _extension
 from labelassemble.errors import LabelAssembleError
 
 _KEY = "_extra_state"  # where torch keeps what `get_extra_state` gives
@@ -42,7 +43,13 @@ class NamedClasses(nn.Module):
         for name in self._weights_with_rows:
             value = state.get(prefix + name)
             if isinstance(value, Tensor) and len(value) == len(order):  # else torch says what does not fit
-                state[prefix + name] = value[order]
+                if _extension.is_distributed(value):
+                    from labelassemble.ops.sharded import rows
+
+                    value = rows(value, order)
+                else:
+                    value = value[order]
+                state[prefix + name] = value
 
     def _load_from_state_dict(
         self,

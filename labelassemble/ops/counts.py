@@ -8,6 +8,8 @@ import torch.distributed as dist
 import torch.fx
 from torch import Tensor
 
+from labelassemble import _extension
+
 from .loss_reference import known_mask
 
 
@@ -52,6 +54,9 @@ def global_counts(
     numbers, on the device of the targets). DistributedDataParallel and FSDP divide the sum of the processes' gradients
     by their number; the counts are divided by it too, and the mean of the processes' losses is the loss of the whole.
 
+    Of targets that are DTensors the whole ones are counted, as the loss of DTensors is that of the whole; `group` then
+    names processes beside those of their mesh, if there are any.
+
     Args:
         targets: labels of this process, of all its parts where the batch comes in several; floating: NaN is unknown,
             integer: -1 is unknown.
@@ -61,11 +66,17 @@ def global_counts(
             number (Lightning's `accumulate_grad_batches`, accelerate's `gradient_accumulation_steps`).
     """
     parts = [targets] if isinstance(targets, Tensor) else list(targets)
+    # Of a DTensor each process counts the whole.
+    distributed = any(type(part) is not Tensor and _extension.is_distributed(part) for part in parts)
     own = [counts_of(part) for part in parts]
     each = torch.stack([counts.known_by_class for counts in own if counts.known_by_class is not None]).sum(0)
     numbers = torch.cat([each, each.new_tensor([sum(part.numel() for part in parts)])])
     processes = 1
-    if dist.is_available() and dist.is_initialized():
+    if distributed:
+        from .sharded import whole
+
+        numbers = whole(numbers)
+    if (group is not None or not distributed) and dist.is_available() and dist.is_initialized():
         dist.all_reduce(numbers, group=group)
         processes = dist.get_world_size(group)
     each, cells = numbers[:-1], numbers[-1]

@@ -29,6 +29,13 @@ def excluded(
     Raises:
         RuntimeError: if shapes or dtypes do not fit.
     """
+    if type(logits_weak) is not Tensor and _extension.is_distributed(logits_weak):
+        from . import sharded
+
+        placements = sharded.placements_of(logits_weak)
+        if placements is not None:
+            return sharded.excluded(placements, logits_weak, targets, exclusive, threshold)
+        exclusive = sharded.replicated(exclusive, logits_weak)
     # On a GPU it is torch's functions: there is no kernel of its own.
     function = reference
     if logits_weak.device.type == "cpu":

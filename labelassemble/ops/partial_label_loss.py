@@ -4,6 +4,7 @@ The op is `partial_label_loss_terms`; the loss alone is its first result, and ma
 without the strong view and without pseudo-labels.
 """
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -256,6 +257,16 @@ def _call(
     if class_weight is not None:
         learned = learned or class_weight.requires_grad
         class_weight = class_vector(class_weight, logits_weak)
+    if type(logits_weak) is not Tensor and _extension.is_distributed(logits_weak):
+        from . import sharded
+
+        pos_weight, class_weight = (
+            None if vector is None else sharded.replicated(vector, logits_weak)
+            for vector in (pos_weight, class_weight)
+        )
+        placements = None if learned else sharded.placements_of(logits_weak)
+        if placements is not None:
+            function = partial(sharded.partial_label_loss_terms, placements)
     # `type` takes a third of the time of isinstance(..., Tensor).
     if (type(pseudo_weight) is not float or type(consistency_weight) is not float) and (
         isinstance(pseudo_weight, Tensor) or isinstance(consistency_weight, Tensor)
