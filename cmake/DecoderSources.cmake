@@ -11,5 +11,7 @@ set(labelassemble_decoder_sources
   exif.cpp
   image.cpp
   nifti.cpp
-  nifti_header.cpp)
+  nifti_header.cpp
+  tiff_directory.cpp
+  tiff_source.cpp)
 list(TRANSFORM labelassemble_decoder_sources PREPEND "${CMAKE_CURRENT_LIST_DIR}/../csrc/runtime/")

@@ -14,6 +14,9 @@
 #include <cstring>
 #include <memory>
 #include <mutex>
+
+#include "tiff_directory.h"
+#include "tiff_source.h"
 #endif
 
 namespace labelassemble {
@@ -47,36 +50,6 @@ void on_warning(const char* module, const char* format, std::va_list values) {
   if (module != nullptr && std::strcmp(module, "JPEGLib") == 0) keep(format, values);
 }
 
-struct Source {
-  Bytes bytes;
-  std::uint64_t at = 0;
-};
-
-tmsize_t read_bytes(thandle_t handle, void* into, tmsize_t count) {
-  auto* source = static_cast<Source*>(handle);
-  if (source->at >= source->bytes.size() || count <= 0) return 0;
-  const auto left = static_cast<tmsize_t>(source->bytes.size() - source->at);
-  const tmsize_t size = std::min(count, left);
-  std::memcpy(into, source->bytes.data() + source->at, static_cast<std::size_t>(size));
-  source->at += static_cast<std::uint64_t>(size);
-  return size;
-}
-
-tmsize_t write_nothing(thandle_t, void*, tmsize_t) { return 0; }
-
-toff_t seek(thandle_t handle, toff_t offset, int whence) {
-  auto* source = static_cast<Source*>(handle);
-  const std::uint64_t from = whence == SEEK_CUR   ? source->at
-                             : whence == SEEK_END ? source->bytes.size()
-                                                  : 0;
-  source->at = from + offset;
-  return source->at;
-}
-
-int close_nothing(thandle_t) { return 0; }
-
-toff_t size_of(thandle_t handle) { return static_cast<Source*>(handle)->bytes.size(); }
-
 struct CloseTiff {
   void operator()(TIFF* tiff) const { TIFFClose(tiff); }
 };
@@ -92,90 +65,6 @@ void ycbcr_to_rgb(std::uint8_t* values) {
   }
 }
 
-// Of the first directory, what says how many strips or tiles there are.
-struct Sides {
-  std::uint64_t width = 0;
-  std::uint64_t height = 0;
-  std::uint64_t planes = 1;
-  bool separate = false;
-  std::uint64_t rows_a_strip = 0;
-  std::uint64_t tile_width = 0;
-  std::uint64_t tile_height = 0;
-
-  // An entry may stand there twice: whichever makes more of them.
-  void set(std::uint64_t tag, std::uint64_t value) {
-    const auto smallest = [value](std::uint64_t& part) {
-      if (value > 0 && (part == 0 || value < part)) part = value;
-    };
-    if (tag == TIFFTAG_IMAGEWIDTH) width = std::max(width, value);
-    if (tag == TIFFTAG_IMAGELENGTH) height = std::max(height, value);
-    if (tag == TIFFTAG_SAMPLESPERPIXEL) planes = std::max(planes, value);
-    if (tag == TIFFTAG_PLANARCONFIG) separate = separate || value == PLANARCONFIG_SEPARATE;
-    if (tag == TIFFTAG_ROWSPERSTRIP) smallest(rows_a_strip);
-    if (tag == TIFFTAG_TILEWIDTH) smallest(tile_width);
-    if (tag == TIFFTAG_TILELENGTH) smallest(tile_height);
-  }
-
-  // As double: hostile sides overflow.
-  std::uint64_t pieces() const {
-    const auto parts = [](std::uint64_t side, std::uint64_t part) {
-      return part == 0 ? 1.0 : std::ceil(static_cast<double>(side) / static_cast<double>(part));
-    };
-    const double tiles = parts(width, tile_width) * parts(height, tile_height);
-    const double strips = parts(height, rows_a_strip);
-    const double all = std::max(tiles, strips) * (separate ? static_cast<double>(planes) : 1.0);
-    constexpr double kMost = 1e15;
-    return static_cast<std::uint64_t>(std::min(all, kMost));
-  }
-};
-
-// What libtiff will take when it opens a file: it copies the values of every entry of the first
-// directory, also where all entries point at the same bytes, and makes numbers of 64 bits of those
-// of the strips or tiles, of which it makes as many as the sides say, whatever the file holds.
-void check_directory(Bytes bytes, const std::string& name) {
-  if (bytes.size() < 16) return;  // libtiff says what is wrong
-  const bool big_endian = bytes[0] == 'M';
-  const auto number = [&](std::size_t at, std::size_t size) {
-    std::uint64_t value = 0;
-    if (at > bytes.size() || size > bytes.size() - at) return value;
-    for (std::size_t i = 0; i < size; ++i) {
-      value = value << 8 | bytes[at + (big_endian ? i : size - 1 - i)];
-    }
-    return value;
-  };
-  const bool big = number(2, 2) == 43;  // BigTIFF
-  const std::size_t word = big ? 8 : 4;
-  const std::uint64_t directory = number(big ? 8 : 4, word);
-  const std::uint64_t entries = number(directory, big ? 8 : 2);
-  const std::size_t entry_size = 4 + 2 * word;
-  std::uint64_t total = 0;
-  std::uint64_t strips = 0;  // values of the lists of strips and tiles
-  Sides sides;
-  for (std::uint64_t i = 0; i < entries; ++i) {
-    const std::uint64_t entry = directory + (big ? 8 : 2) + i * entry_size;
-    if (entry > bytes.size() || entry_size > bytes.size() - entry) break;
-    constexpr std::array<std::uint64_t, 19> kSizes{0, 1, 1, 2, 4, 8, 1, 1, 2, 4,
-                                                   8, 4, 8, 4, 0, 0, 8, 8, 8};
-    const std::uint64_t tag = number(entry, 2);
-    const std::uint64_t type = number(entry + 2, 2);
-    const std::uint64_t size = type < kSizes.size() ? kSizes[type] : 0;
-    const std::uint64_t count = number(entry + 4, word);
-    if (size > 0 && count > (bytes.size() - std::min<std::uint64_t>(total, bytes.size())) / size) {
-      throw Error(name +
-                  ": damaged TIFF image: the values of its directory are longer than the file");
-    }
-    total += size * count;
-    if (tag == TIFFTAG_STRIPOFFSETS || tag == TIFFTAG_STRIPBYTECOUNTS ||
-        tag == TIFFTAG_TILEOFFSETS || tag == TIFFTAG_TILEBYTECOUNTS) {
-      strips += count;
-    }
-    if (size > 0 && size <= word) sides.set(tag, number(entry + 4 + word, size));
-  }
-  constexpr std::uint64_t kMostMade = 1'000'000;  // libtiff's own limit
-  const std::uint64_t made = 2 * std::min(sides.pieces(), kMostMade);
-  admit_image(2 * total + sizeof(std::uint64_t) * (strips + made), 0);
-}
-
 enum class Alpha { kNone, kStraight, kPremultiplied };
 
 class Reader {
@@ -187,11 +76,8 @@ class Reader {
       TIFFSetWarningHandler(on_warning);
     });
     problem.clear();
-    check_directory(bytes, name);
-    // r: read; m: not mapped into memory; c: one strip is not taken for many, whose list would take
-    // what the file's sides say.
-    tiff_.reset(TIFFClientOpen("image", "rmc", &source_, read_bytes, write_nothing, seek,
-                               close_nothing, size_of, nullptr, nullptr));
+    check_tiff_directory(bytes, name);
+    tiff_.reset(open_tiff(source_));
     if (!tiff_) damaged();
     problem.clear();  // entries of the directory that libtiff passes over
   }
@@ -331,7 +217,8 @@ class Reader {
     if (size <= 0 || static_cast<std::size_t>(size) != row_bytes * piece_height) {
       damaged("its strips or tiles do not have the size that its header says");
     }
-    admit_image(static_cast<std::size_t>(size), static_cast<std::size_t>(size));
+    admit_image(static_cast<std::size_t>(size) + compressed_piece(static_cast<std::uint64_t>(size)),
+                static_cast<std::size_t>(size));
     if (row_by_row_) return read_rows(row_bytes);
     piece_.resize(static_cast<std::size_t>(size));
     std::uint32_t index = 0;
@@ -356,6 +243,17 @@ class Reader {
         }
       }
     }
+  }
+
+  // What libtiff takes to read the longest strip or tile, of `size` bytes once it is decoded.
+  std::size_t compressed_piece(std::uint64_t size) const {
+    const std::uint32_t pieces = TIFFIsTiled(tiff_.get()) != 0 ? TIFFNumberOfTiles(tiff_.get())
+                                                               : TIFFNumberOfStrips(tiff_.get());
+    std::uint64_t longest = 0;
+    for (std::uint32_t i = 0; i < pieces; ++i) {
+      longest = std::max(longest, TIFFGetStrileByteCount(tiff_.get(), i));
+    }
+    return tiff_read_buffer(longest, size, source_.bytes.size());
   }
 
   // The same for strips, of which one may be the whole image.
@@ -462,7 +360,7 @@ class Reader {
     throw Error(name_ + ": a TIFF image must have " + rule + ", got " + came);
   }
 
-  Source source_;
+  TiffSource source_;
   const std::string& name_;
   std::unique_ptr<TIFF, CloseTiff> tiff_;
   std::int64_t width_ = 0;

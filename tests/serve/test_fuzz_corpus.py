@@ -1,8 +1,10 @@
 """The inputs that the fuzzer found interesting, run again under the sanitizers."""
 
 import os
+import struct
 import subprocess
 import tarfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,17 +19,52 @@ HERE = Path(__file__).parent
 def test_corpus_passes_under_the_sanitizers(
     cpp_program: Callable[[str], Path], tmp_path: Path, target: str, least: int
 ) -> None:
-    program = cpp_program(f"{target}_replay")
     with tarfile.open(HERE / "fuzz" / f"{target}_corpus.tar.xz") as file:
         file.extractall(tmp_path, filter="data")
     corpus = sorted((tmp_path / "corpus").iterdir())
     assert len(corpus) > least
+    replay(cpp_program(f"{target}_replay"), corpus)
+
+
+def replay(program: Path, files: list[Path]) -> None:
     done = subprocess.run(
-        [program, *corpus],
+        [program, *files],
         env={**os.environ, "ASAN_OPTIONS": "detect_leaks=0"},  # leaks need ptrace, often forbidden
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout == f"{len(corpus)} files\n"
+    assert done.stdout == f"{len(files)} files\n"
+
+
+def grey_tiff(side: int, strip: bytes, claimed: int) -> bytes:
+    """Return a TIFF of one deflated strip that says that it has `claimed` bytes."""
+    long, short = 4, 3
+    entries = [
+        (256, long, side),  # width
+        (257, long, side),  # height
+        (258, short, 8),  # bits
+        (259, short, 8),  # deflate
+        (262, short, 1),  # grey
+        (273, long, 8),  # where the strip begins
+        (277, short, 1),  # samples of a pixel
+        (278, long, side),  # rows of a strip
+        (279, long, claimed),
+    ]
+    directory = struct.pack("<H", len(entries))
+    directory += b"".join(struct.pack("<HHII", tag, kind, 1, value) for tag, kind, value in entries)
+    return b"II*\0" + struct.pack("<I", 8 + len(strip)) + strip + directory + bytes(4)
+
+
+@pytest.mark.parametrize("strip_mib", [0, 1.1, 2.5])
+def test_what_libtiff_reads_of_a_claimed_strip_is_admitted(
+    cpp_program: Callable[[str], Path], tmp_path: Path, strip_mib: float
+) -> None:
+    files = []
+    for side in (8, 300, 500, 600):
+        strip = zlib.compress(bytes(side * side)).ljust(int(strip_mib * (1 << 20)), b"\0")
+        for claimed in (len(strip), 1 << 20, 3 << 20, 100 << 20, (1 << 32) - 1):
+            files.append(tmp_path / f"{side}-{claimed}.tif")
+            files[-1].write_bytes(grey_tiff(side, strip, claimed))
+    replay(cpp_program("image_replay"), files)

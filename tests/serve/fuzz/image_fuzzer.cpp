@@ -21,9 +21,8 @@ namespace {
 
 constexpr std::size_t kMostMemory = std::size_t{8} << 20;
 constexpr std::size_t kMostWork = std::size_t{2} << 20;
-// Tables of the libraries, of a size that no file chooses, and the 1 MiB at a time in which libtiff
-// reads a strip of the length that its file claims.
-constexpr std::size_t kTables = std::size_t{2} << 20;
+// Tables of the libraries, of a size that no file chooses.
+constexpr std::size_t kTables = std::size_t{512} << 10;
 
 thread_local bool counting = false;
 thread_local std::int64_t held = 0;
