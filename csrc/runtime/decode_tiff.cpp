@@ -127,17 +127,17 @@ class Reader {
     if (TIFFGetField(tiff_.get(), TIFFTAG_PHOTOMETRIC, &photometric_) == 0) {
       photometric_ = samples_a_pixel_ >= 3 ? PHOTOMETRIC_RGB : PHOTOMETRIC_MINISBLACK;
     }
-    const auto compression = field<std::uint16_t>(TIFFTAG_COMPRESSION, COMPRESSION_NONE);
-    if (TIFFIsCODECConfigured(compression) == 0) {
-      refuse("a compression that libtiff reads here", "number " + std::to_string(compression));
+    compression_ = field<std::uint16_t>(TIFFTAG_COMPRESSION, COMPRESSION_NONE);
+    if (TIFFIsCODECConfigured(compression_) == 0) {
+      refuse("a compression that libtiff reads here", "number " + std::to_string(compression_));
     }
     row_by_row_ = TIFFIsTiled(tiff_.get()) == 0 &&
-                  std::find(kRowByRow.begin(), kRowByRow.end(), compression) != kRowByRow.end();
+                  std::find(kRowByRow.begin(), kRowByRow.end(), compression_) != kRowByRow.end();
     if (photometric_ == PHOTOMETRIC_YCBCR) {
       std::uint16_t across = 2;
       std::uint16_t down = 2;
       TIFFGetFieldDefaulted(tiff_.get(), TIFFTAG_YCBCRSUBSAMPLING, &across, &down);
-      if (compression == COMPRESSION_JPEG) {
+      if (compression_ == COMPRESSION_JPEG) {
         TIFFSetField(tiff_.get(), TIFFTAG_JPEGCOLORMODE, JPEGCOLORMODE_RGB);
       } else if (across == 1 && down == 1) {
         ycbcr_ = true;
@@ -217,8 +217,11 @@ class Reader {
     if (size <= 0 || static_cast<std::size_t>(size) != row_bytes * piece_height) {
       damaged("its strips or tiles do not have the size that its header says");
     }
-    admit_image(static_cast<std::size_t>(size) + compressed_piece(static_cast<std::uint64_t>(size)),
-                static_cast<std::size_t>(size));
+    const auto decoded = static_cast<std::uint64_t>(size);
+    const auto row_pixels = static_cast<std::uint64_t>(piece_width);
+    admit_image(decoded + compressed_piece(decoded) +
+                    tiff_decoder_memory(compression_, row_pixels, decoded),
+                decoded);
     if (row_by_row_) return read_rows(row_bytes);
     piece_.resize(static_cast<std::size_t>(size));
     std::uint32_t index = 0;
@@ -372,6 +375,7 @@ class Reader {
   bool signed_ = false;
   bool ycbcr_ = false;
   bool row_by_row_ = false;
+  std::uint16_t compression_ = 0;
   std::uint16_t photometric_ = 0;
   Alpha alpha_ = Alpha::kNone;
   std::vector<std::uint8_t> piece_;

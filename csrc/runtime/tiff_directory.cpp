@@ -114,6 +114,22 @@ std::size_t tiff_read_buffer(std::uint64_t claimed, std::uint64_t decoded, std::
   return std::min(wanted, before + step) + before;
 }
 
+std::size_t tiff_decoder_memory(std::uint16_t compression, std::uint64_t row_pixels,
+                                std::uint64_t decoded) {
+  switch (compression) {
+    case COMPRESSION_CCITTRLE:
+    case COMPRESSION_CCITTRLEW:
+    case COMPRESSION_CCITTFAX3:
+    case COMPRESSION_CCITTFAX4:
+      // The lengths of the runs of a row and of the one before, twice as many as are needed.
+      return 4 * sizeof(std::uint32_t) * (row_pixels + 32);
+    case COMPRESSION_JPEG:
+      return 2 * decoded;  // coefficients, where its scans are progressive
+    default:
+      return 0;
+  }
+}
+
 }  // namespace labelassemble
 
 #endif

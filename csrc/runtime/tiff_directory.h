@@ -19,4 +19,9 @@ void check_tiff_directory(Bytes bytes, const std::string& name);
 // directory; `decoded`, its length without compression; `file`, that of the file.
 std::size_t tiff_read_buffer(std::uint64_t claimed, std::uint64_t decoded, std::uint64_t file);
 
+// Bytes that libtiff's decoder of a compression takes beside that, for rows of `row_pixels` and
+// strips or tiles of `decoded` bytes.
+std::size_t tiff_decoder_memory(std::uint16_t compression, std::uint64_t row_pixels,
+                                std::uint64_t decoded);
+
 }  // namespace labelassemble

@@ -38,18 +38,20 @@ def replay(program: Path, files: list[Path]) -> None:
     assert done.stdout == f"{len(files)} files\n"
 
 
-def grey_tiff(side: int, strip: bytes, claimed: int) -> bytes:
-    """Return a TIFF of one deflated strip that says that it has `claimed` bytes."""
+def grey_tiff(
+    width: int, height: int, strip: bytes, claimed: int, compression: int = 8, bits: int = 8
+) -> bytes:
+    """Return a TIFF of one strip, deflated if not told otherwise, that says that it has `claimed` bytes."""
     long, short = 4, 3
     entries = [
-        (256, long, side),  # width
-        (257, long, side),  # height
-        (258, short, 8),  # bits
-        (259, short, 8),  # deflate
+        (256, long, width),  # width
+        (257, long, height),  # height
+        (258, short, bits),
+        (259, short, compression),
         (262, short, 1),  # grey
         (273, long, 8),  # where the strip begins
         (277, short, 1),  # samples of a pixel
-        (278, long, side),  # rows of a strip
+        (278, long, height),  # rows of a strip
         (279, long, claimed),
     ]
     directory = struct.pack("<H", len(entries))
@@ -57,14 +59,23 @@ def grey_tiff(side: int, strip: bytes, claimed: int) -> bytes:
     return b"II*\0" + struct.pack("<I", 8 + len(strip)) + strip + directory + bytes(4)
 
 
-@pytest.mark.parametrize("strip_mib", [0, 1.1, 2.5])
+@pytest.mark.parametrize("strip_mib", [0, 1.1])
 def test_what_libtiff_reads_of_a_claimed_strip_is_admitted(
     cpp_program: Callable[[str], Path], tmp_path: Path, strip_mib: float
 ) -> None:
     files = []
-    for side in (8, 300, 500, 600):
+    for side in (8, 600):
         strip = zlib.compress(bytes(side * side)).ljust(int(strip_mib * (1 << 20)), b"\0")
         for claimed in (len(strip), 1 << 20, 3 << 20, 100 << 20, (1 << 32) - 1):
             files.append(tmp_path / f"{side}-{claimed}.tif")
-            files[-1].write_bytes(grey_tiff(side, strip, claimed))
+            files[-1].write_bytes(grey_tiff(side, side, strip, claimed))
     replay(cpp_program("image_replay"), files)
+
+
+@pytest.mark.parametrize("compression", [2, 3, 4, 32771])
+def test_what_libtiff_takes_for_the_runs_of_a_fax_is_admitted(
+    cpp_program: Callable[[str], Path], tmp_path: Path, compression: int
+) -> None:
+    file = tmp_path / "wide.tif"
+    file.write_bytes(grey_tiff(65_290, 1, bytes(64), 64, compression, bits=1))
+    replay(cpp_program("image_replay"), [file])
