@@ -3,6 +3,7 @@
 #include <google/protobuf/stubs/logging.h>
 #include <grpc/support/log.h>
 #include <grpcpp/grpcpp.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 
 #include <algorithm>
@@ -29,6 +30,7 @@ using asio::ip::tcp;
 constexpr std::chrono::milliseconds kPause{20};
 constexpr std::chrono::milliseconds kTick{50};            // between two looks at the clock of calls
 constexpr std::chrono::milliseconds kCutOff{200};         // after the drain timeout
+constexpr std::chrono::milliseconds kGoaway{500};         // to read that no more calls are taken
 constexpr std::size_t kLeastRoom = std::size_t{4} << 20;  // with less, gRPC breaks connections
 constexpr std::size_t kMostRefused = 64;                  // calls beyond the limit that are told so
 constexpr const char* kInfer = "/inference.GRPCInferenceService/ModelInfer";
@@ -127,7 +129,8 @@ class GrpcServer::Parts final : public grpc::CallbackGenericService {
     pause_.cancel();
     acceptor_.close(ignored);
     const auto timeout = context_.options.drain_timeout;
-    until_ = Clock::now() + timeout;
+    last_call_ = Clock::now();
+    until_ = last_call_ + timeout;
     shutdown_ = std::thread([this, timeout, done = std::move(done)]() mutable {
       // Streams are ended first, so that the shutdown need not wait for them.
       for (const auto& call : calls_.all()) call->drain();
@@ -229,6 +232,13 @@ class GrpcServer::Parts final : public grpc::CallbackGenericService {
     context_.metrics.grpc_connections().Set(static_cast<double>(open_.size()));
   }
 
+  // gRPC waits 20 s for a client to acknowledge the end, which one that is silent never does.
+  void close_connections() {
+    for (const Connection& one : open_) {
+      if (one.open()) ::shutdown(one.descriptor, SHUT_RDWR);
+    }
+  }
+
   void tick() {
     tick_.expires_after(kTick);
     tick_.async_wait([this](boost::system::error_code stopped) {
@@ -238,6 +248,9 @@ class GrpcServer::Parts final : public grpc::CallbackGenericService {
       const auto calls = calls_.all();
       for (const auto& call : calls) call->check(now);
       if (now >= until_ && cut_off_ == 0) cut_off_ = calls.size();
+      if (!calls.empty()) last_call_ = now;
+      const bool draining = until_ != Clock::time_point::max();
+      if (draining && now - last_call_ >= kGoaway) close_connections();
       tick();
     });
   }
@@ -253,6 +266,7 @@ class GrpcServer::Parts final : public grpc::CallbackGenericService {
   std::unique_ptr<grpc::Server> server_;
   std::thread shutdown_;
   Clock::time_point until_ = Clock::time_point::max();
+  Clock::time_point last_call_{};
   std::size_t cut_off_ = 0;
   bool drained_ = false;
 };

@@ -5,6 +5,7 @@ import signal
 import socket
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import grpc
@@ -195,6 +196,15 @@ def test_connections_and_calls(small, stub_of, http2):
     small.wait_until(lambda: metadata(stub) == "OK", "calls that send nothing are ended")
 
 
+def test_the_gauge_of_connections_has_each_at_once(slow, http2):
+    slow.wait_until(lambda: connections(slow) == 0, "the connections of other tests are closed")
+    counted = []
+    for _ in range(20):  # within one look at the closed ones, of which there are twenty a second
+        http2(slow).socket.recv(1)  # the server has it
+        counted.append(connections(slow))
+    assert counted == list(range(1, 21))
+
+
 def metadata(stub):
     try:
         stub.ServerMetadata(service_pb2.ServerMetadataRequest(), timeout=20)
@@ -272,23 +282,39 @@ def test_deadlines_and_cancelled_calls(tmp_path, serving, slow_model, stub_of):
         code, details = fails(lambda: stub.ModelInfer(request_of(images, "slow", timeout=1)))
         assert code == "DEADLINE_EXCEEDED"
         assert "time allows" in details
-        # Four images are computed for a second or longer; the others wait behind them, and leave.
+        # Two clients keep the model busy, so that others wait behind them, and leave.
         four = request_of(images, "slow")
         four.inputs[0].shape[0] = 4
         four.raw_input_contents[0] *= 4
-        blockers = [stub.ModelInfer.future(four) for _ in range(2)]
-        time.sleep(0.1)
-        late = stub.ModelInfer.future(request_of(images, "slow"), timeout=0.05)
-        gone = stub.ModelInfer.future(request_of(images, "slow"))
-        time.sleep(0.1)
-        assert not blockers[1].done()
-        gone.cancel()
-        assert fails(late.result)[0] == "DEADLINE_EXCEEDED"
-        assert all(one.result() for one in blockers)
-        server.wait_until(
-            lambda: any(line.get("grpc_status") == "CANCELLED" for line in server.access),
-            "a call that is given up",
-        )
+        stop = threading.Event()
+
+        def ask_until_stopped():
+            while not stop.is_set():
+                stub.ModelInfer(four)
+
+        def told(status, error):
+            lines = [line for line in server.access if line.get("grpc_status") == status]
+            return sum(line["error"] == error for line in lines)
+
+        def waits_and_is_cancelled():
+            gone = stub.ModelInfer.future(request_of(images, "slow"))
+            server.wait_until(lambda: counted_pending(server) > 2 or gone.done(), "a call that waits")
+            gone.cancel()
+            return told("CANCELLED", "the client closed the connection") > 0
+
+        def waits_too_long():
+            outcome(stub.ModelInfer.future(request_of(images, "slow"), timeout=0.05).result)
+            waited = "the request waited longer for its turn than its time allows"
+            return told("DEADLINE_EXCEEDED", waited) > 1  # and not the one above alone
+
+        with ThreadPoolExecutor(2) as pool:
+            busy = [pool.submit(ask_until_stopped) for _ in range(2)]
+            try:
+                server.wait_until(waits_and_is_cancelled, "a cancelled call that leaves the queue")
+                server.wait_until(waits_too_long, "a call that leaves the queue at its deadline")
+            finally:
+                stop.set()
+        assert [one.result() for one in busy] == [None, None]  # every one of theirs was answered
 
 
 def test_a_deadline_is_logged_as_one(tmp_path, serving, slow_model, stub_of, http2):
@@ -353,6 +379,14 @@ def test_the_end_of_the_server(tmp_path, serving, slow_model, stub_of):
         assert fails(lambda: next(answers)) == ("UNAVAILABLE", "the server is stopping")
         assert server.process.wait(timeout=300) == 0  # long before the drain timeout
         open_stream.set()
+
+
+def test_silent_connections_do_not_hold_up_the_end(repository, serving, http2):
+    with serving(repository, "--grpc-port", "0", "--drain-timeout", "3600") as server:
+        for _ in range(3):
+            http2(server).socket.recv(1)  # the server has it
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(timeout=10) == 0  # gRPC by itself would wait for 20 s
 
 
 def counted_pending(server):
