@@ -9,7 +9,7 @@ from labelassemble.data.decoding import split_reference
 from labelassemble.data.fingerprints import Progress, each_image
 from labelassemble.data.pixel_range import PixelCheck, look_at
 from labelassemble.data.table import Table
-from labelassemble.data.text import first_rows, text_codes
+from labelassemble.data.text import first_rows, text_numbers
 
 _SHOWN = 20
 
@@ -57,7 +57,7 @@ def check_images(table: Table, *, workers: int = 1, progress: Progress | None = 
         workers: Threads that decode.
         progress: Called with (images done, images in all).
     """
-    _, code = text_codes(table.paths)
+    code = text_numbers(table.paths)
     first = first_rows(code, int(code.max(initial=-1)) + 1)
     paths, sources = table.paths[first].tolist(), table.sources[first].tolist()
     looks = each_image(paths, look_at, workers, progress)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from labelassemble.data.decoding import plain_paths
 from labelassemble.data.fingerprints import Progress, content_fingerprints, near_pairs, picture_hashes
 from labelassemble.data.states import NEGATIVE, POSITIVE, UNCERTAIN, UNKNOWN
-from labelassemble.data.text import TextArray, first_rows, text_codes
+from labelassemble.data.text import TextArray, first_rows, text_codes, text_numbers
 
 DuplicateSearch: TypeAlias = Literal["path", "content", "looks"]
 """How the same image is recognised: by its path; also by the content of its file; also by its looks."""
@@ -46,7 +46,7 @@ def find_duplicates(
         workers: Threads that read.
         progress: Called with (images done, images in all).
     """
-    _, image = text_codes(plain_paths(paths))
+    image = text_numbers(plain_paths(paths))
     nothing = np.empty(0, dtype=np.int64)
     pairs = nothing.reshape(0, 2)
     unread = nothing

@@ -14,7 +14,7 @@ from labelassemble.data.joins import forms
 from labelassemble.data.readers.options import SourceOptions
 from labelassemble.data.splits import Splits
 from labelassemble.data.table import SPLITS, WARNING, Table
-from labelassemble.data.text import TextArray, text_array, text_codes
+from labelassemble.data.text import TextArray, text_array, text_codes, text_numbers
 from labelassemble.errors import LabelAssembleError
 
 LARGE_SHARE: Final = 0.1
@@ -66,7 +66,7 @@ def _own_groups(table: Table, rows: NDArray[np.bool_]) -> NDArray[np.object_]:
     names, code = text_codes(own)
     if len(names) == len(own):
         return groups
-    _, image = text_codes(table.paths[rows])
+    image = text_numbers(table.paths[rows])
     first = np.full(len(names), -1)
     first[code[::-1]] = image[::-1]
     ambiguous = np.zeros(len(names), dtype=np.bool_)

@@ -35,6 +35,7 @@ else:
     """Text [N]: indexed by masks and by row numbers, compared with ``==`` and ``!=``, iterated over as str."""
 
 _TEXT: Final = pd.StringDtype("pyarrow", na_value=np.nan)
+_ROWS_AT_ONCE: Final = 1 << 16
 _FNV_PRIME = np.uint64(0x100000001B3)
 _FNV_OFFSET = np.uint64(0xCBF29CE484222325)
 
@@ -115,6 +116,29 @@ def text_codes(values: TextArray) -> tuple[TextArray, NDArray[np.int64]]:
         return values[:1], np.zeros(len(values), dtype=np.int64)
     codes, distinct = pd.factorize(cast(Any, values))
     return cast(TextArray, distinct), codes.astype(np.int64, copy=False)
+
+
+def text_numbers(values: TextArray) -> NDArray[np.int64]:
+    """Return the codes of `text_codes` [N] without the texts: of millions of them in a third of its memory."""
+    if len(values) < _ROWS_AT_ONCE:
+        return text_codes(values)[1]
+    starts = range(0, len(values), _ROWS_AT_ONCE)
+    blocks = [slice(start, start + _ROWS_AT_ONCE) for start in starts]
+    hashes = np.concatenate(
+        [pd.util.hash_array(values[block].astype(object), categorize=False) for block in blocks]
+    )
+    codes, distinct = pd.factorize(hashes)
+    codes = codes.astype(np.int64, copy=False)
+    again = first_rows(codes, len(distinct))[
+        codes
+    ]  # the row that has this row's text first, if hashes do not lie
+    for block in blocks:
+        rows = (
+            np.flatnonzero(again[block] != np.arange(block.start, min(block.stop, len(values)))) + block.start
+        )
+        if (values[rows] != values[again[rows]]).any():  # two texts with one hash of 64 bits
+            return text_codes(values)[1]
+    return codes
 
 
 def first_rows(code: NDArray[np.int64], count: int) -> NDArray[np.int64]:
