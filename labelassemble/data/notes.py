@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labelassemble.data.derivation import unknown_words
-from labelassemble.data.states import NEGATIVE, POSITIVE, UNKNOWN
+from labelassemble.data.states import NEGATIVE, POSITIVE, UNKNOWN, LabelOrigin
 from labelassemble.data.table import SPLITS, Table
 from labelassemble.data.taxonomy import Taxonomy, spelling_key
 
@@ -73,8 +73,9 @@ def split_notes(table: Table) -> tuple[str, ...]:
 
 def _given(table: Table) -> NDArray[np.bool_]:
     """Return which classes have a label that somebody gave, bool [C]."""
-    given: NDArray[np.bool_] = ((table.labels != UNKNOWN) & ~table.assumed).any(axis=0)
-    return given
+    columns = zip(table.labels.T, table.origins.T, strict=True)  # one at a time: rows may be millions
+    given = [((labels != UNKNOWN) & (origins == LabelOrigin.GIVEN)).any() for labels, origins in columns]
+    return np.array(given, dtype=np.bool_)
 
 
 def _unlabelled(name: str, assumed: int, *, taken: bool) -> str:
