@@ -26,7 +26,8 @@ from labelassemble.evaluation.bootstrap import (
     mean_interval_of,
     percentile_interval,
 )
-from labelassemble.evaluation.statistics import delong, paired_delong, wilson
+from labelassemble.evaluation.proportion import wilson
+from labelassemble.evaluation.statistics import delong, paired_delong
 
 Floats = NDArray[np.float64]
 Ends = tuple[float, float]

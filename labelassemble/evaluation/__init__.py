@@ -31,6 +31,7 @@ from labelassemble.evaluation.metrics import (
     sensitivity_at_specificity,
     youden_threshold,
 )
+from labelassemble.evaluation.proportion import Interval, Proportion, wilson
 from labelassemble.evaluation.reliability import Reliability, ReliabilityPoint, reliability_of
 from labelassemble.evaluation.results import (
     ClassResult,
@@ -42,15 +43,7 @@ from labelassemble.evaluation.results import (
     SubgroupValue,
     Unreadable,
 )
-from labelassemble.evaluation.statistics import (
-    DeLong,
-    Interval,
-    PairedTest,
-    Proportion,
-    delong,
-    paired_delong,
-    wilson,
-)
+from labelassemble.evaluation.statistics import DeLong, PairedTest, delong, paired_delong
 
 __all__ = [
     "Calibration",

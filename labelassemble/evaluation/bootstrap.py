@@ -16,7 +16,8 @@ from scipy.special import ndtr, stdtrit
 
 from labelassemble.errors import LabelAssembleError
 from labelassemble.evaluation.metrics import checked_scores, known_masks
-from labelassemble.evaluation.statistics import Interval, delong, mean_auroc_interval
+from labelassemble.evaluation.proportion import Interval
+from labelassemble.evaluation.statistics import delong, mean_auroc_interval
 
 Floats = NDArray[np.float64]
 Indices = NDArray[np.intp]

@@ -10,9 +10,10 @@ from labelassemble.data.states import UNCERTAIN, UNKNOWN
 from labelassemble.evaluation.bootstrap import Ranking
 from labelassemble.evaluation.calibration import Calibration, ClassCalibration
 from labelassemble.evaluation.metrics import at_threshold, average_precision_of
+from labelassemble.evaluation.proportion import Proportion
 from labelassemble.evaluation.reliability import Reliability, reliability_of
 from labelassemble.evaluation.results import DECISION, ClassResult
-from labelassemble.evaluation.statistics import Proportion, delong
+from labelassemble.evaluation.statistics import delong
 
 
 @dataclass(frozen=True, slots=True)

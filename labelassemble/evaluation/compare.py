@@ -18,9 +18,9 @@ from labelassemble.evaluation.bootstrap import patient_indices
 from labelassemble.evaluation.headline import TIED, Headline, headline, source_auroc, stratified_auroc
 from labelassemble.evaluation.leakage import Leakage
 from labelassemble.evaluation.metrics import RocCurve, known_scores, roc_curve
+from labelassemble.evaluation.proportion import Interval
 from labelassemble.evaluation.statistics import (
     DeLong,
-    Interval,
     PairedTest,
     delong,
     paired_delong,

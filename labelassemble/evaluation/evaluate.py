@@ -20,6 +20,7 @@ from labelassemble.evaluation.calibration import Calibration, calibrate
 from labelassemble.evaluation.class_column import ARRAYS, ClassColumn, class_columns
 from labelassemble.evaluation.headline import source_auroc, stratified_auroc
 from labelassemble.evaluation.leakage import Leakage
+from labelassemble.evaluation.proportion import Interval
 from labelassemble.evaluation.results import (
     POOLED,
     ClassResult,
@@ -28,7 +29,6 @@ from labelassemble.evaluation.results import (
     OverallResult,
     Unreadable,
 )
-from labelassemble.evaluation.statistics import Interval
 from labelassemble.evaluation.subgroups import evaluate_subgroups
 
 

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from labelassemble.evaluation.leakage import Leakage
 from labelassemble.evaluation.metrics import auroc_of
-from labelassemble.evaluation.statistics import DeLong, Interval, stratified_delong
+from labelassemble.evaluation.proportion import Interval
+from labelassemble.evaluation.statistics import DeLong, stratified_delong
 
 TELLING: Final = 0.7
 """From which AUC on the features tell the sources apart."""

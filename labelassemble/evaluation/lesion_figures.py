@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from labelassemble.detection_options import PER_CASE
 from labelassemble.evaluation.bootstrap import Counts, percentile_interval, resamples
-from labelassemble.evaluation.statistics import Interval
+from labelassemble.evaluation.proportion import Interval
 
 Floats = NDArray[np.float64]
 

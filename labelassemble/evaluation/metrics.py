@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.stats import rankdata
 
 from labelassemble.errors import LabelAssembleError
-from labelassemble.evaluation.statistics import Proportion
+from labelassemble.evaluation.proportion import Proportion
 
 Floats = NDArray[np.float64]
 

@@ -24,8 +24,8 @@ from labelassemble.data.subgroup_options import AGE_BANDS
 from labelassemble.errors import LabelAssembleError, did_you_mean
 from labelassemble.evaluation.bootstrap import ENOUGH, Counts, patient_indices, percentile_interval, resamples
 from labelassemble.evaluation.calibration import Calibration
+from labelassemble.evaluation.proportion import Interval, wilson
 from labelassemble.evaluation.results import MISSING
-from labelassemble.evaluation.statistics import Interval, wilson
 from labelassemble.evaluation.subgroups import subgroup_values
 
 THRESHOLDS: Final = tuple(step / 100 for step in range(1, 100))

@@ -15,7 +15,7 @@ from scipy.stats import binom
 
 from labelassemble.data.predictions import Predictions
 from labelassemble.evaluation.calibration import SPECIFICITIES, calibrate
-from labelassemble.evaluation.statistics import Interval, wilson
+from labelassemble.evaluation.proportion import Interval, wilson
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labelassemble.errors import LabelAssembleError
-from labelassemble.evaluation.statistics import Proportion
+from labelassemble.evaluation.proportion import Proportion
 
 Floats = NDArray[np.float64]
 

@@ -8,8 +8,9 @@ from labelassemble.evaluation.calibration import SPECIFICITIES, negatives_needed
 from labelassemble.evaluation.headline import Headline, headline
 from labelassemble.evaluation.leakage import Leakage
 from labelassemble.evaluation.metrics import OperatingPoint
+from labelassemble.evaluation.proportion import Interval, Proportion
 from labelassemble.evaluation.reliability import Reliability
-from labelassemble.evaluation.statistics import DeLong, Interval, Proportion
+from labelassemble.evaluation.statistics import DeLong
 
 DECISION: Final = 0.5
 """The probability from which on an image counts as called positive, for accuracy."""

@@ -1,4 +1,4 @@
-"""How sure a measured AUROC or proportion is: DeLong's variance and paired test, Wilson's interval.
+"""How sure a measured AUROC is: DeLong's variance and paired test.
 
 DeLong, DeLong and Clarke-Pearson, Biometrics 1988; computed by sorting as Sun and Xu, IEEE Signal Processing
 Letters 2014. Several images of one patient are not independent: with `groups`, the components are summed within
@@ -7,11 +7,10 @@ each patient first (Obuchowski, Biometrics 1997), which equals DeLong's where ev
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import ndtri
 
 from labelassemble.errors import LabelAssembleError
 from labelassemble.evaluation.auroc_interval import (
@@ -21,36 +20,12 @@ from labelassemble.evaluation.auroc_interval import (
     freedom_of,
     hanley_mcneil,
 )
+from labelassemble.evaluation.proportion import Interval, normal_quantile
 
 Floats = NDArray[np.float64]
 
 # A variance below this is what rounding leaves of deviations that cancel: each is exact to 1e-16.
 _ROUNDING: Final = 1e-28
-
-
-class Interval(NamedTuple):
-    """A confidence interval, lower <= upper."""
-
-    lower: float
-    upper: float
-
-
-@dataclass(frozen=True, slots=True)
-class Proportion:
-    """So many successes in so many trials."""
-
-    successes: int
-    trials: int
-
-    @property
-    def value(self) -> float | None:
-        """The share of successes, None without trials."""
-        return self.successes / self.trials if self.trials else None
-
-    @property
-    def interval(self) -> Interval | None:
-        """Wilson's 95% interval, None without trials."""
-        return wilson(self.successes, self.trials)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,26 +58,6 @@ class _Components:
     patients_with_negatives: int
     holders: tuple[NDArray[np.bool_], NDArray[np.bool_]] | None = None
     """Who of the P = Q patients has positives and who has negatives; None: the columns stand for cases instead."""
-
-
-def wilson(successes: float, trials: float, *, level: float = 0.95) -> Interval | None:
-    """Return Wilson's score interval of a proportion, within [0, 1]; None without trials.
-
-    Args:
-        successes: how many, in [0, trials]; need not be whole.
-        trials: of how many; need not be whole, as an effective number is not.
-        level: the confidence, in (0, 1).
-    """
-    z = _normal_quantile(level)
-    if not 0 <= successes <= trials:
-        raise LabelAssembleError(f"successes must lie in [0, {trials}], got {successes}")
-    if trials == 0:
-        return None
-    share = successes / trials
-    shrink = 1 + z * z / trials
-    middle = (share + z * z / (2 * trials)) / shrink
-    half = z * np.sqrt(share * (1 - share) / trials + z * z / (4 * trials * trials)) / shrink
-    return Interval(float(max(0.0, min(middle - half, share))), float(min(1.0, max(middle + half, share))))
 
 
 def delong(
@@ -295,7 +250,7 @@ def stratified_paired_delong(
 
 def _paired(strata: Sequence[_Components], weights: Sequence[float], level: float) -> PairedTest:
     """Return the test of two scorers' weighted AUROCs."""
-    _normal_quantile(level)
+    normal_quantile(level)
     difference = float(sum(w * (p.auroc[0] - p.auroc[1]) for w, p in zip(weights, strata, strict=True)))
     same = all(_same_ranking(parts) for parts in strata)
     if all(min(p.patients_with_positives, p.patients_with_negatives) == 1 for p in strata):
@@ -330,12 +285,6 @@ def _spread_of_difference(parts: _Components) -> tuple[Spread, float]:
     uncertain = sum(own**2 / freedom for own, freedom in squares)
     freedom = sum(own for own, _ in squares) ** 2 / uncertain if uncertain > 1e-300 else float("inf")
     return Spread(variance, freedom), expected
-
-
-def _normal_quantile(level: float) -> float:
-    if not 0 < level < 1:
-        raise LabelAssembleError(f"level must lie between 0 and 1, got {level}")
-    return float(ndtri(0.5 + level / 2))
 
 
 def _components(

@@ -24,8 +24,8 @@ from labelassemble.evaluation.bootstrap import (
 from labelassemble.evaluation.calibration import Calibration
 from labelassemble.evaluation.calibrators import LEAST
 from labelassemble.evaluation.class_column import ClassColumn
+from labelassemble.evaluation.proportion import Interval
 from labelassemble.evaluation.results import MISSING, ClassResult, SubgroupGap, SubgroupResult, SubgroupValue
-from labelassemble.evaluation.statistics import Interval
 
 MOST: Final = 12
 """The commonest values of a subgroup that are evaluated apart; the others are taken together."""

@@ -10,7 +10,7 @@ from typing import Any, Final
 from labelassemble._files import atomic_file
 from labelassemble._yaml import read_mapping
 from labelassemble.config import Config, make_config
-from labelassemble.evaluation.statistics import Interval
+from labelassemble.evaluation.proportion import Interval
 from labelassemble.experiments.summary import mean_interval, t_test
 from labelassemble.report.record import Gain, OverSeeds, SeedsRow
 

@@ -13,8 +13,8 @@ from labelassemble.data.table import Table
 from labelassemble.detection_options import PER_CASE
 from labelassemble.evaluation.detection import DetectedClass, Detection, LesionTable
 from labelassemble.evaluation.lesions import KINDS, LesionKind
+from labelassemble.evaluation.proportion import Interval
 from labelassemble.evaluation.results import ClassResult
-from labelassemble.evaluation.statistics import Interval
 
 LESIONS_FILE: Final = "lesions.csv"
 DETECTION_FILE: Final = "detection.csv"

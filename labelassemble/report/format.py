@@ -6,8 +6,8 @@ from typing import Any, Final
 
 from markupsafe import Markup
 
+from labelassemble.evaluation.proportion import Interval
 from labelassemble.evaluation.results import ClassResult
-from labelassemble.evaluation.statistics import Interval
 
 NOT_DEFINED: Final = "not defined"
 FEW: Final = 30

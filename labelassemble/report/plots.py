@@ -18,8 +18,8 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
 from labelassemble.evaluation.lesion_figures import LesionCurve
 from labelassemble.evaluation.metrics import RocCurve
 from labelassemble.evaluation.operating import DecisionCurve
+from labelassemble.evaluation.proportion import Interval
 from labelassemble.evaluation.reliability import Reliability
-from labelassemble.evaluation.statistics import Interval
 from labelassemble.report.format import number
 
 _LINES: Final = ("#0d6a69", "#c05716", "#674fa6", "#2c6cb0", "#a62f6c", "#69737a")

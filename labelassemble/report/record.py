@@ -13,8 +13,8 @@ from labelassemble.data.table import Table
 from labelassemble.evaluation.calibration import Calibration
 from labelassemble.evaluation.leakage import Leakage
 from labelassemble.evaluation.operating import DecisionCurve, OperatingRow
+from labelassemble.evaluation.proportion import Interval
 from labelassemble.evaluation.results import Evaluation
-from labelassemble.evaluation.statistics import Interval
 from labelassemble.report.examples import Example
 from labelassemble.training.curves import Curves
 

@@ -18,7 +18,7 @@ from labelassemble.cli import train
 from labelassemble.config import Config, load_config
 from labelassemble.data import assemble
 from labelassemble.errors import LabelAssembleError
-from labelassemble.evaluation.statistics import Interval
+from labelassemble.evaluation.proportion import Interval
 from labelassemble.experiments import demo, demo_arms, demo_output
 from labelassemble.experiments.demo import Trainings
 from labelassemble.experiments.demo_arms import ARMS, Score, arm_config, summarize, write_summary
