@@ -127,6 +127,11 @@ class Config(BaseModel):
             )
         return self
 
+    @property
+    def noun(self) -> str:
+        """What a row of the table is called where users read it: "case" of volumes and slices, else "image"."""
+        return "image" if self.volumes is None else "case"
+
     def load_taxonomy(self) -> Taxonomy | None:
         """Return the taxonomy that the configuration names.
 

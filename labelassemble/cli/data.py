@@ -23,7 +23,10 @@ def assemble(
         Path | None, typer.Option("--picture", help="Draw who labels what, as .svg or .png.", dir_okay=False)
     ] = None,
     check_images: Annotated[
-        bool, typer.Option("--check-images", help="Decode every image and name each that cannot be read.")
+        bool,
+        typer.Option(
+            "--check-images", help="Decode every image, volume and mask and name each that cannot be read."
+        ),
     ] = False,
 ) -> None:
     """Print what the sources label, and write the one table made of them; nothing is trained."""
@@ -55,7 +58,7 @@ def assemble(
     if picture is not None:
         print(f"Picture: {picture}")
     if check_images:
-        with image_progress(console, "reading images") as advance:
+        with image_progress(console, "reading", settings.noun) as advance:
             if settings.volumes is not None:
                 from labelassemble.views.volume_check import check_cases  # and with it torch
 

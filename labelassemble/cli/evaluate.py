@@ -120,7 +120,7 @@ def _evaluate_volumes(run: Path, prevalence: Mapping[str, float]) -> None:
     from labelassemble.run.assembly import image_progress
     from labelassemble.run.detection import evaluate_detection_run
 
-    with image_progress(Console(), "answering held-out cases") as advance:
+    with image_progress(Console(), "answering held-out", "case") as advance:
         results = evaluate_detection_run(run, progress=advance, prevalence=prevalence)
     if results.detection is None or results.calibration is None:
         print(f"{run} has no test cases, so there is nothing to evaluate.")

@@ -52,7 +52,7 @@ def name_source(options: SourceOptions, table: Table, taxonomy: Taxonomy | None)
     """
     source = options.name
     if not len(table):
-        raise LabelAssembleError(f"source '{source}': has no images")
+        raise LabelAssembleError(f"source '{source}': has no {table.noun}s")
 
     def canonical(name: str, key: str) -> str:
         return name if taxonomy is None else taxonomy.canonical(name, f"source '{source}'{key}")

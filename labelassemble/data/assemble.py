@@ -329,7 +329,7 @@ def _finished(
     kept, drawn = merged.keep, table.masks != ""
     moved = kept[divided.moved[kept]]
     once = slice(None) if len(kept) == len(table) else kept
-    odd = group_notes(table.sources[once], groups[once], table.splits[once], divided.select(kept))
+    odd = group_notes(table.sources[once], groups[once], table.splits[once], divided.select(kept), table.noun)
     moves = row_frame(table, name=moved).rename(columns={"name_source": "source"})
     moves["published"] = table.splits[moved].astype(object)
     moves["split"] = divided.splits[moved].astype(object)
@@ -382,9 +382,10 @@ def _finished(
             *of_patients,
             *masks_lost(lost),
             *table_notes(table, hidden, unread),
-            *rules.notes(table.origins, held),
+            *rules.notes(table.origins, held, table.noun),
         ),
         split_notes=split_notes(table),
+        noun=table.noun,
     )
     return Assembly(table, report, exclusions, voxel_exclusions, policies, _hidden_table(table, hidden))
 

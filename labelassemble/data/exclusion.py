@@ -122,19 +122,20 @@ class ExclusionRules:
         matrices = np.array([self.everywhere | self.matrices[pattern].any(axis=0) for pattern in patterns])
         return Exclusions(matrices, rows.reshape(-1).astype(np.int64))
 
-    def notes(self, origins: NDArray[np.uint8], held: NDArray[np.bool_]) -> list[str]:
+    def notes(self, origins: NDArray[np.uint8], held: NDArray[np.bool_], noun: str = "image") -> list[str]:
         """Return a sentence for each rule that touches no image.
 
         Args:
             origins: Of the images' labels, uint8 [M, C].
             held: Which of the sources with an option hold each image, bool [M, S].
+            noun: What a row is called, see `Table.noun`.
         """
         touched = (origins == LabelOrigin.EXCLUSIVE).any(axis=1)
         notes = []
         for rule, matrix, mine in zip(self.options, self.matrices, held.T, strict=True):
             if not touched[mine].any():
                 reason = (
-                    "none of its images has a positive label whose rivals are unknown"
+                    f"none of its {noun}s has a positive label whose rivals are unknown"
                     if matrix.any()
                     else "the table has one class"
                 )

@@ -53,7 +53,7 @@ def grouped(options: SourceOptions, table: Table) -> Table:
         )
     patient = f"{options.register}:" + ids.values
     known = ids.values != ""
-    notes = _id_notes(ids, known)
+    notes = _id_notes(ids, known, table.noun)
     if not known.all():
         patient = text_array(np.where(known, patient, _own_groups(table, ~known)))
     return replace(table, groups=patient, notes=(*table.notes, *notes))
@@ -85,7 +85,7 @@ def _own_groups(table: Table, rows: NDArray[np.bool_]) -> NDArray[np.object_]:
     return groups
 
 
-def _id_notes(ids: PlainIds, known: NDArray[np.bool_]) -> list[str]:
+def _id_notes(ids: PlainIds, known: NDArray[np.bool_], noun: str) -> list[str]:
     notes = []
     total, missing = len(known), int((~known).sum())
     if ids.blanked or 0 < missing < total:
@@ -95,12 +95,12 @@ def _id_notes(ids: PlainIds, known: NDArray[np.bool_]) -> list[str]:
         if blank:
             spelt.append(f"blank {blank} times")
         notes.append(
-            f"no patient is known for {missing} of its {total} images ({', '.join(spelt)}): each of them is a group of "
-            "its own"
+            f"no patient is known for {missing} of its {total} {noun}s ({', '.join(spelt)}): each of them is a group "
+            "of its own"
         )
     if ids.shortened > _SHORTENED_SHARE * total:
         notes.append(
-            f"{WARNING}{ids.shortened} of its {total} images have a patient id such as '{ids.shortened_example}', "
+            f"{WARNING}{ids.shortened} of its {total} {noun}s have a patient id such as '{ids.shortened_example}', "
             "which has lost its last digits, so different patients may be one (write the column as text)"
         )
     return notes
@@ -171,7 +171,7 @@ def _patients(table: Table, register: str) -> TextArray:
 
 
 def group_notes(
-    sources: TextArray, groups: TextArray, published: TextArray, divided: Splits
+    sources: TextArray, groups: TextArray, published: TextArray, divided: Splits, noun: str = "image"
 ) -> tuple[str, ...]:
     """Return a warning for each source with an odd group, or whose published splits do not hold.
 
@@ -180,16 +180,18 @@ def group_notes(
         groups: Its group, text [N].
         published: Its published split or "", text [N].
         divided: What became of it; its arrays are [N].
+        noun: What a row is called, see `Table.noun`.
     """
-    notes = []
+    notes: list[str] = []
     names, source = text_codes(sources)
     for index, name in enumerate(names):
         rows = np.flatnonzero(source == index) if len(names) > 1 else np.arange(len(source))
         large = _large_group(divided.group[rows])
         if large is not None:
-            notes.append(_large_note(str(name), rows, rows[divided.group[rows] == large], groups, divided))
+            own = rows[divided.group[rows] == large]
+            notes.append(_large_note(str(name), rows, own, groups, divided, noun))
         if divided.moved[rows].any():
-            notes.append(_moved_note(str(name), rows, groups, published, divided))
+            notes.append(_moved_note(str(name), rows, groups, published, divided, noun))
     return tuple(notes)
 
 
@@ -206,19 +208,19 @@ def _large_group(group: NDArray[np.int64]) -> int | None:
 
 
 def _large_note(
-    name: str, rows: NDArray[np.int64], own: NDArray[np.int64], groups: TextArray, divided: Splits
+    name: str, rows: NDArray[np.int64], own: NDArray[np.int64], groups: TextArray, divided: Splits, noun: str
 ) -> str:
     splits = divided.splits[rows]
     left = [split for split in SPLITS if not (splits == split).any()]
-    empty = f", none of its images is in {' or '.join(left)}" if left else ""
+    empty = f", none of its {noun}s is in {' or '.join(left)}" if left else ""
     return (
-        f"{WARNING}source '{name}': {len(own)} of its {len(rows)} images ({len(own) / len(rows):.0%}) are one group, "
+        f"{WARNING}source '{name}': {len(own)} of its {len(rows)} {noun}s ({len(own) / len(rows):.0%}) are one group, "
         f"'{groups[own[0]]}', as if of one patient; all of them are in {divided.splits[own[0]]}{empty}"
     )
 
 
 def _moved_note(
-    name: str, rows: NDArray[np.int64], groups: TextArray, published: TextArray, divided: Splits
+    name: str, rows: NDArray[np.int64], groups: TextArray, published: TextArray, divided: Splits, noun: str
 ) -> str:
     moved = rows[divided.moved[rows]]
     codes, counts = np.unique(divided.group[moved], return_counts=True)
@@ -227,9 +229,9 @@ def _moved_note(
     ways, images = np.unique(np.stack([before, after]).astype(np.str_), axis=1, return_counts=True)
     told = ", ".join(f"{count} from {way[0]} to {way[1]}" for way, count in zip(ways.T, images, strict=True))
     emptied = [split for split in SPLITS if _emptied(split, published[rows], divided.splits[rows])]
-    empty = f"; none of its images is left in {' or '.join(emptied)}" if emptied else ""
+    empty = f"; none of its {noun}s is left in {' or '.join(emptied)}" if emptied else ""
     return (
-        f"{WARNING}source '{name}': {len(moved)} of its {len(rows)} images leave the split that they were published "
+        f"{WARNING}source '{name}': {len(moved)} of its {len(rows)} {noun}s leave the split that they were published "
         f"in, since {len(codes)} {'patients are' if len(codes) > 1 else 'patient is'} in several splits ({told}; "
         f"'{groups[example[0]]}' has {len(example)} of them){empty}"
     )

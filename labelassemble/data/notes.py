@@ -25,7 +25,7 @@ def table_notes(table: Table, hidden: NDArray[np.int8] | None, unread: Sequence[
     notes = []
     if unread:
         notes.append(
-            f"images that could not be read to look for duplicates: {len(unread)}, the first: {unread[0]}"
+            f"{table.noun}s that could not be read to look for duplicates: {len(unread)}, the first: {unread[0]}"
         )
     spellings: dict[str, str] = {}
     for name in table.classes:
@@ -58,7 +58,7 @@ def split_notes(table: Table) -> tuple[str, ...]:
     notes = []
     empty = [name for name in SPLITS if not (table.splits == name).any()]
     if empty:
-        notes.append(f"no image is in the split {' or '.join(empty)}")
+        notes.append(f"no {table.noun} is in the split {' or '.join(empty)}")
     drawn = {name for values in table.mask_values.values() for name in values.values()}
     train = table.labels[table.splits == "train"]
     for column in np.flatnonzero(_given(table)):

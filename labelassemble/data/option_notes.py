@@ -80,7 +80,7 @@ def early_notes(
     found: list[tuple[str, str]] = []
     limit = source.options.limit
     if limit is not None and images == len(source.table) < limit:
-        found.append((f"limit: {limit}", f"leaves nothing out: it has {images} images"))
+        found.append((f"limit: {limit}", f"leaves nothing out: it has {images} {source.table.noun}s"))
     for name in source.hide:
         if name not in classes:
             found.append(("hide", _no_class(name)))
@@ -90,7 +90,9 @@ def early_notes(
         if name not in classes:
             found.append(("assume", _no_class(name)))
         elif not (origins[:, classes.index(name)] == LabelOrigin.ASSUME).any():
-            found.append(("assume", f"fills in no label of '{name}': each of its images has one"))
+            found.append(
+                ("assume", f"fills in no label of '{name}': each of its {source.table.noun}s has one")
+            )
     return tuple(_said(source.options, option, what) for option, what in found)
 
 
@@ -118,8 +120,8 @@ def late_notes(table: Table, asked: Sequence[Asked], taxonomy: Taxonomy | None) 
                 present = (table.labels[:, table.column(item.name)] == POSITIVE).any()
                 if not present and not (table.labels[:, table.column(name)] == NEGATIVE).any():
                     notes.append(
-                        f"warning: the taxonomy's rule that '{item.name}' implies '{name}' touches no image: none is "
-                        f"positive for '{item.name}' or negative for '{name}'"
+                        f"warning: the taxonomy's rule that '{item.name}' implies '{name}' touches no {table.noun}: "
+                        f"none is positive for '{item.name}' or negative for '{name}'"
                     )
     return tuple(notes)
 
@@ -153,9 +155,7 @@ def _labelled_notes(table: Table, mine: NDArray[np.bool_], source: Asked) -> lis
         column = table.column(name)
         left = int(((table.labels[mine, column] != UNKNOWN) & ~table.assumed[mine, column]).sum())
         if left < count:
-            what = (
-                f"takes no label of '{name}' away: {left} of its training images have one, fewer than {count}"
-            )
+            what = f"takes no label of '{name}' away: {left} of its training {table.noun}s have one, fewer than {count}"
             notes.append(_said(source.options, "labelled", what))
     return notes
 

@@ -34,6 +34,7 @@ class AssemblyReport:
         notes: Further sentences that a user should read.
         split_notes: Those that matter to training alone: a split that is empty, a class without positives in train.
         files: The tables and lists that were read: source and path of each.
+        noun: What a row is in the text, see `Table.noun`; the frames' columns have their names whatever it is.
     """
 
     coverage: pd.DataFrame
@@ -48,10 +49,12 @@ class AssemblyReport:
     notes: tuple[str, ...] = ()
     split_notes: tuple[str, ...] = ()
     files: tuple[tuple[str, str], ...] = ()
+    noun: str = "image"
 
     def to_text(self) -> str:
         """Return the report as plain text: who labels what is a line a class and a column a source."""
-        parts = [_text(self.splits)]
+        called = {"images": f"{self.noun}s"}
+        parts = [_text(self.splits.rename(columns=called))]
         if self.files:
             parts.append(_files(self.files))
         parts.append(_matrix(self.coverage))
@@ -60,7 +63,9 @@ class AssemblyReport:
         if len(self.masks):
             parts.append(f"masks of each source, in cases and voxels\n{_text(self.masks)}")
         if len(self.subgroups):
-            parts.append(f"subgroups of each source\n{self.subgroups.to_string(index=False)}")
+            parts.append(
+                f"subgroups of each source\n{self.subgroups.rename(columns=called).to_string(index=False)}"
+            )
         for title, frame in (
             ("duplicates merged", self.duplicates),
             ("pairs that look alike", self.alike),

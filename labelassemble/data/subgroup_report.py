@@ -63,8 +63,9 @@ def merged_subgroups(
         if len(against):
             row, other = against[0], first[code[against[0]]]
             told.append(
-                f"subgroup '{name}': {len(np.unique(code[against]))} images that stand in several rows have several "
-                f"values, the first of which counts, such as {table.names[other]} ({values[other]}, {values[row]})"
+                f"subgroup '{name}': {len(np.unique(code[against]))} {table.noun}s that stand in several rows have "
+                f"several values, the first of which counts, such as {table.names[other]} "
+                f"({values[other]}, {values[row]})"
             )
     return merged, tuple(told)
 

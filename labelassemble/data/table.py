@@ -33,6 +33,8 @@ LABEL_COUNTS: Final = ("positive", "negative", "uncertain", "unknown", "assumed"
 """The states of a label as `Table.coverage` counts them."""
 WARNING: Final = "warning: "
 """What a note begins with that tells of something that is probably wrong."""
+WITH_ARTICLE: Final = {"image": "an image", "case": "a case"}
+"""What a row of a table is called, by `Table.noun`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,6 +144,11 @@ class Table:
     def _by_row(self) -> dict[str, Any]:
         """Return the arrays that have an entry per row, but for the subgroups."""
         return {item.name: getattr(self, item.name) for item in fields(self) if item.name not in _NOT_BY_ROW}
+
+    @property
+    def noun(self) -> str:
+        """What a row is called where users read it: "case" of a table with masks, else "image"."""
+        return "case" if self.mask_values else "image"
 
     @property
     def known(self) -> NDArray[np.bool_]:

@@ -106,13 +106,13 @@ def measure(predictions: Predictions, name: str) -> ComparedClass:
 
 
 def compare(
-    this: Predictions, other: Predictions, name: str, *, within: Within | None = None
+    this: Predictions, other: Predictions, name: str, *, within: Within | None = None, noun: str = "image"
 ) -> ComparedClass:
     """Return what `other` reaches on a class, tested against `this` where both saw the same labelled test images.
 
     Images are matched by path, and the reason says how many are. The test is made only if both runs have the same
     images with a label to count, and the same labels; a test on those that happen to be shared would be of other
-    figures than those shown. `within`: of pairs from the same source.
+    figures than those shown. `within`: of pairs from the same source. `noun`: what a row is in the reason.
     """
     measured = measure(other, name)
     if within is not None:
@@ -123,9 +123,9 @@ def compare(
     if measured.first.auroc is None:
         reason = "not defined" if within is None else "not defined within sources"
     elif len(np.unique(our_paths)) < len(ours) or len(np.unique(their_paths)) < len(theirs):
-        reason = "a test image is listed twice"
+        reason = f"a test {noun} is listed twice"
     elif len(ours) != len(theirs) or not np.array_equal(np.sort(our_paths), np.sort(their_paths)):
-        reason = _other_images(our_paths, their_paths)
+        reason = _other_images(our_paths, their_paths, noun)
     if reason:
         return replace(measured, reason=reason)
     left, right = ours.select(np.argsort(our_paths)), theirs.select(np.argsort(their_paths))
@@ -168,11 +168,11 @@ def _paired(
     )
 
 
-def _other_images(ours: TextArray, theirs: TextArray) -> str:
+def _other_images(ours: TextArray, theirs: TextArray, noun: str) -> str:
     """Return how many of two runs' test images are the same, with an example of both where none is."""
     met = int(ours.isin(theirs.tolist()).sum())
     example = "" if met or not len(ours) or not len(theirs) else f", such as {ours[0]} against {theirs[0]}"
-    return f"other test images: {met} of {len(ours)} and {len(theirs)} are the same{example}"
+    return f"other test {noun}s: {met} of {len(ours)} and {len(theirs)} are the same{example}"
 
 
 def _counted(predictions: Predictions, name: str) -> Predictions:

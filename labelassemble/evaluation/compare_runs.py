@@ -129,6 +129,7 @@ class RunsCompared:
     unmeasured: tuple[
         tuple[str, str], ...
     ] = ()  # (run, class tied to the source) of leakage that was never measured
+    noun: str = "image"  # what the figures count: an image, or of detections a patient
 
 
 def compare_runs(
@@ -168,8 +169,9 @@ def compare_runs(
         )
         for name, group, run, own in zip(names, of_group, every, measured, strict=True)
     )
+    noun = "patient" if all(run.config.get("volumes") is not None for run in every) else "image"
     pairs = [
-        _pair_test(name, first, second, within.get(name))
+        _pair_test(name, first, second, within.get(name), noun)
         for name in shared
         for first, second in combinations([run for run in compared if name in run.classes], 2)
         if _worth_testing(first, second)
@@ -199,6 +201,7 @@ def compare_runs(
         subgroups=subgroups,
         calls=_calls(pairs, dict(zip(names, every, strict=True))),
         within=within,
+        noun=noun,
         unmeasured=tuple(
             (name, c)
             for name, run, own in zip(names, every, measured, strict=True)
@@ -301,8 +304,10 @@ def _worth_testing(first: ComparedRun, second: ComparedRun) -> bool:
     return first.group != second.group and first.seed == second.seed
 
 
-def _pair_test(name: str, first: ComparedRun, second: ComparedRun, within: Within | None) -> PairTest:
-    found = compare(first.predictions, second.predictions, name, within=within)
+def _pair_test(
+    name: str, first: ComparedRun, second: ComparedRun, within: Within | None, noun: str
+) -> PairTest:
+    found = compare(first.predictions, second.predictions, name, within=within, noun=noun)
     return PairTest(name, first.name, second.name, found.test, found.reason)
 
 

@@ -32,7 +32,7 @@ LEAST: Final = 50
 BINS: Final = 10
 
 Kind = Literal["score", "input", "unreadable"]
-Verdict = Literal["drift", "small shift", "no drift seen", "too few images"]
+Verdict = Literal["drift", "small shift", "no drift seen", "too few to say"]
 
 Floats = NDArray[np.float64]
 
@@ -47,7 +47,7 @@ class Drift:
     now: float | None
     psi: float | None  # None for the share
     distance: float | None  # Jensen-Shannon, 0 to 1; None for the share
-    p: float | None  # corrected; None with too few images
+    p: float | None  # corrected; None with too few
     verdict: Verdict
     edges: tuple[float, ...] = ()  # of the tenths, for the plot
     reference_shares: tuple[float, ...] = ()
@@ -78,6 +78,7 @@ class Monitored(NamedTuple):
     reference: Observed
     now: Observed
     chosen_on: str  # what the reference is, in words
+    noun: str  # what a row of the log is of: image, or case
     remarks: tuple[str, ...]
 
 
@@ -112,7 +113,7 @@ def drift_of(reference: Observed, now: Observed) -> tuple[Drift, ...]:
 
 def _verdict(item: Drift, p: float | None) -> Verdict:
     if p is None:
-        return "too few images"
+        return "too few to say"
     if p >= ALPHA:
         return "no drift seen"
     return "drift" if item.psi is None or item.psi >= MATTERS else "small shift"
@@ -124,7 +125,7 @@ def _compared(name: str, kind: Kind, reference: Floats, now: Floats) -> Drift:
             raise LabelAssembleError(f"{name}: each value must be a finite number")
     before, after = (float(values.mean()) if len(values) else None for values in (reference, now))
     if min(len(reference), len(now)) < LEAST:
-        return Drift(name, kind, before, after, None, None, None, "too few images")
+        return Drift(name, kind, before, after, None, None, None, "too few to say")
     edges = np.unique(np.quantile(reference, np.linspace(0, 1, BINS + 1)[1:-1]))
     shares = [_shares(values, edges) for values in (reference, now)]
     return Drift(
@@ -162,22 +163,22 @@ def _share(reference: tuple[int, int], now: tuple[int, int]) -> Drift:
     return Drift("unreadable files", "unreadable", before, after, None, None, p, "no drift seen")
 
 
-def overall(found: Sequence[Drift]) -> str:
-    """Return the verdict over all quantities, a sentence."""
+def overall(found: Sequence[Drift], noun: str = "image") -> str:
+    """Return the verdict over all quantities, a sentence; `noun` is what a row of the log is of."""
     drifted = [item for item in found if item.verdict == "drift"]
     if drifted:
         names = ", ".join(_named(item) for item in drifted)
-        return f"Drift: {names}. Look for the reason before you trust the model's answers on these images."
-    if all(item.verdict == "too few images" for item in found):
-        return f"Too few images to say (at least {LEAST} on both sides)."
+        return f"Drift: {names}. Look for the reason before you trust the model's answers on these {noun}s."
+    if all(item.verdict == "too few to say" for item in found):
+        return f"Too few to say (at least {LEAST} on both sides)."
     small = [item for item in found if item.verdict == "small shift"]
-    few = [item for item in found if item.verdict == "too few images"]
+    few = [item for item in found if item.verdict == "too few to say"]
     said = "No drift seen."
     if small:
         said = f"No drift that matters; small shifts: {', '.join(_named(item) for item in small)}."
     if few:  # what was not compared is no all-clear
         said = (
-            f"Too few images to say (at least {LEAST} on both sides): {', '.join(_named(item) for item in few)}. "
+            f"Too few to say (at least {LEAST} on both sides): {', '.join(_named(item) for item in few)}. "
             + (f"Of the rest: {said[0].lower()}{said[1:]}")
         )
     return said

@@ -13,7 +13,7 @@ from labelassemble.data.decoding import plain_paths
 from labelassemble.data.duplicates import DuplicateSearch, find_duplicates, joined_groups
 from labelassemble.data.fingerprints import Progress
 from labelassemble.data.identifiers import plain_ids
-from labelassemble.data.table import Table
+from labelassemble.data.table import WITH_ARTICLE, Table
 from labelassemble.data.text import TextArray, constant_text, text_array
 from labelassemble.errors import LabelAssembleError
 
@@ -78,13 +78,14 @@ def prepare_external(
         rows = rows.subset_by_split(part)
     if not len(rows):
         raise LabelAssembleError(
-            "the data has no image" + ("" if part == "all" else f" in its split '{part}'")
+            f"the data has no {rows.noun}" + ("" if part == "all" else f" in its split '{part}'")
         )
     leaks = _leaks(rows, trained_on, duplicates, workers, progress)
     found = leaks.any(axis=1)
     if found.all():
         raise LabelAssembleError(
-            f"the run was trained or tuned on every image of the data, such as {rows.paths[0]}: nothing is left to test"
+            f"the run was trained or tuned on every {rows.noun} of the data, such as {rows.paths[0]}: "
+            "nothing is left to test"
         )
     if found.any():
         remarks.append(_leak_sentence(rows, leaks))
@@ -163,13 +164,13 @@ def _leak_sentence(rows: Table, leaks: NDArray[np.bool_]) -> str:
     ways = (
         "the same file",
         "a file of the same content",
-        "an image that looks the same",
-        "an image of the same patient",
+        f"{WITH_ARTICLE[rows.noun]} that looks the same",
+        f"{WITH_ARTICLE[rows.noun]} of the same patient",
     )
     how = [f"{int(count)} by {way}" for way, count in zip(ways, leaks.sum(axis=0), strict=True) if count]
     count = int(found.sum())
     return (
-        f"The run was trained or tuned on {count} of the {len(rows)} images ({', '.join(how)}), so "
+        f"The run was trained or tuned on {count} of the {len(rows)} {rows.noun}s ({', '.join(how)}), so "
         f"{'it is' if count == 1 else 'they are'} left out: {_few(rows.paths[found].tolist(), 3)}."
     )
 

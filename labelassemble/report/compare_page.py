@@ -47,7 +47,7 @@ _CSV_COLUMNS = (
     "pooled_upper",
 )
 SUBGROUP_NOTE = (
-    "Differences are by DeLong's paired test on the same images of the group. Their intervals are not corrected for "
+    "Differences are by DeLong's paired test on the same {noun}s of the group. Their intervals are not corrected for "
     "their number: of twenty, one misses 0 by chance alone."
 )
 _PAIR_HEADER = ("class", "run", "minus", "difference (95% interval)", "p", "Holm")
@@ -68,7 +68,7 @@ def compare_text(found: RunsCompared) -> str:
     parts = [text_table([header, *results])]
     if found.pairs:
         parts += [
-            "Paired DeLong tests on the same test images, by patient; Holm over all of them:",
+            f"Paired DeLong tests on the same test {found.noun}s, by patient; Holm over all of them:",
             text_table([_PAIR_HEADER, *(_pair_cells(found, pair) for pair in found.pairs)]),
         ]
     if found.calls:
@@ -140,7 +140,7 @@ def _subgroup_parts(found: RunsCompared) -> list[str]:
 
 def _subgroup_note(found: RunsCompared) -> str:
     pooled = " All sources are pooled here." if found.within else ""
-    return SUBGROUP_NOTE + pooled
+    return SUBGROUP_NOTE.format(noun=found.noun) + pooled
 
 
 def _subgroup_difference(pair: SubgroupPair) -> str:
@@ -326,7 +326,8 @@ def _spread(mean: float | None, deviation: float | None) -> str:
 def _remarks(found: RunsCompared) -> tuple[str, ...]:
     """Return what a reader must know, a sentence each."""
     told = [
-        f"{name} is compared within sources, of pairs of images from the same source: in {within.run}, {within.reason}."
+        f"{name} is compared within sources, of pairs of {found.noun}s from the same source: in {within.run}, "
+        f"{within.reason}."
         for name, within in found.within.items()
     ]
     if found.unmeasured:
@@ -341,15 +342,15 @@ def _remarks(found: RunsCompared) -> tuple[str, ...]:
     differing = [pair for pair in found.pairs if pair.reason.startswith("other")]
     if differing:
         first = differing[0]
-        what = "images" if first.reason.startswith("other test images") else "labels"
+        what = f"{found.noun}s" if first.reason.startswith("other test") else "labels"
         more = f", nor are {len(differing) - 1} more pairs" if len(differing) > 1 else ""
         told.append(
             f"{first.first} and {first.second} were tested on other {what} of {first.name}, so they are not tested "
-            f"against each other{more}: figures of different images cannot be paired."
+            f"against each other{more}: figures of different {found.noun}s cannot be paired."
         )
     if any(pair.test is not None for pair in found.pairs):
         told.append(
-            "DeLong's test asks whether two models differ on these images; another seed may differ by more."
+            f"DeLong's test asks whether two models differ on these {found.noun}s; another seed may differ by more."
         )
     if found.group_tests and min(len(group.runs) for group in found.groups) < 5:
         told.append("A t-test over a handful of seeds sees only large differences.")

@@ -68,7 +68,7 @@ def detection_text(detection: Detection) -> str:
         text_table([_LESIONS, *lesions]),
         "",
         *_froc_lines(detection.classes),
-        *subgroup_lines(evaluation),
+        *subgroup_lines(evaluation, "patient"),
     ]
     told = [
         (name, caution)
@@ -182,6 +182,7 @@ def _sensitivity_lines(detection: Detection) -> list[str]:
         f"Sensitivity for patients at thresholds chosen on the {evaluation.threshold_split} split, with Wilson's 95% "
         "interval:"
     ]
+    heading = len(lines)
     for result in evaluation.classes:
         for target, point, needed in result.by_specificity:
             if point is None:
@@ -204,7 +205,7 @@ def _sensitivity_lines(detection: Detection) -> list[str]:
                 f"- {result.name} at {percent(point.target)}: {percent(sensitivity.value)} ({lower} to {upper}), "
                 f"{sensitivity.successes}/{sensitivity.trials}; specificity here {reached}"
             )
-    return lines
+    return lines if len(lines) > heading else ["No threshold for patients, so no sensitivities: see below."]
 
 
 def _froc_lines(classes: Sequence[DetectedClass]) -> list[str]:

@@ -88,7 +88,7 @@ def detection_card(
         CardSection("Data", _data(run.table), _data_sentences(run.table)),
         CardSection("Training", _training(run)),
         CardSection("Results", *_detection_results(detection, calibration)),
-        CardSection("Subgroups", *_subgroups(None if detection is None else detection.evaluation)),
+        CardSection("Subgroups", *_subgroups(None if detection is None else detection.evaluation, "case")),
         CardSection("Limits", sentences=DETECTION_LIMITS),
     )
 
@@ -136,7 +136,7 @@ def _detection_results(
     options = detection.options
     sentences = [
         f"A patient's score is {options.aggregate}; thresholds were chosen on "
-        f"{(calibration or Calibration()).chosen_on}.",
+        f"{(calibration or Calibration()).chosen_on_patients}.",
         f"A lesion is found where of a predicted and a drawn one {options.rule}; predicted are voxels of at least "
         f"{options.threshold:g}.",
     ]
@@ -203,7 +203,7 @@ def _data(table: Table | None) -> tuple[tuple[str, str], ...]:
         facts.append(
             (
                 source,
-                f"{count_text(images)} images (train {train}, val {val}, test {test}); "
+                f"{count_text(images)} {table.noun}s (train {train}, val {val}, test {test}); "
                 f"{100 * share:.0f}% of its labels are known: {', '.join(labels) or 'none'}",
             )
         )
@@ -216,7 +216,7 @@ def _data_sentences(table: Table | None) -> tuple[str, ...]:
     given = table.given
     said = [
         f"Label coverage: {100 * (given.mean() if given.size else 0):.0f}% of {count_text(table.labels.size)} labels "
-        f"({count_text(len(table))} images of {plural(len(table.classes), 'class')}) are known; the rest is not "
+        f"({count_text(len(table))} {table.noun}s of {plural(len(table.classes), 'class')}) are known; the rest is not "
         "annotated."
     ]
     if table.assumed.any():
@@ -282,9 +282,11 @@ def _first(evaluation: Evaluation, result: ClassResult) -> str:
     return f"{with_interval(first.auroc, first.interval)} within sources (pooled {pooled}; {first.reason})"
 
 
-def _subgroups(evaluation: Evaluation | None) -> tuple[tuple[tuple[str, str], ...], tuple[str, ...]]:
+def _subgroups(
+    evaluation: Evaluation | None, noun: str = "image"
+) -> tuple[tuple[tuple[str, str], ...], tuple[str, ...]]:
     if evaluation is None or not evaluation.subgroups:
-        said = "Not measured: the configuration names no `subgroups` (sex, age, view), or there are no test images."
+        said = f"Not measured: the configuration names no `subgroups` (sex, age, view), or there are no test {noun}s."
         return (), (said,)
     facts = []
     for subgroup in evaluation.subgroups:
@@ -299,7 +301,7 @@ def _subgroups(evaluation: Evaluation | None) -> tuple[tuple[tuple[str, str], ..
     sentences = [
         f"By {group.name}: {said}." for group in evaluation.subgroups for said in gap_sentences(group)
     ]
-    note = gap_note(evaluation)
+    note = gap_note(evaluation, "patient" if noun == "case" else noun)
     return tuple(facts), (*sentences, note) if note else tuple(sentences)
 
 

@@ -28,7 +28,7 @@ def monitor_text(found: Monitored) -> str:
         for item in found.found
     ]
     lines = [
-        overall(found.found),
+        overall(found.found, found.noun),
         "",
         text_table([_HEADER, *rows]),
         "",
@@ -41,11 +41,11 @@ def remarks_of(found: Monitored) -> tuple[str, ...]:
     """Return how the figures are to be read, a sentence each."""
     compared = len(next(iter(found.reference.scores.values())))
     return (
-        f"{count_text(found.now.images)} images in the log against {count_text(compared)} of different patients among "
-        f"{found.chosen_on}.",
+        f"{count_text(found.now.images)} {found.noun}s in the log against {count_text(compared)} of different patients "
+        f"among {found.chosen_on}.",
         f"Drift: p below {ALPHA:g} after Holm's correction and PSI of {MATTERS:g} or more. Without any change, a "
-        f"report cries drift in at most {100 * ALPHA:g} of 100 cases if the log's images are independent; several "
-        "images of one patient raise that.",
+        f"report cries drift in at most {100 * ALPHA:g} of 100 times if the log's {found.noun}s are independent; "
+        f"several {found.noun}s of one patient raise that.",
         *found.remarks,
     )
 
@@ -70,7 +70,7 @@ def write_monitor(found: Monitored, path: Path, *, run: str, log: str) -> None:
             name_of(item),
             plots.shares(item.reference_shares, item.now_shares, f"shares of {name_of(item)}"),
             ((0, "validation", ""), (1, "now", "")),
-            f"Tenths of the validation images, from low to high; PSI {number(item.psi)}: {item.verdict}.",
+            f"Tenths of the validation {found.noun}s, from low to high; PSI {number(item.psi)}: {item.verdict}.",
         )
         for item in shown[:12]
     )
@@ -78,8 +78,9 @@ def write_monitor(found: Monitored, path: Path, *, run: str, log: str) -> None:
         "monitor.html.j2",
         run=run,
         log=log,
+        noun=found.noun,
         written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        verdict=overall(found.found),
+        verdict=overall(found.found, found.noun),
         rows=[(name_of(item), item) for item in found.found],
         remarks=remarks_of(found),
         plots=drawn,

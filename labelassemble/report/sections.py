@@ -66,6 +66,7 @@ class Coverage:
     splits: tuple[tuple[int, ...], ...]  # of each source: train, val, test
     rows: tuple[tuple[str, tuple[Mapping[Hashable, Any], ...]], ...]  # by class: a cell per source
     crossing: int | None  # patients in more than one split; None where every image is a patient of its own
+    noun: str = "image"  # what the splits count
 
 
 def compared_runs(
@@ -203,6 +204,7 @@ def coverage_of(table: Table) -> Coverage:
         splits=tuple(map(tuple, splits.to_numpy().tolist())),
         rows=tuple((name, tuple(cells[name, source] for source in sources)) for name in table.classes),
         crossing=int((of_patient > 1).sum()) if len(of_patient) < len(named) else None,
+        noun=table.noun,
     )
 
 

@@ -60,8 +60,13 @@ _COLUMNS: Final = (
 )
 
 
-def subgroup_lines(evaluation: Evaluation) -> list[str]:
-    """Return the evaluation by subgroups as lines of plain text; none without subgroups."""
+def subgroup_lines(evaluation: Evaluation, noun: str = "image") -> list[str]:
+    """Return the evaluation by subgroups as lines of plain text; none without subgroups.
+
+    Args:
+        evaluation: with its subgroups.
+        noun: what its figures count: an image, or a patient.
+    """
     lines: list[str] = []
     for subgroup in evaluation.subgroups:
         rows = [
@@ -72,14 +77,14 @@ def subgroup_lines(evaluation: Evaluation) -> list[str]:
         ]
         lines += [
             "",
-            f"By {subgroup.name}{_missing(subgroup, evaluation)}:",
+            f"By {subgroup.name}{_missing(subgroup, evaluation, noun)}:",
             "",
             text_table([_HEADER, *rows])
             if len(rows) <= ROWS
             else f"({len(rows)} rows: see {SUBGROUPS_FILE})",
         ]
         lines += [f"- {sentence}" for sentence in gap_sentences(subgroup)]
-    note = gap_note(evaluation)
+    note = gap_note(evaluation, noun)
     return lines + (["", note] if note else [])
 
 
@@ -105,8 +110,8 @@ def gap_sentence(gap: SubgroupGap) -> str:
     return f"{said}: the interval lies above 0"
 
 
-def gap_note(evaluation: Evaluation) -> str:
-    """Return how the gaps are to be read; "" without any."""
+def gap_note(evaluation: Evaluation, noun: str = "image") -> str:
+    """Return how the gaps are to be read; "" without any. `noun` is what the figures count."""
     gaps = [gap for subgroup in evaluation.subgroups for gap in subgroup.gaps if gap.interval is not None]
     if not gaps:
         return ""
@@ -116,8 +121,9 @@ def gap_note(evaluation: Evaluation) -> str:
         else ""
     )
     return (
-        "The groups that are furthest apart are picked by the same images, so the interval of a gap is widened to hold "
-        f"for all pairs of groups at once; groups with fewer than {LEAST} positives or negatives are left out of it."
+        f"The groups that are furthest apart are picked by the same {noun}s, so the interval of a gap is widened to "
+        f"hold for all pairs of groups at once; groups with fewer than {LEAST} positives or negatives are left out of "
+        "it."
         f"{several} A gap may come from other patients, devices or ways of labelling: it says nothing of the cause."
     )
 
@@ -198,7 +204,7 @@ def _count(cases: int) -> str:
     return f"{cases} (few)" if 0 < cases < FEW else str(cases)
 
 
-def _missing(subgroup: SubgroupResult, evaluation: Evaluation) -> str:
+def _missing(subgroup: SubgroupResult, evaluation: Evaluation, noun: str) -> str:
     if not subgroup.missing:
         return ""
-    return f" ({MISSING} for {subgroup.missing} of {plural(evaluation.images, 'image')})"
+    return f" ({MISSING} for {subgroup.missing} of {plural(evaluation.images, noun)})"

@@ -19,7 +19,7 @@ def assemble_config(config: Config, console: Console) -> Assembly:
     Raises:
         LabelAssembleError: what `assemble` raises.
     """
-    with image_progress(console, "looking for duplicates") as advance:
+    with image_progress(console, "looking for duplicates", config.noun) as advance:
         return assemble(
             config.sources,
             classes=config.classes,
@@ -56,13 +56,13 @@ def assemble_and_look(config: Config, console: Console, *, served: bool = False)
 
 
 @contextmanager
-def image_progress(console: Console, what: str) -> Iterator[Callable[[int, int], None]]:
-    """Give a function (images done, images in all) that moves a bar on a terminal and does nothing elsewhere."""
+def image_progress(console: Console, what: str, noun: str = "image") -> Iterator[Callable[[int, int], None]]:
+    """Give a function (done, in all) that moves a bar of so many `noun`s on a terminal and does nothing elsewhere."""
     columns = (
         TextColumn(what),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("images, left"),
+        TextColumn(f"{noun}s, left"),
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:

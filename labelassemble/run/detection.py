@@ -165,7 +165,7 @@ class OtherCases:
         make_folder(folder)
         write_text(folder / "data.yaml", self.config.to_yaml())
         self.external.table.to_csv(folder / "table.csv")
-        with image_progress(console, "answering cases") as advance:
+        with image_progress(console, "answering", "case") as advance:
             return record_cases(self.trained, self.external.table, self.options, advance)
 
     def patients(self, found: Records) -> Predictions:
@@ -270,7 +270,11 @@ def record_cases(
     choice = SliceChoice(table.classes, trained.interest, options.threshold)
     volumes = trained.volumes
     bad_files = BadFiles(
-        len(table), policy=volumes.bad_files, limit=volumes.bad_files_limit, key="volumes.bad_files_limit"
+        len(table),
+        policy=volumes.bad_files,
+        limit=volumes.bad_files_limit,
+        key="volumes.bad_files_limit",
+        noun="case",
     )
     labels = given_labels(table).labels
     records: list[CaseRecord] = []

@@ -13,6 +13,7 @@ from labelassemble.config import Config, load_config
 from labelassemble.data import Table, missing_files
 from labelassemble.data.csvfile import or_compressed
 from labelassemble.data.shards import PART_ROWS
+from labelassemble.data.table import WITH_ARTICLE
 from labelassemble.data.table_io import write_predictions
 from labelassemble.errors import LabelAssembleError
 from labelassemble.evaluation import Calibration
@@ -269,8 +270,8 @@ def other_data(
     assembly = assemble_and_look(config, console)
     missing = missing_files(assembly.table.paths)
     if missing:
-        raise LabelAssembleError(f"an image of the data does not exist: {missing[0]}")
-    with image_progress(console, "looking for images that the run was trained on") as advance:
+        raise LabelAssembleError(f"{WITH_ARTICLE[config.noun]} of the data does not exist: {missing[0]}")
+    with image_progress(console, "looking for what the run was trained on", config.noun) as advance:
         external = prepare_external(
             assembly.table,
             trained_on,
@@ -284,11 +285,12 @@ def other_data(
             progress=advance,
         )
     patients = "by patient where a source has the name, or the `patients`, of one of the run's"
+    what = f"{config.noun.capitalize()}s"
     checked = (
-        "Images that the run was trained or tuned on were looked for by path, by the content of the files, by looks "
+        f"{what} that the run was trained or tuned on were looked for by path, by the content of the files, by looks "
         f"and {patients}; by looks, copies that were cropped, padded, turned, mirrored or inverted are not found."
         if config.duplicates == "looks"
-        else "Images that the run was trained or tuned on were looked for by path, by the content of the files and "
+        else f"{what} that the run was trained or tuned on were looked for by path, by the content of the files and "
         f"{patients}, not by looks: copies that were changed or saved anew are not found without `duplicates: looks`."
     )
     notes = tuple(f"{note[0].upper()}{note[1:]}." for note in assembly.report.notes)

@@ -50,25 +50,26 @@ def monitor(run: Path, log: Path) -> Monitored:
     calibration = calibration_in_use(run)
     now, remarks = read_log(log, views)
     reference = _reference(run, calibration, views, with_inputs=bool(now.inputs))
+    noun = "image" if views is not None else "case"
     if not reference.inputs or not now.inputs:
         why = "of volumes there are none" if views is None else "the images are not there any more"
-        remarks = (*remarks, f"Statistics of the images were not compared: {why}.")
+        remarks = (*remarks, f"Statistics of the {noun}s were not compared: {why}.")
     if now.unreadable is None:
         remarks = (*remarks, "The log does not say which files could not be read.")
     absent = [name for name in reference.scores if name not in now.scores]
     if absent:
         remarks = (*remarks, f"Not compared, since the log has no scores of them: {', '.join(absent)}.")
     unknown = [
-        f"{name} ({len(scores)} images)"
+        f"{name} ({len(scores)} {noun}s)"
         for name, scores in now.scores.items()
         if name not in reference.scores
     ]
     if unknown:
         remarks = (*remarks, f"Not compared, since the run does not know them: {', '.join(unknown)}.")
-    noun = "images" if views is not None else "patients"
+    whom = "images" if views is not None else "patients"
     own = calibration.chosen_on if views is not None else calibration.chosen_on_patients
-    whose = f"the {noun} of “{calibration.data}”" if calibration.data else own
-    return Monitored(drift_of(reference, now), reference, now, whose, remarks)
+    whose = f"the {whom} of “{calibration.data}”" if calibration.data else own
+    return Monitored(drift_of(reference, now), reference, now, whose, noun, remarks)
 
 
 def _reference(
@@ -81,7 +82,9 @@ def _reference(
     predictions = read_predictions(path)
     rows = predictions.subset_by_split("val")
     if not len(rows):
-        raise LabelAssembleError(f"{path} holds no validation images to compare with")
+        raise LabelAssembleError(
+            f"{path} holds no validation {'images' if views is not None else 'patients'} to compare with"
+        )
     table = Table.from_csv(or_compressed(folder / "table.csv"))
     if calibration.data:  # where the whole of the site's data is of one kind
         rows = predictions
@@ -241,7 +244,7 @@ def _predicted_log(path: Path, views: ViewOptions | None) -> tuple[Observed, tup
         row, column = np.argwhere(odd)[0].tolist()
         raise LabelAssembleError(
             f"{path}, row {row + 1}: {names[column]} must be a number between 0 and 1, or blank in every class where "
-            f"the image could not be read, got '{table[names[column]].iloc[row]}'"
+            f"the {'image' if views is not None else 'case'} could not be read, got '{table[names[column]].iloc[row]}'"
         )
     remarks: tuple[str, ...] = ()
     if "path" in table and table["path"].duplicated().any():  # the tests take images as independent

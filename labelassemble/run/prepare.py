@@ -14,6 +14,7 @@ from labelassemble.config import Config, load_config
 from labelassemble.data import Assembly, Table, missing_files
 from labelassemble.data.check import wrong_roots
 from labelassemble.data.csvfile import or_compressed
+from labelassemble.data.table import WITH_ARTICLE
 from labelassemble.errors import LabelAssembleError
 from labelassemble.models import HEADS_BY_SOURCE, AssembleNet
 from labelassemble.models.segmentation.segment_net import SegmentNet
@@ -172,8 +173,8 @@ def _check_same_splits(table: Table, run: Path) -> None:
     lost = train[train.isin(held_out)]
     if len(lost):
         raise LabelAssembleError(
-            f"{run}: {len(lost)} images that the run has held out so far would be trained on, such as {lost[0]}, since "
-            "its sources give other splits or other patients now: begin a new run with --output"
+            f"{run}: {len(lost)} {table.noun}s that the run has held out so far would be trained on, such as {lost[0]}"
+            ", since its sources give other splits or other patients now: begin a new run with --output"
         )
 
 
@@ -191,7 +192,7 @@ def _check_images(config: Config, table: Table) -> None:
     train = table.splits == "train"
     if not train.any():
         raise LabelAssembleError(
-            "no image is in the training split: check the sources' split columns and split.val, split.test"
+            f"no {config.noun} is in the training split: check the sources' split columns and split.val, split.test"
         )
     if isinstance(config.train.sampling, dict):  # before anything is written
         even_shares(list(dict.fromkeys(table.sources[train].tolist())), config.train.sampling)
@@ -200,7 +201,9 @@ def _check_images(config: Config, table: Table) -> None:
     if missing and (files.bad_files == "stop" or len(missing) > files.bad_files_limit * len(table.paths)):
         more = f", and {len(missing) - 1} more" if len(missing) > 1 else ""
         roots = "".join(f"; {sentence}" for sentence in wrong_roots(table, missing))
-        raise LabelAssembleError(f"an image of the table does not exist: {missing[0]}{more}{roots}")
+        raise LabelAssembleError(
+            f"{WITH_ARTICLE[config.noun]} of the table does not exist: {missing[0]}{more}{roots}"
+        )
 
 
 def _origin(

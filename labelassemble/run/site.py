@@ -158,7 +158,8 @@ def calibrate_own(run: Path, at: OperatingRule) -> Calibration:
         predictions, at, checkpoint=weights, score=score, correct=not learns_from_masks(run)
     )
     if not calibration.images:
-        raise LabelAssembleError(f"{path} holds no validation images to choose a calibration on")
+        whom = "patients" if learns_from_masks(run) else "images"
+        raise LabelAssembleError(f"{path} holds no validation {whom} to choose a calibration on")
     write_calibration(calibration, run / CALIBRATION_FILE)
     _exported_anew(run)
     return calibration
@@ -178,13 +179,13 @@ def divided(table: Table, share: float, seed: int, own_split: bool) -> Table:
     if chosen.all() or not chosen.any():
         splits = ", ".join(f"{name} {count}" for name, count in Counter(table.splits.tolist()).items())
         what = (
-            f"of the data's own split 'val' (the images of a patient are in one split: here {splits})"
+            f"of the data's own split 'val' (the {table.noun}s of a patient are in one split: here {splits})"
             if own_split
             else f"for a share of {share:g} of the patients: they are of one patient"
         )
         raise LabelAssembleError(
-            f"there must be images to choose on and others to measure on, got {int(chosen.sum())} of {len(table)} "
-            f"{what}"
+            f"there must be {table.noun}s to choose on and others to measure on, got {int(chosen.sum())} of "
+            f"{len(table)} {what}"
         )
     return replace(table, splits=text_array(np.where(chosen, "val", "test").tolist()))
 

@@ -94,7 +94,11 @@ def volume_validation(table: Table, options: VolumeOptions, interest: Sequence[s
     """Return the validation cases, without what is assumed or uncertain."""
     cases = given_labels(table.select(table.splits == "val"))
     bad_files = BadFiles(
-        len(cases), policy=options.bad_files, limit=options.bad_files_limit, key="volumes.bad_files_limit"
+        len(cases),
+        policy=options.bad_files,
+        limit=options.bad_files_limit,
+        key="volumes.bad_files_limit",
+        noun="case",
     )
     return VolumeValidation(
         cases,

@@ -24,11 +24,14 @@ class Display:
         epochs: epochs in all.
         steps: steps an epoch.
         done: steps done before this part of the run.
+        noun: what is shown of a second, in the plural.
     """
 
-    def __init__(self, console: Console, name: str, *, epochs: int, steps: int, done: int = 0) -> None:
+    def __init__(
+        self, console: Console, name: str, *, epochs: int, steps: int, done: int = 0, noun: str = "images"
+    ) -> None:
         self._console = console
-        self._name = name
+        self._name, self._noun = name, noun
         self._epochs = epochs
         self._steps = steps
         self._started = self._last_line = time.monotonic()
@@ -75,7 +78,8 @@ class Display:
         (then, before), (_, images_in_all) = self._readings[0], self._readings[-1]
         state = (
             f"loss {terms[0]:.4f} (bce {terms[1]:.4f}, pseudo {terms[2]:.4f}, consistency {terms[3]:.4f})  "
-            f"{(images_in_all - before) / max(now - then, 1e-9):.0f} images/s  {known_share:.0%} known{self._score}"
+            f"{(images_in_all - before) / max(now - then, 1e-9):.0f} {self._noun}/s  {known_share:.0%} known"
+            f"{self._score}"
         )
         self._progress.update(
             self._task, description=self._describe(epoch, done), completed=done, state=state
@@ -99,7 +103,7 @@ class Display:
         self._line(
             f"{self._name}: epoch {row.epoch}/{self._epochs}, loss {row.train_loss:.4f} (bce {row.train_bce:.4f}, "
             f"pseudo {row.train_pseudo:.4f}, consistency {row.train_consistency:.4f}{dice}){val}{score}, "
-            f"{row.images_per_second:.0f} images/s, {known:.0%} of labels known, {self._left(row.step)}"
+            f"{row.images_per_second:.0f} {self._noun}/s, {known:.0%} of labels known, {self._left(row.step)}"
         )
 
     def _line(self, text: str) -> None:

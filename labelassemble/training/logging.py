@@ -45,10 +45,10 @@ class TrainingLog:
         classes, options = state.data.classes, state.options
         done = state.epoch * steps + state.step
         trackers = options.trackers if self._processes.first else ()
-        self._history = History(
-            run / "metrics.csv", classes, epochs=state.epoch, volumes=state.data.voxels is not None
-        )
-        self._display = Display(console, run.name, epochs=options.epochs, steps=steps, done=done)
+        volumes = state.data.voxels is not None
+        self._history = History(run / "metrics.csv", classes, epochs=state.epoch, volumes=volumes)
+        noun = "crops" if volumes else "images"
+        self._display = Display(console, run.name, epochs=options.epochs, steps=steps, done=done, noun=noun)
         self._trackers = self._processes.together(
             lambda: Trackers(run, classes, trackers, settings=settings, done=done)
         )

@@ -24,6 +24,7 @@ class BadFiles:
         policy: "skip" leaves them out, "stop" raises at the first.
         limit: largest share of `total` that may be left out.
         key: what errors call the limit.
+        noun: what errors call a file.
 
     Attributes:
         errors: what is wrong, by row.
@@ -36,10 +37,11 @@ class BadFiles:
         policy: Literal["skip", "stop"],
         limit: float,
         key: str = "views.bad_files_limit",
+        noun: str = "image",
     ) -> None:
         self._total = total
         self._policy = policy
-        self._limit, self._key = limit, key
+        self._limit, self._key, self._noun = limit, key, noun
         self._lock = threading.RLock()
         self.errors: dict[int, ImageError] = {}
 
@@ -97,7 +99,7 @@ class BadFiles:
         """Raise LabelAssembleError if `count` bad files, those that other processes found included, are too many."""
         if count > self._limit * self._total:
             raise LabelAssembleError(
-                f"{count} of {self._total} images cannot be read, more than {self._key} = {self._limit:g} "
+                f"{count} of {self._total} {self._noun}s cannot be read, more than {self._key} = {self._limit:g} "
                 f"allows:{self._listed()}"
             )
 

@@ -291,7 +291,7 @@ class VolumeViews:
     ) -> None:
         limit = options.bad_files_limit
         self.bad_files = BadFiles(
-            len(table), policy=options.bad_files, limit=limit, key="volumes.bad_files_limit"
+            len(table), policy=options.bad_files, limit=limit, key="volumes.bad_files_limit", noun="case"
         )
         self._table, self._options, self._sampler = table, options, sampler
         self._exclusions = exclusions

@@ -70,8 +70,8 @@ def test_measures_are_those_of_their_definitions():
 def test_with_few_images_nothing_is_said_and_mistakes_are_named():
     rng = np.random.default_rng(4)
     found = drift_of(observed(rng, 200), observed(rng, LEAST - 3, unreadable=1))
-    assert {item.verdict for item in found} == {"too few images"}
-    assert overall(found).startswith("Too few images to say")
+    assert {item.verdict for item in found} == {"too few to say"}
+    assert overall(found).startswith("Too few to say")
     with pytest.raises(LabelAssembleError, match="no class in common: the log has x, the run a"):
         drift_of(Observed({"a": np.ones(3)}, {}, 3, 0), Observed({"x": np.ones(3)}, {}, 3, 0))
 
@@ -92,5 +92,5 @@ def test_what_was_not_compared_is_no_all_clear():
     )
     assert (
         overall(found)
-        == "Too few images to say (at least 50 on both sides): score of y. Of the rest: no drift seen."
+        == "Too few to say (at least 50 on both sides): score of y. Of the rest: no drift seen."
     )

@@ -311,11 +311,11 @@ def check_what_is_answered_is_compared(run, images, cli):
     assert cli("predict", run, *images, "-o", log)[0] == 0
     status, out, err = cli("monitor", run, "--predictions", log)
     assert (status, err) == (0, "")
-    assert "Too few images to say" in out
+    assert "Too few to say" in out
     assert "24 images in the log against" in out
     for quantity in ("score of square", "score of stripe", "brightness", "contrast"):
         assert quantity in out
-    assert "Too few images to say" in (run / "monitor" / "log.html").read_text(encoding="utf-8")
+    assert "Too few to say" in (run / "monitor" / "log.html").read_text(encoding="utf-8")
 
     served = run / "scores.jsonl"
     lines = [

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -79,7 +80,7 @@ def test_a_run_is_evaluated_calibrated_at_a_site_and_monitored(
     assert cli("predict", run, *cases, "-o", log)[0] == 0
     status, out, err = cli("monitor", run, "--predictions", log)
     assert status == 0, err
-    assert "Statistics of the images were not compared: of volumes there are none." in out
+    assert "Statistics of the cases were not compared: of volumes there are none." in out
 
 
 def test_explain_says_where_the_map_comes_from(detection_run: Path, tmp_path: Path, cli: Cli) -> None:
@@ -111,3 +112,54 @@ def test_predict_replaces_none_of_its_inputs(detection_run: Path, tmp_path: Path
     status, _, err = cli("assemble", detection_run.parent / "own.yaml", "-o", table)
     assert (status, "would replace what is read" in err) == (2, True)
     assert table.read_bytes() == before
+
+
+def spoken_of(text: str) -> list[str]:
+    """Return the lines of a text, or of a page without its code, that speak of images, but for what is said of all."""
+    text = re.sub(r"(?s)<(style|script|pre|svg)\b.*?</\1>|<[^>]+>", " ", text)
+    general = ("Research on learning from images that", "Not for images of another kind", "applies to its images",
+               "From left to right: the image, what is drawn")  # fmt: skip
+    return [
+        line
+        for line in text.splitlines()
+        if re.search(r"\bimages?\b", line) and not any(map(line.count, general))
+    ]
+
+
+def test_what_is_said_of_a_run_on_volumes_is_of_cases(detection_run: Path, evaluated: Path, cli: Cli) -> None:
+    run, folder = evaluated, detection_run.parent
+    log = run.parent / "scores.csv"
+    cases = sorted((folder / "site").glob("*[0-9].png"))
+    (run.parent / "west").mkdir()
+    shutil.copy(folder / "own" / "1.png", run.parent / "west" / "again.png")  # what the run was tuned on
+    shutil.copy(folder / "site" / "0.png", run.parent / "west" / "0.png")
+    shutil.copy(folder / "site" / "0_mask.png", run.parent / "west")
+    rows_of = [f"west/{name}.png,west/0_mask.png,w{name}\n" for name in ("again", "0")]
+    (run.parent / "west.csv").write_text("image,mask,patient\n" + "".join(rows_of))
+    west = (folder / "site.yaml").read_text().replace("site", "west")
+    (run.parent / "west.yaml").write_text(west)
+    other = run.parent / "other"
+    shutil.copytree(run, other)
+    assert cli("evaluate", other)[0] == 0
+    said = ""
+    for command in (
+        ("assemble", folder / "own.yaml", "--check-images", "split.val=0"),
+        ("evaluate", run),
+        ("evaluate", run, "--data", run.parent / "west.yaml"),
+        ("calibrate", run),
+        ("predict", run, *cases, "-o", log),
+        ("compare", run, other, "--output", run.parent / "compare.html"),
+        ("monitor", run, "--predictions", log, "-o", run.parent / "monitor.html"),
+    ):
+        status, out, err = cli(*command)
+        assert status == 0, (command, err)
+        said += out + err
+    assert "own     30" in said
+    assert "tuned on 1 of the 2 cases (1 by a file of the same content)" in said
+    assert "24 cases in the log" in said
+    assert spoken_of(said) == []
+    pages = [run.parent / "compare.html", run.parent / "monitor.html", run / "report.html"]
+    for page in (*pages, run / "model_card.md"):
+        assert spoken_of(page.read_text()) == []
+    status, _, err = cli("evaluate", run, "--data", folder / "own.yaml", "--split", "train")
+    assert (status, "trained or tuned on every case of the data" in err) == (2, True)

@@ -152,7 +152,7 @@ def test_evaluate_takes_other_cases(whole: Path, cli: Callable[..., tuple[int, s
     )
     status, out, _ = cli("evaluate", run, "--data", other / "data.yaml", "--output", other / "out")
     assert status == 0
-    assert "The run was trained or tuned on 9 of the 10 images" in out
+    assert "The run was trained or tuned on 9 of the 10 cases" in out
     assert "test split: 1 case of 1 patient from 1 source" in out
     rows = (other / "north.csv").read_text().replace("north", "west")
     (other / "west.csv").write_text(rows)
