@@ -39,11 +39,12 @@ from labelassemble.data.exclusion import (
 )
 from labelassemble.data.fingerprints import Progress
 from labelassemble.data.groups import check_registers, group_notes, grouped, register_notes
-from labelassemble.data.mask_labels import drawn_beats_said, mask_counts, masks_lost
+from labelassemble.data.mask_labels import drawn_beats_said, mask_counts
 from labelassemble.data.notes import split_notes, table_notes, word_notes
 from labelassemble.data.option_notes import Asked, early_notes, late_notes, why_unlabelled
 from labelassemble.data.readers import Source
 from labelassemble.data.report import AssemblyReport, row_frame, split_counts
+from labelassemble.data.several_masks import keep_several_masks
 from labelassemble.data.splits import SplitOptions, split_by_group
 from labelassemble.data.states import UNCERTAIN, UNKNOWN, LabelOrigin, UncertainPolicy
 from labelassemble.data.subgroup_report import merged_subgroups, read_with_subgroups, subgroup_counts
@@ -157,11 +158,13 @@ def assemble(
     table, hidden = _joined(parts, wide, chosen, why_unlabelled(sources))
     del parts
     found = find_duplicates(table.paths, duplicates, workers=workers, progress=progress)
+    masks = keep_several_masks(table, found)
+    table, found, told = masks.table, masks.found, (*told, *masks.notes)
     across, merged = _merged(table, found, taxonomy)
     conflicts = contradiction_conflicts(table, [*contradictions, *across])
     both_rules = rules, voxel_rules
     assembly = _finished(
-        table, hidden, found, merged, policies, asked, both_rules, chosen, split, told, conflicts
+        table, hidden, found, masks.pairs, merged, policies, asked, both_rules, chosen, split, told, conflicts
     )
     notes = (*assembly.report.notes, *late_notes(assembly.table, asked, taxonomy))
     return replace(assembly, report=replace(assembly.report, files=files, notes=notes))
@@ -305,6 +308,7 @@ def _finished(
     table: Table,
     hidden: NDArray[np.int8] | None,
     found: Duplicates,
+    of_one_image: NDArray[np.int64],
     merged: Merged,
     policies: dict[str, dict[str, UncertainPolicy]],
     asked: Sequence[Asked],
@@ -317,9 +321,10 @@ def _finished(
     """Return the assembly of a table whose splits are still the published ones and whose duplicates are still rows.
 
     Its classes are the `chosen` ones and those that exclude one of them; the latter are left out in the end. What the
-    readers `told` stands first among the report's notes; `implied` are conflicts of labels that imply each other.
+    readers `told` stands first among the report's notes; `of_one_image` are pairs of rows on one side of a split;
+    `implied` are conflicts of labels that imply each other.
     """
-    groups = joined_groups(table.groups, found.image, found.alike)
+    groups = joined_groups(table.groups, found.image, np.concatenate([found.alike, of_one_image]))
     divided = split_by_group(table.splits, groups, options)
     rules, voxel_rules = both_rules
     image, _ = image_codes(found.image)
@@ -340,11 +345,9 @@ def _finished(
         "groups": groups,
         "splits": divided.splits,
     }
-    lost = 0
     if len(kept) < len(table):
         standing = standing_rows(merged, found.image, drawn)
         texts = {name: array[standing] for name, array in texts.items()}
-        lost = int(drawn.sum() - drawn[standing].sum())
         if hidden is not None:
             hidden = merge_labels(found.image, hidden, np.zeros(hidden.shape, dtype=np.uint8)).labels
     subgroups, said_twice = merged_subgroups(table, found.image, kept)
@@ -380,7 +383,6 @@ def _finished(
             *odd,
             *said_twice,
             *of_patients,
-            *masks_lost(lost),
             *table_notes(table, hidden, unread),
             *rules.notes(table.origins, held, table.noun),
         ),

@@ -139,13 +139,3 @@ def mask_counts(table: Table) -> pd.DataFrame:
             )
         )
     return pd.DataFrame(rows, columns=columns)
-
-
-def masks_lost(count: int) -> tuple[str, ...]:
-    """Return a sentence on masks whose image has another one, in a row that came before."""
-    if not count:
-        return ()
-    return (
-        f"{count} masks are left out, since their image has one in another row: of a class that only they draw it is "
-        "known whether the case has it, not where",
-    )

@@ -5,12 +5,13 @@ stated to be absent, every voxel is negative; stated to be present but not drawn
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from labelassemble.data.duplicates import merge_labels
 from labelassemble.data.predictions import Predictions
 from labelassemble.data.states import NEGATIVE, POSITIVE, UNCERTAIN, UNKNOWN
 from labelassemble.data.subgroup_options import AGE_BANDS
@@ -133,7 +134,7 @@ def patients_of(table: Table, records: Sequence[CaseRecord], options: DetectionO
 
     A patient is POSITIVE where one case is, NEGATIVE where all are; what is assumed stays marked as such. The path is
     the patient's name, so that two runs on the same patients are compared by it; a case without a patient's name is one
-    of its own.
+    of its own. Rows of one path, each with a mask of its own, are one image.
 
     Args:
         table: a row a case, [N]; what is not said by somebody is not counted.
@@ -146,6 +147,15 @@ def patients_of(table: Table, records: Sequence[CaseRecord], options: DetectionO
     named = [group or f"::{path}" for group, path in zip(groups, table.paths.tolist(), strict=True)]
     code, _ = pd.factorize(pd.MultiIndex.from_arrays([named, splits]))
     count = int(code.max(initial=-1)) + 1
+    again = np.asarray(pd.Series(table.paths.tolist(), dtype=object).duplicated())
+    if again.any():
+        image, _ = pd.factorize(pd.Series(table.paths.tolist(), dtype=object))
+        merged = merge_labels(image, table.labels, table.origins)
+        table = replace(table, labels=merged.labels[image], origins=merged.origins[image])
+        records = [
+            replace(one, slices=0, sums=0 * one.sums) if twice else one
+            for one, twice in zip(records, again, strict=True)
+        ]
     first = np.zeros(count, np.intp)
     first[code[::-1]] = np.arange(len(table))[::-1]
     labels, origins = _patient_labels(table, code, count)

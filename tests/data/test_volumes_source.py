@@ -122,7 +122,9 @@ def test_the_row_with_the_mask_stands_for_an_image_of_two_sources(archive: Path)
     assert assembly.table.labels[0].tolist() == [0, 1, 0]
     again = source(name="c", path=archive / "cases.csv", masks={"labels": {1: "PanNET", 2: "cyst"}})
     both = assemble([source(path=archive / "cases.csv", masks={"labels": LABELS}), again])
-    assert any(note.startswith("2 masks are left out") for note in both.report.notes)
+    assert any(note.startswith("2 images have masks in several rows") for note in both.report.notes)
+    assert both.table.sources.tolist() == ["a", "a", "a", "c", "c"]
+    assert [list(both.table.drawn(row)) for row in range(5)] == [[1, 2], [1, 2], [], [1], [1]]
 
 
 def test_what_a_mask_shows_counts_against_another_source(archive: Path) -> None:
