@@ -10,7 +10,6 @@ from labelassemble.evaluation.headline import TIED
 from labelassemble.evaluation.results import ClassResult
 from labelassemble.report.format import (
     FEW,
-    interval_text,
     number,
     percent,
     plural,
@@ -19,6 +18,7 @@ from labelassemble.report.format import (
     with_interval,
 )
 from labelassemble.report.subgroups import subgroup_lines
+from labelassemble.report.text import class_row
 from labelassemble.report.unreadable import unreadable_sentence
 
 Result = TypeVar("Result", ClassResult, DetectedClass)
@@ -51,7 +51,7 @@ def detection_text(detection: Detection) -> str:
     evaluation, options = detection.evaluation, detection.options
     several = len(evaluation.sources) > 1
     by_source = evaluation.by_source if several else ()
-    patients = [_patient_row(result) for result in sources_beneath(evaluation.classes, by_source)]
+    patients = [class_row(result) for result in sources_beneath(evaluation.classes, by_source)]
     lesions = [_lesion_row(result) for result in sources_beneath(detection.classes, detection.by_source)]
     lines = [
         f"{evaluation.split} split: {plural(detection.cases, 'case')} of {plural(evaluation.images, 'patient')} from "
@@ -144,19 +144,6 @@ def sources_beneath(whole: Sequence[Result], by_source: Sequence[Result]) -> lis
         found.append(result)
         found.extend(part for part in by_source if part.name == result.name)
     return found
-
-
-def _patient_row(result: ClassResult) -> tuple[str, ...]:
-    return (
-        result.name if result.source is None else "",
-        "all" if result.source is None else result.source,
-        str(result.positives),
-        str(result.negatives),
-        str(result.unknown + result.uncertain + result.assumed),
-        with_interval(result.auroc, result.interval),
-        "" if result.bootstrap is None else interval_text(result.bootstrap),
-        number(result.average_precision),
-    )
 
 
 def _lesion_row(result: DetectedClass) -> tuple[str, ...]:

@@ -36,9 +36,9 @@ def evaluation_rows(evaluation: Evaluation) -> list[tuple[str, ...]]:
     """Return the results as text under `ROW_HEADER`: every class, then the sources that label it, then the mean."""
     rows = []
     for result in evaluation.classes:
-        rows.append(_row(result))
+        rows.append(class_row(result))
         within = [r for r in evaluation.by_source if r.name == result.name]
-        rows += [_row(r) for r in within if len(evaluation.sources) > 1]
+        rows += [class_row(r) for r in within if len(evaluation.sources) > 1]
     mean = with_interval(evaluation.mean.auroc, None), interval_text(evaluation.mean.bootstrap)
     rows.append((f"mean of {len(evaluation.mean.classes)}", "all", "", "", "", *mean, ""))
     if len(evaluation.classes) == 1:
@@ -47,7 +47,7 @@ def evaluation_rows(evaluation: Evaluation) -> list[tuple[str, ...]]:
     for overall in shown[1:]:
         named = f"mean of {len(overall.mean.classes)}", overall.source or ""
         rows.append((*named, "", "", "", number(overall.mean.auroc), "", ""))
-    return [*rows, *(_row(overall.pooled) for overall in shown)]
+    return [*rows, *(class_row(overall.pooled) for overall in shown)]
 
 
 def evaluation_text(evaluation: Evaluation) -> str:
@@ -163,7 +163,8 @@ def leakage_sentences(leakage: Leakage) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _row(result: ClassResult) -> tuple[str, ...]:
+def class_row(result: ClassResult) -> tuple[str, ...]:
+    """Return the cells of a class, perhaps within a source: counts, AUROC with intervals, average precision."""
     return (
         result.name if result.source is None else "",
         "all" if result.source is None else result.source,
