@@ -53,6 +53,43 @@ def grey_image(data: Any, stored: NDArray[Any], name: str, told: int | None) -> 
     return Decoded(pixels[None], bits, max(high, -1 - low) * 2 if signed else high)
 
 
+def modality_values(data: Any, stored: NDArray[Any], name: str, told: int | None) -> NDArray[np.float32]:
+    """Return a grey image in the units of its modality, float32 of the same shape: in HU for CT.
+
+    MONOCHROME1 is inverted within the range of its bits, so that air is dark in every image; but for CT and PET, whose
+    units say what is air.
+
+    Args:
+        data: The header, a pydicom Dataset.
+        stored: What the file holds, integers, with all bits.
+        name: What errors call the image.
+        told: What stands for BitsStored; None = the header.
+
+    Raises:
+        ImageError: Values beyond BitsStored, a rescale that is not finite, ...
+    """
+    bits = int(data.BitsStored) if told is None or int(data.BitsAllocated) <= 8 else told
+    high_bit = int(data.get("HighBit") or 0) if told is None else bits - 1
+    values = _significant(data, stored, bits, high_bit, f"grey values must fit BitsStored = {bits}", name)
+    x, least, greatest = _rescaled(data, values, _ends(data, bits), name)
+    if is_inverted(data):
+        x = least + greatest - x
+    return x.astype(np.float32)
+
+
+def is_inverted(data: Any) -> bool:
+    """Return whether an image is shown bright where its values are low, and has no units that say what is air."""
+    in_units = str(data.get("Modality", "")) in ("CT", "PT") or str(data.get("RescaleType", "")) == "HU"
+    return data.get("PhotometricInterpretation") == "MONOCHROME1" and not in_units
+
+
+def _ends(data: Any, bits: int) -> NDArray[np.int64]:
+    """Return the least and the greatest number of so many bits."""
+    return np.array(
+        [-(2 ** (bits - 1)), 2 ** (bits - 1) - 1] if data.PixelRepresentation else [0, 2**bits - 1]
+    )
+
+
 def _significant(
     data: Any, stored: NDArray[Any], bits: int, high_bit: int, rule: str, name: str
 ) -> NDArray[np.int64]:
@@ -90,9 +127,7 @@ def _has_own_range(data: Any) -> bool:
 
 def _shown(data: Any, values: NDArray[np.int64], bits: int, name: str) -> NDArray[np.uint8]:
     """Return stored values as they are shown, uint8 of the same shape."""
-    signed = bool(data.PixelRepresentation)
-    ends = np.array([-(2 ** (bits - 1)), 2 ** (bits - 1) - 1] if signed else [0, 2**bits - 1])
-    x, least, greatest = _rescaled(data, values, ends, name)
+    x, least, greatest = _rescaled(data, values, _ends(data, bits), name)
     lut, window = _lut(data, "VOILUTSequence"), _window(data)
     if lut is not None:
         x, least, greatest = _through_lut(data, lut, x, least, name)

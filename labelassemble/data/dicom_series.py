@@ -14,24 +14,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labelassemble.data.dicom import check_plugin, is_dicom
+from labelassemble.data.dicom_grey import is_inverted, modality_values
 from labelassemble.data.errors import ImageError, PluginError
 from labelassemble.data.grid import Grid
 
 _RAS: Final = np.diag([-1.0, -1.0, 1.0, 1.0])  # DICOM counts to the left and to the back
 _EVEN: Final = 0.02  # of the distance between slices
+_ASIDE: Final = 0.2  # of a pixel
 
 
-def read_series(folder: str) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+def read_series(folder: str, bits: int | None = None) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
     """Return the volume of a folder, float32 [rows, columns, slices] after slope and intercept, and its affine (RAS).
 
-    Files that are not DICOM are left out.
+    Files that are not DICOM are left out. `bits` stands for BitsStored, where it is given.
 
     Raises:
-        ImageError: No DICOM file, several series, slices of other shapes, spacings or directions, a slice that is
-            missing or there twice, or a file that cannot be decoded.
+        ImageError: No DICOM file, several series, slices of other shapes, spacings, directions or photometric
+            interpretations, a slice that is missing, aside of the line of the others or there twice, or a file that
+            cannot be decoded.
     """
     slices, affine = _sorted(folder, pixels=True)
-    return np.stack([_values(data, os.path.join(folder, name)) for name, data in slices], axis=2), affine
+    return np.stack(
+        [_values(data, os.path.join(folder, name), bits) for name, data in slices], axis=2
+    ), affine
 
 
 def series_headers(path: str) -> list[Any]:
@@ -54,14 +59,18 @@ def series_grid(folder: str) -> Grid:
     return Grid((*_shape(slices[0][1]), len(slices)), affine)
 
 
-def read_slice(data: bytes, name: str) -> tuple[NDArray[np.float32], NDArray[np.float64] | None]:
+def read_slice(
+    data: bytes, name: str, bits: int | None = None
+) -> tuple[NDArray[np.float32], NDArray[np.float64] | None]:
     """Return the image of a DICOM file, float32 [rows, columns] after slope and intercept, and its affine if it says.
+
+    `bits` stands for BitsStored, where it is given.
 
     Raises:
         ImageError: It has several frames or no pixels, or cannot be decoded.
     """
     dataset = _pydicom(name).dcmread(BytesIO(data))
-    return _values(dataset, name), _affine([(name, dataset)])
+    return _values(dataset, name, bits), _affine([(name, dataset)])
 
 
 def slice_grid(data: bytes, name: str) -> Grid:
@@ -111,12 +120,19 @@ def _sorted(folder: str, *, pixels: bool) -> tuple[list[tuple[str, Any]], NDArra
                 raise ImageError(
                     folder, f"the slice {name} has another {what} than {first_name}: {shown} and {wanted}"
                 )
+    inverted = {name for name, data in slices if is_inverted(data)}
+    if 0 < len(inverted) < len(slices):
+        raise ImageError(
+            folder,
+            f"the slice {min(inverted)} is MONOCHROME1 and others are not: they are not of one scale",
+        )
     normal = np.cross(*np.array(first.ImageOrientationPatient, float).reshape(2, 3))
     height = {
         name: float(np.dot(normal, np.array(data.ImagePositionPatient, float))) for name, data in slices
     }
     slices.sort(key=lambda item: height[item[0]])
     _check_even(folder, [(name, height[name]) for name, _ in slices])
+    _check_straight(folder, slices)
     affine = _affine(slices)
     assert affine is not None  # each slice says where it lies
     return slices, affine
@@ -137,6 +153,18 @@ def _check_even(folder: str, heights: Sequence[tuple[str, float]]) -> None:
                 f"the slices {before} and {after} are {step:.4g} mm apart where others are {usual:.4g}: "
                 "a slice is missing or too many",
             )
+
+
+def _check_straight(folder: str, slices: Sequence[tuple[str, Any]]) -> None:
+    """Raise unless the first voxels of the slices lie in a line; the line of a tilted gantry is not upright."""
+    places = np.array([data.ImagePositionPatient for _, data in slices], float)
+    line = np.linspace(places[0], places[-1], len(places))
+    aside = np.linalg.norm(places - line, axis=1)
+    worst = int(aside.argmax())
+    if aside[worst] > max(_ASIDE * min(float(value) for value in slices[0][1].PixelSpacing), 0.02):
+        raise ImageError(
+            folder, f"the slice {slices[worst][0]} lies {aside[worst]:.3g} mm aside of the line of the others"
+        )
 
 
 def _shape(data: Any) -> tuple[int, int]:
@@ -161,16 +189,20 @@ def _affine(slices: Sequence[tuple[str, Any]]) -> NDArray[np.float64] | None:
     return _RAS @ affine
 
 
-def _values(data: Any, name: str) -> NDArray[np.float32]:
+def _values(data: Any, name: str, bits: int | None) -> NDArray[np.float32]:
     """Return the pixels of a slice in the units of its modality: HU for CT."""
     if "PixelData" not in data:
         raise ImageError(name, "the DICOM file has no pixels")
     if int(data.get("NumberOfFrames", 1) or 1) > 1:
         raise ImageError(name, f"a DICOM slice must have one frame, got {data.NumberOfFrames}")
-    check_plugin(data, import_module("pydicom.pixels"), name)
-    stored = data.pixel_array
+    pixels = import_module("pydicom.pixels")
+    check_plugin(data, pixels, name)
+    stored = pixels.pixel_array(
+        data, index=0, correct_unused_bits=False
+    )  # which would cut values off silently
     if stored.ndim != 2:
         raise ImageError(name, f"a DICOM slice must be grey, got {list(stored.shape)}")
-    slope, intercept = float(data.get("RescaleSlope", 1) or 1), float(data.get("RescaleIntercept", 0) or 0)
-    values: NDArray[np.float32] = stored.astype(np.float32) * np.float32(slope) + np.float32(intercept)
-    return values
+    kind = str(data.get("PhotometricInterpretation", ""))
+    if kind not in ("MONOCHROME1", "MONOCHROME2"):
+        raise ImageError(name, f"a DICOM slice must be MONOCHROME1 or MONOCHROME2, got {kind!r}")
+    return modality_values(data, stored, name, bits)

@@ -1,6 +1,11 @@
 """The error of an image that cannot be read."""
 
+import re
+from typing import Final
+
 from labelassemble.errors import LabelAssembleError
+
+_OBJECT: Final = re.compile(r"<?[\w.]+ object at 0x[0-9a-f]+>?")
 
 
 class ImageError(LabelAssembleError):
@@ -22,3 +27,16 @@ class ImageError(LabelAssembleError):
 
 class PluginError(ImageError):
     """An image that is not damaged, and that a package to be installed would read; the reason begins with "needs"."""
+
+
+def reason_of(error: BaseException) -> str:
+    """Return what a decoder says of damage, in one line and without the names of its objects."""
+    if type(error).__name__ == "UnidentifiedImageError":
+        return "no image file of a kind that is read"
+    told = without_objects(" ".join((getattr(error, "strerror", None) or str(error)).split()))
+    return f"{type(error).__name__}: {told}" if told else type(error).__name__
+
+
+def without_objects(text: str) -> str:
+    """Return a text in which what Python prints of an object is not."""
+    return _OBJECT.sub("what is there", text)

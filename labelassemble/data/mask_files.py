@@ -1,6 +1,7 @@
 """Masks as their files hold them: whole numbers, a class each, in the place of their image."""
 
 import os
+import re
 from collections.abc import Mapping
 from functools import lru_cache
 from io import BytesIO
@@ -13,7 +14,7 @@ from PIL import Image
 from labelassemble.data.containers import SEPARATOR, is_reference, read_array
 from labelassemble.data.decoding import split_reference
 from labelassemble.data.dicom import is_dicom
-from labelassemble.data.errors import ImageError
+from labelassemble.data.errors import ImageError, reason_of
 from labelassemble.data.grid import Grid, check_same_grid
 from labelassemble.data.images import read_image
 from labelassemble.data.volumes import is_nifti_name, read_grid, read_volume
@@ -145,11 +146,28 @@ def _picture(data: bytes, name: str) -> NDArray[Any]:
                 )
             if image.mode not in _WHOLE_NUMBERS:
                 raise ImageError(name, f"a mask must have one channel of whole numbers, got {image.mode}")
-            return np.asarray(image)
+            return _as_stored(image)
     except (LabelAssembleError, MemoryError):
         raise
     except Exception as error:  # decoders answer damage with nearly every type there is
-        raise ImageError(name, f"damaged or cut off ({type(error).__name__}: {error})") from None
+        raise ImageError(name, f"damaged or cut off ({reason_of(error)})") from None
+
+
+def _as_stored(image: Image.Image) -> NDArray[Any]:
+    """Return the numbers in an image file: Pillow spreads grey of 2 and 4 bits over 0 to 255, and turns white at 0."""
+    tiles = getattr(image, "tile", None)
+    decoded = tiles[0].args if tiles else ""
+    rawmode = decoded if isinstance(decoded, str) else str(decoded[0]) if decoded else ""
+    values: NDArray[Any] = np.asarray(image)
+    bits = re.fullmatch(r"(?:1|L);?([1248]?)(I?)", rawmode)
+    if bits is None:
+        return values
+    if values.dtype == np.bool_:
+        return ~values if bits[2] else values
+    if bits[2]:
+        values = 255 - values
+    found: NDArray[Any] = values // (255 // (2 ** int(bits[1] or 8) - 1))
+    return found
 
 
 def _whole(values: NDArray[Any], name: str) -> NDArray[np.uint8] | NDArray[np.uint16]:

@@ -13,6 +13,7 @@ from typing import IO, Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from labelassemble.data.errors import without_objects
 from labelassemble.errors import LabelAssembleError
 
 _IN_MEMORY: Final = 1 << 30
@@ -261,4 +262,4 @@ def _encode(text: str, encoding: str) -> bytes:
 
 
 def _reason(error: BaseException) -> str:
-    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return getattr(error, "strerror", None) or without_objects(str(error)) or type(error).__name__

@@ -29,7 +29,7 @@ from labelassemble.data.containers import SEPARATOR, is_reference, read_array
 from labelassemble.data.decoding import Decoding, split_reference
 from labelassemble.data.dicom import is_dicom
 from labelassemble.data.dicom_series import read_series, read_slice, series_grid, slice_grid
-from labelassemble.data.errors import ImageError, PluginError
+from labelassemble.data.errors import ImageError, PluginError, reason_of
 from labelassemble.data.grid import Grid, check_forms
 from labelassemble.data.images import inspect_bytes, read_image
 from labelassemble.data.stacks import load_joined_files, npz_header, npz_names
@@ -37,6 +37,8 @@ from labelassemble.errors import LabelAssembleError
 
 _NIFTI: Final = (".nii", ".nii.gz")
 _LARGEST_RATIO: Final = 1040  # zlib inflates no byte to more than this
+_MOST_AXES: Final = 7  # of NIfTI
+_LAST_CODE: Final = 5  # of a form of NIfTI: what it is aligned to
 _UNITS: Final = {1: "metres", 3: "micrometres"}  # of xyzt_units
 _LUMA: Final = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601, as for images
 
@@ -66,7 +68,7 @@ def read_volume(path: str) -> StoredVolume:
             entry = read_array(name)
             return StoredVolume(_slice(entry, name, how) if isinstance(entry, bytes) else entry, None)
         if os.path.isdir(name):
-            return _placed(StoredVolume(*read_series(name)), name)
+            return _placed(StoredVolume(*read_series(name, how.bits)), name)
         if is_nifti_name(name):
             image = _nifti(name)
             return StoredVolume(_squeezed(np.asanyarray(image.dataobj), name), _affine(image, name))
@@ -74,14 +76,14 @@ def read_volume(path: str) -> StoredVolume:
         data = read_image(name)
         assert isinstance(data, bytes)  # only members of containers are arrays
         if is_dicom(BytesIO(data)):
-            return _placed(StoredVolume(*read_slice(data, name)), name)
+            return _placed(StoredVolume(*read_slice(data, name, how.bits)), name)
         return StoredVolume(_slice(data, name, how), None)
     except LabelAssembleError:
         raise
     except MemoryError:
         raise LabelAssembleError(f"{path}: does not fit into the memory that is free") from None
     except Exception as error:  # decoders answer damage with nearly every type there is
-        raise ImageError(path, f"damaged or cut off ({_reason(error)})") from None
+        raise ImageError(path, f"damaged or cut off ({reason_of(error)})") from None
 
 
 def read_grid(path: str) -> Grid:
@@ -93,7 +95,7 @@ def read_grid(path: str) -> Grid:
     name, _ = split_reference(path)
     try:
         if is_reference(name):
-            return Grid(_member_shape(name), None)
+            return Grid(_shape_inside(name), None)
         if os.path.isdir(name):
             return _placed(series_grid(name), name)
         if is_nifti_name(name):
@@ -112,7 +114,7 @@ def read_grid(path: str) -> Grid:
     except MemoryError:
         raise LabelAssembleError(f"{path}: does not fit into the memory that is free") from None
     except Exception as error:
-        raise ImageError(path, f"damaged or cut off ({_reason(error)})") from None
+        raise ImageError(path, f"damaged or cut off ({reason_of(error)})") from None
 
 
 def _check_one(name: str) -> None:
@@ -147,7 +149,7 @@ def _nifti(name: str) -> Any:
     except OSError as error:
         raise ImageError(name, f"cannot be opened ({error.strerror or error})") from None
     except nibabel.filebasedimages.ImageFileError as error:
-        raise ImageError(name, f"not a NIfTI file, or damaged ({_reason(error)})") from None
+        raise ImageError(name, f"not a NIfTI file, or damaged ({reason_of(error)})") from None
     needed = math.prod(image.shape) * image.get_data_dtype().itemsize
     size = os.path.getsize(name) * (_LARGEST_RATIO if _is_compressed(name) else 1)
     if needed + int(image.header.get_data_offset()) > size:  # before memory is taken for it
@@ -188,8 +190,17 @@ def _affine(image: Any, name: str) -> NDArray[np.float64]:
     unit = int(image.header["xyzt_units"]) & 7
     if unit in _UNITS:
         raise ImageError(name, f"its header says that lengths are in {_UNITS[unit]}, and mm are read")
-    header = image.header
-    unsized = _axis_without_size(image)
+    header, stored = image.header, _stored_header(image)
+    if not 1 <= int(stored["dim"][0]) <= _MOST_AXES:
+        raise ImageError(name, f"damaged: its header says that it has {int(stored['dim'][0])} axes")
+    for field in ("sform_code", "qform_code"):
+        if (
+            not 0 <= int(stored[field]) <= _LAST_CODE
+        ):  # of which nibabel makes 0, and a place that nobody said
+            raise ImageError(
+                name, f"damaged: its {field} is {int(stored[field])}, and NIfTI knows 0 to {_LAST_CODE}"
+            )
+    unsized = _axis_without_size(image, stored)
     if unsized and not header["sform_code"] > 0:
         raise ImageError(name, f"its voxels have no size along axis {unsized} (pixdim), and it has no sform")
     affine = np.asarray(image.affine, dtype=np.float64)
@@ -204,14 +215,19 @@ def _affine(image: Any, name: str) -> NDArray[np.float64]:
     return affine
 
 
-def _axis_without_size(image: Any) -> int:
+def _stored_header(image: Any) -> Any:
+    """Return the header as the file has it, before nibabel mends it."""
+    with image.file_map["image"].get_prepare_fileobj("rb") as file:
+        file.seek(0)
+        return type(image.header).from_fileobj(file, check=False)
+
+
+def _axis_without_size(image: Any, header: Any) -> int:
     """Return the first axis of several voxels whose size in the file is 0 or not finite, 1 to 3; 0 where none is.
 
     nibabel makes a size of 0 one of 1 mm, which nobody said.
     """
-    with image.file_map["image"].get_prepare_fileobj("rb") as file:
-        file.seek(0)
-        stored = type(image.header).from_fileobj(file, check=False)["pixdim"][1:4]
+    stored = header["pixdim"][1:4]
     for axis, (size, voxels) in enumerate(zip(stored, image.shape, strict=False), start=1):
         if voxels > 1 and (size == 0 or not np.isfinite(size)):
             return axis
@@ -277,6 +293,16 @@ def _picture_shape(data: bytes) -> tuple[int, ...]:
         return image.height, image.width
 
 
+def _shape_inside(name: str) -> tuple[int, ...]:
+    """Return what `_member_shape` does; a damaged container is an image that cannot be read."""
+    try:
+        return _member_shape(name)
+    except ImageError:
+        raise
+    except LabelAssembleError as error:
+        raise ImageError(name, str(error).removeprefix(f"{name.partition(SEPARATOR)[0]}: ")) from None
+
+
 def _member_shape(name: str) -> tuple[int, ...]:
     """Return the shape of an array or an entry inside a container, without reading an archive's arrays."""
     container, _, member = name.partition(SEPARATOR)
@@ -297,7 +323,3 @@ def entries(path: Path, array: str) -> int:
     if "offsets" in npz_names(path):
         return len(load_joined_files(path, array))
     return npz_header(path, array)[0][0]
-
-
-def _reason(error: BaseException) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"

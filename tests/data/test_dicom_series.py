@@ -163,3 +163,51 @@ def test_a_file_of_one_slice(tmp_path: Path) -> None:
     assert affine is not None
     assert read_grid(str(tmp_path / "one")).shape == (5, 6)
     np.testing.assert_allclose(np.linalg.norm(affine[:3, :2], axis=0), [0.8, 0.5])
+
+
+def test_a_tilted_gantry_is_a_volume_and_a_slice_aside_is_none(tmp_path: Path) -> None:
+    items = slices()
+    for index, item in enumerate(items):
+        item["ImagePositionPatient"] = [-7.0 - 2.5 * index, 20.0, 30.0 + 0.7 * index]
+    affine = read_volume(series(tmp_path / "tilted", items)).affine
+    assert affine is not None
+    np.testing.assert_allclose(affine[:3, 2], [2.5, 0, 0.7], atol=1e-6)
+    items[2]["ImagePositionPatient"][2] += 0.3
+    with pytest.raises(
+        ImageError, match=r"aside: the slice \d.dcm lies 0.3 mm aside of the line of the others"
+    ):
+        read_volume(series(tmp_path / "aside", items))
+
+
+def test_slices_that_are_bright_where_values_are_low_are_inverted_without_units(tmp_path: Path) -> None:
+    plain = read_volume(series(tmp_path / "plain", slices())).values
+    inverted = [{**item, "PhotometricInterpretation": "MONOCHROME1"} for item in slices()]
+    found = read_volume(series(tmp_path / "inverted", inverted)).values
+    np.testing.assert_allclose(found, 2 * 65535 - 2 * 1024 - plain, rtol=1e-6)
+    units = [{**item, "Modality": "CT"} for item in inverted]
+    np.testing.assert_array_equal(read_volume(series(tmp_path / "units", units)).values, plain)
+    with pytest.raises(ImageError, match=r"the slice \d.dcm is MONOCHROME1 and others are not"):
+        read_volume(series(tmp_path / "both", [*inverted[:2], *slices()[2:]]))
+
+
+@pytest.mark.parametrize("slope", ["0", "nan", "1e31"])
+def test_a_rescale_that_is_none_is_one_sentence(tmp_path: Path, slope: str) -> None:
+    items = slices()
+    items[1]["RescaleSlope"] = slope
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        folder = series(tmp_path / "a", items)
+    with pytest.raises(ImageError, match=r"grey values must be rescaled by finite numbers, the slope not 0"):
+        read_volume(folder)
+
+
+def test_bits_beyond_those_that_are_stored_are_no_values(tmp_path: Path) -> None:
+    items = [{**item, "BitsStored": 8, "HighBit": 7} for item in slices()]
+    items[1]["pixels"] = items[1]["pixels"] + 256
+    with pytest.raises(ImageError, match="grey values must fit BitsStored = 8"):
+        read_volume(series(tmp_path / "a", items))
+    items = [{**item, "PhotometricInterpretation": "PALETTE COLOR"} for item in slices()]
+    with pytest.raises(
+        ImageError, match="a DICOM slice must be MONOCHROME1 or MONOCHROME2, got 'PALETTE COLOR'"
+    ):
+        read_volume(series(tmp_path / "b", items))
