@@ -42,9 +42,10 @@ struct Sides {
     const auto parts = [](std::uint64_t side, std::uint64_t part) {
       return part == 0 ? 1.0 : std::ceil(static_cast<double>(side) / static_cast<double>(part));
     };
-    const double tiles = parts(width, tile_width) * parts(height, tile_height);
-    const double strips = parts(height, rows_a_strip);
-    const double all = std::max(tiles, strips) * (separate ? static_cast<double>(planes) : 1.0);
+    // Where a file has a tile's width alone, libtiff takes the rows of a strip for its height.
+    const double down = std::max(parts(height, tile_height), parts(height, rows_a_strip));
+    const double all =
+        parts(width, tile_width) * down * (separate ? static_cast<double>(planes) : 1.0);
     constexpr double kMost = 1e15;
     return static_cast<std::uint64_t>(std::min(all, kMost));
   }

@@ -54,6 +54,10 @@ def grey_tiff(
         (278, long, height),  # rows of a strip
         (279, long, claimed),
     ]
+    return tiff_of(entries, strip)
+
+
+def tiff_of(entries: list[tuple[int, int, int]], strip: bytes) -> bytes:
     directory = struct.pack("<H", len(entries))
     directory += b"".join(struct.pack("<HHII", tag, kind, 1, value) for tag, kind, value in entries)
     return b"II*\0" + struct.pack("<I", 8 + len(strip)) + strip + directory + bytes(4)
@@ -78,4 +82,12 @@ def test_what_libtiff_takes_for_the_runs_of_a_fax_is_admitted(
 ) -> None:
     file = tmp_path / "wide.tif"
     file.write_bytes(grey_tiff(65_290, 1, bytes(64), 64, compression, bits=1))
+    replay(cpp_program("image_replay"), [file])
+
+
+def test_tiles_of_a_width_alone_are_admitted(cpp_program: Callable[[str], Path], tmp_path: Path) -> None:
+    file = tmp_path / "tiles.tif"
+    width, height, rows, tile_width, offset, length = 256, 257, 278, 322, 273, 279
+    entries = [(width, 4, 8321), (height, 4, 2563), (offset, 4, 8), (rows, 3, 18), (length, 4, 1 << 24)]
+    file.write_bytes(tiff_of([*entries, (tile_width, 3, 8)], b""))
     replay(cpp_program("image_replay"), [file])
