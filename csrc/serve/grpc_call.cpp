@@ -69,10 +69,12 @@ std::string status_name(const std::optional<HttpError>& error) {
   return error ? code_of(error->status()).name : "OK";
 }
 
-void GrpcCalls::add(std::shared_ptr<GrpcCall> call) {
+std::size_t GrpcCalls::add(std::shared_ptr<GrpcCall> call) {
   const std::lock_guard lock(mutex_);
   GrpcCall* const key = call.get();
+  const std::size_t of_peer = ++of_peers_[key->peer()];
   calls_[key] = std::move(call);
+  return of_peer;
 }
 
 void GrpcCalls::remove(GrpcCall* call) {
@@ -82,6 +84,8 @@ void GrpcCalls::remove(GrpcCall* call) {
   if (found == calls_.end()) return;
   last = std::move(found->second);
   calls_.erase(found);
+  const auto of_peer = of_peers_.find(last->peer());
+  if (--of_peer->second == 0) of_peers_.erase(of_peer);
 }
 
 std::size_t GrpcCalls::size() const {

@@ -25,7 +25,8 @@ class GrpcCall;
 
 class GrpcCalls {
  public:
-  void add(std::shared_ptr<GrpcCall> call);
+  // Returns how many are under way now from the same peer.
+  std::size_t add(std::shared_ptr<GrpcCall> call);
   void remove(GrpcCall* call);
   std::size_t size() const;
   std::vector<std::shared_ptr<GrpcCall>> all() const;
@@ -33,6 +34,7 @@ class GrpcCalls {
  private:
   mutable std::mutex mutex_;
   std::map<GrpcCall*, std::shared_ptr<GrpcCall>> calls_;
+  std::map<std::string, std::size_t> of_peers_;
 };
 
 // What all calls of a server share.
@@ -54,6 +56,7 @@ class GrpcCall : public grpc::ServerGenericBidiReactor {
   GrpcCall(const GrpcContext& context, grpc::GenericCallbackServerContext& call);
 
   virtual void start() = 0;
+  const std::string& peer() const { return peer_; }
   // The server is stopping.
   virtual void drain() {}
   // From time to time: ends a call whose client takes too long.

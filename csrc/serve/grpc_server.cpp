@@ -72,11 +72,21 @@ class RefusedCall final : public GrpcCall {
 struct Connection {
   int descriptor;
   ino_t socket;
+  std::string peer;
   bool open() const {
     struct stat status{};
     return fstat(descriptor, &status) == 0 && S_ISSOCK(status.st_mode) && status.st_ino == socket;
   }
 };
+
+// As gRPC names it, which shows an address of IPv4 as such.
+std::string peer_name(tcp::endpoint endpoint) {
+  const asio::ip::address address = endpoint.address();
+  if (address.is_v6() && address.to_v6().is_v4_mapped()) {
+    endpoint.address(asio::ip::make_address_v4(asio::ip::v4_mapped, address.to_v6()));
+  }
+  return address_of(endpoint);
+}
 
 int at_most_int(std::size_t value) {
   return static_cast<int>(std::min<std::size_t>(value, std::numeric_limits<int>::max()));
@@ -119,8 +129,13 @@ class GrpcServer::Parts final : public grpc::CallbackGenericService {
   grpc::ServerGenericBidiReactor* CreateReactor(grpc::GenericCallbackServerContext* call) override {
     std::shared_ptr<GrpcCall> made = call_of(*call);
     GrpcCall* const reactor = made.get();
-    calls_.add(std::move(made));
+    const std::string peer = made->peer();
+    const std::size_t of_peer = calls_.add(std::move(made));
     reactor->start();
+    // More than it was allowed at once: it resets calls faster than gRPC forgets them.
+    if (of_peer == most_calls() + kMostRefused) {
+      asio::post(io_, [this, peer] { close_connections(peer); });
+    }
     return reactor;
   }
 
@@ -153,8 +168,7 @@ class GrpcServer::Parts final : public grpc::CallbackGenericService {
     // be known is that it never came.
     builder.SetMaxReceiveMessageSize(at_most_int(room / 4 * 3));
     builder.AddChannelArgument(GRPC_ARG_ENABLE_PER_MESSAGE_DECOMPRESSION, 0);
-    builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS,
-                               at_most_int(options.max_connections + kMostRefused));
+    builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, at_most_int(most_calls()));
     builder.AddChannelArgument(GRPC_ARG_MAX_METADATA_SIZE, at_most_int(options.max_header));
     builder.AddChannelArgument(GRPC_ARG_HTTP2_BDP_PROBE, 0);  // else windows grow without a reader
     // A connection without calls, one that never becomes HTTP/2, one whose client is gone.
@@ -210,12 +224,13 @@ class GrpcServer::Parts final : public grpc::CallbackGenericService {
     count_connections();
     if (open_.size() >= context_.options.max_connections) return;  // closes it
     boost::system::error_code error;
+    const std::string peer = peer_name(socket.remote_endpoint(error));
     socket.native_non_blocking(true, error);
     socket.set_option(tcp::no_delay(true), error);
     const int descriptor = socket.release(error);
     struct stat status{};
     if (error || fstat(descriptor, &status) != 0) return;
-    open_.push_back({descriptor, status.st_ino});
+    open_.push_back({descriptor, status.st_ino, peer});
     show_connections();
     grpc::experimental::ExternalConnectionAcceptor::NewConnectionParameters parameters;
     parameters.listener_fd = acceptor_.native_handle();
@@ -232,12 +247,16 @@ class GrpcServer::Parts final : public grpc::CallbackGenericService {
     context_.metrics.grpc_connections().Set(static_cast<double>(open_.size()));
   }
 
-  // gRPC waits 20 s for a client to acknowledge the end, which one that is silent never does.
-  void close_connections() {
+  // At the end gRPC waits 20 s for clients to acknowledge it, which one that is silent never does.
+  void close_connections(const std::string& peer = "") {
     for (const Connection& one : open_) {
-      if (one.open()) ::shutdown(one.descriptor, SHUT_RDWR);
+      const bool meant = peer.empty() || one.peer == peer;
+      if (meant && one.open()) ::shutdown(one.descriptor, SHUT_RDWR);
     }
   }
+
+  // That a connection may have at once.
+  std::size_t most_calls() const { return context_.options.max_connections + kMostRefused; }
 
   void tick() {
     tick_.expires_after(kTick);

@@ -266,6 +266,17 @@ def test_messages_that_do_not_end_take_little_memory(repository, serving):
         assert peak - start < 64 * 1.1 + 16, (start, peak)
 
 
+def test_a_client_that_resets_its_calls_is_closed(repository, serving, http2):
+    with serving(repository, "--grpc-port", "0", "--max-connections", "16") as server:
+        client = http2(server)
+        with pytest.raises((BrokenPipeError, ConnectionResetError)):
+            for stream in range(1, 1_000_000, 2):
+                client.call(stream)
+                client.socket.sendall(client.frame(3, 0, stream, (8).to_bytes(4, "big")))
+        server.wait_until(lambda: connections(server) == 0, "the connection is closed")
+        assert server.request("/v2/health/live").status == 200
+
+
 @pytest.fixture(scope="module")
 def slow(tmp_path_factory, serving, slow_model):
     root = tmp_path_factory.mktemp("slow")
