@@ -22,6 +22,9 @@ flags="-fsanitize=$sanitizers -fno-sanitize-recover=all -fno-omit-frame-pointer 
 "$(dirname "$(command -v "$python")")/cmake" --build "$build" --target labelassemble-serve --parallel 2
 
 export LABELASSEMBLE_SERVE_PROGRAM="$PWD/$build/csrc/serve/labelassemble-serve"
+# Programs are linked as installed, and find their libraries there.
+torch=$("$python" -c "import importlib.util, pathlib; print(pathlib.Path(importlib.util.find_spec('torch').origin).parent)")
+export LD_LIBRARY_PATH="$PWD/$build/csrc/runtime:$torch/lib"
 export ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=0
 export UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1
 export TSAN_OPTIONS=suppressions="$PWD/tests/serve/thread.supp":ignore_noninstrumented_modules=1
