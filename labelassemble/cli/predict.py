@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated, cast, get_args
+from typing import Annotated, Final, cast, get_args
 
 import typer
 
@@ -17,6 +17,8 @@ from labelassemble.cli.app import (
 )
 from labelassemble.errors import LabelAssembleError
 
+_OF_IMAGES: Final = "--bits, --ignore-orientation and --uncalibrated are for runs on images"
+
 Overwrite = Annotated[
     bool,
     typer.Option("--overwrite", help="Replace DICOM and FHIR files that are there under the same names."),
@@ -30,8 +32,9 @@ def predict(
         list[Path],
         typer.Argument(
             metavar="IMAGE...",
-            help="Image files (PNG, JPEG, ...), or sets of them: tar shards (train-{000000..000146}.tar) and Parquet "
-            "lists with a column path; for a run on volumes, volumes (.nii.gz, a folder of DICOM slices) or slices.",
+            help="Image files (PNG, JPEG, ...), or sets of them: tar shards (train-{000000..000146}.tar) and "
+            "Parquet lists with a column path; for a run on volumes, volumes (.nii.gz, folders of DICOM slices), slices or "
+            "lists of them.",
         ),
     ],
     output: Annotated[
@@ -92,16 +95,19 @@ def predict(
         check_not_input(output, images)
     asked = {"--dicom-sr": dicom_sr, "--fhir": fhir}
     reports = {option: folder for option, folder in asked.items() if folder is not None}
+    masks = learns_from_masks(run)
     if are_sets(images):
+        if masks and (bits is not None or ignore_orientation or uncalibrated):
+            raise LabelAssembleError(_OF_IMAGES)
         if reports or dicom_seg is not None or output is None or output.suffix in (".csv", ".parquet"):
             raise LabelAssembleError(
-                "sets of images are answered into a folder of Parquet files: give one with --output"
+                "sets of images and volumes are answered into a folder of Parquet files: give one with --output"
             )
         _predict_sets(run, images, output, uncalibrated, bits, ignore_orientation)
         return
-    if learns_from_masks(run):
+    if masks:
         if bits is not None or ignore_orientation or uncalibrated:
-            raise LabelAssembleError("--bits, --ignore-orientation and --uncalibrated are for runs on images")
+            raise LabelAssembleError(_OF_IMAGES)
         if reports:
             raise LabelAssembleError(
                 f"{next(iter(reports))} is for runs on images; {run} is a run on volumes, of which --dicom-seg writes "
@@ -169,7 +175,10 @@ def _predict_sets(
         nonlocal written
         written += 1
         bad = f", {len(found.errors)} cannot be read" if found.errors else ""
-        print(f"{plan.file(index)}: {plural(len(found.images), 'image')}{bad}", flush=True)
+        print(
+            f"{plan.file(index)}: {plural(len(found.images), 'image' if plan.kind == 'probability' else 'case')}{bad}",
+            flush=True,
+        )
 
     failed = answer_parts(plan, answerer.answer, rank=process.rank, count=process.count, wrote=wrote)
     own = len(range(process.rank, len(plan.parts), process.count))

@@ -99,7 +99,10 @@ def _sorted(folder: str, *, pixels: bool) -> tuple[list[tuple[str, Any]], NDArra
                 slices.append((name, pydicom.dcmread(opened, stop_before_pixels=not pixels)))
     slices = [(name, data) for name, data in slices if "Rows" in data]  # a DICOMDIR has none
     if not slices:
-        raise ImageError(folder, "the folder has no DICOM images")
+        raise ImageError(
+            folder,
+            "the folder has no DICOM images; of other volumes name the files themselves, such as a/*.nii.gz",
+        )
     series = {str(data.get("SeriesInstanceUID", "")) for _, data in slices}
     if len(series) > 1:
         raise ImageError(folder, f"the folder must hold one DICOM series, got {len(series)}")

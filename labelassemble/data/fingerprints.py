@@ -15,7 +15,7 @@ from labelassemble.data.decoding import plain_paths
 from labelassemble.data.errors import ImageError
 from labelassemble.data.images import decode_image
 from labelassemble.data.text import TextArray
-from labelassemble.data.volumes import read_volume
+from labelassemble.data.volumes import StoredVolume, read_volume
 
 Progress: TypeAlias = Callable[[int, int], None]
 """Called with (images done, images in all)."""
@@ -114,12 +114,25 @@ def _picture_hash(path: str) -> NDArray[np.uint8] | None:
         pixels = decode_image(path)
     except ImageError:
         try:
-            pixels = _middle_slice(read_volume(path).values)
+            pixels = _middle_slice(_upright(read_volume(path)))
         except ImageError:
             return None
     grey = Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.mean(axis=0).round().astype(np.uint8))
     small = np.asarray(grey.resize((_SIDE + 1, _SIDE), Image.Resampling.BOX), dtype=np.int16)
     return np.packbits(small[:, 1:] > small[:, :-1])
+
+
+def _upright(volume: StoredVolume) -> NDArray[Any]:
+    """Return a volume whose axes run to the right, front and top, whichever way its file has them."""
+    values, affine = volume
+    if affine is None or values.ndim != 3:
+        return values
+    axes = np.abs(affine[:3, :3]).argmax(axis=0)
+    if len(set(axes.tolist())) < 3:
+        return values
+    turned = values.transpose(np.argsort(axes))
+    sides = affine[axes, range(3)][np.argsort(axes)]
+    return turned[tuple(slice(None, None, -1 if side < 0 else 1) for side in sides.tolist())]
 
 
 def _middle_slice(values: NDArray[Any]) -> NDArray[np.uint8]:

@@ -52,12 +52,14 @@ class Plan(NamedTuple):
         parts: in order.
         classes: names of the columns.
         about: what answers, in words, by what is said; part of every file.
+        kind: what stands before the names of classes in columns: "probability", or "score" of volumes.
     """
 
     folder: Path
     parts: Sequence[Part]
     classes: tuple[str, ...]
     about: Mapping[str, str]
+    kind: str = "probability"
 
     def file(self, index: int) -> Path:
         """Return the file of a part."""
@@ -163,7 +165,7 @@ def read_answers(plan: Plan) -> Iterator[PartAnswers]:
     Raises:
         LabelAssembleError: one is not there or damaged.
     """
-    columns = [_column(name) for name in plan.classes]
+    columns = [_column(plan, name) for name in plan.classes]
     for index in range(len(plan.parts)):
         path = plan.file(index)
         try:
@@ -221,7 +223,7 @@ def write_part(plan: Plan, index: int, found: PartAnswers, stamp: str) -> None:
     missing = np.isnan(found.probabilities)
     arrays: dict[str, pa.Array] = {"path": pa.array(found.images, pa.string())}
     for column, name in enumerate(plan.classes):
-        arrays[_column(name)] = pa.array(
+        arrays[_column(plan, name)] = pa.array(
             found.probabilities[:, column], pa.float64(), mask=missing[:, column]
         )
     errors = np.full(len(found.images), None, dtype=object)
@@ -233,8 +235,8 @@ def write_part(plan: Plan, index: int, found: PartAnswers, stamp: str) -> None:
         pq.write_table(table, new, compression="zstd")
 
 
-def _column(name: str) -> str:
-    return f"probability:{name}"
+def _column(plan: Plan, name: str) -> str:
+    return f"{plan.kind}:{name}"
 
 
 def _check_same(path: Path, plan: dict[str, object]) -> None:

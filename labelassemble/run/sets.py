@@ -2,25 +2,38 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import torch
 
 from labelassemble.data.containers import SEPARATOR, let_go
 from labelassemble.data.decoding import Decoding, reference
+from labelassemble.data.errors import ImageError, PluginError
 from labelassemble.data.shards import PART_ROWS, parts_of
+from labelassemble.detection_options import DetectionOptions
 from labelassemble.errors import LabelAssembleError
 from labelassemble.evaluation.calibration import Calibration
 from labelassemble.models.predict import predict
 from labelassemble.run.calibration import calibration_in_use
-from labelassemble.run.folder import TrainedModel, load_trained
+from labelassemble.run.folder import (
+    TrainedModel,
+    TrainedSegmenter,
+    learns_from_masks,
+    load_segmenter,
+    load_trained,
+)
 from labelassemble.run.parts import PartAnswers, Plan
 from labelassemble.run.prediction import model_statement
+from labelassemble.run.segment import answer_volume, detection_options, volume_scores
 from labelassemble.views.bad_files import BadFiles
+
+PART_VOLUMES: Final = 64
+"""Volumes of a part of a Parquet list, at most: each takes seconds."""
 
 
 class SetAnswerer:
-    """A run that answers a set of images part by part, with the probabilities of `labelassemble predict`.
+    """A run that answers a set of images or volumes part by part, with the answers of `labelassemble predict`.
 
     Attributes:
         plan: the parts, and where their answers go.
@@ -34,7 +47,7 @@ class SetAnswerer:
         *,
         uncalibrated: bool = False,
         how: Decoding | None = None,
-        rows: int = PART_ROWS,
+        rows: int | None = None,
         local_rank: int = 0,
     ) -> None:
         """Load the run and look which parts there are.
@@ -45,14 +58,18 @@ class SetAnswerer:
             folder: for the answers.
             uncalibrated: whether probabilities stay as the network gives them.
             how: images are decoded; default: as their files say.
-            rows: of a part of a list, at most.
+            rows: of a part of a list, at most; default: 8192 images, 64 volumes.
             local_rank: which process of its machine this is, and so which GPU it takes, where there are any.
 
         Raises:
             LabelAssembleError: no trained model, no such set, ...
         """
-        self._trained = on_device(load_trained(run), local_rank)
-        self._calibration = None if uncalibrated else calibration_in_use(run)
+        masks = learns_from_masks(run)
+        self._trained: TrainedModel | TrainedSegmenter = (
+            load_segmenter(run) if masks else on_device(load_trained(run), local_rank)
+        )
+        self._options = detection_options(run) if masks else None
+        self._calibration = None if uncalibrated or masks else calibration_in_use(run)
         self._how = how or Decoding()
         statement = model_statement(run, self._calibration or Calibration())
         about = dict(line.split("=", 1) for line in statement.lines)
@@ -62,7 +79,12 @@ class SetAnswerer:
         }
         if self._calibration is not None:
             about["calibration"] = self._calibration.model_dump_json()
-        self.plan = Plan(folder, parts_of(inputs, rows), self._trained.net.classes, about)
+        if self._options is not None:  # of a patient's score, which is no probability
+            about = {key: value for key, value in about.items() if key not in ("probabilities", "decoded")}
+            about["scores"] = self._options.aggregate
+        parts = parts_of(inputs, rows or (PART_VOLUMES if masks else PART_ROWS))
+        kind = "score" if masks else "probability"
+        self.plan = Plan(folder, parts, self._trained.net.classes, about, kind)
 
     def answer(self, images: Sequence[str]) -> PartAnswers:
         """Return the answers for images; those that cannot be read are named.
@@ -70,6 +92,9 @@ class SetAnswerer:
         Raises:
             LabelAssembleError: an answer is not finite, or a package is missing that reads an image.
         """
+        if isinstance(self._trained, TrainedSegmenter):
+            assert self._options is not None
+            return _volumes_answered(self._trained, images, self._options)
         found = answer_readable(self._trained, [reference(image, self._how) for image in images])
         for container in {image.partition(SEPARATOR)[0] for image in images if SEPARATOR in image}:
             let_go(container)
@@ -93,6 +118,22 @@ def answer_readable(trained: TrainedModel, images: Sequence[str]) -> PartAnswers
             raise
         probabilities = np.full((len(images), len(trained.net.classes)), np.nan)  # none can be read
     return PartAnswers(images, probabilities, {row: error.reason for row, error in bad_files.errors.items()})
+
+
+def _volumes_answered(
+    trained: TrainedSegmenter, volumes: Sequence[str], options: DetectionOptions
+) -> PartAnswers:
+    """Return the scores of volumes, and why some cannot be read."""
+    scores = np.full((len(volumes), len(trained.net.classes)), np.nan)
+    errors = {}
+    for row, path in enumerate(volumes):
+        try:
+            scores[row] = volume_scores(answer_volume(trained, path).probabilities, options)
+        except PluginError:
+            raise
+        except ImageError as error:
+            errors[row] = error.reason
+    return PartAnswers(volumes, scores, errors)
 
 
 def on_device(trained: TrainedModel, local_rank: int) -> TrainedModel:

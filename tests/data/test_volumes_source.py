@@ -12,7 +12,9 @@ from PIL import Image
 
 from labelassemble.config import load_config, make_config
 from labelassemble.data import Table, Taxonomy, VolumesSource, assemble
+from labelassemble.data.duplicates import find_duplicates
 from labelassemble.data.mask_files import read_mask
+from labelassemble.data.text import text_array
 from labelassemble.data.volumes import read_grid, read_volume
 from labelassemble.errors import LabelAssembleError
 
@@ -532,6 +534,26 @@ def test_the_same_volume_twice_is_found_by_its_content(tmp_path: Path) -> None:
     looks = assemble([options], duplicates="looks").report
     assert len(looks.alike) == 1  # of c, whose voxels are those of a and one more
     assert not any("could not be read" in note for note in looks.notes)
+
+
+def test_a_volume_that_is_stored_the_other_way_round_looks_the_same(tmp_path: Path) -> None:
+    nibabel = pytest.importorskip("nibabel")
+    values = np.random.default_rng(0).normal(size=(20, 18, 8)).cumsum(axis=0).astype(np.float32)
+    image = nibabel.Nifti1Image(values, np.diag([1.0, 1.0, 2.0, 1.0]))
+    nibabel.save(image, tmp_path / "a.nii.gz")
+    for name, to in (("b.nii", "LPS"), ("c.nii.gz", "ILA"), ("d.nii.gz", "PSR")):
+        turned = nibabel.orientations.ornt_transform(
+            nibabel.orientations.io_orientation(image.affine), nibabel.orientations.axcodes2ornt(tuple(to))
+        )
+        nibabel.save(image.as_reoriented(turned), tmp_path / name)
+    other = nibabel.Nifti1Image(values[::-1].copy(), image.affine)  # another side of the body
+    nibabel.save(other, tmp_path / "e.nii.gz")
+    paths = text_array(
+        [f"{tmp_path}/{name}" for name in ("a.nii.gz", "b.nii", "c.nii.gz", "d.nii.gz", "e.nii.gz")]
+    )
+    found = find_duplicates(paths, "looks")
+    assert found.alike.tolist() == [[0, 1], [0, 2], [0, 3]]
+    assert len(found.unread) == 0
 
 
 def test_a_table_with_masks_goes_through_a_file(archive: Path, tmp_path: Path) -> None:

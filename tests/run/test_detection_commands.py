@@ -1,13 +1,18 @@
 """What a user does with a trained run from the command line, on a run on slices with masks."""
 
 import csv
+import io
 import json
 import re
 import shutil
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 pytest.importorskip("monai")
@@ -163,3 +168,34 @@ def test_what_is_said_of_a_run_on_volumes_is_of_cases(detection_run: Path, evalu
         assert spoken_of(page.read_text()) == []
     status, _, err = cli("evaluate", run, "--data", folder / "own.yaml", "--split", "train")
     assert (status, "trained or tuned on every case of the data" in err) == (2, True)
+
+
+def test_lists_and_shards_of_cases_are_answered_part_by_part(
+    detection_run: Path, tmp_path: Path, cli: Cli
+) -> None:
+    cases = sorted(detection_run.parent.glob("site/?.png"))
+    damaged = tmp_path / "damaged.png"
+    damaged.write_bytes(cases[0].read_bytes()[:40])
+    pq.write_table(
+        pa.table({"path": [str(path) for path in (*cases[:3], damaged)]}), tmp_path / "list.parquet"
+    )
+    with tarfile.open(tmp_path / "shard.tar", "w") as tar:
+        for path in cases[3:5]:
+            tar.add(path, path.name)
+    folder = tmp_path / "answers"
+    command = ("predict", detection_run, tmp_path / "list.parquet", tmp_path / "shard.tar", "-o", folder)
+    status, out, err = cli(*command)
+    assert status == 0, err
+    assert "part-00000.parquet: 4 cases, 1 cannot be read" in out
+    assert "0 parts answered, 2 were there, of 2 in all" in cli(*command)[1]
+    table = pd.read_parquet(folder)
+    assert list(table.columns) == ["path", "score:disc", "score:bar", "error"]
+    status, out, err = cli("predict", detection_run, *cases[:5])
+    assert status == 0, err
+    alone = pd.read_csv(io.StringIO(out))
+    read = table["error"].isna()
+    np.testing.assert_allclose(table.loc[read].iloc[:, 1:3], alone.iloc[:, 1:], rtol=1e-6)
+    assert table.loc[~read, "path"].tolist() == [str(damaged)]
+    assert table.loc[~read].iloc[:, 1:3].isna().all(axis=None)
+    status, _, err = cli(*command, "--uncalibrated")
+    assert (status, "are for runs on images" in err) == (2, True)

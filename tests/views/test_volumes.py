@@ -194,7 +194,7 @@ def test_a_case_that_cannot_be_read_is_left_out_and_counted(folder: Path) -> Non
     few = VolumeViews(
         table, options.model_copy(update={"bad_files_limit": 0.1}), Sampler(4, batch_size=4, seed=7)
     )
-    with pytest.raises(LabelAssembleError, match=r"1 of 4 images .* volumes\.bad_files_limit = 0\.1"):
+    with pytest.raises(LabelAssembleError, match=r"1 of 4 cases cannot .* volumes\.bad_files_limit = 0\.1"):
         list(few.epoch(0, strong=True))
 
 
