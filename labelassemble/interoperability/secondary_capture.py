@@ -9,10 +9,9 @@ from numpy.typing import NDArray
 from labelassemble._quiet import quiet
 from labelassemble.errors import LabelAssembleError
 from labelassemble.interoperability.source import UTF_8, SourceImage, highdicom
-from labelassemble.interoperability.statement import RESEARCH_USE, ModelStatement
+from labelassemble.interoperability.statement import RESEARCH_USE, ModelStatement, equipment
 
 SERIES_NUMBER: Final = 9902
-_LONGEST: Final = 64  # characters of a Long String
 _LONGEST_TEXT: Final = 1024  # of a Short Text
 _SOURCE_IMAGE: Final = ("121322", "DCM", "Source image for image processing operation")
 
@@ -55,11 +54,7 @@ def secondary_capture(
                 series_number=SERIES_NUMBER,
                 sop_instance_uid=hd.UID(),
                 instance_number=number,
-                manufacturer="labelassemble",
-                manufacturer_model_name=model.name[:_LONGEST],
-                software_versions=model.version,
-                device_serial_number=model.checkpoint[:_LONGEST],
-                series_description="labelassemble: for research use only",
+                **equipment(model),
                 content_qualification=hd.ContentQualificationValues.RESEARCH,
                 transfer_syntax_uid="1.2.840.10008.1.2.1",
                 specific_character_set=UTF_8,

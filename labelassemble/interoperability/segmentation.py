@@ -10,11 +10,10 @@ from numpy.typing import NDArray
 from labelassemble._quiet import quiet
 from labelassemble.errors import LabelAssembleError
 from labelassemble.interoperability.source import UTF_8, dicom_codes, highdicom
-from labelassemble.interoperability.statement import ModelStatement
+from labelassemble.interoperability.statement import LONG_STRING, ModelStatement, equipment
 from labelassemble.interoperability.structured_report import concept
 
 SERIES_NUMBER: Final = 9903
-_LONGEST: Final = 64  # characters of a Long String
 _CATEGORY: Final = ("class", "Class of a model")
 
 
@@ -50,7 +49,7 @@ def segmentation(
     hd = highdicom()
     said = dict(line.split("=", 1) for line in model.lines) | dict(rules)
     algorithm = hd.AlgorithmIdentificationSequence(
-        name=f"labelassemble: {model.name}"[:_LONGEST],
+        name=f"labelassemble: {model.name}"[:LONG_STRING],
         family=dicom_codes().DCM.ArtificialIntelligence,
         version=model.version,
         parameters=said,
@@ -58,7 +57,7 @@ def segmentation(
     segments = [
         hd.seg.SegmentDescription(
             segment_number=index,
-            segment_label=name[:_LONGEST],
+            segment_label=name[:LONG_STRING],
             segmented_property_category=concept(_CATEGORY),
             segmented_property_type=concept((name, name)),
             algorithm_type=hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
@@ -79,11 +78,7 @@ def segmentation(
                 series_number=SERIES_NUMBER,
                 sop_instance_uid=hd.UID(),
                 instance_number=number,
-                manufacturer="labelassemble",
-                manufacturer_model_name=model.name[:_LONGEST],
-                software_versions=model.version,
-                device_serial_number=model.checkpoint[:_LONGEST],
-                series_description="labelassemble: for research use only",
+                **equipment(model),
                 content_description="For research use only, not for diagnosis",
                 content_label="RESEARCH",
                 content_qualification=hd.ContentQualificationValues.RESEARCH,

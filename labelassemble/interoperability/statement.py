@@ -20,6 +20,9 @@ SCHEME_NAME: Final = "Names of labelassemble: classes of a model, and what is sa
 SCHEME_UID: Final = "2.25.118156455224758665173185698790426571227"
 """Names the scheme in DICOM, and as urn:oid:... in FHIR; made of a random UUID (DICOM PS3.5, B.2)."""
 
+LONG_STRING: Final = 64
+"""Characters of a Long String of DICOM, at most."""
+
 THRESHOLD: Final = ("threshold", "Threshold of the probability")
 DECISION: Final = ("decision", "Probability compared with its threshold")
 REACHED: Final = ("reached", "At or above the threshold")
@@ -107,3 +110,14 @@ def class_answers(
         ClassAnswer(name, float(value), thresholds.get(name))
         for name, value in zip(classes, probabilities, strict=True)
     ]
+
+
+def equipment(model: ModelStatement) -> dict[str, str]:
+    """Return what each object of DICOM says of what made it, as keywords of highdicom."""
+    return {
+        "manufacturer": "labelassemble",
+        "manufacturer_model_name": model.name[:LONG_STRING],
+        "software_versions": model.version,
+        "device_serial_number": model.checkpoint[:LONG_STRING],
+        "series_description": "labelassemble: for research use only",
+    }

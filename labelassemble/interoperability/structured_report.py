@@ -23,12 +23,13 @@ from labelassemble.interoperability.statement import (
     THRESHOLD,
     ClassAnswer,
     ModelStatement,
+    equipment,
 )
 
 SERIES_NUMBER = 9901
 _OBSERVERS = uuid.UUID("58e4a7c1-54c8-4b1b-8f5b-0c5c2f7c3b1d")
 _LONGEST_CODE = 16
-_LONGEST = 64  # characters of a Code Meaning, and of a Long String
+_LONGEST = 64  # characters of a Code Meaning
 
 # What was done to the patient, by modality (CID 100); the header's own words for it are not taken over.
 _PROCEDURES = {
@@ -71,11 +72,7 @@ def structured_report(
                 series_number=SERIES_NUMBER,
                 sop_instance_uid=hd.UID(),
                 instance_number=number,
-                manufacturer="labelassemble",
-                manufacturer_model_name=model.name[:_LONGEST],
-                software_versions=model.version,
-                device_serial_number=model.checkpoint[:_LONGEST],
-                series_description="labelassemble: for research use only",
+                **equipment(model),
                 content_qualification=hd.ContentQualificationValues.RESEARCH,
                 coding_schemes=[_scheme(hd)],
                 is_complete=True,
