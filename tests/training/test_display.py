@@ -1,34 +1,16 @@
 import io
+import sys
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from labelassemble.training import display as display_module
 from labelassemble.training.display import Display
-from labelassemble.training.history import EpochRow
 
-
-def _row(epoch: int, step: int) -> EpochRow:
-    return EpochRow(
-        epoch=epoch,
-        step=step,
-        seconds=1.0,
-        learning_rate=1e-3,
-        pseudo_weight=0.0,
-        consistency_weight=0.0,
-        train_loss=0.25,
-        train_bce=0.125,
-        train_pseudo=0.0625,
-        train_consistency=0.03125,
-        train_known=30,
-        train_unknown=90,
-        val_loss=0.5,
-        val_auc_mean=0.8,
-        val_auc_interest=None,
-        images_per_second=40.0,
-        val_auc=(0.8, None),
-        pseudo_positive=(None, 0.25),
-    )
+sys.path.insert(0, str(Path(__file__).parent))
+from epoch_rows import ROW
 
 
 class _Clock:
@@ -50,7 +32,7 @@ def _shown(monkeypatch: pytest.MonkeyPatch, *, terminal: bool, seconds_a_step: f
             epoch = (step - 1) // 3
             display.step(epoch, step, [0.25 / step, 0.2, 0.04, 0.01], images=16, known_share=0.25)
             if step % 3 == 0:
-                display.epoch(_row(epoch + 1, step))
+                display.epoch(replace(ROW, epoch=epoch + 1, step=step))
     return output.getvalue()
 
 
