@@ -31,13 +31,25 @@ class Part(NamedTuple):
 
     Attributes:
         name: what they are, such as "train-000012.tar" with its folder, or "list.parquet, rows 1 to 8192".
-        stamp: says in what state the files are: another one where one was changed, as size and time of change show.
         images: reads which they are: paths and `container::member`, in order.
+        shard: the file that holds them all; None where they are files of their own.
     """
 
     name: str
-    stamp: Callable[[], str]
     images: Callable[[], list[str]]
+    shard: str | None = None
+
+    def stamp(self) -> str:
+        """Return in what state the files are: another text where one was changed, as size and time of change show."""
+        return files_stamp(self.images()) if self.shard is None else _state(self.shard)
+
+    def read(self) -> tuple[list[str], str]:
+        """Return the images, and the stamp that their files had before they are read."""
+        if self.shard is not None:
+            stamp = _state(self.shard)
+            return self.images(), stamp
+        images = self.images()
+        return images, files_stamp(images)
 
 
 def expand(pattern: Path) -> list[Path]:
@@ -101,7 +113,7 @@ def _of_tar(path: Path) -> Part:
         path.stat()
     except OSError as error:
         raise LabelAssembleError(f"{path}: cannot be read ({error.strerror})") from None
-    return Part(str(path), partial(_state, str(path)), partial(_members, path))
+    return Part(str(path), partial(_members, path), str(path))
 
 
 def files_stamp(images: Sequence[str]) -> str:
@@ -178,14 +190,9 @@ def _of_list(path: Path, rows: int) -> list[Part]:
         for first in range(0, count, rows):
             last = min(first + rows, count)
             name = f"{path}, rows {before + first + 1} to {before + last}"
-            images = partial(_paths, path, group, first, last)
-            parts.append(Part(name, partial(_stamp_of, images), images))
+            parts.append(Part(name, partial(_paths, path, group, first, last)))
         before += count
     return parts
-
-
-def _stamp_of(images: Callable[[], Sequence[str]]) -> str:
-    return files_stamp(images())
 
 
 def _paths(path: Path, group: int, first: int, last: int) -> list[str]:

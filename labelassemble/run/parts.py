@@ -138,8 +138,7 @@ def answer_part(plan: Plan, index: int, answer: Callable[[Sequence[str]], PartAn
     """
     part = plan.parts[index]
     try:
-        stamp = part.stamp()  # before the images are read: one replaced meanwhile is seen the next time
-        images = part.images()
+        images, stamp = part.read()  # their files are read later: one replaced meanwhile is seen next time
     except LabelAssembleError as error:
         raise UnreadablePart(str(error)) from None
     found = answer(images)

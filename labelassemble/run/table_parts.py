@@ -11,7 +11,7 @@ import numpy as np
 
 from labelassemble.data import Table
 from labelassemble.data.errors import ImageError
-from labelassemble.data.shards import Part, files_stamp
+from labelassemble.data.shards import Part
 from labelassemble.errors import LabelAssembleError
 from labelassemble.models.features import predict_with_features
 from labelassemble.run.evaluation import Predicted, Progress, predicted_of
@@ -91,7 +91,7 @@ class TableParts:
         for first in range(0, len(self.paths), self.rows):
             images = list(self.paths[first : first + self.rows])
             name = f"rows {first + 1} to {first + len(images)}"
-            parts.append(Part(name, partial(files_stamp, images), partial(list, images)))
+            parts.append(Part(name, partial(list, images)))
         return parts
 
 

@@ -263,7 +263,7 @@ def test_mistakes_are_one_sentence(
 
 
 def test_processes_that_begin_together_write_one_plan(tmp_path: Path) -> None:
-    parts = [Part("a", lambda: "1", lambda: ["x.png"])]
+    parts = [Part("a", lambda: ["x.png"])]
     plan = Plan(tmp_path / "a", parts, ("A",), {"model": "m"})
     plan.begin()
     plan.begin()

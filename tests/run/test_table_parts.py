@@ -205,7 +205,7 @@ def test_several_processes_are_for_other_data(
 
 
 def test_parts_with_images_that_could_not_be_read_are_answered_again(tmp_path: Path) -> None:
-    parts = [Part(name, str, lambda: ["a.png", "b.png"]) for name in ("one", "two", "three")]
+    parts = [Part(name, lambda: ["a.png", "b.png"]) for name in ("one", "two", "three")]
     plan = Plan(tmp_path / "answers", parts, ("Edema",), {})
     plan.begin()
     bad = {"a.png"}
