@@ -165,8 +165,15 @@ def _sampler(config: Config, start: Start, processes: Processes, console: Consol
             soft_wrap=True,
         )
     _warn_of_balance(config, start, sampling, console)
+    images = len(start.data.paths)
+    if train.batch_size > images:
+        console.print(
+            f"Batches hold all {images} training images, fewer than train.batch_size={train.batch_size}",
+            highlight=False,
+            soft_wrap=True,
+        )
     return Sampler(
-        len(start.data.paths),
+        images,
         batch_size=train.batch_size,
         seed=train.seed,
         steps_per_epoch=train.steps_per_epoch,
