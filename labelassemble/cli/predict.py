@@ -33,8 +33,8 @@ def predict(
         typer.Argument(
             metavar="IMAGE...",
             help="Image files (PNG, JPEG, ...), or sets of them: tar shards (train-{000000..000146}.tar) and "
-            "Parquet lists with a column path; for a run on volumes, volumes (.nii.gz, folders of DICOM slices), slices or "
-            "lists of them.",
+            "Parquet lists with a column path; for a run on volumes, volumes (.nii.gz, folders of DICOM slices), "
+            "slices or lists of them.",
         ),
     ],
     output: Annotated[

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tritonclient.http as triton
+import yaml
 from tritonclient.utils import InferenceServerException
 
 DEPLOYMENT = Path(__file__).parents[2] / "examples" / "deployment"
@@ -39,7 +40,7 @@ def _free_port() -> int:
 class Proxy:
     """nginx as the example has it, with other ports and folders."""
 
-    def __init__(self, folder: Path, server_port: int, grpc_port: int) -> None:
+    def __init__(self, folder: Path, server_port: int, grpc_port: int, *more: int) -> None:
         self.port = _free_port()
         (folder / "nginx").mkdir()
         (folder / "tokens.conf").write_text(f'"Bearer {TOKEN}" 1;\n')
@@ -52,7 +53,10 @@ class Proxy:
         text = (DEPLOYMENT / "nginx.conf").read_text()
         for old, new in (
             ("listen 8443 ssl http2;", f"listen 127.0.0.1:{self.port} ssl http2;"),
-            ("server 127.0.0.1:8000;", f"server 127.0.0.1:{server_port};"),
+            (
+                "server 127.0.0.1:8000;",
+                " ".join(f"server 127.0.0.1:{port};" for port in (server_port, *more)),
+            ),
             ("server 127.0.0.1:8001;", f"server 127.0.0.1:{grpc_port};"),
             ("/etc/labelassemble/", f"{folder}/"),
             ("/tmp/nginx/", f"{folder}/nginx/"),
@@ -86,8 +90,8 @@ class Proxy:
 
 
 @contextmanager
-def _proxied(folder: Path, server_port: int, grpc_port: int) -> Iterator[Proxy]:
-    proxy = Proxy(folder, server_port, grpc_port)
+def _proxied(folder: Path, server_port: int, grpc_port: int, *more: int) -> Iterator[Proxy]:
+    proxy = Proxy(folder, server_port, grpc_port, *more)
     try:
         end = time.monotonic() + 60
         while True:
@@ -221,3 +225,56 @@ def test_a_server_that_is_not_there(tmp_path: Path) -> None:
     with _proxied(tmp_path, _free_port(), _free_port()) as proxy:
         status, answer = proxy.ask("GET", "/v2/models/grey", **AUTHORIZED)
     assert (status, answer["error"]) == (503, "the server is not there, or did not answer in time")
+
+
+def _answered(server: Any) -> int:
+    found = re.search(
+        rb'^nv_inference_request_success\{model="grey",version="1"\} (\d+)$',
+        server.request("/metrics").body,
+        re.M,
+    )
+    return int(found[1]) if found else 0
+
+
+def test_two_servers_answer_alike_and_one_goes_on_alone(
+    serving: Any, repository: Path, models: Any, images: Any, png: Any, tmp_path: Path
+) -> None:
+    _needed("nginx")
+    headers = {**AUTHORIZED, "Inference-Header-Content-Length": "0"}
+    want = models["grey", 1].probabilities([images[0]])[0]
+    with (
+        serving(repository) as first,
+        serving(repository) as second,
+        _proxied(tmp_path, first.port, _free_port(), second.port) as proxy,
+    ):
+
+        def ask(times: int) -> None:
+            for _ in range(times):
+                path = "/v2/models/grey/versions/1/infer"
+                status, answer = proxy.ask("POST", path, png(images[0]), **headers)
+                assert status == 200, answer
+                np.testing.assert_allclose(answer["outputs"][0]["data"], want, atol=1e-6)
+
+        ask(10)
+        assert [_answered(server) for server in (first, second)] == [5, 5]
+        first.process.kill()
+        first.process.wait(timeout=60)
+        ask(10)
+        assert _answered(second) == 15
+        for _ in range(4):
+            assert proxy.ask("GET", "/v2/health/ready") == (200, {"ready": True})
+
+
+def test_pods_with_a_gpu_differ_by_nothing_else() -> None:
+    plain, gpu = (
+        yaml.safe_load((DEPLOYMENT / name).read_text())
+        for name in ("inference_service.yaml", "inference_service_gpu.yaml")
+    )
+    predictor = gpu["spec"]["predictor"]
+    (container,), (other,) = predictor["containers"], plain["spec"]["predictor"]["containers"]
+    assert predictor["minReplicas"] == predictor["maxReplicas"]
+    assert container["resources"]["limits"].pop("nvidia.com/gpu") == "1"
+    container["args"].remove("--device=cuda")
+    predictor["minReplicas"] = plain["spec"]["predictor"]["minReplicas"]
+    container |= {name: other[name] for name in ("image", "resources")}
+    assert gpu == plain
