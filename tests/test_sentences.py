@@ -57,6 +57,14 @@ def test_a_run_that_is_not_there_is_not_resumed(cli: Cli, small_sources: Path) -
     assert "absent holds no run: the folder does not exist" in err
 
 
+def test_a_batch_that_repeats_few_images_many_times_is_refused(cli: Cli, small_sources: Path) -> None:
+    run = small_sources / "large"
+    status, _, err = cli("train", small_sources / "run.yaml", "-o", run, "train.batch_size=100000")
+    assert status == 2
+    assert "train.batch_size must be at most the number of training images, " in err
+    assert "or 1024 where there are fewer, got 100000" in err
+
+
 def test_views_are_a_png(cli: Cli, small_sources: Path) -> None:
     image = small_sources / "images" / "north-0.png"
     status, _, err = cli("views", small_sources / "run.yaml", "--image", image, "-o", small_sources / "v.jpg")

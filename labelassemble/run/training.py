@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import torch
 from rich.console import Console
@@ -36,6 +36,8 @@ from labelassemble.views.sampler import Sampler
 from labelassemble.views.volume_options import VolumeOptions
 
 _Options = TypeVar("_Options", ViewOptions, VolumeOptions)
+
+_MOST_REPEATED: Final = 1024  # images of a batch that repeats some
 
 
 @dataclass(frozen=True)
@@ -166,11 +168,10 @@ def _sampler(config: Config, start: Start, processes: Processes, console: Consol
         )
     _warn_of_balance(config, start, sampling, console)
     images = len(start.data.paths)
-    if train.batch_size > images:
-        console.print(
-            f"Batches hold all {images} training images, fewer than train.batch_size={train.batch_size}",
-            highlight=False,
-            soft_wrap=True,
+    if train.batch_size > max(images, _MOST_REPEATED):
+        raise LabelAssembleError(
+            f"train.batch_size must be at most the number of training images, {images}, or {_MOST_REPEATED} where "
+            f"there are fewer, got {train.batch_size}: each image would be in a batch several times"
         )
     return Sampler(
         images,

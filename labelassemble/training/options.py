@@ -46,8 +46,8 @@ class TrainOptions(BaseModel):
     Attributes:
         epochs: at most this many.
         steps_per_epoch: steps that are called an epoch; None for one pass over the training images.
-        batch_size: images a step in all: of all processes and all parts together; all training images where
-            there are fewer.
+        batch_size: images a step in all: of all processes and all parts together. Of fewer training images a batch
+            repeats some, in views of their own; more than 1024 are refused there.
         accumulate: parts in which a process's images of a step go through the network, one after the other, their
             gradients added; a step takes less memory and means the same (BatchNorm takes the statistics of each part).
         sampling: "shuffle" takes every image once per pass; "balanced" gives every source an even share of each batch,

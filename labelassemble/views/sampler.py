@@ -34,7 +34,7 @@ class Sampler:
 
     Args:
         count: images, at least one.
-        batch_size: images per step, of all processes together; of a smaller table all of its images.
+        batch_size: images per step, of all processes together.
         seed: of the batches, and of every random transform of the views.
         steps_per_epoch: steps that are called an epoch; None for one pass.
         sources: the source of each image, where batches are to mix them.
@@ -69,7 +69,6 @@ class Sampler:
             raise ValueError(f"rank must be from 0 to world_size - 1, got {rank} of {world_size}")
         if sources is not None and len(sources) != count:
             raise ValueError(f"sources must name one for each image, got {len(sources)} for {count}")
-        batch_size = min(batch_size, count)  # else a batch repeats images until the memory is full
         self._count = count
         self._batch_size = batch_size
         self._rank = rank

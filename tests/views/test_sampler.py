@@ -72,16 +72,6 @@ def test_processes_divide_each_step_of_an_epoch_of_a_number_of_steps() -> None:
         assert np.array_equal(together, whole[step].rows)
 
 
-@pytest.mark.parametrize("steps", [None, 2])
-@pytest.mark.parametrize("sources", [None, ["a", "a", "a", "b"]])
-def test_a_batch_is_never_larger_than_the_table(steps: int | None, sources: list[str] | None) -> None:
-    sampler = Sampler(4, batch_size=1000, seed=0, steps_per_epoch=steps, sources=sources)
-    assert [len(batch.rows) for batch in sampler.epoch(1)] == [4] * (steps or 1)
-    assert sampler.largest == 4
-    if sources is not None:
-        assert (sampler.epoch(0)[0].rows == 3).sum() == 2  # each source has half of it
-
-
 @pytest.mark.parametrize("rank", [-1, 2])
 def test_a_shard_that_does_not_exist_is_refused(rank: int) -> None:
     with pytest.raises(ValueError, match=f"rank must be from 0 to world_size - 1, got {rank} of 2"):
