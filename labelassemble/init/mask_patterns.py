@@ -179,7 +179,15 @@ def find_patterns(data: Path, listed: Listed) -> list[Patterns]:
         return drawn, drawn - len(one.paths()), -one.images.count("*")
 
     best = max(map(worth, tried.values()))
-    return sorted((one for one in tried.values() if worth(one) == best), key=lambda one: one.images)
+    equal = [one for one in tried.values() if worth(one) == best]
+    nearest = max(map(_shared_folders, equal))  # of two datasets in one folder, each has its own masks
+    return sorted((one for one in equal if _shared_folders(one) == nearest), key=lambda one: one.images)
+
+
+def _shared_folders(one: Patterns) -> int:
+    """Return how many folders the patterns of images and masks begin with alike."""
+    pairs = zip(one.images.split("/")[:-1], one.masks.split("/")[:-1], strict=False)
+    return len(list(takewhile(lambda pair: pair[0] == pair[1] or "{}" in pair[1], pairs)))
 
 
 def _stem(path: str) -> tuple[str, str]:

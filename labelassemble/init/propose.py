@@ -124,6 +124,20 @@ def _folder(data: Path, answers: Answers, ask: Ask, beside: Path) -> Proposal:
     ):
         return _dicom(data, tables, answers, beside)
     own = [table for table in tables if table.resolve() != beside.with_suffix(".csv").resolve()]
+    of_images = [table for table in own if _names_files(table, answers)]
+    if own and not of_images:
+        masked = propose_volumes(data, answers.name) or propose_volumes(data, answers.name, slices=True)
+        if masked is not None:
+            used = masked.values.get("path")
+            left = [str(table) for table in own if table != used]
+            if left:
+                masked.remarks.append(
+                    f"{', '.join(left[:_FEW])}: no column names an image, so the table is left out"
+                    if len(left) == 1
+                    else f"{len(left)} tables name no image and are left out: {', '.join(left[:_FEW])}"
+                )
+            return masked
+    own = of_images or own
     if len(own) == 1:
         return _table(own[0], answers, ask, beside)
     if own:
@@ -152,6 +166,19 @@ def _folder(data: Path, answers: Answers, ask: Ask, beside: Path) -> Proposal:
             "label): write the source by hand, with the reader `volumes`"
         )
     return _class_folders(data, images, answers, ask, beside)
+
+
+def _names_files(table: Path, answers: Answers) -> bool:
+    """Return whether a column of a table names files that are there; a table that cannot be read may."""
+    if answers.columns.get("path"):
+        return True
+    try:
+        columns, _ = read_columns(table)
+    except LabelAssembleError:
+        return True
+    return any(
+        found_images(table, column, answers.root) or found_below(table, column) for column in columns.values()
+    )
 
 
 def _dicom(data: Path, tables: Sequence[Path], answers: Answers, beside: Path) -> Proposal:

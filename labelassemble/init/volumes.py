@@ -82,18 +82,18 @@ def propose_volumes(data: Path, name: str, *, slices: bool = False) -> Proposal 
             "nothing says which cases are of one patient, so each is taken for a patient of its own "
             "(`patient_pattern` finds the id in a path)"
         )
-    if len(found) > 1:
+    of_same_cases = dict.fromkeys(one.images for one in found if one.drawn() == drawn)
+    if len(of_same_cases) > 1:
         source.remarks.append(
             f"a case has several images, and a network sees one: {chosen.images} was chosen of "
-            f"{', '.join(one.images for one in found)}"
+            f"{', '.join(of_same_cases)}"
         )
-    spare = sum(
-        path not in {os.path.relpath(mask.partition("::")[0], data) for mask in drawn}
-        for path in listed.masks
-    )
+    taken = {os.path.relpath(mask.partition("::")[0], data) for mask in drawn}
+    spare = [path for path in listed.masks if path not in taken]
     if spare:
         source.remarks.append(
-            f"{spare} of the masks found belong to no image of the pattern and are left out"
+            f"{len(spare)} of the masks found belong to no image of {chosen.images} and are left out, such as "
+            f"{spare[0]}: cases that lie in another way need a source of their own (init of their folder proposes it)"
         )
     source.section = _section(paths, known, source)
     return source

@@ -318,3 +318,37 @@ def test_a_column_of_words_in_the_table_of_a_folder_is_named(tmp_path: Path, cli
     status, _, err = cli("init", tmp_path / "data", "-o", tmp_path / "c.yaml")
     assert status == 0, err
     assert "cases.csv: column 'malignant' holds words (yes, no) and is not read" in err
+
+
+@pytest.mark.parametrize("slices", [True, False])
+def test_a_table_that_names_no_image_is_left_out(tmp_path: Path, cli: Cli, slices: bool) -> None:
+    data = tmp_path / "data"
+    if slices:
+        for folder, value in (("images", 90), ("masks", 1)):
+            (data / folder).mkdir(parents=True)
+            for index in range(3):
+                pixels = np.zeros((20, 24), np.uint8)
+                pixels[3:9, 4 : 8 + index] = value
+                Image.fromarray(pixels).save(data / folder / f"c{index}.png")
+    else:
+        decathlon(data)
+    (data / "inventory.csv").write_text("device,bought,price\nA,2001,3\nB,2003,4\n")
+    status, _, err = cli("init", data, "-o", tmp_path / "a.yaml")
+    assert status == 0, err
+    assert ("inventory.csv: no column names an image, so the table is left out" in err) == slices
+    config = load_config(tmp_path / "a.yaml")
+    assert len(assemble(config.sources).table) == 3
+
+
+def test_cases_that_lie_in_another_way_are_named(tmp_path: Path, cli: Cli) -> None:
+    for name, end in (("north", ".nii.gz"), ("south", ".nii")):
+        for index in range(3):
+            nifti(tmp_path / "data" / name / "imagesTr" / f"P{index}{end}")
+            nifti(tmp_path / "data" / name / "labelsTr" / f"P{index}{end}", 1)
+    status, _, err = cli("init", tmp_path / "data", "-o", tmp_path / "a.yaml")
+    assert status == 0, err
+    assert "a case has several images" not in err
+    assert (
+        "3 of the masks found belong to no image of north/imagesTr/*.nii.gz and are left out, such as south/"
+        in err
+    )
