@@ -25,6 +25,7 @@ from labelassemble.report.format import NOT_DEFINED, count_text, number, with_in
 from labelassemble.report.record import OtherRun, Results, RunRecord
 from labelassemble.training.collapse import CollapseWatch, known_shares
 from labelassemble.training.curves import Curves
+from labelassemble.training.history import DICE
 
 
 @dataclass(frozen=True)
@@ -149,10 +150,13 @@ def learning_plots(
     shares = curves.pseudo_positive
     told = [name for name in interest if name in shares] or list(shares)
     positive = {name: shares[name] for name in told[: plots.SERIES]}
+    dice = {"classes of interest": columns[DICE]} if DICE in columns else {}  # of volumes
+    of = "voxels of the validation cases" if dice else "validation images"
     found = []
     for name, series, axis, top in (
         ("Loss", loss, "loss", None),
-        ("AUROC on validation images", auroc, "AUROC", 1.0),
+        ("Dice of the validation cases", dice, "Dice", 1.0),
+        (f"AUROC on {of}", auroc, "AUROC", 1.0),
         ("Unknown labels that the model takes for positive", positive, "share", 1.0),
     ):
         lines = [

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from labelassemble.data.csvfile import CsvFile, shown
-from labelassemble.training.history import COLUMNS, PSEUDO_POSITIVE
+from labelassemble.training.history import COLUMNS, DICE, PSEUDO_POSITIVE
 
 
 @dataclass(frozen=True)
@@ -15,7 +15,7 @@ class Curves:
 
     Attributes:
         epochs: from 1, rising.
-        columns: by the names in `COLUMNS`.
+        columns: by the names in `COLUMNS`, of volumes also `DICE`.
         pseudo_positive: by class, the share of its unknown labels that lay on the positive side; empty where not
             recorded.
     """
@@ -50,7 +50,8 @@ def read_curves(path: Path) -> Curves:
         for name in COLUMNS:
             file.require(name, "metrics of a run")
         by_class = [name for name in file.header if name.startswith(PSEUDO_POSITIVE)]
-        values: dict[str, list[float | None]] = {name: [] for name in (*COLUMNS, *by_class)}
+        dice = [DICE] if DICE in file.header else []  # of volumes
+        values: dict[str, list[float | None]] = {name: [] for name in (*COLUMNS, *dice, *by_class)}
         for chunk in file.chunks(list(values)):
             for name, column in values.items():
                 for row, cell in enumerate(chunk.cells(name)):

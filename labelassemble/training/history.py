@@ -9,6 +9,7 @@ from pathlib import Path
 from labelassemble._files import write_text
 
 PSEUDO_POSITIVE = "pseudo_positive:"
+DICE = "val_dice_interest"  # of volumes alone
 """Stands before a class in the name of its column."""
 
 
@@ -66,7 +67,7 @@ class EpochRow:
 
 COLUMNS = tuple(item.name for item in fields(EpochRow))[:-6]
 """The columns of metrics.csv; the columns of each class follow them, and with volumes those of Dice."""
-_OF_VOLUMES = ("train_dice", "val_dice_interest")
+_OF_VOLUMES = ("train_dice", DICE)
 
 
 class History:

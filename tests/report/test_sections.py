@@ -1,7 +1,7 @@
 """Learning curves: the shares of pseudo-labels that are drawn, and what is said of them."""
 
 from labelassemble.report.sections import learning_plots
-from labelassemble.training.curves import Curves
+from labelassemble.training.curves import Curves, read_curves
 from labelassemble.training.history import COLUMNS
 
 
@@ -30,3 +30,14 @@ def test_a_collapse_stands_under_the_shares_of_whichever_class_it_is():
     assert dotted == "Dotted line: pseudo-labels count from epoch 2 on"
     assert said.startswith("Epoch 4: the pseudo-labels of 'a' have all been negative for 3 epochs")
     assert [plot.note for plot in plots[:-1]] == [f"{dotted}."] * 2
+
+
+def test_of_volumes_the_dice_is_drawn_by_which_the_best_epoch_is_chosen(tmp_path):
+    header = [*COLUMNS, "train_dice", "val_dice_interest", "val_dice:b"]
+    rows = [[str(epoch) if name == "epoch" else "0.5" for name in header] for epoch in (1, 2)]
+    rows[1][header.index("val_dice_interest")] = "0.75"
+    (tmp_path / "metrics.csv").write_text("\n".join(",".join(row) for row in (header, *rows)) + "\n")
+    plots = learning_plots(read_curves(tmp_path / "metrics.csv"), several=True, interest=("b",))
+    names = ["Loss", "Dice of the validation cases", "AUROC on voxels of the validation cases"]
+    assert [plot.name for plot in plots] == names
+    assert plots[1].legend == ((0, "classes of interest", "last epoch: 0.750"),)
