@@ -1,5 +1,7 @@
 """Times the sliding window over a volume in C++ against MONAI's in Python: one network, one file, one machine.
 
+And what is done with the answer: components and their scores.
+
     cmake -S benchmarks/cpp -B FOLDER/cpp -DCMAKE_PREFIX_PATH="$(labelassemble doctor --cmake-path)"
     cmake --build FOLDER/cpp --target time_segmenter
     python benchmarks/sliding_window.py FOLDER > benchmarks/results/sliding_window_cpu.md
@@ -11,52 +13,69 @@ voxel. "pointwise" is a network of one 1x1 convolution, so that what is measured
 
 import argparse
 import json
+import math
 import os
 import subprocess
 import sys
 import time
 from pathlib import Path
 from statistics import median
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from harness import machine
+from scipy import ndimage
 from torch import nn
 
 THREADS = 2
-PATCH = (48, 48, 48)
 CLASSES = ("a", "b", "c")
-# name of the network -> volume, windows at once, rounds
-CASES = {
-    "dynunet_small": ((72, 56, 48), 1, 3),
-    "pointwise": ((192, 192, 128), 1, 3),
-}
+WINDOWS = 4  # at once, as both sides have it by default
 
 
-def export(folder: Path, name: str) -> Path:
+class Case(NamedTuple):
+    """What is answered."""
+
+    network: str
+    edge: int  # of the patch
+    shape: tuple[int, int, int]
+    rounds: int
+
+
+CASES = [
+    Case("dynunet_small", 32, (107, 107, 76), 3),
+    Case("dynunet_small", 48, (72, 56, 48), 5),
+    Case("segresnet", 32, (72, 56, 48), 3),
+    Case("pointwise", 48, (192, 192, 128), 5),
+    Case("pointwise", 48, (512, 512, 400), 1),
+]
+
+
+def export(folder: Path, case: Case) -> Path:
     """Write the network."""
     from labelassemble.export.volumes import export_volumes
     from labelassemble.models.segmentation.segment_net import SegmentNet
     from labelassemble.views.volume_options import VolumeOptions
 
     torch.manual_seed(0)
+    name = case.network
     net = SegmentNet(name, classes=CLASSES) if name != "pointwise" else nn.Conv3d(1, len(CLASSES), 1)
     path = folder / f"{name}.pt"
-    export_volumes(net.eval(), path, classes=CLASSES, options=VolumeOptions(patch=PATCH))
+    export_volumes(net.eval(), path, classes=CLASSES, options=VolumeOptions(patch=(case.edge,) * 3))
     return path
 
 
-def monai(model: str, values: str, shape: tuple[int, ...], batch: int, rounds: int, answer: str) -> None:
+def monai(model: str, values: str, shape: tuple[int, ...], edge: int, rounds: int, answer: str) -> None:
     """Print what `time_segmenter` prints, of MONAI in this process."""
     from labelassemble.models.segmentation import predict_volume as module
     from labelassemble.views.volume_options import VolumeOptions
 
     torch.set_num_threads(THREADS)
-    module._WINDOWS = batch
+    module._WINDOWS = WINDOWS
     script = torch.jit.load(model)  # type: ignore[no-untyped-call]
-    options = VolumeOptions(patch=PATCH)
+    options = VolumeOptions(patch=(edge,) * 3)
     image = torch.from_numpy(np.fromfile(values, np.float32).reshape(shape))[None]
-    module.predict_volume(script, image[:, :48, :48, :48], options)  # imports MONAI
+    module.predict_volume(script, image[:, : 2 * edge, : 2 * edge, :edge], options)  # imports MONAI
     before = _memory("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # the most so far is forgotten
     with torch.jit.optimized_execution(False):  # type: ignore[attr-defined]
@@ -92,26 +111,67 @@ def main() -> None:
     if options.worker:
         monai(*options.worker)
         return
-    print(f"{machine()}; {THREADS} threads; windows of {' x '.join(map(str, PATCH))}, overlap 0.5\n")
-    print("| network | volume | side | wall s | processor s | MiB at most | of output + count | difference |")
-    print("|---|---|---|---|---|---|---|---|")
-    for name, (shape, batch, rounds) in CASES.items():
-        model = export(options.folder, name)
+    print(f"{machine()}; {THREADS} threads; {WINDOWS} windows at once, overlap 0.5\n")
+    print(
+        "| network | window | volume | side | wall s | processor s | MiB at most | of output + count "
+        "| GiB with the volume | difference |"
+    )
+    print("|---|---|---|---|---|---|---|---|---|---|")
+    for case in CASES:
+        model = export(options.folder, case)
         values, answer = options.folder / "values.raw", options.folder / "answer.raw"
-        np.random.default_rng(0).random(shape, np.float32).tofile(values)
+        np.random.default_rng(0).random(case.shape, np.float32).tofile(values)
         program = [str(options.folder / "cpp" / "time_segmenter"), str(model), str(values)]
-        program += [*map(str, shape), str(batch), str(rounds), str(THREADS), str(answer)]
+        program += map(str, (*case.shape, WINDOWS, case.rounds, THREADS, answer, case.edge))
         worker = [sys.executable, __file__, str(options.folder), "--worker"]
-        worker.append(json.dumps([str(model), str(values), shape, batch, rounds, str(answer)]))
+        worker.append(json.dumps([str(model), str(values), case.shape, case.edge, case.rounds, str(answer)]))
         measured = {side: _run(command, answer) for side, command in (("C++", program), ("MONAI", worker))}
-        least = np.prod(shape) * 4 * (len(CLASSES) + 1)
+        volume = math.prod(case.shape) * 4
+        least = volume * (len(CLASSES) + 1)
         for side, (wall, processor, peak, found) in measured.items():
-            apart = float(np.abs(found - measured["MONAI"][3]).max())
+            apart = max(
+                float(np.abs(part - other).max())
+                for part, other in zip(
+                    found.reshape(100, -1), measured["MONAI"][3].reshape(100, -1), strict=True
+                )
+            )
+            size = " x ".join(map(str, case.shape))
             print(
-                f"| {name} | {' x '.join(map(str, shape))} | {side} | {median(wall):.2f} | {median(processor):.2f} | "
-                f"{peak / 2**20:.0f} | {peak / least:.2f} | {apart:.1e} |",
+                f"| {case.network} | {case.edge}^3 | {size} | {side} | {median(wall):.2f} | {median(processor):.2f} | "
+                f"{peak / 2**20:.0f} | {peak / least:.2f} | {(peak + volume) / 2**30:.2f} | {apart:.1e} |",
                 flush=True,
             )
+    lesions_rows()
+
+
+def lesions_rows() -> None:
+    """Print the times of components and scores of a mask of the largest volume."""
+    from labelassemble.evaluation.lesions import component_scores, components
+
+    shape = CASES[-1].shape
+    rng = np.random.default_rng(0)
+    mask = np.zeros(shape, np.bool_)
+    for place in rng.integers(0, np.array(shape) - 24, (60, 3)):
+        mask[
+            tuple(
+                slice(start, start + edge) for start, edge in zip(place, rng.integers(2, 24, 3), strict=True)
+            )
+        ] = True
+    chances = rng.random(shape, np.float32)
+    start = time.perf_counter()
+    numbers, count = components(mask)
+    labelled = time.perf_counter()
+    ours = component_scores(numbers[mask], count, chances[mask])
+    scored = time.perf_counter()
+    theirs = ndimage.maximum(chances, numbers, range(1, count + 1))
+    end = time.perf_counter()
+    assert np.array_equal(ours, theirs)
+    print(f"\n{count} lesions of {mask.mean():.2%} of {' x '.join(map(str, shape))} voxels, one thread\n")
+    print("| what | s |")
+    print("|---|---|")
+    print(f"| components (scipy.ndimage.label, all 26 neighbours) | {labelled - start:.2f} |")
+    print(f"| a score a lesion (np.maximum.at) | {scored - labelled:.3f} |")
+    print(f"| a score a lesion (scipy.ndimage.maximum) | {end - scored:.2f} |")
 
 
 if __name__ == "__main__":

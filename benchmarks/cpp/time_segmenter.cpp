@@ -1,7 +1,8 @@
-// time_segmenter MODEL VALUES I J K BATCH ROUNDS THREADS ANSWER: a volume float32 [I, J, K] from
-// the file VALUES, its probabilities to the file ANSWER. Prints a line for each round: wall
-// seconds, processor seconds; then the bytes that the process took at most beyond those with model
-// and volume in memory, the answer among them. benchmarks/sliding_window.py reads them.
+// time_segmenter MODEL VALUES I J K BATCH ROUNDS THREADS ANSWER EDGE: a volume float32 [I, J, K]
+// from the file VALUES, its probabilities to the file ANSWER; EDGE: of the patch. Prints a line for
+// each round: wall seconds, processor seconds; then the bytes that the process took at most beyond
+// those with model and volume in memory, the answer among them. benchmarks/sliding_window.py reads
+// them.
 #include <ATen/Parallel.h>
 #include <labelassemble/memory.h>
 #include <labelassemble/segmenter.h>
@@ -38,7 +39,7 @@ double processor_seconds() {
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (argc != 10) return 2;
+  if (argc != 11) return 2;
   labelassemble::keep_freed_memory();
   at::set_num_threads(std::atoi(argv[8]));
   const labelassemble::Segmenter segmenter(argv[1]);
@@ -50,9 +51,12 @@ int main(int argc, char** argv) {
             static_cast<std::streamsize>(values.size() * sizeof(float)));
   const labelassemble::Volume volume =
       labelassemble::make_volume(shape, {1.0, 1.0, 1.0}, std::move(values));
-  const labelassemble::Volume window =
-      labelassemble::make_volume({48, 48, 48}, {1.0, 1.0, 1.0}, std::vector<float>(48 * 48 * 48));
-  segmenter.probabilities(window);  // what the network needs is there from then on
+  const std::int64_t edge = std::atoll(argv[10]);
+  const labelassemble::Volume windows = labelassemble::make_volume(
+      {2 * edge, 2 * edge, edge}, {1.0, 1.0, 1.0},
+      std::vector<float>(static_cast<std::size_t>(4 * edge * edge * edge)));
+  segmenter.probabilities(windows,
+                          std::atoll(argv[6]));  // what the network needs is there from then on
   const long before = memory("VmRSS");
   std::ofstream("/proc/self/clear_refs") << "5";  // the most so far is forgotten
   for (int round = 0; round < std::atoi(argv[7]); ++round) {

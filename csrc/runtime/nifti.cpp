@@ -232,7 +232,8 @@ void write_file(const std::filesystem::path& path, const Volume& like, NiftiType
       path.string() + ".tmp" + std::to_string(static_cast<long>(getpid()));
   try {
     const bool gzip = path.extension() == ".gz" || path.extension() == ".GZ";
-    GzipFile file(temporary, gzip ? "wb6" : "wbT");
+    // As nibabel: probabilities become no smaller by more effort.
+    GzipFile file(temporary, gzip ? "wb1" : "wbT");
     std::vector<std::uint8_t> header = make_nifti_header(like, type, volumes);
     header.resize(header.size() + 4);  // no extensions
     file.write(header.data(), header.size());

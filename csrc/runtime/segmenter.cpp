@@ -286,9 +286,12 @@ std::vector<float> Segmenter::probabilities(const Volume& prepared, std::int64_t
   const c10::InferenceMode inference;
   std::vector<float> sums;
   Sweep sweep(prepared, describe(), sums);
-  for (std::int64_t first = 0; first < sweep.windows(); first += batch) {
-    const std::int64_t last = std::min(first + batch, sweep.windows());
-    sweep.add(first, impl_->logits(sweep.cut(first, last)));
+  // As many calls as needed, of nearly one size: no single window is left for the last one.
+  const std::int64_t windows = sweep.windows();
+  const std::int64_t calls = (windows + batch - 1) / batch;
+  for (std::int64_t call = 0; call < calls; ++call) {
+    const std::int64_t first = windows * call / calls;
+    sweep.add(first, impl_->logits(sweep.cut(first, windows * (call + 1) / calls)));
   }
   sweep.finish(describe().classes);
   return sums;
