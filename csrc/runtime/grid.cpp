@@ -174,7 +174,10 @@ Grid with_sizes(const Grid& grid, const std::array<double, 3>& sizes) {
   }
   std::array<double, 3> half_in{}, half_out{};
   for (int axis = 0; axis < 3; ++axis) {
-    result.shape[axis] = static_cast<std::int64_t>(std::nearbyint(high[axis] - low[axis] + 1.0));
+    // More than any volume has, as a header may lie, is refused by whoever allocates.
+    constexpr double kMost = 1e15;
+    const double size = std::nearbyint(high[axis] - low[axis] + 1.0);
+    result.shape[axis] = size < kMost ? static_cast<std::int64_t>(size) : std::int64_t{1} << 50;
     half_in[axis] = static_cast<double>(grid.shape[axis]) / 2.0;
     half_out[axis] = static_cast<double>(result.shape[axis]) / 2.0;
   }

@@ -1,6 +1,7 @@
 #include "labelassemble/nifti.h"
 
 #include <algorithm>
+#include <array>
 #include <cctype>
 #include <cerrno>
 #include <cstring>
@@ -218,9 +219,13 @@ void convert_block(const std::vector<std::uint8_t>& raw, const Block& block,
 }
 
 void skip_to(GzipFile& file, std::int64_t offset, const std::string& name) {
-  std::vector<std::uint8_t> between(static_cast<std::size_t>(offset) - kNiftiHeaderBytes);
-  if (file.read(between.data(), between.size()) < between.size()) {
-    throw Error(name + ": damaged NIfTI file: it ends before its values");
+  std::array<std::uint8_t, 4096> between{};  // the offset may be any that a header claims
+  for (auto left = static_cast<std::size_t>(offset) - kNiftiHeaderBytes; left > 0;) {
+    const std::size_t some = std::min(left, between.size());
+    if (file.read(between.data(), some) < some) {
+      throw Error(name + ": damaged NIfTI file: it ends before its values");
+    }
+    left -= some;
   }
 }
 

@@ -32,7 +32,8 @@ double patient_score(std::span<const float> probabilities, const std::array<std:
   std::vector<double> scores(static_cast<std::size_t>(shape[2]));
   const std::int64_t blocks = (shape[2] + kSlices - 1) / kSlices;
   at::parallel_for(0, blocks, 1, [&](std::int64_t begin, std::int64_t end) {
-    std::vector<std::vector<float>> slices(kSlices, std::vector<float>(voxels));
+    const std::int64_t most = std::min(kSlices, shape[2]);  // of a slice there is no second one
+    std::vector<std::vector<float>> slices(most, std::vector<float>(voxels));
     for (std::int64_t block = begin; block < end; ++block) {
       const std::int64_t first = block * kSlices;
       const std::int64_t some = std::min(kSlices, shape[2] - first);

@@ -48,6 +48,18 @@ void check_volume(const Volume& volume, std::size_t axes) {
   }
 }
 
+// A header can tell of voxels so large that their number with the model's spacing has no type.
+void check_prepared(const Shape& shape) {
+  std::int64_t voxels = 1;
+  for (const std::int64_t size : shape) {
+    if (size < 1 || size > kMaxVolumeVoxels / voxels) {
+      throw Error("a volume must have 1 to " + std::to_string(kMaxVolumeVoxels) + " voxels, got " +
+                  text_of(shape) + " with the model's spacing");
+    }
+    voxels *= size;
+  }
+}
+
 void check_values(std::span<const float> values) {
   const auto odd = std::count_if(values.begin(), values.end(),
                                  [](float value) { return !std::isfinite(value); });
@@ -263,11 +275,8 @@ Volume Segmenter::prepare(Volume volume) const {
   const auto [low, high] = range_of(volume.values, describe());
   const Grid stored = stored_grid(volume, impl_->axes());
   const Grid grid = network_grid(stored, describe().spacing, static_cast<int>(impl_->axes()));
+  check_prepared(grid.shape);
   Volume prepared{grid.shape, grid.affine, {}, {}};
-  if (prepared.voxels() > kMaxVolumeVoxels || prepared.voxels() < 1) {
-    throw Error("a volume must have 1 to " + std::to_string(kMaxVolumeVoxels) + " voxels, got " +
-                text_of(grid.shape) + " with the model's spacing");
-  }
   prepared.values =
       same_voxels(stored, grid) ? std::move(volume.values) : resample(volume.values, stored, grid);
   const float width = high - low;

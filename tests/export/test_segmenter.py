@@ -203,6 +203,11 @@ def test_what_cannot_be_segmented_is_said_in_one_sentence(
     nib.save(nib.Nifti1Image(odd, np.eye(4)), nan)
     volume = _volume(tmp_path, "volume", (8, 8, 8))
     flat = _volume(tmp_path, "flat", (8, 9))
+    spaced = _model(tmp_path, "spaced", 3, patch=(8, 8, 8), spacing=(1.0, 1.0, 1.0)).path
+    huge = [  # whose product is small, or has no type
+        _volume(tmp_path, f"huge{edge}", (8, 8, 8), np.diag([edge, edge, edge, 1.0]))
+        for edge in (2.0**19, 2.0**30, 1e30)
+    ]
     with pytest.raises(ImageError, match="must have 3 axes"):  # as in C++
         load_case(str(flat), VolumeOptions(patch=(8, 8, 8)))
     cases = [
@@ -213,6 +218,7 @@ def test_what_cannot_be_segmented_is_said_in_one_sentence(
         (plain, volume, "not exported by labelassemble"),
         (model, volume, "a model that answers whole images"),
         (tmp_path / "none.pt", volume, "no such model"),
+        *((spaced, one, "a volume must have 1 to 1073741824 voxels, got ") for one in huge),
     ]
     for answer, (_, _, reason) in zip(segment([(*case[:2], 1) for case in cases]), cases, strict=True):
         assert answer.said.startswith("refused: ")
