@@ -68,6 +68,8 @@ def main() -> None:
     parser.add_argument("--model", required=True)
     parser.add_argument("--seconds", type=float, default=600.0)
     parser.add_argument("--rounds", type=int, default=1)
+    every = ("labelassemble", *PRELOADED)
+    parser.add_argument("--allocators", nargs="+", choices=every, default=every)
     arguments = parser.parse_args()
     model = arguments.repository / arguments.model / "1" / "model.pt"
     about = load_metadata(model).input
@@ -77,7 +79,7 @@ def main() -> None:
     print(f"{machine()}; {arguments.seconds:.0f} s each, 64 clients\n")
     print("| " + " | ".join(NAMES) + " |\n|" + "---|" * len(NAMES))
     for _ in range(arguments.rounds):
-        for name in ("labelassemble", *PRELOADED):
+        for name in arguments.allocators:
             with tempfile.TemporaryDirectory() as text:
                 folder = Path(text)
                 with labelassemble_serve(arguments.repository, [], program(folder, name)) as (
