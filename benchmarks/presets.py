@@ -14,6 +14,7 @@ goes on after an interruption: trainings whose row is in the CSV are skipped.
 import argparse
 import csv
 import hashlib
+import json
 import logging
 import math
 import multiprocessing
@@ -71,7 +72,7 @@ class Row:
     cpu: float  # processor seconds of all, with evaluation and report
     positives: int  # held-out
     negatives: int
-    settings: str  # hash of the configuration
+    settings: str  # hash of what the configuration says beside the defaults
 
 
 @dataclass(frozen=True)
@@ -157,8 +158,10 @@ def make_job(
     for change in arm.changes:
         apply_override(values, change)
     config = make_config(values, base=folder.resolve())
-    # Paths differ between machines; what else a configuration holds makes a training another one.
-    text = config.to_yaml().replace(str(folder.resolve()), "").replace(root, "")
+    # Paths differ between machines, and options that came since are at their defaults; what else a configuration holds
+    # makes a training another one.
+    settings = json.dumps(config.model_dump(mode="json", exclude_defaults=True), sort_keys=True)
+    text = settings.replace(str(folder.resolve()), "").replace(root, "")
     digest = hashlib.sha256(text.encode()).hexdigest()[:8]
     return Job(name, arm_name, seed, dataset.interest, config, work, digest)
 
