@@ -8,6 +8,7 @@ clients send one image a request; images are scikit-learn's digits, enlarged to 
 --images DIR. "forward loop" (benchmarks/forward_loop) is the model's own forward in C++ on a batch of as many images as
 there are clients, at most the model's maximum: the ceiling. The server is asked over HTTP and over gRPC. Client and
 server share the cores: the client's own processor time (client_cpu, in cores) is what the server could not have.
+Liveness beside load, and image files: benchmarks/serve_traffic.py.
 """
 
 import argparse
@@ -208,12 +209,25 @@ def finish(process: Any) -> dict[str, Any]:
     return json.loads(said)  # type: ignore[no-any-return]
 
 
-def show(row: dict[str, Any]) -> None:
-    print("  ".join(f"{name} {_short(row[name])}" for name in COLUMNS if name in row), flush=True)
+def show(row: dict[str, Any], columns: Sequence[str] = COLUMNS) -> None:
+    print("  ".join(f"{name} {_short(row[name])}" for name in columns if name in row), flush=True)
 
 
 def _short(value: object) -> object:
     return float(f"{value:.4g}") if isinstance(value, float) else value
+
+
+def forward_rate(
+    loop: Path, model: Path, raw: Path, shape: Sequence[int], batch: int, arguments: argparse.Namespace
+) -> Row:
+    """Run the forward loop on a file of images [N, channels, H, W] of bytes."""
+    command = [loop, model, raw, shape[1], shape[2], batch, arguments.seconds, arguments.threads]
+    done = subprocess.run(
+        list(map(str, command)), capture_output=True, text=True, check=True, env=program_environment()
+    )
+    said = json.loads(done.stdout)
+    return {"requests_s": said["images_s"], "p50_ms": said["p50_ms"], "p95_ms": said["p95_ms"],
+            "mean_batch": float(batch)}  # fmt: skip
 
 
 def compare(arguments: argparse.Namespace, model: Path, images: NDArray[np.uint8], folder: Path) -> None:
@@ -226,13 +240,7 @@ def compare(arguments: argparse.Namespace, model: Path, images: NDArray[np.uint8
 
     def ceiling(concurrency: int) -> Row:
         batch = min(concurrency, arguments.max_batch)
-        command = [loop, model, raw, images.shape[1], images.shape[2], batch, seconds, arguments.threads]
-        done = subprocess.run(
-            list(map(str, command)), capture_output=True, text=True, check=True, env=program_environment()
-        )
-        said = json.loads(done.stdout)
-        return {"requests_s": said["images_s"], "p50_ms": said["p50_ms"], "p95_ms": said["p95_ms"],
-                "mean_batch": float(batch)}  # fmt: skip
+        return forward_rate(loop, model, raw, images.shape, batch, arguments)
 
     def ours(concurrency: int, process: int, port: int, grpc_port: int = 0) -> Row:
         before = counters(port, name)
