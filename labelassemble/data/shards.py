@@ -4,6 +4,7 @@ import glob
 import hashlib
 import os
 import re
+import stat
 from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
@@ -63,7 +64,9 @@ def expand(pattern: Path) -> list[Path]:
         first, last = found[1], found[2]
         numbers = range(int(first), int(last) + 1)
         return [Path(f"{text[: found.start()]}{n:0{len(first)}}{text[found.end() :]}") for n in numbers]
-    return [Path(path) for path in sorted(glob.glob(text))] if glob.has_magic(text) else [pattern]
+    if not glob.has_magic(text) or pattern.exists():  # a name may hold brackets
+        return [pattern]
+    return [Path(path) for path in sorted(glob.glob(text))]
 
 
 def are_sets(inputs: Sequence[Path]) -> bool:
@@ -139,9 +142,12 @@ def files_stamp(images: Sequence[str]) -> str:
 
 
 def _state(path: str) -> str:
-    """Return size and time of change of a file, "" where there is none."""
+    """Return size and time of change of a file, of a folder those of the files in it; "" where there is none."""
     try:
         found = os.stat(path)
+        if stat.S_ISDIR(found.st_mode):  # a series, whose slices may be changed in place
+            with os.scandir(path) as inside:
+                return "\n".join(sorted(f"{one.name}: {_state(one.path)}" for one in inside if one.is_file()))
     except (OSError, ValueError):  # a name may hold what no file's name can
         return ""
     return f"{found.st_size} bytes, changed at {found.st_mtime_ns} ns"
@@ -196,15 +202,15 @@ def _of_list(path: Path, rows: int) -> list[Part]:
 
 
 def _paths(path: Path, group: int, first: int, last: int) -> list[str]:
-    column = _row_group(path, group)[first:last]
+    column = _row_group(path, group, _state(str(path)))[first:last]
     if column.null_count:
         raise LabelAssembleError(f"{path}: the column 'path' must have no gaps")
     return [str(path.parent / name) for name in column.to_pylist()]
 
 
 @lru_cache(maxsize=1)
-def _row_group(path: Path, group: int) -> pa.Array:
-    """Return the paths of a row group, text; parts of it are asked for one after the other."""
+def _row_group(path: Path, group: int, state: str) -> pa.Array:
+    """Return the paths of a row group of a file in this state, text; parts of it are asked for one after the other."""
     try:
         with pq.ParquetFile(path) as file:
             column = file.read_row_group(group, columns=["path"]).column(0)

@@ -1,6 +1,7 @@
 """Sets of images in parts: tar shards and Parquet lists."""
 
 import io
+import os
 import re
 import tarfile
 from pathlib import Path
@@ -10,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from labelassemble.data import containers
-from labelassemble.data.shards import are_sets, expand, parts_of
+from labelassemble.data.shards import are_sets, expand, files_stamp, parts_of
 from labelassemble.errors import LabelAssembleError
 
 
@@ -54,6 +55,39 @@ def test_a_list_is_cut_within_its_row_groups(tmp_path: Path) -> None:
     ]
     images = [image for part in parts for image in part.images()]
     assert images == [f"{tmp_path}/x/{n}.png" for n in range(6)] + ["/data/6.png"]
+
+
+def test_a_list_that_was_written_anew_is_read_anew(tmp_path: Path) -> None:
+    path = tmp_path / "list.parquet"
+    pq.write_table(pa.table({"path": ["a.png", "b.png"]}), path)
+    [part] = parts_of([path])
+    assert part.images() == [f"{tmp_path}/{name}" for name in ("a.png", "b.png")]
+    pq.write_table(pa.table({"path": ["c.png", "d.png", "e.png"]}), path)
+    [part] = parts_of([path])
+    assert part.images() == [f"{tmp_path}/{name}" for name in ("c.png", "d.png", "e.png")]
+
+
+def test_a_file_that_is_there_is_no_pattern(tmp_path: Path) -> None:
+    for name in ("a[1].tar", "a1.tar"):
+        write_tar(tmp_path / name)
+    assert expand(tmp_path / "a[1].tar") == [tmp_path / "a[1].tar"]
+    assert expand(tmp_path / "a[0-9].tar") == [tmp_path / "a1.tar"]
+
+
+def test_the_stamp_of_a_series_is_that_of_its_slices(tmp_path: Path) -> None:
+    series = tmp_path / "series"
+    series.mkdir()
+    for number in range(3):
+        (series / f"{number}.dcm").write_bytes(b"before")
+    stamp = files_stamp([str(series)])
+    assert files_stamp([str(series)]) == stamp
+    slice_ = series / "1.dcm"
+    slice_.write_bytes(b"behind")  # in place: the folder itself says nothing of it
+    os.utime(slice_, ns=(0, slice_.stat().st_mtime_ns + 1000))
+    changed = files_stamp([str(series)])
+    assert changed != stamp
+    slice_.unlink()
+    assert files_stamp([str(series)]) not in (stamp, changed)
 
 
 def test_mistakes_are_named(tmp_path: Path) -> None:
