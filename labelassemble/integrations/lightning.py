@@ -148,7 +148,9 @@ class PartialLabelModule(LightningModule):  # type: ignore[misc]
 
     def configure_optimizers(self) -> dict[str, Any]:
         """Return Adam, and the plateau by which the learning rate falls where validation images have labels."""
-        optimizer = adam(self.net, self._options)
+        # Lightning refuses to clip gradients where a fused optimizer undoes the scaling of float16 itself.
+        scaled = getattr(self.trainer.precision_plugin, "scaler", None) is not None
+        optimizer = adam(self.net, self._options, fused=not scaled)
         if self._validation is None or np.isnan(self._validation.targets).all():
             return {"optimizer": optimizer}
         plateau = self._options.plateau

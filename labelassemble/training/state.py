@@ -249,11 +249,17 @@ def averaged_model(net: nn.Module, decay: float) -> AveragedModel:
     return model.eval().requires_grad_(False)
 
 
-def adam(net: nn.Module, options: TrainOptions) -> torch.optim.Adam:
-    """Return the optimizer of what is trained in a network, with the learning rates and the penalty of the options."""
-    # One kernel for all parameters: on a CPU a step takes as long as with one a parameter, or a few percent less.
+def adam(net: nn.Module, options: TrainOptions, *, fused: bool = True) -> torch.optim.Adam:
+    """Return the optimizer of what is trained in a network, with the learning rates and the penalty of the options.
+
+    Args:
+        net: the network.
+        options: the options.
+        fused: one kernel for all parameters: on a CPU a step takes as long as with one a parameter, or a few percent
+            less.
+    """
     return torch.optim.Adam(
-        _parameter_groups(net, options), lr=options.lr, weight_decay=options.weight_decay, fused=True
+        _parameter_groups(net, options), lr=options.lr, weight_decay=options.weight_decay, fused=fused
     )
 
 

@@ -100,6 +100,16 @@ def test_arguments_of_the_trainer(small_sources: Path) -> None:
     }
 
 
+def test_gradients_of_float16_are_clipped(small_sources: Path, no_pages: None) -> None:
+    from lightning.pytorch.plugins.precision import MixedPrecision
+
+    overrides = ["train.clip_norm=1.0", "train.device=cpu", "train.epochs=1", "model.backbone=cnn_small"]
+    config = load_config(small_sources / "run.yaml", overrides)
+    scaled = MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu"))  # as Lightning takes it on a GPU
+    _, logged = fit(config, small_sources, plugins=[scaled], precision=None)
+    assert np.isfinite(float(logged["train_loss"]))
+
+
 def test_without_lightning_the_import_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "lightning", None)
     monkeypatch.delitem(sys.modules, "labelassemble.integrations.lightning", raising=False)
