@@ -208,10 +208,10 @@ def write_hub(
         offsets=metadata.offsets,
     )
     hub.load_state_dict(net.state_dict())
-    above = next(path for path in folder.absolute().parents if path.exists())
+    place = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
     try:
-        # Compared before anything is in the folder; on the same disk, where moving a file is one step.
-        with tempfile.TemporaryDirectory(dir=above, prefix=f".{folder.name}.") as unfinished:
+        # Compared before it is in the folder; on its disk, where moving a file is one step: it may be a mount.
+        with tempfile.TemporaryDirectory(dir=place, prefix=f".{folder.name}.") as unfinished:
             hub.save_pretrained(  # type: ignore[operator]  # of the mixin
                 unfinished, model_card_kwargs={"title": folder.resolve().name, "card": card}
             )

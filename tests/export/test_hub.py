@@ -2,7 +2,9 @@
 
 import json
 import math
+import os
 import shutil
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -113,6 +115,16 @@ def test_a_folder_that_differs_from_the_network_is_not_left_there(
         assert f"{folder}: not written: the export's probabilities may differ" in err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["old"]
     assert {file.name: file.read_bytes() for file in old.iterdir()} == before
+
+
+def test_a_folder_on_another_disk_is_written(trained: Path, tmp_path: Path, cli: Cli) -> None:
+    if os.stat("/dev/shm").st_dev == tmp_path.stat().st_dev:
+        pytest.skip("no other disk")
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as other:
+        (tmp_path / "mounted").symlink_to(other)
+        status, out, err = cli("export", trained, "--format", "hub", "-o", tmp_path / "mounted")
+        assert status == 0, out + err
+        assert sorted(os.listdir(other)) == ["README.md", "config.json", "model.safetensors"]
 
 
 def test_options_of_other_formats_and_of_other_networks_are_refused(trained: Path, cli: Cli) -> None:
