@@ -114,8 +114,9 @@ class TrainOptions(BaseModel):
         rest = {key: value for key, value in values.items() if key != "tensorboard"}
         if not isinstance(values["tensorboard"], bool):
             raise ValueError(f"tensorboard must be true or false, got {values['tensorboard']!r}")
-        if values["tensorboard"]:
-            rest["trackers"] = [*rest.get("trackers", ()), "tensorboard"]
+        named = rest.get("trackers", ())
+        if values["tensorboard"] and isinstance(named, (list, tuple)):  # else it is refused as any other
+            rest["trackers"] = [*named, "tensorboard"]
         return rest
 
     @model_validator(mode="after")

@@ -216,8 +216,10 @@ class _MLflow:
             self._client.log_batch(self._run, metrics=kept[first : first + _MLFLOW_AT_ONCE])
 
     def close(self, error: type[BaseException] | None) -> None:
-        self.flush()
-        self._client.set_terminated(self._run, status="FINISHED" if error is None else "KILLED")
+        try:
+            self.flush()
+        finally:
+            self._client.set_terminated(self._run, status="FINISHED" if error is None else "KILLED")
 
 
 class _Wandb:

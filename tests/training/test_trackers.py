@@ -121,6 +121,25 @@ def test_mlflow_has_one_run_that_a_resumed_training_goes_on_with(
     assert [(metric.step, metric.value) for metric in history] == [(1, 0.5), (4, 0.5)]
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of SQLAlchemy, by MLflow
+def test_a_run_of_mlflow_whose_last_values_are_refused_has_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    tracking = pytest.importorskip("mlflow.tracking")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise RuntimeError("a value is refused")
+
+    with Trackers(tmp_path, CLASSES, ["mlflow"]) as trackers:
+        trackers.step(1, STEP)
+        monkeypatch.setattr(tracking.MlflowClient, "log_batch", refuse)
+    assert "mlflow fails and is left out from here on (a value is refused)" in caplog.text
+    client = tracking.MlflowClient(tracking_uri=f"sqlite:///{tmp_path}/mlflow.db")
+    name = json.loads((tmp_path / "trackers.json").read_text())["mlflow"]
+    assert client.get_run(name).info.status == "FINISHED"
+
+
 def records_of(data: bytes) -> Iterator[bytes]:
     """Yield the records of a file of Weights & Biases: LevelDB's log format after seven bytes."""
     place, begun = 7, b""
@@ -212,5 +231,10 @@ def test_the_key_of_earlier_versions_is_read() -> None:
     assert TrainOptions.model_validate(yaml.safe_load(yaml.safe_dump(dumped))).trackers == ("mlflow", "wandb")
     with pytest.raises(ValueError, match="tensorboard must be true or false, got 'yes'"):
         TrainOptions.model_validate({"tensorboard": "yes"})
+    for wrong in (None, 3, "mlflow"):
+        with pytest.raises(
+            ValueError, match=r"(?s)1 validation error .*trackers\n  Input should be a valid tuple"
+        ):
+            TrainOptions.model_validate({"tensorboard": True, "trackers": wrong})
     with pytest.raises(ValueError, match="trackers must name each once, got mlflow, mlflow"):
         TrainOptions(trackers=("mlflow", "mlflow"))
