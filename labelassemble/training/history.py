@@ -9,8 +9,8 @@ from pathlib import Path
 from labelassemble._files import write_text
 
 PSEUDO_POSITIVE = "pseudo_positive:"
-DICE = "val_dice_interest"  # of volumes alone
 """Stands before a class in the name of its column."""
+DICE = "val_dice_interest"  # of volumes alone
 
 
 @dataclass(frozen=True)
