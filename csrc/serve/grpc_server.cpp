@@ -134,7 +134,7 @@ class GrpcServer::Parts final : public grpc::CallbackGenericService {
     reactor->start();
     // More than it was allowed at once: it resets calls faster than gRPC forgets them.
     if (of_peer == most_calls() + kMostRefused) {
-      asio::post(io_, [this, peer] { close_connections(peer); });
+      asio::post(io_, [this, peer] { reset_connections(peer); });
     }
     return reactor;
   }
@@ -248,10 +248,19 @@ class GrpcServer::Parts final : public grpc::CallbackGenericService {
   }
 
   // At the end gRPC waits 20 s for clients to acknowledge it, which one that is silent never does.
-  void close_connections(const std::string& peer = "") {
+  void close_connections() {
     for (const Connection& one : open_) {
-      const bool meant = peer.empty() || one.peer == peer;
-      if (meant && one.open()) ::shutdown(one.descriptor, SHUT_RDWR);
+      if (one.open()) ::shutdown(one.descriptor, SHUT_RDWR);
+    }
+  }
+
+  // Without a word more: a client that still writes would else wait a minute for a closed socket.
+  void reset_connections(const std::string& peer) {
+    const linger at_once{.l_onoff = 1, .l_linger = 0};
+    for (const Connection& one : open_) {
+      if (one.peer != peer || !one.open()) continue;
+      setsockopt(one.descriptor, SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once));
+      ::shutdown(one.descriptor, SHUT_RDWR);
     }
   }
 
