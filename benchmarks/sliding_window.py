@@ -30,7 +30,6 @@ from torch import nn
 
 THREADS = 2
 CLASSES = ("a", "b", "c")
-WINDOWS = 4  # at once, as both sides have it by default
 
 
 class Case(NamedTuple):
@@ -45,6 +44,8 @@ class Case(NamedTuple):
 CASES = [
     Case("dynunet_small", 32, (107, 107, 76), 3),
     Case("dynunet_small", 48, (72, 56, 48), 5),
+    Case("dynunet_small", 64, (107, 107, 76), 3),
+    Case("dynunet_small", 32, (32, 32, 32), 5),
     Case("segresnet", 32, (72, 56, 48), 3),
     Case("pointwise", 48, (192, 192, 128), 5),
     Case("pointwise", 48, (512, 512, 400), 1),
@@ -67,21 +68,20 @@ def export(folder: Path, case: Case) -> Path:
 
 def monai(model: str, values: str, shape: tuple[int, ...], edge: int, rounds: int, answer: str) -> None:
     """Print what `time_segmenter` prints, of MONAI in this process."""
-    from labelassemble.models.segmentation import predict_volume as module
+    from labelassemble.models.segmentation.predict_volume import predict_volume
     from labelassemble.views.volume_options import VolumeOptions
 
     torch.set_num_threads(THREADS)
-    module._WINDOWS = WINDOWS
     script = torch.jit.load(model)  # type: ignore[no-untyped-call]
     options = VolumeOptions(patch=(edge,) * 3)
     image = torch.from_numpy(np.fromfile(values, np.float32).reshape(shape))[None]
-    module.predict_volume(script, image[:, : 2 * edge, : 2 * edge, :edge], options)  # imports MONAI
+    predict_volume(script, image[:, : 2 * edge, : 2 * edge, :edge], options)  # imports MONAI
     before = _memory("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # the most so far is forgotten
     with torch.jit.optimized_execution(False):  # type: ignore[attr-defined]
         for number in range(rounds):
             start, processor = time.perf_counter(), time.process_time()
-            found = module.predict_volume(script, image, options)
+            found = predict_volume(script, image, options)
             print(time.perf_counter() - start, time.process_time() - processor)
             if number == 0:
                 found.numpy().tofile(answer)
@@ -104,6 +104,8 @@ def _run(command: list[str], answer: Path) -> tuple[list[float], list[float], in
 
 def main() -> None:
     """Print the table."""
+    from labelassemble.models.segmentation.predict_volume import windows_at_once
+
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--worker", type=json.loads)
@@ -111,18 +113,18 @@ def main() -> None:
     if options.worker:
         monai(*options.worker)
         return
-    print(f"{machine()}; {THREADS} threads; {WINDOWS} windows at once, overlap 0.5\n")
+    print(f"{machine()}; {THREADS} threads; overlap 0.5\n")
     print(
-        "| network | window | volume | side | wall s | processor s | MiB at most | of output + count "
+        "| network | window | at once | volume | side | wall s | processor s | MiB at most | of output + count "
         "| GiB with the volume | difference |"
     )
-    print("|---|---|---|---|---|---|---|---|---|---|")
+    print("|---|---|---|---|---|---|---|---|---|---|---|")
     for case in CASES:
         model = export(options.folder, case)
         values, answer = options.folder / "values.raw", options.folder / "answer.raw"
         np.random.default_rng(0).random(case.shape, np.float32).tofile(values)
         program = [str(options.folder / "cpp" / "time_segmenter"), str(model), str(values)]
-        program += map(str, (*case.shape, WINDOWS, case.rounds, THREADS, answer, case.edge))
+        program += map(str, (*case.shape, 0, case.rounds, THREADS, answer, case.edge))
         worker = [sys.executable, __file__, str(options.folder), "--worker"]
         worker.append(json.dumps([str(model), str(values), case.shape, case.edge, case.rounds, str(answer)]))
         measured = {side: _run(command, answer) for side, command in (("C++", program), ("MONAI", worker))}
@@ -133,9 +135,11 @@ def main() -> None:
             np.subtract(found, other, out=found)
             apart = max(float(found.max()), -float(found.min()))
             size = " x ".join(map(str, case.shape))
+            at_once = windows_at_once((case.edge,) * 3, torch.device("cpu"))[0]
+            memory = f"{peak / 2**20:.0f} | {peak / least:.2f} | {(peak + volume) / 2**30:.2f}"
             print(
-                f"| {case.network} | {case.edge}^3 | {size} | {side} | {median(wall):.2f} | {median(processor):.2f} | "
-                f"{peak / 2**20:.0f} | {peak / least:.2f} | {(peak + volume) / 2**30:.2f} | {apart:.1e} |",
+                f"| {case.network} | {case.edge}^3 | {at_once} | {size} | {side} | {median(wall):.2f} "
+                f"| {median(processor):.2f} | {memory} | {apart:.1e} |",
                 flush=True,
             )
     lesions_rows()

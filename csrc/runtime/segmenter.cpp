@@ -123,9 +123,10 @@ class Sweep {
   std::int64_t windows() const { return static_cast<std::int64_t>(windows_.size()); }
 
   // Windows `first` to `last`: [last - first, 1, *patch], 0 where a window is beyond the volume.
-  at::Tensor cut(std::int64_t first, std::int64_t last) const {
+  // With others of zeros behind them where they are fewer than `least`.
+  at::Tensor cut(std::int64_t first, std::int64_t last, std::int64_t least) const {
     std::vector<std::int64_t> shape = shape_;
-    shape[0] = last - first;
+    shape[0] = std::max(last - first, least);
     at::Tensor batch = at::zeros(shape, at::kFloat);
     float* target = batch.mutable_data_ptr<float>();
     for (std::int64_t n = first; n < last; ++n, target += window_voxels()) {
@@ -137,10 +138,10 @@ class Sweep {
     return batch;
   }
 
-  // Adds the logits [last - first, C, *patch] of the windows that `cut` gave.
-  void add(std::int64_t first, const at::Tensor& logits) {
+  // Adds the logits [at least last - first, C, *patch] of the windows that `cut` gave.
+  void add(std::int64_t first, std::int64_t last, const at::Tensor& logits) {
     const float* answer = logits.const_data_ptr<float>();
-    for (std::int64_t n = 0; n < logits.size(0); ++n) {
+    for (std::int64_t n = 0; n < last - first; ++n) {
       const Shape& start = windows_[first + n];
       at::parallel_for(0, classes_ + 1, 1, [&](std::int64_t begin, std::int64_t end) {
         for (std::int64_t c = begin; c < end; ++c) {
@@ -221,6 +222,7 @@ class Segmenter::Impl {
 
   const SegmenterDescription& description() const { return model_->description(); }
   std::size_t axes() const { return description().patch.size(); }
+  bool on_cpu() const { return device_.is_cpu(); }
 
   at::Tensor logits(const at::Tensor& windows) const {
     at::Tensor answer;
@@ -291,16 +293,19 @@ Volume Segmenter::prepare(Volume volume) const {
 
 std::vector<float> Segmenter::probabilities(const Volume& prepared, std::int64_t batch) const {
   check_volume(prepared, impl_->axes());
-  if (batch < 1) throw Error("batch must be at least 1, got " + std::to_string(batch));
+  if (batch < 0) throw Error("batch must be at least 0, got " + std::to_string(batch));
   const c10::InferenceMode inference;
   std::vector<float> sums;
   Sweep sweep(prepared, describe(), sums);
   // As many calls as needed, of nearly one size: no single window is left for the last one.
+  const WindowsAtOnce at_once =
+      batch > 0 ? WindowsAtOnce{batch, 1} : windows_at_once(describe().patch, impl_->on_cpu());
   const std::int64_t windows = sweep.windows();
-  const std::int64_t calls = (windows + batch - 1) / batch;
+  const std::int64_t calls = (windows + at_once.most - 1) / at_once.most;
   for (std::int64_t call = 0; call < calls; ++call) {
     const std::int64_t first = windows * call / calls;
-    sweep.add(first, impl_->logits(sweep.cut(first, windows * (call + 1) / calls)));
+    const std::int64_t last = windows * (call + 1) / calls;
+    sweep.add(first, last, impl_->logits(sweep.cut(first, last, at_once.least)));
   }
   sweep.finish(describe().classes);
   return sums;

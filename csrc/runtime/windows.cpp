@@ -38,4 +38,12 @@ std::vector<float> window_weights(const std::array<std::int64_t, 3>& patch) {
   return weights;
 }
 
+WindowsAtOnce windows_at_once(const std::vector<std::int64_t>& patch, bool on_cpu) {
+  std::int64_t voxels = 1;
+  for (const std::int64_t size : patch) voxels *= size;
+  if (!on_cpu) return {4, 1};
+  if (voxels <= 1 << 15) return {4, patch.size() == 3 ? 2 : 1};
+  return {voxels <= 1 << 17 ? 3 : 1, 1};
+}
+
 }  // namespace labelassemble

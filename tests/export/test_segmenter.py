@@ -125,8 +125,8 @@ def test_windows_are_those_of_monai(tmp_path: Path, segment: Segment, overlap: f
         (two, _volume(tmp_path, "one slice", (9, 40, 1))),
         (two, _volume(tmp_path, "small slice", (3, 5))),
     ]
-    answers = segment([(model.path, path, batch) for batch in (1, 3) for model, path in volumes])
-    for answer, (model, path) in zip(answers, volumes * 2, strict=True):
+    answers = segment([(model.path, path, batch) for batch in (0, 1, 3) for model, path in volumes])
+    for answer, (model, path) in zip(answers, volumes * 3, strict=True):
         case, expected = _expected(model, path)
         np.testing.assert_allclose(answer.floats("prepared", case.image.shape), case.image, atol=1e-6)
         found = answer.floats("probabilities", expected.shape)

@@ -67,13 +67,12 @@ void write_voxels(const predict::Options& options, const labelassemble::Segmente
 
 predict::Answers answer_volumes(const predict::Options& options) {
   const labelassemble::Segmenter segmenter(options.model, options.device);
-  const std::int64_t batch = options.batch > 0 ? options.batch : labelassemble::kWindowsAtOnce;
   std::vector<float> scores;
   for (const std::string& path : options.images) {
     labelassemble::Volume volume = labelassemble::read_nifti(path);
     labelassemble::Segmentation answer;
     try {
-      answer = segmenter.segment(std::move(volume), batch);
+      answer = segmenter.segment(std::move(volume), options.batch);
     } catch (const labelassemble::Error& error) {
       rethrow(path, error);
     }

@@ -67,7 +67,7 @@ for a model of a detection.
 Options:
   --format FORMAT  table (default), json or csv; json and csv give every digit
   --list FILE      read further images from FILE, one path a line; - is the standard input
-  --batch N        images (default 16) or windows of a volume (default 4) that run through the network at once
+  --batch N        images (default 16) or windows of a volume (default: 1 to 4, by their size) at once
   --mask FILE      of one VOLUME: write its mask, on its own voxels: k for the k-th class, 0 for none
   --probabilities FILE  of one VOLUME: write the probabilities of its voxels, a class along the last axis
   --threads N      threads within an operation (default: libtorch's choice)

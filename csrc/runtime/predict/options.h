@@ -17,7 +17,7 @@ struct Options {
   bool volumes = false;  // `images` are NIfTI files
   Format format = Format::kTable;
   std::string device = "cpu";
-  int batch = 0;              // 0: 16 images, or four windows of a volume
+  int batch = 0;              // 0: 16 images, or windows of a volume by their size
   std::string mask;           // where the mask of the only volume goes; empty: nowhere
   std::string probabilities;  // likewise its map of probabilities
   int threads = 0;            // 0: as many as libtorch chooses

@@ -63,7 +63,13 @@ def _plain(image: NDArray[np.float64], window: tuple[int, ...], overlap: float) 
 
 @pytest.mark.parametrize(
     ("size", "patch"),
-    [((19, 30), (16, 8)), ((11, 9), (16, 16)), ((8, 8), (8, 8)), ((10, 17, 9), (8, 8, 16))],
+    [
+        ((19, 30), (16, 8)),
+        ((11, 9), (16, 16)),
+        ((8, 8), (8, 8)),
+        ((10, 17, 9), (8, 8, 16)),
+        ((5, 7, 9), (8, 8, 16)),
+    ],
 )
 def test_probabilities_are_those_of_a_loop_over_the_windows(
     size: tuple[int, ...], patch: tuple[int, ...]
@@ -75,6 +81,42 @@ def test_probabilities_are_those_of_a_loop_over_the_windows(
     assert found.dtype == torch.float32
     assert net.training
     np.testing.assert_allclose(found.numpy(), _plain(image[0].double().numpy(), patch, 0.5), atol=1e-5)
+
+
+class Seen(nn.Module):
+    """Notes how many windows come at once."""
+
+    classes = ("a",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(()))
+        self.seen: list[int] = []
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.seen.append(len(images))
+        return images * self.scale
+
+
+@pytest.mark.parametrize(
+    ("patch", "windows", "seen"),
+    [
+        ((8, 8, 8), 1, [2]),  # a single small window takes longer than two
+        ((8, 8, 8), 5, [4, 2]),
+        ((48, 48, 48), 4, [3, 1]),
+        ((64, 64, 64), 2, [1, 1]),
+        ((8, 8), 5, [4, 1]),
+        ((256, 256), 4, [3, 1]),
+    ],
+)
+def test_windows_go_through_the_network_as_is_quickest_for_their_size(
+    patch: tuple[int, ...], windows: int, seen: list[int]
+) -> None:
+    net = Seen()
+    predict_volume(
+        net, torch.zeros(1, patch[0] * windows, *patch[1:]), VolumeOptions(patch=patch, overlap=0.0)
+    )
+    assert net.seen == seen
 
 
 def test_answers_that_are_not_finite_and_other_dimensions_are_named() -> None:

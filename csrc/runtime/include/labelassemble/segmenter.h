@@ -40,10 +40,6 @@ struct SegmenterDescription {
   std::string library;              // the version of labelassemble that exported it
 };
 
-// Windows that go through the network at once. libtorch runs small convolutions of a single window
-// without oneDNN, several times slower.
-inline constexpr std::int64_t kWindowsAtOnce = 4;
-
 // Probabilities [classes, shape] on the voxels that the network saw.
 struct Segmentation {
   std::array<std::int64_t, 3> shape{};
@@ -80,15 +76,15 @@ class Segmenter {
   Volume prepare(Volume volume) const;
 
   // Logits averaged over the windows, then as probabilities [classes, shape], of a volume as
-  // `prepare` gives it; at most `batch` windows go through the network at once. Takes the memory of
-  // its answer, of one more channel, and what the network itself needs for them. Safe to call from
-  // several threads at once. Throws Error where the network fails or answers what is not finite.
-  std::vector<float> probabilities(const Volume& prepared,
-                                   std::int64_t batch = kWindowsAtOnce) const;
+  // `prepare` gives it; at most `batch` windows go through the network at once (0: what is quickest
+  // for their size, four at most). Takes the memory of its answer, of one more channel, and what
+  // the network itself needs for them. Safe to call from several threads at once. Throws Error
+  // where the network fails or answers what is not finite.
+  std::vector<float> probabilities(const Volume& prepared, std::int64_t batch = 0) const;
 
   // Both, and the patient's scores. A volume that is moved in gives up its memory first; what is
   // left of it still says where its voxels lie, for the two below.
-  Segmentation segment(Volume volume, std::int64_t batch = kWindowsAtOnce) const;
+  Segmentation segment(Volume volume, std::int64_t batch = 0) const;
 
   // The class of every voxel of the volume that was segmented, [volume.shape]: its place from 1 on,
   // that of the highest probability where it is at least describe().threshold, else 0.
