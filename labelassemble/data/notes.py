@@ -58,7 +58,8 @@ def split_notes(table: Table) -> tuple[str, ...]:
     notes = []
     empty = [name for name in SPLITS if not (table.splits == name).any()]
     if empty:
-        notes.append(f"no {table.noun} is in the split {' or '.join(empty)}")
+        hint = " (`trainval` in place of `train` lets `split` take some for it)" if empty == ["val"] else ""
+        notes.append(f"no {table.noun} is in the split {' or '.join(empty)}{hint}")
     drawn = {name for values in table.mask_values.values() for name in values.values()}
     train = table.labels[table.splits == "train"]
     for column in np.flatnonzero(_given(table)):

@@ -211,6 +211,8 @@ def _class_folders(data: Path, images: Sequence[str], answers: Answers, ask: Ask
         splits = [SPLIT_CELLS[part.lower()] for part in parts if SPLIT_CELLS.get(part.lower())]
         names = [part for part in parts if not SPLIT_CELLS.get(part.lower())]
         rows.append((image, names[-1] if names else "", splits[0] if splits else ""))
+    if not any(split == "val" for _, _, split in rows):  # some of them are to be for it
+        rows = [(image, name, "trainval" if split == "train" else split) for image, name, split in rows]
     names = sorted({name for _, name, _ in rows})
     if len(names) < 2 or "" in names:
         loose = f", {sum(not name for _, name, _ in rows)} of them in no folder" if rows else ""

@@ -215,6 +215,14 @@ def test_the_report_counts_what_was_assembled(two: list[CsvSource]) -> None:
     assert "no image is in the split" in text
 
 
+def test_a_published_split_without_validation_says_how_to_have_one(tmp_path: Path) -> None:
+    only = source(tmp_path, "x", "path,split,Edema\n1.png,train,1\n2.png,train,0\n3.png,test,0\n")
+    (note,) = [note for note in assemble([only]).report.to_text().splitlines() if "in the split" in note]
+    assert note.strip("- ") == (
+        "no image is in the split val (`trainval` in place of `train` lets `split` take some for it)"
+    )
+
+
 def test_a_class_that_nobody_labels_is_a_warning(tmp_path: Path) -> None:
     text = "path,Edema,Mass,Hernia,COVID\n1.png,1,,1,\n2.png,0,,0,\n"
     only = source(tmp_path, "x", text, hide=("Hernia",), assume={"COVID": "negative"})

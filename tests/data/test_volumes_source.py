@@ -212,7 +212,7 @@ def test_patterns_find_files_and_their_masks(tmp_path: Path) -> None:
         "train/P0_train/image.png",
         "train/P1_train/image.png",
     ]
-    assert list(table.splits) == ["test", "train", "train"]
+    assert list(table.splits) == ["test", "trainval", "trainval"]  # nothing is for validation
     assert list(table.groups) == ["P0", "P0", "P1"]
     assert [Path(mask).name for mask in table.masks] == ["mask.png"] * 3
     assert table.labels.tolist() == [[1, 0]] * 3

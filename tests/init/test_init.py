@@ -56,6 +56,8 @@ def test_folders_named_after_classes(tmp_path: Path, cli: Cli, others: str) -> N
         ("train-Normal.png", "train"),
         ("Test-Normal.png", "test"),
     }
+    rows = (tmp_path / "xrays.csv").read_text()
+    assert rows.count(",trainval") == rows.count(",test") == 2  # no folder is for validation
     assert cli("init", data, "-o", config)[0] == 2
     status, _, err = cli("init", data, "-o", tmp_path / "xrays.yml")
     assert (status, err.count("\n")) == (2, 1)

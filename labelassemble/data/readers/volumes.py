@@ -83,7 +83,7 @@ class VolumesSource(TabularOptions):
             by `name_column`.
         root: The folder that paths and patterns start at; by default the table's own.
         images: A pattern of the images below `root`, in which `*` stands for any part of a name: "imagesTr/*.nii.gz". A
-            `*` that stands for train, val or test says the split.
+            `*` that stands for train, val or test says the split; where none says val, train is divided.
         masks: What the masks show, and for `images` where they lie. Without it nothing is drawn.
         classes: Columns of the table that say of the whole case whether it has a class: 1, 0, -1 or blank = unknown, -2
             = uncertain. "0" holds for each of its voxels, "1" says nothing of where; what the mask draws counts more.
@@ -208,7 +208,13 @@ class VolumesSource(TabularOptions):
         ):
             texts[text] = text_array(cases)
         if not (texts["split"] != "").any():
-            texts["split"] = text_array([case.split for case in found for _ in case.paths])
+            named = {case.split for case in found}
+            splits = (
+                {} if "val" in named else {"train": "trainval"}
+            )  # as other readers, where nothing is for it
+            texts["split"] = text_array(
+                [splits.get(case.split, case.split) for case in found for _ in case.paths]
+            )
         if self.patient_pattern is not None:
             texts["patient"] = text_array(self._patients(texts["name"].tolist()))
         return rows._replace(texts=texts), told, tables
