@@ -28,7 +28,7 @@ void GrpcStreamCall::end(const HttpError& error) {
   advance();
 }
 
-void GrpcStreamCall::OnReadDone(bool ok) {
+void GrpcStreamCall::on_read(bool ok) {
   std::shared_ptr<Request> request;
   grpc::ByteBuffer message;
   {
@@ -91,7 +91,7 @@ void GrpcStreamCall::finish(const std::shared_ptr<Request>& request,
   advance();
 }
 
-void GrpcStreamCall::OnWriteDone(bool ok) {
+void GrpcStreamCall::on_written(bool ok) {
   std::shared_ptr<Request> sent;
   {
     const std::lock_guard lock(mutex_);

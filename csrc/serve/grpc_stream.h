@@ -20,9 +20,6 @@ class GrpcStreamCall final : public GrpcCall {
   void start() override;
   void drain() override;
 
-  void OnReadDone(bool ok) override;
-  void OnWriteDone(bool ok) override;
-
  private:
   static constexpr std::size_t kMostUnderWay = 64;
 
@@ -35,6 +32,8 @@ class GrpcStreamCall final : public GrpcCall {
     std::optional<HttpError> error;
   };
 
+  void on_read(bool ok) override;
+  void on_written(bool ok) override;
   void expire() override;
   void take(const std::shared_ptr<Request>& request, grpc::ByteBuffer message);
   void finish(const std::shared_ptr<Request>& request, inference::ModelInferResponse response,
