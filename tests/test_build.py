@@ -68,3 +68,22 @@ def test_a_checkout_in_the_current_folder_does_not_hide_an_installed_wheel(
     )
     root = wheel if compiled == "wheel" and not asked_for else checkout
     assert [Path(name).parents[1] for name in done.stdout.split()] == [root, root]
+
+
+def test_interpreters_that_cannot_build_a_wheel_are_named_and_left_out(tmp_path: Path) -> None:
+    shim = tmp_path / "python3.12"
+    shim.write_text("#!/bin/sh\necho 'the command exists in other versions' >&2; exit 127\n")
+    shim.chmod(0o755)
+    done = subprocess.run(
+        [ROOT / "cmake" / "wheels.sh", f"{shim} {tmp_path / 'python3.13'}", "2.13"],
+        env={**os.environ, "SOURCE_DATE_EPOCH": "0"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (1, "")
+    assert done.stdout.splitlines() == [
+        "0 wheels built, in dist/",
+        f"left out: {shim}: does not run, is older than 3.11 or has no venv module",
+        f"left out: {tmp_path / 'python3.13'}: not there",
+    ]
