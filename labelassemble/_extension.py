@@ -24,6 +24,7 @@ _binding, REASON = _native.load_binding()
 NATIVE: bool = _binding is not None
 _warned = False
 
+_COMPILER_TAKES_ALL_FOR_EXPORTED: bool = torch.__version__ < "2.13"  # a TorchVersion, compared as one
 _holds_tensors: Callable[[object], bool] = is_traceable_wrapper_subclass
 Function = TypeVar("Function", bound=Callable[..., object])
 
@@ -54,6 +55,13 @@ def implementation(op: str, reference: Function, first: Tensor) -> Function:
     if torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None:
         return getattr(torch.ops.labelassemble, op)  # type: ignore[no-any-return]
     return getattr(_binding, op)  # type: ignore[no-any-return]
+
+
+def is_exporting() -> bool:
+    """Return whether torch.export runs; for the compiler of torch 2.11 torch's own function is always True."""
+    if _COMPILER_TAKES_ALL_FOR_EXPORTED:
+        return torch.compiler._is_exporting_flag
+    return torch.compiler.is_exporting()
 
 
 def is_distributed(tensor: Tensor) -> TypeGuard["DTensor"]:

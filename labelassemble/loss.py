@@ -6,6 +6,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from labelassemble import _extension
 from labelassemble.errors import LabelAssembleError
 from labelassemble.functional import LossTerms, partial_label_loss, partial_label_loss_terms
 from labelassemble.loss_options import LossOptions
@@ -274,7 +275,7 @@ class PartialLabelLoss(WeightedLoss):
     @torch.jit.unused
     def _term_weights(self) -> tuple[float | Tensor, float | Tensor]:
         """Return the weights of both terms for unknown labels, tensors where a function is compiled."""
-        if torch.compiler.is_compiling() and not torch.compiler.is_exporting():
+        if torch.compiler.is_compiling() and not _extension.is_exporting():
             return self._tensor_weights[0], self._tensor_weights[1]
         return self.pseudo_weight, self.consistency_weight
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
+from labelassemble import _extension
 from labelassemble._class_name import check_class_name
 from labelassemble.errors import LabelAssembleError, did_you_mean
 from labelassemble.head import ClassQueryHead
@@ -178,7 +179,7 @@ class AssembleNet(nn.Module):
         return (
             isinstance(self.head, ClassQueryHead)
             and isinstance(self.backbone, (DenseNet, SmallBackbone))
-            and not torch.compiler.is_exporting()
+            and not _extension.is_exporting()
             and not _has_hooks(self.head)
             and not _has_hooks(self.backbone)
         )
