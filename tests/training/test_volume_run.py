@@ -183,3 +183,28 @@ def test_a_patch_that_does_not_fit_the_network_is_named_before_anything_is_writt
     with pytest.raises(LabelAssembleError, match=r"multiples of 8 .* got \[20, 16\]"):
         train_run(config, whole / "no", resume=False, console=QUIET)
     assert not (whole / "no").exists()
+
+
+def test_patients_of_whom_no_voxel_is_known_train_and_are_not_counted(
+    tmp_path: Path, cli: Callable[..., tuple[int, str, str]]
+) -> None:
+    config = write_slices(tmp_path)
+    rng = np.random.default_rng(5)
+    with (tmp_path / "north.csv").open("a") as file:
+        for name, split in (("a", "train"), ("b", "val"), ("c", "test")):
+            Image.fromarray(rng.integers(0, 255, (16, 16), np.uint8)).save(tmp_path / f"{name}.png")
+            file.write(f"{name}.png,,{name},{split}\n")
+    status, out, error = cli("train", config, "-o", tmp_path / "out", "train.epochs=1")
+    assert status == 0, error
+    (row,) = _metrics(tmp_path / "out")
+    known, unknown = int(row["train_known"]), int(row["train_unknown"])
+    assert known + unknown == 15 * 2 * 256
+    assert 13 * 256 <= known <= 14 * 256  # a batch may take another case twice, in place of the unknown one
+    assert np.isfinite(float(row["train_loss"]))
+    assert "test split: 3 cases of 3 patients" in out
+    with (tmp_path / "out" / "predictions.csv").open(newline="") as file:
+        (mine,) = [row for row in csv.DictReader(file) if row["path"].endswith(":c")]
+    assert (mine["label:disc"], mine["label:bar"]) == ("", "")
+    assert 0 < float(mine["probability:disc"]) < 1
+    with (tmp_path / "out" / "lesions.csv").open(newline="") as file:
+        assert not [row for row in csv.DictReader(file) if "c.png" in str(row)]
