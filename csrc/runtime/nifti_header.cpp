@@ -162,9 +162,14 @@ int axis_without_size(const Fields& fields, const std::array<std::int64_t, 3>& s
   return 0;
 }
 
-int form_code(const Fields& fields, std::size_t at) {
+int form_code(const Fields& fields, std::size_t at, const std::string& name) {
   const int code = fields.get<std::int16_t>(at);
-  return code < 0 || code > kLargestCode ? 0 : code;
+  if (code < 0 || code > kLargestCode) {
+    damaged(name, std::string("its ") + (at == kSformCode ? "sform" : "qform") + "_code is " +
+                      std::to_string(code) + ", and NIfTI knows 0 to " +
+                      std::to_string(kLargestCode));
+  }
+  return code;
 }
 
 Affine sform(const Fields& fields) {
@@ -282,7 +287,7 @@ void check_affine(const Affine& m, const std::string& name) {
     if (column < 3) lengths *= std::sqrt(square);
   }
   // Of the product of the axes' lengths: 0 where two of them have one direction.
-  if (!finite || !(std::abs(determinant) > 1e-6 * lengths)) {
+  if (!finite || !(std::abs(determinant) >= std::max(1e-6 * lengths, 1e-12))) {
     damaged(name, "its axes have no three directions (sform, qform or pixdim)");
   }
 }
@@ -302,10 +307,10 @@ NiftiHeader parse_nifti_header(std::span<const std::uint8_t> bytes, const std::s
   header.type = static_cast<NiftiType>(fields.get<std::int16_t>(kDatatype));
   header.value_bytes = bytes_of(header.type, name);
   const float offset = fields.get<float>(kVoxOffset);
-  if (!(offset == 0.0F || (offset >= kFirstValue && offset <= kFarthest))) {
+  // At 0 some readers find the header's own bytes and others the values behind it.
+  if (!(offset >= kFirstValue && offset <= kFarthest))
     damaged(name, "its values begin at byte " + std::to_string(offset));
-  }
-  header.offset = offset == 0.0F ? kFirstValue : static_cast<std::int64_t>(offset);
+  header.offset = static_cast<std::int64_t>(offset);
   const float slope = fields.get<float>(kSlope);
   const float inter = fields.get<float>(kInter);
   if (slope != 0.0F && std::isfinite(slope)) {
@@ -319,8 +324,8 @@ NiftiHeader parse_nifti_header(std::span<const std::uint8_t> bytes, const std::s
     refuse(name, std::string("its header says that lengths are in ") +
                      (unit == kMetres ? "metres" : "micrometres") + ", and mm are read");
   }
-  const bool placed = form_code(fields, kSformCode) != 0;
-  const bool turned = form_code(fields, kQformCode) != 0;
+  const bool placed = form_code(fields, kSformCode, name) != 0;
+  const bool turned = form_code(fields, kQformCode, name) != 0;
   const int unsized = axis_without_size(fields, header.shape);
   if (!placed && unsized != 0) {
     damaged(name, "its voxels have no size along axis " + std::to_string(unsized) +

@@ -150,6 +150,8 @@ def _nifti(name: str) -> Any:
         raise ImageError(name, f"cannot be opened ({error.strerror or error})") from None
     except nibabel.filebasedimages.ImageFileError as error:
         raise ImageError(name, f"not a NIfTI file, or damaged ({reason_of(error)})") from None
+    if min(image.shape, default=1) < 1:
+        raise ImageError(name, f"damaged: its size is {' x '.join(map(str, image.shape))}")
     needed = math.prod(image.shape) * image.get_data_dtype().itemsize
     size = os.path.getsize(name) * (_LARGEST_RATIO if _is_compressed(name) else 1)
     if needed + int(image.header.get_data_offset()) > size:  # before memory is taken for it
@@ -191,6 +193,7 @@ def _affine(image: Any, name: str) -> NDArray[np.float64]:
     if unit in _UNITS:
         raise ImageError(name, f"its header says that lengths are in {_UNITS[unit]}, and mm are read")
     header, stored = image.header, _stored_header(image)
+    _check_start(stored, name)
     if not 1 <= int(stored["dim"][0]) <= _MOST_AXES:
         raise ImageError(name, f"damaged: its header says that it has {int(stored['dim'][0])} axes")
     for field in ("sform_code", "qform_code"):
@@ -215,6 +218,19 @@ def _affine(image: Any, name: str) -> NDArray[np.float64]:
     return affine
 
 
+def _check_start(stored: Any, name: str) -> None:
+    """Raise where the header is not that of one file, or says that the values begin within it."""
+    if bytes(stored["magic"][()]).startswith(b"ni"):
+        raise ImageError(
+            name, "a NIfTI header whose values are in another file (.hdr and .img); one file (.nii) is read"
+        )
+    if int(stored["sizeof_hdr"]) != stored.template_dtype.itemsize:
+        raise ImageError(name, f"damaged: its header says that it has {int(stored['sizeof_hdr'])} bytes")
+    start = float(stored["vox_offset"])
+    if not start >= stored.single_vox_offset:  # at 0 nibabel reads the header's own bytes as voxels
+        raise ImageError(name, f"damaged: its values begin at byte {start:g}")
+
+
 def _stored_header(image: Any) -> Any:
     """Return the header as the file has it, before nibabel mends it."""
     with image.file_map["image"].get_prepare_fileobj("rb") as file:
@@ -236,7 +252,10 @@ def _axis_without_size(image: Any, header: Any) -> int:
 
 def _check_place(affine: NDArray[np.float64], name: str) -> None:
     """Raise where an affine is no place: not finite, or voxels without an extent."""
-    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-12:
+    with np.errstate(all="ignore"):
+        lengths = np.linalg.norm(affine[:3, :3], axis=0).prod()  # 1e-6 of it: two axes of one direction
+        extent = abs(np.linalg.det(affine[:3, :3])) >= max(1e-6 * lengths, 1e-12)
+    if not np.isfinite(affine).all() or not extent:
         raise ImageError(
             name, "the header gives the voxels no place (its affine is not finite, or has no extent)"
         )

@@ -169,6 +169,10 @@ def test_a_damaged_or_lying_file_is_refused_in_one_sentence(
         ("flat.nii", _changed(good, srow_y=[1, 0, 0, 0], sform_code=1), "its axes have no three directions"),
         ("nan.nii", _changed(good, srow_y=[np.nan, 1, 0, 0], sform_code=1), "no three directions"),
         ("offset.nii", _changed(good, vox_offset=10), "its values begin at byte 10"),
+        ("header.nii", _changed(good, vox_offset=0), "its values begin at byte 0"),
+        ("code.nii", _changed(good, sform_code=6), "its sform_code is 6, and NIfTI knows 0 to 5"),
+        ("turned.nii", _changed(good, qform_code=-1), "its qform_code is -1, and NIfTI knows 0 to 5"),
+        ("small.nii", _changed(good, sform_code=1, srow_z=[0, 0, 1e-13, 0]), "no three directions"),
         ("inter.nii", _changed(good, scl_slope=2, scl_inter=np.inf), "its scl_inter is not finite"),
         ("turn.nii", _changed(good, sform_code=0, qform_code=1, quatern_b=2), "quaternion is longer than 1"),
         (
@@ -216,6 +220,48 @@ def test_reading_survives_damage_under_the_sanitizers(cpp_program: Program, tmp_
     read, refused = (int(part.split()[0]) for part in done.stdout.split(","))
     assert read + refused == 150 * len(files)
     assert min(read, refused) > 300
+
+
+WHOLE = (-32768, -1, 0, 1, 2, 3, 4, 5, 6, 7, 8, 16, 255, 256, 348, 512, 32767)
+REAL = (0, 1, -1, 0.5, -3, 352, 400, 1e30, 1e-30, np.nan, np.inf)
+
+
+def _changed_headers(folder: Path) -> list[Path]:
+    """Return files of which a field of the header or two hold another value."""
+    rng, made = np.random.default_rng(0), []
+    fields = [name for name, (kind, *_) in nib.nifti1.header_dtype.fields.items() if kind.base.kind in "iuf"]
+    files = [path for path in _files(folder) if path.suffix == ".nii"]
+    for number in range(1200):
+        source = files[number % len(files)]
+        data = bytearray(source.read_bytes())
+        kind = nib.nifti1.header_dtype.newbyteorder("<" if "le" in source.name else ">")
+        header = np.frombuffer(data, kind, count=1)
+        for name in rng.choice(fields, rng.integers(1, 3)):
+            cells = header[name].reshape(-1)  # a view
+            value = rng.choice(REAL if cells.dtype.kind == "f" else WHOLE)
+            with np.errstate(all="ignore"):
+                cells[rng.integers(cells.size)] = np.array(value).astype(cells.dtype)
+        made.append(folder / f"{number}.nii")
+        made[-1].write_bytes(data)
+    return made
+
+
+def test_python_reads_and_refuses_what_the_library_does(
+    tmp_path: Path, copies: Callable[[Sequence[Path]], list[Copy]]
+) -> None:
+    files = _changed_headers(tmp_path)
+    read = 0
+    for path, copy in zip(files, copies(files), strict=True):
+        if copy.said.startswith("refused"):
+            with pytest.raises(ImageError):
+                read_volume(str(path))
+            continue
+        found = read_volume(str(path))
+        np.testing.assert_allclose(copy.floats(found.values.shape), found.values, rtol=1e-5, atol=1e-4)
+        place = np.array(copy.said.split(), float)[3:]
+        np.testing.assert_allclose(place, found.affine.ravel(), rtol=1e-5, atol=1e-5 * abs(place).max())
+        read += 1
+    assert 400 < read < 1000
 
 
 FLIPPED = np.diag([-0.7, 2.0, 3.0, 1.0])
