@@ -28,6 +28,9 @@ void check_class_vector(const char* name, const OptionalTensor& vector, const Te
               logits.device(), " as logits_weak, got ", vector->device());
 }
 
+// The sign of a NaN says nothing, and streams print it.
+double shown(double value) { return std::isnan(value) ? std::abs(value) : value; }
+
 }  // namespace
 
 Reduction parse_reduction(std::string_view reduction) {
@@ -100,15 +103,16 @@ void check_loss_inputs(const LossInputs& inputs) {
                 absent->device(), " and ", logits_weak.device());
   }
   TORCH_CHECK(options.threshold > 0 && options.threshold < 1,
-              "partial_label_loss: threshold must lie between 0 and 1, got ", options.threshold);
+              "partial_label_loss: threshold must lie between 0 and 1, got ",
+              shown(options.threshold));
   TORCH_CHECK(options.temperature >= 1, "partial_label_loss: temperature must be at least 1, got ",
-              options.temperature);
+              shown(options.temperature));
   TORCH_CHECK(options.pseudo_weight >= 0 && std::isfinite(options.pseudo_weight),
               "partial_label_loss: pseudo_weight must be finite and not negative, got ",
-              options.pseudo_weight);
+              shown(options.pseudo_weight));
   TORCH_CHECK(options.consistency_weight >= 0 && std::isfinite(options.consistency_weight),
               "partial_label_loss: consistency_weight must be finite and not negative, got ",
-              options.consistency_weight);
+              shown(options.consistency_weight));
 }
 
 void check_loss_gradients(const LossInputs& inputs, const LossGradients& gradients) {
@@ -120,7 +124,7 @@ void check_loss_gradients(const LossInputs& inputs, const LossGradients& gradien
 
 void check_weight_value(const char* name, double value) {
   TORCH_CHECK(value >= 0 && std::isfinite(value), "partial_label_loss: ", name,
-              " must be finite and not negative, got ", value);
+              " must be finite and not negative, got ", shown(value));
 }
 
 void refuse_targets(const LossInputs& inputs) {

@@ -5,8 +5,10 @@
 #include <ATen/ops/zeros.h>
 #include <gtest/gtest.h>
 #include <labelassemble/classifier.h>
+#include <labelassemble/not_finite.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <cstdlib>
 #include <filesystem>
@@ -223,6 +225,16 @@ TEST(ClassifierLoad, RefusesDevicesThatAreNotThere) {
     EXPECT_EQ(refusal([] { Classifier(model_path(), "cuda:1"); }),
               "device cuda:1 is not here: this libtorch was built without CUDA");
   }
+}
+
+TEST(NotFinite, PrintsNoSignOfANaN) {
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  const std::string said = "image 0: the model's answer for 'one' must be finite, got ";
+  EXPECT_EQ(labelassemble::NotFinite(0, "image 0", "one", std::copysign(nan, -1.0F)).what(),
+            said + "nan");
+  EXPECT_EQ(
+      labelassemble::NotFinite(0, "image 0", "one", -std::numeric_limits<float>::infinity()).what(),
+      said + "-inf");
 }
 
 }  // namespace

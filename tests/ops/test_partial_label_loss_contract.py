@@ -105,6 +105,7 @@ ERRORS = [
     ({"threshold": float("nan")}, "threshold must lie between 0 and 1, got nan"),
     ({"temperature": 0.5}, "temperature must be at least 1, got 0.5"),
     ({"pseudo_weight": -1.0}, "pseudo_weight must be finite and not negative, got -1"),
+    ({"pseudo_weight": -float("nan")}, "pseudo_weight must be finite and not negative, got nan"),
     ({"consistency_weight": float("inf")}, "consistency_weight must be finite and not negative, got inf"),
     ({"reduction": "avg"}, "reduction must be mean, sum or none, got avg"),
 ]

@@ -1,6 +1,7 @@
 // What a broken model answers, as an exception.
 #pragma once
 
+#include <cmath>
 #include <cstdint>
 #include <string>
 
@@ -14,7 +15,7 @@ class NotFinite : public Error {
   // `name` is what the sentence calls the image.
   NotFinite(std::int64_t image, const std::string& name, const std::string& class_name, float value)
       : Error(name + ": the model's answer for '" + class_name + "' must be finite, got " +
-              std::to_string(value)),
+              (std::isnan(value) ? "nan" : std::to_string(value))),  // a NaN's sign says nothing
         image(image),
         class_name(class_name),
         value(value) {}
