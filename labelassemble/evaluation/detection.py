@@ -23,6 +23,7 @@ from labelassemble.evaluation.bootstrap import patient_indices
 from labelassemble.evaluation.calibration import Calibration, calibrate
 from labelassemble.evaluation.detection_case import CaseRecord
 from labelassemble.evaluation.evaluate import evaluate
+from labelassemble.evaluation.leakage import Leakage
 from labelassemble.evaluation.lesion_figures import (
     LesionCurve,
     LesionFigures,
@@ -143,10 +144,7 @@ def patients_of(table: Table, records: Sequence[CaseRecord], options: DetectionO
     """
     if len(records) != len(table):
         raise LabelAssembleError(f"there must be a record per case ({len(table)}), got {len(records)}")
-    splits, groups = table.splits.tolist(), table.groups.tolist()
-    named = [group or f"::{path}" for group, path in zip(groups, table.paths.tolist(), strict=True)]
-    code, _ = pd.factorize(pd.MultiIndex.from_arrays([named, splits]))
-    count = int(code.max(initial=-1)) + 1
+    code, count = _patient_codes(table)
     again = np.asarray(pd.Series(table.paths.tolist(), dtype=object).duplicated())
     if again.any():
         image, _ = pd.factorize(pd.Series(table.paths.tolist(), dtype=object))
@@ -173,6 +171,27 @@ def patients_of(table: Table, records: Sequence[CaseRecord], options: DetectionO
         subgroups=rows.subgroups,
         probabilities=_patient_scores(records, code, count, len(table.classes), options),
     )
+
+
+def _patient_codes(table: Table) -> tuple[NDArray[np.intp], int]:
+    """Return the number of each case's patient, [N], in order of first appearance, and how many there are."""
+    splits, groups = table.splits.tolist(), table.groups.tolist()
+    named = [group or f"::{path}" for group, path in zip(groups, table.paths.tolist(), strict=True)]
+    code, _ = pd.factorize(pd.MultiIndex.from_arrays([named, splits]))
+    return code, int(code.max(initial=-1)) + 1
+
+
+def patient_means(table: Table, values: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Return the means over the cases of each patient, [patients, D], in the order of `patients_of`.
+
+    Args:
+        table: a row a case, [N].
+        values: of the same cases, [N, D].
+    """
+    code, count = _patient_codes(table)
+    sums = np.zeros((count, values.shape[1]))
+    np.add.at(sums, code, values)
+    return sums / np.bincount(code, minlength=count)[:, None]
 
 
 def _patient_labels(
@@ -249,6 +268,7 @@ def evaluate_detection(
     bootstrap: int = 1000,
     seed: int = 0,
     age_bands: Sequence[float] = AGE_BANDS,
+    leakage: Leakage | None = None,
     unreadable: Sequence[Unreadable] = (),
 ) -> Detection:
     """Return the evaluation of one split's cases.
@@ -262,6 +282,7 @@ def evaluate_detection(
         bootstrap: replicates by patient; 0 leaves them out.
         seed: of the bootstrap.
         age_bands: ages in years, rising, at which a band begins, where the table carries ages.
+        leakage: how well the network's features tell sources of patients apart.
         unreadable: cases without a prediction.
 
     Raises:
@@ -275,6 +296,7 @@ def evaluate_detection(
         bootstrap=bootstrap,
         seed=seed,
         age_bands=age_bands,
+        leakage=leakage,
         unreadable=unreadable,
     )
     inside = np.flatnonzero(table.splits == split)

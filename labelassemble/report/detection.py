@@ -15,6 +15,7 @@ from labelassemble.detection_options import PER_CASE
 from labelassemble.evaluation.calibration import Calibration
 from labelassemble.evaluation.detection import DetectedClass, Detection
 from labelassemble.evaluation.external import External
+from labelassemble.evaluation.leakage import LEAST, Leakage
 from labelassemble.evaluation.metrics import roc_curve
 from labelassemble.evaluation.operating import OperatingRow
 from labelassemble.evaluation.results import ClassResult
@@ -73,6 +74,7 @@ class DetectionResults:
         similarity: cosine of each pair of learned queries, [C, C].
         slices: to show.
         operating: the classes at the threshold in use, over patients.
+        leakage: how well the network's features tell sources of patients apart; None where that was not measured.
     """
 
     predictions: Predictions | None = None
@@ -81,6 +83,7 @@ class DetectionResults:
     similarity: NDArray[np.floating] | None = None
     slices: tuple[PlacedSlice, ...] = ()
     operating: tuple[OperatingRow, ...] = ()
+    leakage: Leakage | None = None
 
 
 def write_detection_report(
@@ -147,6 +150,8 @@ def detection_page(run: RunRecord, results: DetectionResults, external: External
         similarity=checked_similarity(results.similarity, run.classes),
         settings=flat(run.environment or {}),
         external=external,
+        leakage=results.leakage,
+        least_patients=LEAST,
         model_card=_card(run, results) if external is None else (),
     )
 

@@ -18,7 +18,7 @@ from labelassemble.report.format import (
     with_interval,
 )
 from labelassemble.report.subgroups import subgroup_lines
-from labelassemble.report.text import class_row
+from labelassemble.report.text import class_row, headline_lines
 from labelassemble.report.unreadable import unreadable_sentence
 
 Result = TypeVar("Result", ClassResult, DetectedClass)
@@ -69,6 +69,7 @@ def detection_text(detection: Detection) -> str:
         "",
         *_froc_lines(detection.classes),
         *subgroup_lines(evaluation, "patient"),
+        *headline_lines(evaluation, "patient"),
     ]
     told = [
         (name, caution)
@@ -99,12 +100,16 @@ def detection_cautions(detection: Detection, name: str) -> tuple[str, ...]:
         ]
     if patients.interval is not None and patients.interval.lower <= 0.5 <= patients.interval.upper:
         found.append("the interval of the AUROC holds 0.5, so the model may be guessing")
-    if patients.source_auroc is not None and patients.source_auroc >= TIED:
-        within = patients.stratified
+    first, within = detection.evaluation.headline(name), patients.stratified
+    within_text = (
+        with_interval(None, None) if within is None else with_interval(within.auroc, within.interval)
+    )
+    if first.within:
+        found.append(f"{first.reason}; within sources the AUROC is {within_text}")
+    elif patients.source_auroc is not None and patients.source_auroc >= TIED:
         found.append(
             f"knowing only the source of a patient would already give an AUROC of {number(patients.source_auroc)}, so "
-            "the score may be earned by recognising the source; within sources it is "
-            f"{with_interval(None, None) if within is None else with_interval(within.auroc, within.interval)}"
+            f"the score may be earned by recognising the source; within sources it is {within_text}"
         )
     found += _threshold_cautions(patients)
     if not lesions.cases:

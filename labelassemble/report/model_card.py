@@ -114,7 +114,7 @@ def _detection_results(
     facts = []
     for patients, lesions in zip(detection.evaluation.classes, detection.classes, strict=True):
         said = [
-            f"AUROC {with_interval(patients.auroc, patients.interval)} on {patients.positives} patients with it and "
+            f"AUROC {_first(detection.evaluation, patients)} on {patients.positives} patients with it and "
             f"{patients.negatives} without"
         ]
         for point in patients.operating_points:
@@ -140,6 +140,8 @@ def _detection_results(
         f"A lesion is found where of a predicted and a drawn one {options.rule}; predicted are voxels of at least "
         f"{options.threshold:g}.",
     ]
+    leakage = detection.evaluation.leakage
+    sentences += () if leakage is None else leakage_sentences(leakage, "patient")
     lost = unreadable_sentence(detection.evaluation, read=detection.cases, noun="case")
     return tuple(facts), (lost, *sentences) if lost else tuple(sentences)
 

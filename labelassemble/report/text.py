@@ -72,7 +72,7 @@ def evaluation_text(evaluation: Evaluation) -> str:
     return "\n".join(lines) + "\n"
 
 
-def headline_lines(evaluation: Evaluation) -> list[str]:
+def headline_lines(evaluation: Evaluation, noun: str = "image") -> list[str]:
     """Return for each class whose figure within sources stands before the pooled one what it is and why."""
     lines = [
         f"- {result.name}: {with_interval(first.auroc, first.interval)} within sources, "
@@ -86,7 +86,7 @@ def headline_lines(evaluation: Evaluation) -> list[str]:
             f"- mean of {len(mean.classes)}: {number(mean.auroc)} with these figures, pooled "
             f"{with_interval(evaluation.mean.auroc, evaluation.mean.bootstrap)}"
         )
-    return ["", "AUROC to go by, of pairs of images from the same source:", *lines] if lines else []
+    return ["", f"AUROC to go by, of pairs of {noun}s from the same source:", *lines] if lines else []
 
 
 def cautions(result: ClassResult) -> tuple[str, ...]:
@@ -130,29 +130,30 @@ def cautions(result: ClassResult) -> tuple[str, ...]:
     return tuple(found)
 
 
-def leakage_sentences(leakage: Leakage) -> tuple[str, ...]:
-    """Return what the source leakage means, in plain words."""
+def leakage_sentences(leakage: Leakage, noun: str = "image") -> tuple[str, ...]:
+    """Return what the source leakage means, in plain words; `noun`: what was measured, "image" or "patient"."""
+    a_noun = f"an {noun}" if noun == "image" else f"a {noun}"
     found = [
-        f"From the model's features alone, a simple classifier tells the sources of {leakage.images_of} images apart "
+        f"From the model's features alone, a simple classifier tells the sources of {leakage.images_of} {noun}s apart "
         f"with an AUC of {leakage.auc:.2f} (0.5: not at all; 1: always)"
         + (
             "."
             if leakage.within is None
-            else f", and of {leakage.within:.2f} among images with the same label."
+            else f", and of {leakage.within:.2f} among {noun}s with the same label."
         )
     ]
     figure = leakage.auc if leakage.within is None else leakage.within
     if figure >= 0.8:
         found.append(
-            "The model sees where an image comes from. Where sources differ in how common a finding is, a figure "
+            f"The model sees where {a_noun} comes from. Where sources differ in how common a finding is, a figure "
             "over all sources may be earned by recognising the source: trust the figures within each source."
         )
     elif figure >= 0.6:
         found.append(
-            "The model sees something of where an image comes from, so look at the figures within each source too."
+            f"The model sees something of where {a_noun} comes from, so look at the figures within each source too."
         )
     else:
-        found.append("The features show hardly anything of where an image comes from.")
+        found.append(f"The features show hardly anything of where {a_noun} comes from.")
     if leakage.within is None:
         found.append(
             "No class is labelled by two of the sources, so what the sources' findings explain of this cannot be "

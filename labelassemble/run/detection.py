@@ -19,13 +19,19 @@ from labelassemble.data.table_io import write_predictions
 from labelassemble.detection_options import DetectionOptions
 from labelassemble.errors import LabelAssembleError
 from labelassemble.evaluation.calibration import Calibration
-from labelassemble.evaluation.detection import evaluate_detection, lesion_table, patients_of
+from labelassemble.evaluation.detection import (
+    evaluate_detection,
+    lesion_table,
+    patient_means,
+    patients_of,
+)
 from labelassemble.evaluation.detection_case import CaseRecord, DetectionCase, record_case
 from labelassemble.evaluation.external import External, Part
-from labelassemble.evaluation.leakage import write_leakage
+from labelassemble.evaluation.leakage import leakage_of, write_leakage
 from labelassemble.evaluation.operating import check_prevalence, operating_rows
 from labelassemble.evaluation.results import Unreadable
 from labelassemble.evaluation.subgroups import age_bands_of
+from labelassemble.models.segmentation.pooled_features import PooledFeatures
 from labelassemble.report.detection import DetectionResults, PlacedSlice, write_detection_report
 from labelassemble.report.detection_files import write_detection, write_lesions
 from labelassemble.report.detection_slices import ShownSlice, SliceChoice
@@ -54,6 +60,7 @@ class Records(NamedTuple):
     records: tuple[CaseRecord, ...]
     unreadable: tuple[Unreadable, ...]
     slices: tuple[PlacedSlice, ...]  # of test cases; the patients' scores are still open
+    features: NDArray[np.float32]  # [N, D], the means over the voxels
 
 
 def evaluate_detection_run(
@@ -65,9 +72,9 @@ def evaluate_detection_run(
 ) -> DetectionResults:
     """Answer the validation and test cases with the best checkpoint, evaluate, and write the report anew.
 
-    Leaves predictions.csv (the patients' scores), lesions.csv, detection.csv, calibration.json (thresholds),
-    report.html, model_card.md and, where there is something to put into them, operating_points.csv, subgroups.csv and
-    unreadable.csv in the run's folder. The thresholds of a site stay in use, as for images.
+    Leaves predictions.csv (the patients' scores), lesions.csv, detection.csv, leakage.json, calibration.json
+    (thresholds), report.html, model_card.md and, where there is something to put into them, operating_points.csv,
+    subgroups.csv and unreadable.csv in the run's folder. The thresholds of a site stay in use, as for images.
 
     Args:
         run: the folder of a run that learns from masks.
@@ -95,7 +102,6 @@ def evaluate_detection_run(
         found = record_cases(trained, held_out, options, progress)
         patients = patients_of(found.table, found.records, options)
         calibration = renewed_calibration(run, patients, score=options.score, correct=False)
-        write_leakage(None, run)  # it is not measured on features of voxels
         bands = age_bands_of(record.config)
         results = _written(trained, found, patients, calibration, options, bands, run, prevalence)
     write_detection_report(record, results)
@@ -224,7 +230,10 @@ def _written(
     write_predictions(patients, folder / "predictions.csv", patients.probabilities)
     write_lesions(found.table, lesion_table(found.records), folder)
     write_unreadable(found.unreadable, folder)
-    results = DetectionResults(patients, calibration, None, _similarity(trained))
+    features = patient_means(found.table, found.features)
+    leakage = leakage_of(patients, lambda rows: features[rows])
+    write_leakage(leakage, folder)
+    results = DetectionResults(patients, calibration, None, _similarity(trained), leakage=leakage)
     if not (found.table.splits == "test").any():
         return results
     detection = evaluate_detection(
@@ -233,6 +242,7 @@ def _written(
         options,
         calibration=calibration,
         age_bands=age_bands,
+        leakage=leakage,
         unreadable=found.unreadable,
     )
     write_detection(detection, folder)
@@ -278,17 +288,21 @@ def record_cases(
     )
     labels = given_labels(table).labels
     records: list[CaseRecord] = []
-    for row in range(len(table)):
-        try:
-            answer = answer_volume(trained, str(table.paths[row]))
-            case = _case(answer, columns, table, row, labels[row])
-            records.append(record_case(case, options))
-            if table.splits[row] == "test":
-                choice.offer(row, case, records[-1], answer.volume.image)
-        except ImageError as error:
-            bad_files.add(row, error)
-        if progress is not None:
-            progress(row + 1, len(table))
+    features: list[NDArray[np.float32]] = []
+    with PooledFeatures(trained.net.backbone) as pooled:
+        for row in range(len(table)):
+            try:
+                answer = answer_volume(trained, str(table.paths[row]))
+                means = pooled.take()
+                case = _case(answer, columns, table, row, labels[row])
+                records.append(record_case(case, options))
+                features.append(means)
+                if table.splits[row] == "test":
+                    choice.offer(row, case, records[-1], answer.volume.image)
+            except ImageError as error:
+                bad_files.add(row, error)
+            if progress is not None:
+                progress(row + 1, len(table))
     readable = bad_files.readable(len(table))
     unreadable = tuple(
         Unreadable(str(table.paths[row]), str(table.splits[row]), str(table.sources[row]), error.reason)
@@ -302,7 +316,7 @@ def record_cases(
                 f"none of the {split} cases can be read, such as {lost.path}: {lost.reason}"
             )
     slices = tuple(_placed(one, table) for one in choice.shown())
-    return Records(read, tuple(records), unreadable, slices)
+    return Records(read, tuple(records), unreadable, slices, np.stack(features))
 
 
 def _case(

@@ -1,6 +1,7 @@
 """A run on slices whose network was never trained, with patients in every split."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +43,12 @@ def draw_cases(folder: Path, name: str, patients: int, seed: int, splits: bool =
         "volumes: {patch: [16, 16], overlap: 0.25, window: [0, 255]}\n"
     )
     return config
+
+
+@pytest.fixture(scope="session")
+def made_cases() -> Callable[..., Path]:
+    """What `draw_cases` is, for tests."""
+    return draw_cases
 
 
 @pytest.fixture(scope="session")

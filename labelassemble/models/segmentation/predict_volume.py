@@ -47,8 +47,8 @@ def predict_volume(
         lacking = least - len(windows)
         if lacking <= 0:
             return net(windows)  # type: ignore[no-any-return]
-        padded = torch.cat([windows, windows.new_zeros(lacking, *windows.shape[1:])])
-        return net(padded)[: len(windows)]  # type: ignore[no-any-return]
+        again = windows[:1].expand(lacking, *windows.shape[1:])
+        return net(torch.cat([windows, again]))[: len(windows)]  # type: ignore[no-any-return]
 
     inferer = SlidingWindowInferer(
         roi_size=options.patch,
