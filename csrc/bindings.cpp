@@ -1,5 +1,6 @@
 // labelassemble._C: what this build is, and the ops as Python functions for eager calls.
 #include <pybind11/pybind11.h>
+#include <torch/csrc/Exceptions.h>
 #include <torch/csrc/utils/pybind.h>
 
 #include <exception>
@@ -17,10 +18,13 @@ namespace py = pybind11;
 
 PYBIND11_MODULE(_C, m) {
   m.doc() = "Native part of labelassemble.";
-  // The sentence without the stack of C++ functions that pybind11 would take along.
+  // The sentence without the stack of C++ functions that pybind11 would take along. An exception of Python, which a hook
+  // of saved tensors raises (activation checkpointing does), goes on as it is.
   py::register_local_exception_translator([](std::exception_ptr raised) {
     try {
       if (raised) std::rethrow_exception(raised);
+    } catch (python_error& error) {
+      error.restore();
     } catch (const c10::Error& error) {
       PyErr_SetString(PyExc_RuntimeError, error.what_without_backtrace());
     }

@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from labelassemble import ClassQueryHead, MaskedBCEWithLogitsLoss, PartialLabelLoss, _extension
 from labelassemble.functional import (
@@ -270,6 +271,45 @@ def unused_port() -> int:
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         return int(one.getsockname()[1])
+
+
+@pytest.mark.parametrize("with_loss", [False, True], ids=["head", "head and loss"])
+def test_activations_are_computed_again_in_backward(with_loss: bool) -> None:
+    head, criterion = ClassQueryHead(4, 3), PartialLabelLoss()
+    features, _, _ = batch(torch.float32)
+    targets = torch.tensor([[1.0, NAN, 0.0]]).repeat(3, 1)
+
+    def network(features: Tensor) -> Tensor:
+        logits: Tensor = head(features)
+        return criterion(logits, head(1.1 * features), targets) if with_loss else logits.square().sum()
+
+    inputs = (features.requires_grad_(), *head.parameters())
+    want = torch.autograd.grad(network(features), inputs)
+    for again in (
+        False,
+        True,
+    ):  # torch ends the second forward early, by an exception out of a hook, or by hand
+        loss = checkpoint(network, features, use_reentrant=False, early_stop=not again)
+        torch.testing.assert_close(torch.autograd.grad(loss, inputs), want)
+
+
+def test_what_a_hook_of_saved_tensors_raises_reaches_its_user() -> None:
+    def refuse(saved: Tensor) -> Tensor:
+        raise KeyError("no room")
+
+    weak, strong, targets = batch()
+    weak.requires_grad_()
+    calls: list[Callable[[], Tensor]] = [
+        lambda: partial_label_loss(weak, strong, targets),
+        lambda: masked_bce_with_logits(weak, targets),
+        lambda: ClassQueryHead(4, 2).double()(weak),
+    ]
+    for call in calls:
+        with (
+            torch.autograd.graph.saved_tensors_hooks(refuse, lambda saved: saved),
+            pytest.raises(KeyError, match="no room"),
+        ):
+            call()
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")  # DTensor's own
