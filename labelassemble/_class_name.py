@@ -1,5 +1,6 @@
 """What the name of a class may be, wherever it comes from: a configuration, a table, a taxonomy, a program."""
 
+from collections.abc import Iterable
 from typing import Final
 from unicodedata import category
 
@@ -24,3 +25,19 @@ def check_class_name(name: str) -> str:
             f"a class name must not contain a control character or a line break, got {name!r}"
         )
     return name
+
+
+def check_class_list(names: Iterable[str], *, may_be_empty: bool = False) -> list[str]:
+    """Return the names as a list, each checked; one text alone is refused, as each of its letters would be a class.
+
+    Raises:
+        LabelAssembleError: the names are one text, one of them is not allowed, or there is none and must be one.
+    """
+    if isinstance(names, str):
+        raise LabelAssembleError(
+            f"classes must be a list of names, got the text {names!r}: write [{names!r}]"
+        )
+    listed = [check_class_name(name) for name in names]
+    if not listed and not may_be_empty:
+        raise LabelAssembleError("classes must name at least one class, got none")
+    return listed

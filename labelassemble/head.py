@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from labelassemble import _extension
-from labelassemble._class_name import check_class_name
+from labelassemble._class_name import check_class_list
 from labelassemble.errors import LabelAssembleError, did_you_mean
 from labelassemble.functional import class_query_logits, pooled_class_query_logits
 from labelassemble.growth import grow
@@ -17,11 +17,9 @@ from labelassemble.named_classes import NamedClasses
 
 
 def _names(classes: int | Sequence[str]) -> list[str]:
-    names = [f"class{index}" for index in range(classes)] if isinstance(classes, int) else list(classes)
-    if not names:
-        raise LabelAssembleError("classes must name at least one class, got none")
-    for name in names:
-        check_class_name(name)
+    names = check_class_list(
+        [f"class{index}" for index in range(classes)] if isinstance(classes, int) else classes
+    )
     twice = [name for index, name in enumerate(names) if name in names[:index]]
     if twice:
         raise LabelAssembleError(f"classes must differ, got {twice[0]!r} twice")
@@ -167,7 +165,7 @@ class ClassQueryHead(NamedClasses):
         The parameters grow in place: an optimizer made before goes on training them, with zeros in its state where
         they are new. A network in DistributedDataParallel is to be wrapped anew, as that keeps buffers of their size.
         """
-        classes = _names([*self.classes, *names])
+        classes = _names([*self.classes, *check_class_list(names, may_be_empty=True)])
         if _extension.is_distributed(self.queries):
             raise LabelAssembleError(
                 "add_classes needs parameters that are whole, got DTensors: add classes before fully_shard or "

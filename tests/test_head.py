@@ -1,10 +1,14 @@
 """ClassQueryHead: names, subsets, added classes, and the linear layer that it folds into."""
 
+import re
+
 import pytest
 import torch
 
 from labelassemble.errors import LabelAssembleError
 from labelassemble.head import ClassQueryHead
+from labelassemble.models import AssembleNet
+from labelassemble.models.segmentation.segment_net import SegmentNet
 
 
 @pytest.fixture
@@ -89,6 +93,7 @@ def test_scripted_and_traced_give_the_same(head: ClassQueryHead) -> None:
     ("arguments", "message"),
     [
         ((7, []), "at least one class"),
+        ((7, "Edema"), re.escape("classes must be a list of names, got the text 'Edema': write ['Edema']")),
         ((7, ["A", "B", "A"]), "classes must differ, got 'A' twice"),
         ((0, ["A"]), "in_features must be at least 1, got 0"),
         ((7, ["A", "B"], 1), "query_dim must be at least the number of classes, 2, got 1"),
@@ -102,6 +107,17 @@ def test_wrong_arguments(arguments: tuple[int, list[str]], message: str) -> None
 def test_adding_a_class_twice_is_refused(head: ClassQueryHead) -> None:
     with pytest.raises(LabelAssembleError, match="got 'Mass' twice"):
         head.add_classes(["Mass"])
+
+
+def test_a_text_is_no_list_of_classes(head: ClassQueryHead) -> None:
+    before = list(head.classes)
+    with pytest.raises(LabelAssembleError, match="must be a list of names, got the text 'Hernia'"):
+        head.add_classes("Hernia")
+    head.add_classes([])
+    assert head.classes == before
+    for network in (AssembleNet, SegmentNet):
+        with pytest.raises(LabelAssembleError, match="must be a list of names, got the text 'Edema'"):
+            network(classes="Edema")
 
 
 @pytest.mark.parametrize("classes", [1, 3, 15])

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from labelassemble import _extension
-from labelassemble._class_name import check_class_name
+from labelassemble._class_name import check_class_list
 from labelassemble.errors import LabelAssembleError, did_you_mean
 from labelassemble.head import ClassQueryHead
 from labelassemble.models.backbones import Backbones, feature_count
@@ -89,9 +89,7 @@ class AssembleNet(nn.Module):
             raise LabelAssembleError(f"unknown backbone '{backbone}'{did_you_mean(backbone, _BACKBONES)}")
         if head not in get_args(Head):
             raise LabelAssembleError(f"unknown head '{head}'{did_you_mean(head, get_args(Head))}")
-        if not classes:
-            raise LabelAssembleError("classes must name at least one class, got none")
-        self.classes: tuple[str, ...] = tuple(map(check_class_name, classes))
+        self.classes: tuple[str, ...] = tuple(check_class_list(classes))
         self.needs_sources: bool = head in HEADS_BY_SOURCE
         if self.needs_sources and not sources:
             raise LabelAssembleError(f"head '{head}' needs sources: the classes that each source labels")
@@ -115,7 +113,7 @@ class AssembleNet(nn.Module):
         features = feature_count(self.backbone)
         self.head: nn.Module
         if head == "class_query":
-            self.head = ClassQueryHead(features, list(classes))
+            self.head = ClassQueryHead(features, self.classes)
             if queries == "random":
                 self.head.queries.data = normalize(torch.randn(self.head.queries.shape), dim=1)
         elif head == "linear":

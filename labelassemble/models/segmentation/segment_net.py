@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from labelassemble._class_name import check_class_name
+from labelassemble._class_name import check_class_list
 from labelassemble.errors import LabelAssembleError
 from labelassemble.models.backbones import feature_count
 from labelassemble.models.options import Queries
@@ -59,9 +59,7 @@ class SegmentNet(nn.Module):
         shares: Mapping[str, float] | None = None,
     ) -> None:
         super().__init__()
-        if not classes:
-            raise LabelAssembleError("classes must name at least one class, got none")
-        self.classes: tuple[str, ...] = tuple(map(check_class_name, classes))
+        self.classes: tuple[str, ...] = tuple(check_class_list(classes))
         self.dims = dims
         self.needs_sources = False  # as AssembleNet has it: every source teaches the one head
         self.sources = dict[str, tuple[str, ...]]()
@@ -71,7 +69,7 @@ class SegmentNet(nn.Module):
             else backbone(in_channels)
         )
         self.divisor = int(getattr(self.backbone, "divisor", 1))
-        self.head = VoxelQueryHead(feature_count(self.backbone), list(classes), shares=shares)
+        self.head = VoxelQueryHead(feature_count(self.backbone), self.classes, shares=shares)
         if queries == "random":
             self.head.queries.data = normalize(torch.randn(self.head.queries.shape), dim=1)
         self._backbone_trains = True
