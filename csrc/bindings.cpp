@@ -18,8 +18,8 @@ namespace py = pybind11;
 
 PYBIND11_MODULE(_C, m) {
   m.doc() = "Native part of labelassemble.";
-  // The sentence without the stack of C++ functions that pybind11 would take along. An exception of Python, which a hook
-  // of saved tensors raises (activation checkpointing does), goes on as it is.
+  // The sentence without the stack of C++ functions that pybind11 would take along. An exception of
+  // Python, which a hook of saved tensors raises (activation checkpointing does), goes on as it is.
   py::register_local_exception_translator([](std::exception_ptr raised) {
     try {
       if (raised) std::rethrow_exception(raised);
