@@ -7,6 +7,7 @@ import re
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
@@ -42,7 +43,8 @@ class Tracker(Protocol):
 class Trackers:
     """The trackers of a run that are asked for; what they keep is in its folder, or where their own variables say.
 
-    A tracker that fails during training is named once and left out: no training ends for its sake.
+    A tracker that fails during training is named once and left out: no training ends for its sake. Its run is ended
+    with those of the others, as one that failed.
 
     Args:
         run: the run's folder.
@@ -66,9 +68,17 @@ class Trackers:
     ) -> None:
         self._classes = classes
         self._trackers: dict[str, Tracker] = {}
+        self._lost: list[tuple[Tracker, type[Exception]]] = []
+        try:
+            self._begin(run, names, settings or {}, done)
+        except BaseException as error:  # Ctrl-C too
+            self.__exit__(type(error), error, None)
+            raise
+
+    def _begin(self, run: Path, names: Sequence[str], settings: Mapping[str, Any], done: int) -> None:
         for name in names:
             try:
-                self._trackers[name] = _KINDS[name](run, settings or {}, done)
+                self._trackers[name] = _KINDS[name](run, settings, done)
             except ImportError as error:
                 raise LabelAssembleError(
                     f"train.trackers names {name}, which needs a package that is missing ({error}): "
@@ -83,11 +93,17 @@ class Trackers:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for name, tracker in list(self._trackers.items()):
+        for name, tracker in self._trackers.items():
             try:
                 tracker.close(kind)
             except Exception as failure:
-                self._lose(name, failure)
+                _name_lost(name, failure)
+        for (
+            tracker,
+            failed,
+        ) in self._lost:  # not before: a server that does not answer would hold up the training
+            with suppress(Exception):  # its failure was named
+                tracker.close(failed)
 
     def step(self, done: int, terms: Sequence[float]) -> None:
         """Write total, bce, pseudo and consistency after `done` steps in all."""
@@ -110,8 +126,12 @@ class Trackers:
                 self._lose(name, failure)
 
     def _lose(self, name: str, failure: Exception) -> None:
-        self._trackers.pop(name, None)
-        _log.warning("train.trackers: %s fails and is left out from here on (%s)", name, _said(failure))
+        self._lost.append((self._trackers.pop(name), type(failure)))
+        _name_lost(name, failure)
+
+
+def _name_lost(name: str, failure: Exception) -> None:
+    _log.warning("train.trackers: %s fails and is left out from here on (%s)", name, _said(failure))
 
 
 def epoch_values(row: EpochRow, classes: Sequence[str]) -> dict[str, float]:
@@ -202,8 +222,13 @@ class _MLflow:
         number = self._client.create_experiment(name) if experiment is None else experiment.experiment_id
         self._run = str(self._client.create_run(number, run_name=run.name).info.run_id)
         params = [Param(mlflow_name(key), value[:500]) for key, value in _flat(settings)]
-        for first in range(0, len(params), _MLFLOW_PARAMS):
-            self._client.log_batch(self._run, params=params[first : first + _MLFLOW_PARAMS])
+        try:
+            for first in range(0, len(params), _MLFLOW_PARAMS):
+                self._client.log_batch(self._run, params=params[first : first + _MLFLOW_PARAMS])
+        except BaseException:
+            with suppress(Exception):  # what failed first is said
+                self._client.set_terminated(self._run, status="FAILED")
+            raise
         _remember(run, "mlflow", self._run)
 
     def write(self, values: Mapping[str, float], step: int) -> None:

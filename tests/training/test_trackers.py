@@ -6,6 +6,7 @@ import struct
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import yaml
@@ -194,25 +195,99 @@ def test_a_missing_package_is_one_sentence(
         Trackers(tmp_path, CLASSES, [name])
 
 
-def test_a_tracker_that_fails_ends_no_training(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    class Failing:
-        def __init__(self, *_: object) -> None:
-            self.closed = False
+class Recording:
+    """A tracker that keeps what it is told; `fails` names the method that raises."""
 
-        def write(self, *_: object) -> None:
+    made: ClassVar[dict[str, "Recording"]] = {}
+
+    def __init__(self, name: str, fails: str = "") -> None:
+        self.fails = fails
+        self.calls = list[str]()
+        self.closed = list[type[BaseException] | None]()
+        self.made[name] = self
+
+    def _call(self, method: str) -> None:
+        self.calls.append(method)
+        if method == self.fails:
             raise OSError("no route to the server")
 
-    monkeypatch.setattr("labelassemble.training.trackers._KINDS", {"mlflow": Failing})
-    with caplog.at_level(logging.WARNING), Trackers(tmp_path, CLASSES, ["mlflow"]) as trackers:
+    def write(self, *_: object) -> None:
+        self._call("write")
+
+    def flush(self) -> None:
+        self._call("flush")
+
+    def close(self, error: type[BaseException] | None) -> None:
+        self.closed.append(error)
+        self._call("close")
+
+
+@pytest.mark.parametrize("fails", ["write", "flush", "close"])
+def test_a_tracker_that_fails_ends_no_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, fails: str
+) -> None:
+    kinds = {
+        "mlflow": lambda *_: Recording("mlflow", fails),
+        "wandb": lambda *_: Recording("wandb"),
+    }
+    monkeypatch.setattr("labelassemble.training.trackers._KINDS", kinds)
+    with caplog.at_level(logging.WARNING), Trackers(tmp_path, CLASSES, ["mlflow", "wandb"]) as trackers:
         trackers.step(1, STEP)
         trackers.step(2, STEP)
         trackers.epoch(ROW)
+        trackers.epoch(ROW)
+        failing, other = Recording.made["mlflow"], Recording.made["wandb"]
+        assert failing.closed == []  # not while training waits
     assert [record.getMessage() for record in caplog.records] == [
         "train.trackers: mlflow fails and is left out from here on (no route to the server)"
     ]
+    assert failing.closed == [None if fails == "close" else OSError]  # its run is ended, once
+    assert failing.calls.count(fails) == 1
+    assert other.closed == [None]
+    assert other.calls.count("write") == 4
     assert not list(tmp_path.iterdir())
+
+
+def test_trackers_that_began_are_ended_where_another_cannot_begin(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for error, raised in ((RuntimeError, LabelAssembleError), (KeyboardInterrupt, KeyboardInterrupt)):
+
+        def refusing(*_: object, error: type[BaseException] = error) -> None:
+            raise error("no such server")
+
+        kinds = {"tensorboard": lambda *_: Recording("tensorboard"), "mlflow": refusing}
+        monkeypatch.setattr("labelassemble.training.trackers._KINDS", kinds)
+        with pytest.raises(raised, match="no such server"):
+            Trackers(tmp_path, CLASSES, ["tensorboard", "mlflow"])
+        assert Recording.made["tensorboard"].closed == [raised]
+
+
+def test_a_run_of_mlflow_that_cannot_begin_or_fails_is_not_left_running(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tracking = pytest.importorskip("mlflow.tracking")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    client = tracking.MlflowClient(tracking_uri=f"sqlite:///{tmp_path}/mlflow.db")
+
+    def refuse(*_: object, **__: object) -> None:
+        raise RuntimeError("a value is refused")
+
+    def states() -> set[str]:
+        number = client.get_experiment_by_name("labelassemble").experiment_id
+        return {run.info.status for run in client.search_runs([number])}
+
+    with Trackers(tmp_path, CLASSES, ["mlflow"], settings={"seed": 0}) as trackers:
+        trackers.step(1, STEP)
+        assert states() == {"RUNNING"}
+        with monkeypatch.context() as broken:
+            broken.setattr(tracking.MlflowClient, "log_batch", refuse)
+            trackers.epoch(ROW)
+    assert states() == {"KILLED"}
+    monkeypatch.setattr(tracking.MlflowClient, "log_batch", refuse)
+    with pytest.raises(LabelAssembleError, match="mlflow cannot begin"):
+        Trackers(tmp_path, CLASSES, ["mlflow"], settings={"seed": 0})
+    assert states() == {"KILLED", "FAILED"}
 
 
 def test_a_tracker_that_cannot_begin_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
