@@ -12,6 +12,7 @@ set(labelassemble_decoder_sources
   image.cpp
   nifti.cpp
   nifti_header.cpp
+  sides.cpp
   tiff_directory.cpp
   tiff_source.cpp)
 list(TRANSFORM labelassemble_decoder_sources PREPEND "${CMAKE_CURRENT_LIST_DIR}/../csrc/runtime/")

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "labelassemble/nifti.h"
+#include "sides.h"
 
 namespace labelassemble {
 
@@ -17,9 +18,6 @@ struct Grid {
   Shape shape{};
   Affine affine{};
 };
-
-// The edges of a voxel in millimetres.
-std::array<double, 3> spacing_of(const Affine& affine);
 
 Affine inverse(const Affine& affine);
 Affine product(const Affine& left, const Affine& right);

@@ -9,6 +9,7 @@
 #include <string_view>
 
 #include "labelassemble/error.h"
+#include "sides.h"
 
 namespace labelassemble {
 namespace {
@@ -205,29 +206,11 @@ std::optional<Affine> qform(const Fields& fields) {
   return affine;
 }
 
-// The edges of a voxel in millimetres.
-std::array<double, 3> edges_of(const Affine& m) {
-  std::array<double, 3> lengths{};
-  for (std::size_t axis = 0; axis < 3; ++axis) {
-    lengths[axis] =
-        std::sqrt(m[axis] * m[axis] + m[4 + axis] * m[4 + axis] + m[8 + axis] * m[8 + axis]);
-  }
-  return lengths;
-}
-
-// Which side of the patient an axis runs to: 0 to 2, or 3 to 5 where it runs away from it.
-int side_of(const Affine& m, int axis) {
-  int nearest = 0;
-  for (int row = 1; row < 3; ++row) {
-    if (std::abs(m[row * 4 + axis]) > std::abs(m[nearest * 4 + axis])) nearest = row;
-  }
-  return m[nearest * 4 + axis] > 0.0 ? nearest : nearest + 3;
-}
-
-std::string sides_of(const Affine& m) {
-  std::string sides;
-  for (int axis = 0; axis < 3; ++axis) sides += "RASLPI"[side_of(m, axis)];
-  return sides;
+std::string text_of(const Sides& sides) {
+  std::string text;
+  for (int axis = 0; axis < 3; ++axis)
+    text += (sides.reversed[axis] ? "LPI" : "RAS")[sides.axis[axis]];
+  return text;
 }
 
 std::string sizes_of(const std::array<double, 3>& sizes) {
@@ -239,7 +222,7 @@ std::string sizes_of(const std::array<double, 3>& sizes) {
 // Throws where the two forms give the voxels other sizes, or turn the axes to other sides: nobody
 // knows which is right. A turn by less, or another origin, changes nothing for a network.
 void check_forms(const Affine& s, const Affine& q, const std::string& name) {
-  const std::array<double, 3> ours = edges_of(s), theirs = edges_of(q);
+  const std::array<double, 3> ours = spacing_of(s), theirs = spacing_of(q);
   if (!std::isfinite(theirs[0] + theirs[1] + theirs[2])) return;  // as good as none
   bool sizes = true;
   double turned = 0.0;
@@ -255,9 +238,11 @@ void check_forms(const Affine& s, const Affine& q, const std::string& name) {
     refuse(name, "its sform and its qform contradict each other, voxels of " + sizes_of(ours) +
                      " and of " + sizes_of(theirs) + end);
   }
-  if (turned > kSameDirection && sides_of(s) != sides_of(q)) {
-    refuse(name, "its sform and its qform contradict each other, axes to " + sides_of(s) +
-                     " and to " + sides_of(q) + end);
+  if (turned <= kSameDirection) return;
+  const std::string one = text_of(sides_of(s)), other = text_of(sides_of(q));
+  if (one != other) {
+    refuse(name, "its sform and its qform contradict each other, axes to " + one + " and to " +
+                     other + end);
   }
 }
 
@@ -368,7 +353,7 @@ std::vector<std::uint8_t> make_nifti_header(const Volume& like, NiftiType type,
     return bytes;
   }
   put(bytes, kPixdim, 1.0F);
-  const std::array<double, 3> edges = edges_of(like.affine);
+  const std::array<double, 3> edges = spacing_of(like.affine);
   for (std::size_t axis = 0; axis < 3; ++axis)
     put(bytes, kPixdim, static_cast<float>(edges[axis]), 1 + axis);
   put(bytes, kSformCode, kScanner);

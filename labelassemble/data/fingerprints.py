@@ -13,6 +13,7 @@ from PIL import Image
 from labelassemble.data.containers import is_reference, read_entry
 from labelassemble.data.decoding import plain_paths
 from labelassemble.data.errors import ImageError
+from labelassemble.data.grid import turned_to_ras
 from labelassemble.data.images import decode_image
 from labelassemble.data.text import TextArray
 from labelassemble.data.volumes import StoredVolume, read_volume
@@ -127,12 +128,7 @@ def _upright(volume: StoredVolume) -> NDArray[Any]:
     values, affine = volume
     if affine is None or values.ndim != 3:
         return values
-    axes = np.abs(affine[:3, :3]).argmax(axis=0)
-    if len(set(axes.tolist())) < 3:
-        return values
-    turned = values.transpose(np.argsort(axes))
-    sides = affine[axes, range(3)][np.argsort(axes)]
-    return turned[tuple(slice(None, None, -1 if side < 0 else 1) for side in sides.tolist())]
+    return turned_to_ras(values, affine)[0]
 
 
 def _middle_slice(values: NDArray[Any]) -> NDArray[np.uint8]:

@@ -1,6 +1,6 @@
 """Where the voxels of a volume lie, and whether those of a mask lie in the same places."""
 
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,9 @@ _SIDES: Final = ("LR", "PA", "IS")
 _SAME_SPACING: Final = 0.01  # relative
 _SAME_DIRECTION: Final = 0.01  # of a unit vector
 _SAME_PLACE: Final = 0.1  # voxels
+_DIGITS: Final = 6  # of a direction's parts: what differs by less is as large
+
+Value = TypeVar("Value", bound=np.generic)
 
 
 class Grid(NamedTuple):
@@ -28,12 +31,55 @@ class Grid(NamedTuple):
         """Return the edges of a voxel in mm, float64 [3]; 1 each where nobody says."""
         return np.ones(3) if self.affine is None else np.linalg.norm(self.affine[:3, :3], axis=0)
 
+    def directions(self) -> tuple[tuple[int, ...], tuple[bool, ...]]:
+        """Return along which axis of the body each axis runs (0 left and right, 1 back and front, 2 foot and head).
+
+        And whether it runs towards the first of the two. No two axes run along the same one, however oblique they are:
+        the one that is nearest to an axis of the body takes it first, as in nibabel's io_orientation.
+        """
+        if self.affine is None:
+            return (0, 1, 2), (False, False, False)
+        first, _, second = np.linalg.svd(self.affine[:3, :3] / self.spacing())
+        turn = np.round(first @ second, _DIGITS)  # the nearest rotation, perhaps mirrored
+        axes, free = [0, 1, 2], np.ones(3, dtype=np.bool_)
+        for axis in np.argsort(-np.abs(turn).max(axis=0), kind="stable").tolist():
+            axes[axis] = int(np.where(free, np.abs(turn[:, axis]), -1.0).argmax())
+            free[axes[axis]] = False
+        return tuple(axes), tuple(bool(turn[row, axis] < 0) for axis, row in enumerate(axes))
+
     def sides(self) -> str:
         """Return towards which side of the body each axis runs: "RAS", "LPS", ..."""
         if self.affine is None:
             return ""
-        nearest = np.abs(self.affine[:3, :3]).argmax(axis=0)
-        return "".join(_SIDES[row][int(self.affine[row, axis] > 0)] for axis, row in enumerate(nearest))
+        return "".join(_SIDES[row][int(not back)] for row, back in zip(*self.directions(), strict=True))
+
+
+def turned_to_ras(
+    values: NDArray[Value], affine: NDArray[np.float64]
+) -> tuple[NDArray[Value], NDArray[np.float64]]:
+    """Return a volume [*s] whose axes run to the right, front and top as nearly as they can, and its affine.
+
+    Args:
+        values: with three axes.
+        affine: where they lie, float64 [4, 4].
+    """
+    axes, reversed_ = Grid(values.shape, affine).directions()
+    back = np.zeros((4, 4))  # from the new voxels to the stored ones
+    back[3, 3] = 1.0
+    for axis, (side, reverse) in enumerate(zip(axes, reversed_, strict=True)):
+        back[axis, side] = -1.0 if reverse else 1.0
+        back[axis, 3] = values.shape[axis] - 1 if reverse else 0.0
+    mirrored = values[tuple(slice(None, None, -1 if reverse else 1) for reverse in reversed_)]
+    return mirrored.transpose(np.argsort(axes)), affine @ back
+
+
+def turned_back(values: NDArray[Value], stored: Grid) -> NDArray[Value]:
+    """Return a volume, or several [C, *s], that `turned_to_ras` made of one on the voxels of `stored`, as it was."""
+    axes, reversed_ = stored.directions()
+    ahead = values.ndim - 3
+    turned = values.transpose(*range(ahead), *(ahead + axis for axis in axes))
+    mirror = tuple(slice(None, None, -1 if reverse else 1) for reverse in reversed_)
+    return turned[(slice(None),) * ahead + mirror]
 
 
 def check_forms(name: str, sform: NDArray[np.float64], qform: NDArray[np.float64]) -> None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from labelassemble.data import Table
 from labelassemble.data.errors import ImageError, PluginError
 from labelassemble.data.exclusion import Exclusions
-from labelassemble.data.grid import Grid, check_same_grid
+from labelassemble.data.grid import Grid, check_same_grid, turned_back, turned_to_ras
 from labelassemble.data.mask_files import read_mask
 from labelassemble.data.masks import voxel_targets
 from labelassemble.data.volumes import read_volume
@@ -24,7 +24,6 @@ from labelassemble.views.threads import image_threads, made_ahead
 from labelassemble.views.volume_lists import ViewsOfCrops
 from labelassemble.views.volume_options import VolumeOptions
 
-_SIDES = (("L", "R"), ("P", "A"), ("I", "S"))
 _MOST_VOXELS = 2**30  # kMaxVolumeVoxels of the C++ library
 _SAME = 1e-3  # mm; voxels of a spacing this near to the asked one stay as they are
 
@@ -108,18 +107,15 @@ def to_stored(values: NDArray[np.float32], volume: Volume, *, nearest: bool = Fa
     if volume.affine is None or volume.stored.affine is None:
         return values
     dims = volume.image.ndim
-    if volume.resampled is None and (dims == 2 or volume.stored.sides() == "RAS"):
-        return values
+    if volume.resampled is None:
+        return values if dims == 2 else np.ascontiguousarray(turned_back(values, volume.stored))
     data, transforms = _monai(volume.path)
     channels = np.ascontiguousarray(values[None] if values.ndim == dims else values)
     tensor = data.MetaTensor(torch.from_numpy(channels), affine=_small(volume.affine, dims))
-    if volume.resampled is None:
-        back = transforms.Orientation(axcodes=volume.stored.sides(), labels=_SIDES)(tensor)
-    else:
-        mode = "nearest" if nearest else "bilinear"
-        resample = transforms.SpatialResample(mode=mode, padding_mode="border", dtype=np.float32)
-        place = torch.from_numpy(_small(volume.stored.affine, dims))
-        back = resample(tensor, dst_affine=place, spatial_size=volume.stored.shape)
+    mode = "nearest" if nearest else "bilinear"
+    resample = transforms.SpatialResample(mode=mode, padding_mode="border", dtype=np.float32)
+    place = torch.from_numpy(_small(volume.stored.affine, dims))
+    back = resample(tensor, dst_affine=place, spatial_size=volume.stored.shape)
     found = back.numpy().astype(np.float32, copy=False)
     return cast(NDArray[np.float32], found[0] if values.ndim == dims else found)
 
@@ -152,7 +148,7 @@ def _present_spacing(stored: Grid, dims: int) -> NDArray[np.float64]:
     """Return the spacing of a file in the order in which one is asked for: along right, front, top."""
     present = stored.spacing()[:dims]
     if dims == 3 and stored.affine is not None:
-        present = present[np.argsort(np.abs(stored.affine[:3, :3]).argmax(axis=0))]
+        present = present[np.argsort(stored.directions()[0])]
     return present
 
 
@@ -177,17 +173,16 @@ def _on_grid(
 ) -> tuple[NDArray[np.float32], NDArray[np.float64] | None]:
     """Return values turned to RAS and resampled to a spacing, float32 [*s], and their affine."""
     dims, affine = values.ndim, stored.affine
-    turn = dims == 3 and affine is not None and stored.sides() != "RAS"
-    if affine is None or (not turn and spacing is None):
+    if affine is None:
         return values.astype(np.float32, copy=False), affine
+    if dims == 3:
+        values, affine = turned_to_ras(values, affine)
+    if spacing is None:
+        return np.ascontiguousarray(values, dtype=np.float32), affine
     data, transforms = _monai(path)
-    tensor = data.MetaTensor(torch.from_numpy(values.astype(np.float32))[None], affine=_small(affine, dims))
-    if turn:
-        tensor = transforms.Orientation(axcodes="RAS", labels=_SIDES)(tensor)
-    if spacing is not None:
-        tensor = transforms.Spacing(pixdim=spacing, mode=mode, padding_mode="border", dtype=np.float32)(
-            tensor
-        )
+    own = torch.from_numpy(np.array(values, dtype=np.float32, order="C"))  # those of a file cannot be written
+    tensor = data.MetaTensor(own[None], affine=_small(affine, dims))
+    tensor = transforms.Spacing(pixdim=spacing, mode=mode, padding_mode="border", dtype=np.float32)(tensor)
     found = np.ascontiguousarray(tensor.numpy()[0], dtype=np.float32)
     return found, _large(tensor.affine.numpy(), affine)
 

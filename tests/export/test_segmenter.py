@@ -30,6 +30,11 @@ TURNED = np.array(
 )
 # The axes of the file are head, right and back.
 PERMUTED = np.array([[0, 1.5, 0, -30], [0, 0, -1.1, 12], [2.0, 0, 0, 7], [0, 0, 0, 1]])
+# Two axes of the file are nearest to the same side of the body.
+OBLIQUE = np.array([[1.0, -0.6, -1.8, 3], [1.0, 1.2, 0.9, 2], [0.5, -1.2, 1.8, 1], [0, 0, 0, 1]])
+HALF_WAY = np.array(
+    [[0.5**0.5, -(0.5**0.5), 0, 0], [0.5**0.5, 0.5**0.5, 0, 0], [0, 0, 2.5, 0], [0, 0, 0, 1]],
+)
 SHEARED = np.array([[1.0, 0.2, 0, 3], [0, 1.2, 0.1, 2], [0.1, 0, 2.0, 1], [0, 0, 0, 1]])
 
 
@@ -142,6 +147,8 @@ def test_turned_and_resampled_as_in_training(tmp_path: Path, segment: Segment, s
         "turned": TURNED,
         "permuted": PERMUTED,
         "sheared": SHEARED,
+        "oblique": OBLIQUE,
+        "half way": HALF_WAY,
         "straight": np.diag([1.4, 0.9, 2.5, 1]),
     }
     volumes = [_volume(tmp_path, name, (17, 21, 13), place) for name, place in places.items()]

@@ -434,12 +434,41 @@ def test_a_spacing_that_would_fill_the_memory_is_one_sentence(tmp_path: Path) ->
         load_case(path, VolumeOptions(patch=(8, 8, 8), spacing=(3e-4, 1e-4, 2e-4)))
 
 
-def test_without_monai_a_volume_to_be_turned_says_what_to_install(
+@pytest.mark.parametrize("spacing", [None, (4.0, 4.0, 4.0), (1.5, 2.0, 8.0), (8.0, 2.0, 1.5)])
+def test_a_doubly_oblique_volume_comes_back_as_it_was(
+    tmp_path: Path, spacing: tuple[float, ...] | None
+) -> None:
+    """Two of its axes are nearest to the same side of the body."""
+    pytest.importorskip("monai")
+    affine = np.eye(4)
+    affine[:3, :3] = np.array([[2, -1, -2], [2, 2, 1], [1, -2, 2]]) / 3 @ np.diag([1.5, 8.0, 2.0])
+    turns = [affine]
+    for angle in (45.0, -45.0, 44.99999, 45.00001):
+        turn = np.deg2rad(angle)
+        other = np.eye(4)
+        other[:3, :3] = [[np.cos(turn), -np.sin(turn), 0], [np.sin(turn), np.cos(turn), 0], [0, 0, 1]]
+        turns.append(other @ np.diag([1.5, 8.0, 2.0, 1.0]))
+    smooth = np.sin(np.arange(9))[:, None, None] + np.cos(np.arange(13) / 3)[:, None] + np.arange(7) / 7
+    for number, place in enumerate(turns):
+        path = save(tmp_path / f"{number}.nii", smooth.astype(np.float32), place)
+        volume = load_case(path, VolumeOptions(patch=(8, 8, 8), spacing=spacing, window=(-2.0, 3.0)))
+        if spacing is not None:
+            assert volume.spacing == pytest.approx(spacing, abs=2e-3)
+        assert volume.affine is not None
+        assert np.linalg.det(volume.affine[:3, :3]) > 0  # right, front, top
+        back = to_stored(volume.image, volume)
+        assert back.shape == smooth.shape
+        if volume.resampled is None:
+            np.testing.assert_allclose(back, (smooth + 2) / 5, atol=1e-6)
+        else:
+            assert np.corrcoef(back.reshape(-1), smooth.reshape(-1))[0, 1] > 0.7
+
+
+def test_without_monai_a_volume_to_be_resampled_says_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = save(tmp_path / "a.nii", np.zeros((8, 8, 8), dtype=np.float32), np.diag([-1.0, 1.0, 1.0, 1.0]))
     monkeypatch.setitem(__import__("sys").modules, "monai.data", None)
     with pytest.raises(ImageError, match=r"needs monai: pip install 'labelassemble\[ct\]'"):
-        load_case(path, VolumeOptions(patch=(8, 8, 8)))
-    plain = save(tmp_path / "b.nii", np.zeros((8, 8, 8), dtype=np.float32), np.eye(4))
-    load_case(plain, VolumeOptions(patch=(8, 8, 8)))  # nothing to do for it
+        load_case(path, VolumeOptions(patch=(8, 8, 8), spacing=(2.0, 2.0, 2.0)))
+    load_case(path, VolumeOptions(patch=(8, 8, 8)))  # it is turned without
