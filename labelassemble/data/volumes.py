@@ -134,6 +134,15 @@ def is_nifti_name(name: str) -> bool:
     return name.lower().endswith(_NIFTI)
 
 
+def nifti_header(name: str) -> Any:
+    """Return the header of a NIfTI file, as nibabel has it.
+
+    Raises:
+        ImageError: The file is missing, empty, damaged or of another kind.
+    """
+    return _nifti(name).header
+
+
 def _nifti(name: str) -> Any:
     """Return a NIfTI file whose header has been read."""
     try:

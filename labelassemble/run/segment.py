@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from labelassemble._files import atomic_path
 from labelassemble._validation import validation_sentence
 from labelassemble._yaml import read_mapping
-from labelassemble.data.volumes import is_nifti_name
+from labelassemble.data.volumes import is_nifti_name, nifti_header
 from labelassemble.detection_options import DetectionOptions
 from labelassemble.errors import LabelAssembleError
 from labelassemble.evaluation.detection_case import slice_scores
@@ -140,7 +140,7 @@ def _write(path: Path, values: NDArray[np.generic], affine: NDArray[np.float64],
     image = nibabel.Nifti1Image(values, affine)
     image.header.set_xyzt_units("mm")
     if is_nifti_name(like):
-        _place_as(image.header, nibabel.load(like).header)
+        _place_as(image.header, nifti_header(like))
     ending = next(ending for ending in _ENDINGS if path.name.endswith(ending))
     with atomic_path(
         path, unfinished=path.with_name(f".{path.name.removesuffix(ending)}.new{ending}")

@@ -58,6 +58,16 @@ def test_mask_and_map_have_the_shape_affine_and_order_of_the_file(
         assert (found[~there] == 0).mean() > 0.97
 
 
+def test_a_compressed_file_that_is_not_called_so_is_answered(tmp_path: Path) -> None:
+    path, there = _volume(tmp_path, LPS_OBLIQUE)
+    path = path.rename(tmp_path / "ct.nii")
+    volume = load_case(str(path), VolumeOptions(patch=(16, 16, 16), window=(-100.0, 200.0)))
+    write_answer(Answer(volume.image[None], volume), tmp_path / "mask.nii.gz")
+    mask = nibabel.load(tmp_path / "mask.nii.gz")
+    np.testing.assert_array_equal(np.asarray(mask.dataobj), there)
+    np.testing.assert_allclose(mask.affine, LPS_OBLIQUE, atol=1e-5)
+
+
 def test_both_forms_of_the_file_go_into_the_answer(tmp_path: Path) -> None:
     image = nibabel.Nifti1Image(np.zeros((12, 10, 9), np.int16), np.diag([1.0, 2.0, 3.0, 1.0]))
     shifted = np.diag([1.0, 2.0, 3.0, 1.0])
