@@ -7,7 +7,7 @@ The options of a source travel behind the path, so that whoever is given the pat
 import re
 import struct
 from pathlib import Path
-from typing import Final, Literal, NamedTuple, TypeAlias
+from typing import Final, Literal, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 import pyarrow.compute as pc
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from labelassemble.data.text import TextArray, text_array
 
 Orientation: TypeAlias = Literal["exif", "ignore"]
+Value = TypeVar("Value", bound=np.generic)
 
 _BEHIND_PATH: Final = re.compile(r"::(?:bits=(\d{1,2})(?:,orientation=(ignore))?|orientation=(ignore))$")
 _TAG: Final = 0x0112
@@ -113,7 +114,7 @@ def exif_orientation(tiff: bytes) -> int:
     return _UPRIGHT
 
 
-def upright(pixels: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
+def upright(pixels: NDArray[Value], orientation: int) -> NDArray[Value]:
     """Return pixels [..., H, W] of an EXIF orientation (1 to 8) as they are to be seen; 5 to 8 swap H and W."""
     if orientation >= 5:
         pixels = pixels.swapaxes(-1, -2)
@@ -124,7 +125,7 @@ def upright(pixels: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
     return np.ascontiguousarray(pixels)
 
 
-def as_stored(pixels: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
+def as_stored(pixels: NDArray[Value], orientation: int) -> NDArray[Value]:
     """Return pixels that were turned by `upright` as they were before."""
     return upright(pixels, _UNDO.get(orientation, orientation))
 

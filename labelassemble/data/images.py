@@ -193,13 +193,9 @@ def _upright(image: Image.Image, name: str, chunks: PngChunks, how: Decoding) ->
 
 def _tiff(image: TiffImagePlugin.TiffImageFile, name: str, how: Decoding) -> Decoded:
     """Return the image of a TIFF, which Pillow turns by itself while it loads."""
-    tag = image.tag_v2.get(ExifTags.Base.Orientation, 1)
-    orientation = tag if tag in range(2, 9) else 1
+    orientation = pillow_turns(image)
     bits = image.tag_v2.get(TiffImagePlugin.BITSPERSAMPLE, (16,))[0]
     white_is_zero = image.tag_v2.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == 0
-    exif = image.getexif()
-    if ExifTags.Base.Orientation not in image.tag_v2:
-        exif.pop(ExifTags.Base.Orientation, None)  # that of XMP
     deep = image.mode in _SIXTEEN_BIT
     decoded = _loaded(image, name, _Depth(stored=bits if deep else 16, told=how.bits))
     pixels = decoded.pixels
@@ -208,6 +204,20 @@ def _tiff(image: TiffImagePlugin.TiffImageFile, name: str, how: Decoding) -> Dec
     if how.orientation == "ignore":
         return decoded._replace(pixels=as_stored(pixels, orientation))
     return decoded._replace(pixels=pixels, orientation=orientation)
+
+
+def pillow_turns(image: Image.Image) -> int:
+    """Return the orientation, 1 to 8, by which Pillow turns an image as it loads it: 1 but for a TIFF.
+
+    To be called before it is loaded. Its size is that of the turned image already. What XMP says is taken away.
+    """
+    if not isinstance(image, TiffImagePlugin.TiffImageFile):
+        return 1
+    tag = image.tag_v2.get(ExifTags.Base.Orientation, 1)
+    exif = image.getexif()
+    if ExifTags.Base.Orientation not in image.tag_v2:
+        exif.pop(ExifTags.Base.Orientation, None)  # that of XMP
+    return tag if tag in range(2, 9) else 1
 
 
 class _Depth(NamedTuple):

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from labelassemble.data.containers import SEPARATOR, is_reference, read_array
-from labelassemble.data.decoding import split_reference
+from labelassemble.data.decoding import as_stored, split_reference
 from labelassemble.data.dicom import is_dicom
 from labelassemble.data.errors import ImageError, reason_of
 from labelassemble.data.grid import Grid, check_same_grid
-from labelassemble.data.images import read_image
+from labelassemble.data.images import pillow_turns, read_image
 from labelassemble.data.volumes import is_nifti_name, read_grid, read_volume
 from labelassemble.errors import LabelAssembleError
 
@@ -154,11 +154,15 @@ def _picture(data: bytes, name: str) -> NDArray[Any]:
 
 
 def _as_stored(image: Image.Image) -> NDArray[Any]:
-    """Return the numbers in an image file: Pillow spreads grey of 2 and 4 bits over 0 to 255, and turns white at 0."""
+    """Return the numbers in an image file.
+
+    Pillow spreads grey of 2 and 4 bits over 0 to 255, inverts it where white is 0, and turns a TIFF by its orientation.
+    """
+    orientation = pillow_turns(image)
     tiles = getattr(image, "tile", None)
     decoded = tiles[0].args if tiles else ""
     rawmode = decoded if isinstance(decoded, str) else str(decoded[0]) if decoded else ""
-    values: NDArray[Any] = np.asarray(image)
+    values: NDArray[Any] = as_stored(np.asarray(image), orientation)
     bits = re.fullmatch(r"(?:1|L);?([1248]?)(I?)", rawmode)
     if bits is None:
         return values

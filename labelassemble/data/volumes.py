@@ -26,12 +26,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from labelassemble.data.containers import SEPARATOR, is_reference, read_array
-from labelassemble.data.decoding import Decoding, split_reference
+from labelassemble.data.decoding import Decoding, as_stored, split_reference
 from labelassemble.data.dicom import is_dicom
 from labelassemble.data.dicom_series import read_series, read_slice, series_grid, slice_grid
 from labelassemble.data.errors import ImageError, PluginError, reason_of
 from labelassemble.data.grid import Grid, check_forms
-from labelassemble.data.images import inspect_bytes, read_image
+from labelassemble.data.images import inspect_bytes, pillow_turns, read_image
 from labelassemble.data.stacks import load_joined_files, npz_header, npz_names
 from labelassemble.errors import LabelAssembleError
 
@@ -300,25 +300,31 @@ def _slice(data: bytes, name: str, how: Decoding) -> NDArray[Any]:
         ImageError: It cannot be decoded, or would be turned by its EXIF orientation, which its mask would not be.
     """
     with Image.open(BytesIO(data)) as image:
-        if image.mode == "F":
-            return np.asarray(image)
-        deep = np.asarray(image) if image.mode == "I" or image.mode.startswith("I;16") else None
-    found = inspect_bytes(data, name, how)
-    if found.orientation != 1:
+        turned = pillow_turns(image)
+        deep = image.mode in ("F", "I") or image.mode.startswith("I;16")
+        stored = as_stored(np.asarray(image), turned) if deep else None
+        floating = image.mode == "F"  # which is no image elsewhere
+    if floating:
+        orientation = 1 if how.orientation == "ignore" else turned
+    else:
+        found = inspect_bytes(data, name, how)
+        orientation = found.orientation
+    if orientation != 1:
         raise ImageError(
             name,
-            f"its EXIF orientation {found.orientation} turns it, and would not turn its mask: say `orientation: "
+            f"its EXIF orientation {orientation} turns it, and would not turn its mask: say `orientation: "
             "ignore` if the mask was drawn on the image as it is stored, or else save the image upright",
         )
-    if deep is not None:
-        return deep
+    if stored is not None:
+        return stored
     pixels = found.pixels
     return pixels[0] if len(pixels) == 1 else np.tensordot(_LUMA, pixels.astype(np.float32), 1)
 
 
 def _picture_shape(data: bytes) -> tuple[int, ...]:
+    """Return height and width of an image as it is stored."""
     with Image.open(BytesIO(data)) as image:
-        return image.height, image.width
+        return (image.width, image.height) if pillow_turns(image) >= 5 else (image.height, image.width)
 
 
 def _shape_inside(name: str) -> tuple[int, ...]:

@@ -430,6 +430,23 @@ def test_an_image_that_exif_turns_needs_a_word(tmp_path: Path) -> None:
     assert read_volume(f"{tmp_path}/i.png::orientation=ignore").values.shape == (6, 5)
 
 
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16, np.float32])
+def test_a_tiff_and_its_mask_stay_as_they_are_stored(tmp_path: Path, kind: Any, orientation: int) -> None:
+    """Pillow turns a TIFF by its orientation while it loads, and no other file."""
+    values = np.arange(12).reshape(3, 4).astype(kind)
+    image = tmp_path / "i.tif"
+    Image.fromarray(values).save(image, tiffinfo={0x0112: orientation})
+    if orientation > 1:
+        with pytest.raises(LabelAssembleError, match=f"its EXIF orientation {orientation} turns it"):
+            read_volume(str(image))
+    as_stored = f"{image}::orientation=ignore"
+    np.testing.assert_array_equal(read_volume(as_stored).values, values)
+    assert read_grid(as_stored).shape == values.shape
+    if kind != np.float32:
+        np.testing.assert_array_equal(read_mask(str(image)).values, values)
+
+
 def test_an_image_that_is_not_there_is_left_to_whoever_reads_it(archive: Path) -> None:
     text = (archive / "cases.csv").read_text()
     (archive / "cases.csv").write_text(text.replace("images.npz::q", "gone.nii.gz"))
