@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 #include <utility>
+
+#include "http2_guard.h"
 #ifdef __SANITIZE_THREAD__
 #include <sanitizer/tsan_interface.h>
 #endif
@@ -42,17 +44,6 @@ std::string traceparent_of(const grpc::ServerContextBase& call) {
   const auto found = call.client_metadata().find("traceparent");
   if (found == call.client_metadata().end()) return "";
   return checked_traceparent({found->second.data(), found->second.size()});
-}
-
-// gRPC writes "ipv4:127.0.0.1:1234" and "ipv6:%5B::1%5D:1234"; HTTP's lines have no kind.
-std::string peer_of(const grpc::ServerContextBase& call) {
-  std::string peer = call.peer();
-  peer.erase(0, peer.find(':') + 1);
-  for (const auto& [written, meant] : {std::pair{"%5B", "["}, std::pair{"%5D", "]"}}) {
-    const std::size_t at = peer.find(written);
-    if (at != std::string::npos) peer.replace(at, 3, meant);
-  }
-  return peer;
 }
 
 }  // namespace
@@ -107,7 +98,7 @@ GrpcCall::GrpcCall(const GrpcContext& context, grpc::GenericCallbackServerContex
     : context_(context),
       method_(call.method()),
       call_(call),
-      peer_(peer_of(call)),
+      peer_(Http2Guards::peer_of(call.peer())),
       traceparent_(traceparent_of(call)) {
   const auto left = call.deadline() - std::chrono::system_clock::now();
   constexpr std::chrono::hours kLong{24};  // gRPC's clients without a deadline have one far away

@@ -3,12 +3,11 @@
 #include <google/protobuf/stubs/logging.h>
 #include <grpc/support/log.h>
 #include <grpcpp/grpcpp.h>
-#include <sys/socket.h>
-#include <sys/stat.h>
 
 #include <algorithm>
 #include <boost/asio/post.hpp>
 #include <boost/asio/steady_timer.hpp>
+#include <functional>
 #include <limits>
 #include <stop_token>
 #include <thread>
@@ -18,6 +17,7 @@
 #include "grpc_call.h"
 #include "grpc_message.h"
 #include "grpc_stream.h"
+#include "http2_guard.h"
 #include "labelassemble/error.h"
 #include "listener.h"
 
@@ -68,18 +68,13 @@ class RefusedCall final : public GrpcCall {
   const HttpError error_;
 };
 
-// A connection that gRPC has: which of the process's files it is, as long as it is open.
+// A connection that is open, or was when it was last looked at.
 struct Connection {
-  int descriptor;
-  ino_t socket;
+  std::shared_ptr<Http2Guard> guard;
   std::string peer;
-  bool open() const {
-    struct stat status{};
-    return fstat(descriptor, &status) == 0 && S_ISSOCK(status.st_mode) && status.st_ino == socket;
-  }
 };
 
-// As gRPC names it, which shows an address of IPv4 as such.
+// An address of IPv4 is shown as such.
 std::string peer_name(tcp::endpoint endpoint) {
   const asio::ip::address address = endpoint.address();
   if (address.is_v6() && address.to_v6().is_v4_mapped()) {
@@ -109,7 +104,8 @@ class GrpcServer::Parts final : public grpc::CallbackGenericService {
         context_{options, engine, metrics, memory, log, calls_},
         acceptor_(listen_on(io, options.host, *options.grpc_port)),
         pause_(io),
-        tick_(io) {
+        tick_(io),
+        guards_(options, [this] { return calls_.size() < most_calls_in_sum(); }) {
     gpr_set_log_function(quiet);
     google::protobuf::SetLogHandler(nullptr);
     build();
@@ -132,9 +128,10 @@ class GrpcServer::Parts final : public grpc::CallbackGenericService {
     const std::string peer = made->peer();
     const std::size_t of_peer = calls_.add(std::move(made));
     reactor->start();
+    guards_.begun();
     // More than it was allowed at once: it resets calls faster than gRPC forgets them.
     if (of_peer == most_calls() + kMostRefused) {
-      asio::post(io_, [this, peer] { reset_connections(peer); });
+      asio::post(io_, [this, peer] { reset_connection(peer); });
     }
     return reactor;
   }
@@ -225,21 +222,23 @@ class GrpcServer::Parts final : public grpc::CallbackGenericService {
     if (open_.size() >= context_.options.max_connections) return;  // closes it
     boost::system::error_code error;
     const std::string peer = peer_name(socket.remote_endpoint(error));
-    socket.native_non_blocking(true, error);
     socket.set_option(tcp::no_delay(true), error);
-    const int descriptor = socket.release(error);
-    struct stat status{};
-    if (error || fstat(descriptor, &status) != 0) return;
-    open_.push_back({descriptor, status.st_ino, peer});
-    show_connections();
-    grpc::experimental::ExternalConnectionAcceptor::NewConnectionParameters parameters;
-    parameters.listener_fd = acceptor_.native_handle();
-    parameters.fd = descriptor;
-    connections_->HandleNewConnection(&parameters);
+    try {
+      const Http2Guards::Guarded guarded = guards_.guard(std::move(socket), peer);
+      open_.push_back({guarded.guard, peer});
+      show_connections();
+      grpc::experimental::ExternalConnectionAcceptor::NewConnectionParameters parameters;
+      parameters.listener_fd = acceptor_.native_handle();
+      parameters.fd = guarded.grpc;
+      connections_->HandleNewConnection(&parameters);
+      asio::post(guards_.io(), [guard = guarded.guard] { guard->start(); });
+    } catch (const boost::system::system_error&) {
+      return;  // out of file descriptors, most likely; the client's is closed
+    }
   }
 
   void count_connections() {
-    std::erase_if(open_, [](const Connection& one) { return !one.open(); });
+    std::erase_if(open_, [](const Connection& one) { return !one.guard->is_open(); });
     show_connections();
   }
 
@@ -250,22 +249,19 @@ class GrpcServer::Parts final : public grpc::CallbackGenericService {
   // At the end gRPC waits 20 s for clients to acknowledge it, which one that is silent never does.
   void close_connections() {
     for (const Connection& one : open_) {
-      if (one.open()) ::shutdown(one.descriptor, SHUT_RDWR);
+      asio::post(guards_.io(), [guard = one.guard] { guard->close(); });
     }
   }
 
-  // Without a word more: a client that still writes would else wait a minute for a closed socket.
-  void reset_connections(const std::string& peer) {
-    const linger at_once{.l_onoff = 1, .l_linger = 0};
+  void reset_connection(const std::string& peer) {
     for (const Connection& one : open_) {
-      if (one.peer != peer || !one.open()) continue;
-      setsockopt(one.descriptor, SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once));
-      ::shutdown(one.descriptor, SHUT_RDWR);
+      if (one.peer == peer) asio::post(guards_.io(), [guard = one.guard] { guard->reset(); });
     }
   }
 
-  // That a connection may have at once.
+  // That a connection may have at once, and all together, with those that gRPC has yet to forget.
   std::size_t most_calls() const { return context_.options.max_connections + kMostRefused; }
+  std::size_t most_calls_in_sum() const { return 2 * most_calls(); }
 
   void tick() {
     tick_.expires_after(kTick);
@@ -274,6 +270,7 @@ class GrpcServer::Parts final : public grpc::CallbackGenericService {
       count_connections();
       const Clock::time_point now = Clock::now();
       const auto calls = calls_.all();
+      context_.metrics.grpc_calls().Set(static_cast<double>(calls.size()));
       for (const auto& call : calls) call->check(now);
       if (now >= until_ && cut_off_ == 0) cut_off_ = calls.size();
       if (!calls.empty()) last_call_ = now;
@@ -289,6 +286,7 @@ class GrpcServer::Parts final : public grpc::CallbackGenericService {
   tcp::acceptor acceptor_;
   asio::steady_timer pause_;
   asio::steady_timer tick_;
+  Http2Guards guards_;
   std::vector<Connection> open_;
   std::unique_ptr<grpc::experimental::ExternalConnectionAcceptor> connections_;
   std::unique_ptr<grpc::Server> server_;

@@ -119,6 +119,7 @@ prometheus::Gauge& Metrics::gauge(const char* name, const char* help, const Labe
 Metrics::Metrics()
     : connections_(gauge("labelassemble_http_connections", "Open connections")),
       grpc_connections_(gauge("labelassemble_grpc_connections", "Open connections of gRPC")),
+      grpc_calls_(gauge("labelassemble_grpc_calls", "Calls of gRPC under way")),
       request_memory_(
           gauge("labelassemble_request_memory_bytes", "Bytes that all requests hold together")),
       request_memory_limit_(gauge("labelassemble_request_memory_limit_bytes",

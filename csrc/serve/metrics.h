@@ -93,6 +93,7 @@ class Metrics {
 
   prometheus::Gauge& connections() { return connections_; }
   prometheus::Gauge& grpc_connections() { return grpc_connections_; }
+  prometheus::Gauge& grpc_calls() { return grpc_calls_; }
   prometheus::Gauge& request_memory() { return request_memory_; }
   prometheus::Gauge& request_memory_limit() { return request_memory_limit_; }
   prometheus::Counter& lost_access_lines() { return lost_access_lines_; }
@@ -111,6 +112,7 @@ class Metrics {
   prometheus::Registry registry_;
   prometheus::Gauge& connections_;
   prometheus::Gauge& grpc_connections_;
+  prometheus::Gauge& grpc_calls_;
   prometheus::Gauge& request_memory_;
   prometheus::Gauge& request_memory_limit_;
   prometheus::Gauge& resident_;
