@@ -53,6 +53,18 @@ class Grid(NamedTuple):
             return ""
         return "".join(_SIDES[row][int(not back)] for row, back in zip(*self.directions(), strict=True))
 
+    def turned_to_ras(self) -> "Grid":
+        """Return the grid of the function `turned_to_ras`; of two axes, or where nobody says, the grid itself."""
+        if self.affine is None or len(self.shape) != 3:
+            return self
+        back = np.zeros((4, 4))  # from the new voxels to the stored ones
+        back[3, 3] = 1.0
+        axes, reversed_ = self.directions()
+        for axis, (side, reverse) in enumerate(zip(axes, reversed_, strict=True)):
+            back[axis, side] = -1.0 if reverse else 1.0
+            back[axis, 3] = self.shape[axis] - 1 if reverse else 0.0
+        return Grid(tuple(self.shape[axis] for axis in np.argsort(axes)), self.affine @ back)
+
 
 def turned_to_ras(
     values: NDArray[Value], affine: NDArray[np.float64]
@@ -63,14 +75,12 @@ def turned_to_ras(
         values: with three axes.
         affine: where they lie, float64 [4, 4].
     """
-    axes, reversed_ = Grid(values.shape, affine).directions()
-    back = np.zeros((4, 4))  # from the new voxels to the stored ones
-    back[3, 3] = 1.0
-    for axis, (side, reverse) in enumerate(zip(axes, reversed_, strict=True)):
-        back[axis, side] = -1.0 if reverse else 1.0
-        back[axis, 3] = values.shape[axis] - 1 if reverse else 0.0
+    stored = Grid(values.shape, affine)
+    axes, reversed_ = stored.directions()
     mirrored = values[tuple(slice(None, None, -1 if reverse else 1) for reverse in reversed_)]
-    return mirrored.transpose(np.argsort(axes)), affine @ back
+    turned = stored.turned_to_ras().affine
+    assert turned is not None  # as that of what was turned
+    return mirrored.transpose(np.argsort(axes)), turned
 
 
 def turned_back(values: NDArray[Value], stored: Grid) -> NDArray[Value]:

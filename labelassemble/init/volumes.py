@@ -301,6 +301,8 @@ def _section(
     dims = min(len(grid.shape) for grid in grids)
     if dims == 3 and all(grid.shape[2] == 1 for grid in grids):
         dims = 2
+    if dims == 3:  # as a network sees them, and as `spacing` and `patch` count the axes
+        grids = [grid.turned_to_ras() for grid in grids]
     shapes = np.array([grid.shape[:dims] for grid in grids])
     section: dict[str, tuple[object, str]] = {}
     spacing = np.median([grid.spacing()[:dims] for grid in grids], axis=0)

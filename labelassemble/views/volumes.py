@@ -146,10 +146,7 @@ def _resampled(stored: Grid, spacing: tuple[float, ...] | None, path: str) -> tu
 
 def _present_spacing(stored: Grid, dims: int) -> NDArray[np.float64]:
     """Return the spacing of a file in the order in which one is asked for: along right, front, top."""
-    present = stored.spacing()[:dims]
-    if dims == 3 and stored.affine is not None:
-        present = present[np.argsort(stored.directions()[0])]
-    return present
+    return (stored.turned_to_ras() if dims == 3 else stored).spacing()[:dims]
 
 
 def _check_size(stored: Grid, spacing: tuple[float, ...] | None, path: str) -> None:

@@ -121,6 +121,22 @@ def test_layouts_of_volumes(
     assert f"{cases} cases, {cases} of them with a mask" in (tmp_path / "c.yaml").read_text()
 
 
+def test_the_axes_of_spacing_and_patch_are_those_of_the_patient(tmp_path: Path, cli: Cli) -> None:
+    """Sagittal slices of 4 mm: the first axis of the files runs to the back, the second to the head."""
+    affine = np.array([[0, 0, 4.0, 0], [-0.5, 0, 0, 0], [0, 0.6, 0, 0], [0, 0, 0, 1]])
+    for folder in ("imagesTr", "labelsTr"):
+        (tmp_path / "data" / folder).mkdir(parents=True)
+        for index in range(2):
+            voxels = np.ones((80, 64, 20), dtype=np.int16)
+            nibabel.save(nibabel.Nifti1Image(voxels, affine), tmp_path / "data" / folder / f"a{index}.nii")
+    status, _, err = cli("init", tmp_path / "data", "-o", tmp_path / "c.yaml")
+    assert status == 0, err
+    config = load_config(tmp_path / "c.yaml")
+    assert config.volumes is not None
+    assert config.volumes.spacing == (4.0, 0.5, 0.6)
+    assert config.volumes.patch == (16, 80, 64)
+
+
 def test_slices_and_their_masks(tmp_path: Path, cli: Cli) -> None:
     for index in range(3):
         for folder, value in (("images", 90 + index), ("masks", index)):
