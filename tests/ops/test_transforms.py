@@ -338,3 +338,16 @@ def test_distributed_tensors(alone: None) -> None:
             class_query_logits(shared, queries, weight, bias).full_tensor(), head(weak.detach())
         )
     assert os.environ.get("WORLD_SIZE", "1") == "1"
+    # The ops themselves have no rule for shards: torch says so, rather than that they take a shard for the whole.
+    ops = torch.ops.labelassemble
+    rivals = distribute_tensor(torch.ones(4, 4, dtype=torch.bool), mesh, [Replicate()])
+    for call in (
+        lambda: ops.partial_label_loss(*parts),
+        lambda: ops.partial_label_loss_terms(*parts),
+        lambda: ops.masked_bce_with_logits(parts[0], parts[2]),
+        lambda: ops.class_sums(parts[0], parts[2]),
+        lambda: ops.excluded(parts[0], parts[2], rivals),
+        lambda: ops.relu_mean(parts[0][..., None]),
+    ):
+        with pytest.raises(NotImplementedError, match=r"Operator labelassemble\..* sharding strategy"):
+            call()
