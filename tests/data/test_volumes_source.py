@@ -2,6 +2,7 @@
 
 import gzip
 import sys
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from PIL import Image
 from labelassemble.config import load_config, make_config
 from labelassemble.data import Table, Taxonomy, VolumesSource, assemble
 from labelassemble.data.duplicates import find_duplicates
-from labelassemble.data.mask_files import read_mask
+from labelassemble.data.mask_files import mask_summary, read_mask
 from labelassemble.data.text import text_array
 from labelassemble.data.volumes import read_grid, read_volume
 from labelassemble.errors import LabelAssembleError
@@ -445,6 +446,20 @@ def test_a_tiff_and_its_mask_stay_as_they_are_stored(tmp_path: Path, kind: Any, 
     assert read_grid(as_stored).shape == values.shape
     if kind != np.float32:
         np.testing.assert_array_equal(read_mask(str(image)).values, values)
+
+
+def test_a_mask_is_counted_in_little_memory(tmp_path: Path) -> None:
+    values = np.zeros((96, 256, 256), dtype=np.uint8)  # 6 MiB
+    values[3:5], values[90:, :7, :7] = 1, 200
+    np.savez(tmp_path / "m.npz", m=values)
+    tracemalloc.start()
+    try:
+        found = mask_summary(f"{tmp_path}/m.npz::m")
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert found.counts == {1: 2 * 256 * 256, 200: 6 * 7 * 7}
+    assert peak < 4 * values.nbytes
 
 
 def test_an_image_that_is_not_there_is_left_to_whoever_reads_it(archive: Path) -> None:
