@@ -7,6 +7,8 @@
 #include <limits>
 #include <utility>
 
+#include "labelassemble/decode_guard.h"
+
 namespace labelassemble {
 namespace {
 
@@ -151,15 +153,23 @@ float value_at(const float* values, const Sampler::Place& place) {
   return near + place.share[0] * (far - near);
 }
 
-// Calls `f(index, i, j, k)` for every voxel, on all threads.
+// Calls `f(index, i, j, k)` for every voxel, on all threads; a few million at a time, since nobody
+// may wait for them any more.
 template <typename F>
 void for_each_voxel(const Shape& shape, F f) {
-  at::parallel_for(0, shape[0] * shape[1], 64, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t row = begin; row < end; ++row) {
-      for (std::int64_t k = 0; k < shape[2]; ++k)
-        f(row * shape[2] + k, row / shape[1], row % shape[1], k);
-    }
-  });
+  constexpr std::int64_t kAtOnce = 1 << 22;
+  const std::int64_t rows = shape[0] * shape[1];
+  const std::int64_t some = std::max<std::int64_t>(64, kAtOnce / shape[2]);
+  for (std::int64_t first = 0; first < rows; first += some) {
+    check_interrupt();
+    const std::int64_t last = std::min(rows, first + some);
+    at::parallel_for(first, last, 64, [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t row = begin; row < end; ++row) {
+        for (std::int64_t k = 0; k < shape[2]; ++k)
+          f(row * shape[2] + k, row / shape[1], row % shape[1], k);
+      }
+    });
+  }
 }
 
 }  // namespace

@@ -87,9 +87,9 @@ void check_format(std::int64_t format, const std::filesystem::path& path) {
 }
 
 void throw_answers_voxels(const std::filesystem::path& path) {
-  throw Error(path.string() +
-              ": a model that answers the voxels of volumes, and images were to be "
-              "classified: give it a volume (.nii, .nii.gz)");
+  throw AnswersVoxels(path.string() +
+                      ": a model that answers the voxels of volumes, and images were to be "
+                      "classified: give it a volume (.nii, .nii.gz)");
 }
 
 void throw_not_exported(const std::filesystem::path& path) {

@@ -5,6 +5,7 @@
 #include <cctype>
 #include <cerrno>
 #include <cstring>
+#include <limits>
 #include <system_error>
 #include <utility>
 
@@ -44,6 +45,23 @@ void write_nifti(const std::filesystem::path& path, const Volume&, std::span<con
   fail_without_library(path.string(), "a NIfTI file", "zlib", "zlib1g-dev");
 }
 
+Volume read_nifti(std::span<const std::uint8_t>, const std::string& name) {
+  fail_without_library(name, "a NIfTI file", "zlib", "zlib1g-dev");
+}
+
+std::string encode_nifti(const Volume&, std::span<const std::uint8_t>) {
+  fail_without_library("a mask", "a NIfTI file", "zlib", "zlib1g-dev");
+}
+
+std::string encode_nifti(const Volume&, std::int64_t,
+                         const std::function<std::vector<float>(std::int64_t)>&) {
+  fail_without_library("a map", "a NIfTI file", "zlib", "zlib1g-dev");
+}
+
+std::size_t encode_nifti_bytes(std::size_t volume, std::size_t volumes) noexcept {
+  return volume * volumes;
+}
+
 #else
 
 bool reads_nifti() noexcept { return true; }
@@ -53,6 +71,8 @@ namespace {
 // zlib inflates no byte to more than this.
 constexpr std::uintmax_t kLargestRatio = 1040;
 constexpr std::size_t kBlockBytes = std::size_t{16} << 20;
+// As nibabel: probabilities become no smaller by more effort.
+constexpr int kEffort = 1;
 // The file's fastest axis is the memory's slowest: this many slices at once fill whole cache lines.
 constexpr std::int64_t kBlockSlices = 16;
 
@@ -150,6 +170,108 @@ class GzipFile {
   gzFile file_ = nullptr;
 };
 
+// What GzipFile reads of a file, of its bytes in memory.
+class GzipBytes {
+ public:
+  GzipBytes(std::span<const std::uint8_t> file, std::string name)
+      : name_(std::move(name)), rest_(file), compressed_(begins_member(file)) {
+    if (!compressed_) return;
+    if (file.size() > std::numeric_limits<uInt>::max()) {
+      throw Error(name_ + ": a compressed file in memory must have less than 4 GiB");
+    }
+    stream_.next_in = const_cast<Bytef*>(file.data());  // zlib reads it only
+    stream_.avail_in = static_cast<uInt>(file.size());
+    if (inflateInit2(&stream_, 15 + 16) != Z_OK) throw std::bad_alloc();
+  }
+  ~GzipBytes() {
+    if (compressed_) inflateEnd(&stream_);
+  }
+  GzipBytes(const GzipBytes&) = delete;
+  GzipBytes& operator=(const GzipBytes&) = delete;
+
+  // Up to `size` bytes, fewer at the end of the file.
+  std::size_t read(void* bytes, std::size_t size) {
+    if (!compressed_) {
+      const std::size_t taken = std::min(size, rest_.size());
+      if (taken > 0) std::memcpy(bytes, rest_.data(), taken);
+      rest_ = rest_.subspan(taken);
+      return taken;
+    }
+    stream_.next_out = static_cast<Bytef*>(bytes);
+    stream_.avail_out = static_cast<uInt>(size);
+    while (stream_.avail_out > 0 && !ended_) {
+      const int code = inflate(&stream_, Z_NO_FLUSH);
+      if (code == Z_STREAM_END) {
+        // As gzip has it, a file may be several that follow one another.
+        ended_ = !begins_member({stream_.next_in, stream_.avail_in});
+        if (!ended_) inflateReset(&stream_);
+      } else if (code != Z_OK) {
+        const char* reason = stream_.msg != nullptr ? stream_.msg : "unexpected end of file";
+        throw Error(name_ + ": damaged NIfTI file: gzip says '" + reason + "'");
+      }
+    }
+    return size - stream_.avail_out;
+  }
+
+  bool compressed() const { return compressed_; }
+
+ private:
+  static bool begins_member(std::span<const std::uint8_t> bytes) {
+    return bytes.size() >= 2 && bytes[0] == 0x1f && bytes[1] == 0x8b;
+  }
+
+  std::string name_;
+  std::span<const std::uint8_t> rest_;
+  bool compressed_;
+  bool ended_ = false;
+  z_stream stream_{};
+};
+
+// Of a .nii.gz of so many bytes of values.
+std::size_t most_bytes(std::size_t values) {
+  constexpr std::size_t kAround = 4 + 18;  // no extensions, and gzip's own header and trailer
+  return compressBound(kNiftiHeaderBytes + values) + kAround;
+}
+
+// A .nii.gz that is written to memory, of at most `most` bytes.
+class GzipString {
+ public:
+  explicit GzipString(std::size_t most) {
+    file_.reserve(most);
+    if (deflateInit2(&stream_, kEffort, Z_DEFLATED, 15 + 16, 8, Z_DEFAULT_STRATEGY) != Z_OK) {
+      throw std::bad_alloc();
+    }
+  }
+  ~GzipString() { deflateEnd(&stream_); }
+  GzipString(const GzipString&) = delete;
+  GzipString& operator=(const GzipString&) = delete;
+
+  void write(const void* bytes, std::size_t size) {
+    stream_.next_in = const_cast<Bytef*>(static_cast<const Bytef*>(bytes));  // zlib reads it only
+    stream_.avail_in = static_cast<uInt>(size);
+    while (stream_.avail_in > 0) step(Z_NO_FLUSH);
+  }
+
+  std::string finish() {
+    while (step(Z_FINISH) != Z_STREAM_END) {
+    }
+    return std::move(file_);
+  }
+
+ private:
+  int step(int flush) {
+    std::array<Bytef, 1U << 16> part;
+    stream_.next_out = part.data();
+    stream_.avail_out = static_cast<uInt>(part.size());
+    const int code = deflate(&stream_, flush);
+    file_.append(reinterpret_cast<const char*>(part.data()), part.size() - stream_.avail_out);
+    return code;
+  }
+
+  std::string file_;
+  z_stream stream_{};
+};
+
 std::uintmax_t size_of(const std::filesystem::path& path) {
   std::error_code error;
   const auto status = std::filesystem::status(path, error);
@@ -218,7 +340,8 @@ void convert_block(const std::vector<std::uint8_t>& raw, const Block& block,
   }
 }
 
-void skip_to(GzipFile& file, std::int64_t offset, const std::string& name) {
+template <typename File>
+void skip_to(File& file, std::int64_t offset, const std::string& name) {
   std::array<std::uint8_t, 4096> between{};  // the offset may be any that a header claims
   for (auto left = static_cast<std::size_t>(offset) - kNiftiHeaderBytes; left > 0;) {
     const std::size_t some = std::min(left, between.size());
@@ -229,32 +352,40 @@ void skip_to(GzipFile& file, std::int64_t offset, const std::string& name) {
   }
 }
 
-// The file of `volumes` volumes, of which `row(volume, from in memory, step, to)` writes one row.
-template <typename T, typename Source>
+// Header and values of `volumes` volumes, of which `source(volume)` gives the values in memory.
+template <typename T, typename File, typename Source>
+void write_volumes(File& file, const Volume& like, NiftiType type, std::int64_t volumes,
+                   Source source) {
+  std::vector<std::uint8_t> header = make_nifti_header(like, type, volumes);
+  header.resize(header.size() + 4);  // no extensions
+  file.write(header.data(), header.size());
+  std::vector<T> rows;
+  for (std::int64_t volume = 0; volume < volumes; ++volume) {
+    const auto& values = source(volume);
+    for_each_block(like.shape, sizeof(T), [&](const Block& block) {
+      rows.resize(block.rows() * like.shape[0]);
+      for_each_row(block, like.shape, [&](std::int64_t to, std::int64_t from, std::int64_t step) {
+        for (std::int64_t i = 0; i < like.shape[0]; ++i, from += step) rows[to + i] = values[from];
+      });
+      file.write(rows.data(), rows.size() * sizeof(T));
+      check_interrupt();
+    });
+  }
+}
+
+// The file appears whole or not at all.
+template <typename T>
 void write_file(const std::filesystem::path& path, const Volume& like, NiftiType type,
-                std::int64_t volumes, Source source) {
+                std::int64_t volumes, std::span<const T> values) {
   const std::filesystem::path temporary =
       path.string() + ".tmp" + std::to_string(static_cast<long>(getpid()));
   try {
     const bool gzip = path.extension() == ".gz" || path.extension() == ".GZ";
-    // As nibabel: probabilities become no smaller by more effort.
+    static_assert(kEffort == 1);
     GzipFile file(temporary, gzip ? "wb1" : "wbT");
-    std::vector<std::uint8_t> header = make_nifti_header(like, type, volumes);
-    header.resize(header.size() + 4);  // no extensions
-    file.write(header.data(), header.size());
-    std::vector<T> rows;
-    for (std::int64_t volume = 0; volume < volumes; ++volume) {
-      const T* values = source + volume * like.voxels();
-      for_each_block(like.shape, sizeof(T), [&](const Block& block) {
-        rows.resize(block.rows() * like.shape[0]);
-        for_each_row(block, like.shape, [&](std::int64_t to, std::int64_t from, std::int64_t step) {
-          for (std::int64_t i = 0; i < like.shape[0]; ++i, from += step)
-            rows[to + i] = values[from];
-        });
-        file.write(rows.data(), rows.size() * sizeof(T));
-        check_interrupt();
-      });
-    }
+    write_volumes<T>(file, like, type, volumes, [&](std::int64_t volume) {
+      return values.subspan(volume * like.voxels(), like.voxels());
+    });
     file.close();
     std::filesystem::rename(temporary, path);
   } catch (const Error& error) {
@@ -283,12 +414,9 @@ void check_length(const Volume& like, std::size_t values, std::int64_t volumes) 
   }
 }
 
-}  // namespace
-
-Volume read_nifti(const std::filesystem::path& path) {
-  const std::string name = path.string();
-  const std::uintmax_t size = size_of(path);
-  GzipFile file(path, "rb");
+// A file of `size` bytes, read by GzipFile or GzipBytes.
+template <typename File>
+Volume read_volume(File& file, std::uintmax_t size, const std::string& name) {
   Volume volume;
   auto& bytes = volume.header.emplace();
   const std::size_t got = file.read(bytes.data(), bytes.size());
@@ -304,7 +432,7 @@ Volume read_nifti(const std::filesystem::path& path) {
   if (file.compressed() && all / kLargestRatio > size) {
     truncated(name, needed, ("no file of " + std::to_string(size) + " bytes holds them").c_str());
   }
-  admit_image(voxels * sizeof(float) + kBlockBytes, needed);
+  admit_image(voxels * sizeof(float) + std::min<std::size_t>(needed, kBlockBytes), needed);
   skip_to(file, header.offset, name);
   volume.values.resize(voxels);
   std::vector<std::uint8_t> raw;
@@ -320,16 +448,50 @@ Volume read_nifti(const std::filesystem::path& path) {
   return volume;
 }
 
+}  // namespace
+
+Volume read_nifti(const std::filesystem::path& path) {
+  const std::uintmax_t size = size_of(path);
+  GzipFile file(path, "rb");
+  return read_volume(file, size, path.string());
+}
+
+Volume read_nifti(std::span<const std::uint8_t> file, const std::string& name) {
+  GzipBytes bytes(file, name);
+  return read_volume(bytes, file.size(), name);
+}
+
 void write_nifti(const std::filesystem::path& path, const Volume& like,
                  std::span<const std::uint8_t> mask) {
   check_length(like, mask.size(), 1);
-  write_file<std::uint8_t>(path, like, NiftiType::kUint8, 1, mask.data());
+  write_file<std::uint8_t>(path, like, NiftiType::kUint8, 1, mask);
 }
 
 void write_nifti(const std::filesystem::path& path, const Volume& like,
                  std::span<const float> values, std::int64_t volumes) {
   check_length(like, values.size(), volumes);
-  write_file<float>(path, like, NiftiType::kFloat32, volumes, values.data());
+  write_file<float>(path, like, NiftiType::kFloat32, volumes, values);
+}
+
+std::size_t encode_nifti_bytes(std::size_t volume, std::size_t volumes) noexcept {
+  constexpr std::size_t kState = std::size_t{512} << 10;  // of zlib, and what goes in and out of it
+  return most_bytes(volume * volumes) + std::min(volume, kBlockBytes) + kState;
+}
+
+std::string encode_nifti(const Volume& like, std::span<const std::uint8_t> mask) {
+  check_length(like, mask.size(), 1);
+  GzipString file(most_bytes(mask.size()));
+  write_volumes<std::uint8_t>(file, like, NiftiType::kUint8, 1, [&](std::int64_t) { return mask; });
+  return file.finish();
+}
+
+std::string encode_nifti(const Volume& like, std::int64_t volumes,
+                         const std::function<std::vector<float>(std::int64_t)>& values) {
+  const auto voxels = static_cast<std::size_t>(like.voxels() * volumes);
+  check_length(like, voxels, volumes);
+  GzipString file(most_bytes(voxels * sizeof(float)));
+  write_volumes<float>(file, like, NiftiType::kFloat32, volumes, values);
+  return file.finish();
 }
 
 #endif

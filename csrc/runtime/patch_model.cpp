@@ -58,6 +58,7 @@ SegmenterDescription describe(const Entries& entries, const std::filesystem::pat
   }
   SegmenterDescription model;
   model.classes = lines(entries, "classes", path);
+  model.interest = lines(entries, "interest", path);
   model.thresholds = numbers(entries, "thresholds", path);
   model.patch = whole_numbers(entries, "patch", path);
   model.overlap = number(entries, "overlap", path);

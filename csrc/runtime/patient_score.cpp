@@ -23,6 +23,13 @@ double mean_of_highest(std::vector<float>& values, std::int64_t count) {
 
 }  // namespace
 
+std::size_t patient_score_bytes(const std::array<std::int64_t, 3>& shape) {
+  const std::int64_t blocks = (shape[2] + kSlices - 1) / kSlices;
+  const std::int64_t together = std::min<std::int64_t>(blocks, at::get_num_threads());
+  return static_cast<std::size_t>(together * std::min(kSlices, shape[2]) * shape[0] * shape[1]) *
+         sizeof(float);
+}
+
 double patient_score(std::span<const float> probabilities, const std::array<std::int64_t, 3>& shape,
                      double top, bool maximum) {
   const std::int64_t voxels = shape[0] * shape[1];

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <array>
+#include <cstddef>
 #include <cstdint>
 #include <span>
 
@@ -12,5 +13,8 @@ namespace labelassemble {
 // highest probability, at least one.
 double patient_score(std::span<const float> probabilities, const std::array<std::int64_t, 3>& shape,
                      double top, bool maximum);
+
+// Memory that this takes.
+std::size_t patient_score_bytes(const std::array<std::int64_t, 3>& shape);
 
 }  // namespace labelassemble

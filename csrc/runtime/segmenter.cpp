@@ -13,6 +13,7 @@
 #include <utility>
 
 #include "grid.h"
+#include "labelassemble/decode_guard.h"
 #include "model.h"
 #include "nifti_header.h"
 #include "patch_model.h"
@@ -27,6 +28,17 @@ std::string text_of(const Shape& shape) {
          std::to_string(shape[2]);
 }
 
+void check_axes(const Volume& volume, std::size_t axes) {
+  if (axes == 2 && volume.shape[2] != 1) {
+    throw Error("the model answers slices, and the volume has " + std::to_string(volume.shape[2]) +
+                " of them (" + text_of(volume.shape) + "): give it one at a time");
+  }
+  if (axes == 3 && volume.header.has_value() && nifti_axes(*volume.header) == 2) {
+    throw Error("the model answers volumes, and the file has two axes (" +
+                std::to_string(volume.shape[0]) + " x " + std::to_string(volume.shape[1]) + ")");
+  }
+}
+
 void check_volume(const Volume& volume, std::size_t axes) {
   bool fits = true;
   std::int64_t voxels = 1;
@@ -38,14 +50,7 @@ void check_volume(const Volume& volume, std::size_t axes) {
     throw Error("a volume must hold a value a voxel, got " + std::to_string(volume.values.size()) +
                 " for " + text_of(volume.shape));
   }
-  if (axes == 2 && volume.shape[2] != 1) {
-    throw Error("the model answers slices, and the volume has " + std::to_string(volume.shape[2]) +
-                " of them (" + text_of(volume.shape) + "): give it one at a time");
-  }
-  if (axes == 3 && volume.header.has_value() && nifti_axes(*volume.header) == 2) {
-    throw Error("the model answers volumes, and the file has two axes (" +
-                std::to_string(volume.shape[0]) + " x " + std::to_string(volume.shape[1]) + ")");
-  }
+  check_axes(volume, axes);
 }
 
 // A header can tell of voxels so large that their number with the model's spacing has no type.
@@ -96,15 +101,25 @@ Grid stored_grid(const Volume& volume, std::size_t axes) {
   return {volume.shape, {sizes[0], 0, 0, 0, 0, sizes[1], 0, 0, 0, 0, sizes[2], 0, 0, 0, 0, 1}};
 }
 
-// A volume and the windows over it, with three axes: a slice's first one is 1 long.
+// A volume and a window over it, with three axes: a slice's first one is 1 long.
+struct Swept {
+  Shape size;
+  Shape patch;
+};
+
+Swept swept(const Shape& shape, const std::vector<std::int64_t>& patch) {
+  if (patch.size() == 2) return {{1, shape[0], shape[1]}, {1, patch[0], patch[1]}};
+  return {shape, {patch[0], patch[1], patch[2]}};
+}
+
+// The windows over a volume, and what they add up to.
 class Sweep {
  public:
   Sweep(const Volume& volume, const SegmenterDescription& model, std::vector<float>& sums)
       : volume_(volume), classes_(static_cast<std::int64_t>(model.classes.size())), sums_(sums) {
-    const bool slice = model.patch.size() == 2;
-    size_ = slice ? Shape{1, volume.shape[0], volume.shape[1]} : volume.shape;
-    patch_ = slice ? Shape{1, model.patch[0], model.patch[1]}
-                   : Shape{model.patch[0], model.patch[1], model.patch[2]};
+    const auto [size, patch] = swept(volume.shape, model.patch);
+    size_ = size;
+    patch_ = patch;
     weights_ = window_weights(patch_);
     std::array<std::vector<std::int64_t>, 3> starts;
     for (int axis = 0; axis < 3; ++axis)
@@ -303,6 +318,7 @@ std::vector<float> Segmenter::probabilities(const Volume& prepared, std::int64_t
   const std::int64_t windows = sweep.windows();
   const std::int64_t calls = (windows + at_once.most - 1) / at_once.most;
   for (std::int64_t call = 0; call < calls; ++call) {
+    check_interrupt();
     const std::int64_t first = windows * call / calls;
     const std::int64_t last = windows * (call + 1) / calls;
     sweep.add(first, last, impl_->logits(sweep.cut(first, last, at_once.least)));
@@ -311,17 +327,48 @@ std::vector<float> Segmenter::probabilities(const Volume& prepared, std::int64_t
   return sums;
 }
 
-Segmentation Segmenter::segment(Volume volume, std::int64_t batch) const {
-  const Volume prepared = prepare(std::move(volume));
+Segmentation Segmenter::answer(const Volume& prepared, std::int64_t batch) const {
   const SegmenterDescription& model = describe();
-  Segmentation answer;
-  answer.shape = prepared.shape;
-  answer.affine = prepared.affine;
-  answer.classes = static_cast<std::int64_t>(model.classes.size());
-  answer.probabilities = probabilities(prepared, batch);
-  for (std::int64_t c = 0; c < answer.classes; ++c)
-    answer.scores.push_back(patient_score(answer.of(c), answer.shape, model.top, model.maximum));
-  return answer;
+  Segmentation found;
+  found.shape = prepared.shape;
+  found.affine = prepared.affine;
+  found.classes = static_cast<std::int64_t>(model.classes.size());
+  found.probabilities = probabilities(prepared, batch);
+  for (std::int64_t c = 0; c < found.classes; ++c)
+    found.scores.push_back(patient_score(found.of(c), found.shape, model.top, model.maximum));
+  return found;
+}
+
+Segmentation Segmenter::segment(Volume volume, std::int64_t batch) const {
+  return answer(prepare(std::move(volume)), batch);
+}
+
+SegmenterBytes Segmenter::bytes_for(const Volume& volume) const {
+  check_axes(volume, impl_->axes());
+  const SegmenterDescription& model = describe();
+  const Grid stored = stored_grid(volume, impl_->axes());
+  const Grid grid = network_grid(stored, model.spacing, static_cast<int>(impl_->axes()));
+  check_prepared(grid.shape);
+  const auto [size, patch] = swept(grid.shape, model.patch);
+  std::size_t voxels = 1, window = 1, windows = 1;
+  for (int axis = 0; axis < 3; ++axis) {
+    voxels *= static_cast<std::size_t>(size[axis]);
+    window *= static_cast<std::size_t>(patch[axis]);
+    windows *= window_starts(size[axis], patch[axis], model.overlap).size();
+  }
+  const std::size_t classes = model.classes.size();
+  const std::size_t map = voxels * sizeof(float);
+  const std::size_t sorted =
+      model.window.empty() ? static_cast<std::size_t>(volume.voxels()) * sizeof(float) : 0;
+  // Beside a map for each class: one of weights, the windows that go in and come out, their weights
+  // and where all of them begin; and after that what the scores take.
+  constexpr std::size_t kTogether = 4;
+  const std::size_t sweep =
+      map + ((classes + 1) * kTogether + 1) * window * sizeof(float) + 2 * windows * sizeof(Shape);
+  return {.prepare = std::max(sorted, same_voxels(stored, grid) ? 0 : map),
+          .prepared = map,
+          .answer = classes * map + std::max(sweep, patient_score_bytes(grid.shape)),
+          .answered = classes * map};
 }
 
 std::vector<std::uint8_t> Segmenter::mask(const Segmentation& answer, const Volume& volume) const {

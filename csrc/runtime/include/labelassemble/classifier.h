@@ -49,6 +49,12 @@ struct Probabilities {
   }
 };
 
+// A model for Segmenter that was given to Classifier.
+class AnswersVoxels : public Error {
+ public:
+  using Error::Error;
+};
+
 class Classifier {
  public:
   // Loads what labelassemble.export wrote: TorchScript, or an AOTInductor package where the name

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <optional>
 #include <span>
 #include <string>
@@ -37,6 +38,9 @@ struct Volume {
 // other sizes or turn their axes to other sides, or a damaged or truncated file.
 Volume read_nifti(const std::filesystem::path& path);
 
+// The same for a file's bytes in memory; `name` stands for the path in messages.
+Volume read_nifti(std::span<const std::uint8_t> file, const std::string& name);
+
 // Writes values [shape] uint8 (a mask) or [volumes, shape] float as a file of the place of `like`,
 // compressed where the name ends in .gz. The file appears whole or not at all. Throws Error where
 // it cannot be written.
@@ -44,6 +48,15 @@ void write_nifti(const std::filesystem::path& path, const Volume& like,
                  std::span<const std::uint8_t> mask);
 void write_nifti(const std::filesystem::path& path, const Volume& like,
                  std::span<const float> values, std::int64_t volumes);
+
+// The bytes of a .nii.gz as `write_nifti` writes it: of a mask, or of `volumes` volumes, of which
+// `values` gives one after the other, [like.shape].
+std::string encode_nifti(const Volume& like, std::span<const std::uint8_t> mask);
+std::string encode_nifti(const Volume& like, std::int64_t volumes,
+                         const std::function<std::vector<float>(std::int64_t)>& values);
+
+// Memory that encoding volumes of so many bytes each takes at most, the file among it.
+std::size_t encode_nifti_bytes(std::size_t volume, std::size_t volumes = 1) noexcept;
 
 // Whether a name ends as NIfTI files do: .nii or .nii.gz, in either case.
 bool is_nifti_name(const std::filesystem::path& path);

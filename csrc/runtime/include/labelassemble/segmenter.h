@@ -25,7 +25,8 @@ namespace labelassemble {
 // What a patch network says of itself. It is given volumes as their files have them: turning,
 // resampling and scaling are done here.
 struct SegmenterDescription {
-  std::vector<std::string> classes;  // in the order of every answer
+  std::vector<std::string> classes;   // in the order of every answer
+  std::vector<std::string> interest;  // those that the model was chosen by; may be empty
   // Of the scores, one a class, positive from it on; infinity: never; NaN: none could be chosen for
   // that class, and its score is no decision. Empty: none chosen at all.
   std::vector<double> thresholds;
@@ -52,6 +53,14 @@ struct Segmentation {
     const std::int64_t voxels = shape[0] * shape[1] * shape[2];
     return std::span<const float>(probabilities).subspan(column * voxels, voxels);
   }
+};
+
+// What a volume takes at most on its way through `Segmenter`, apart from what the network needs.
+struct SegmenterBytes {
+  std::size_t prepare = 0;   // `prepare`, beside the volume that it is given
+  std::size_t prepared = 0;  // what it gives
+  std::size_t answer = 0;    // `answer`, of up to four windows at once, beside that
+  std::size_t answered = 0;  // what it gives
 };
 
 // A volume in memory whose axes run to the right, front and head; spacing in mm. A slice has
@@ -82,9 +91,17 @@ class Segmenter {
   // where the network fails or answers what is not finite.
   std::vector<float> probabilities(const Volume& prepared, std::int64_t batch = 0) const;
 
-  // Both, and the patient's scores. A volume that is moved in gives up its memory first; what is
-  // left of it still says where its voxels lie, for the two below.
+  // Probabilities and the patient's scores, of a volume as `prepare` gives it. A DecodeGuard of
+  // this thread may end it between two calls of the network, as it may `prepare` and the two below.
+  Segmentation answer(const Volume& prepared, std::int64_t batch = 0) const;
+
+  // `answer` of what `prepare` makes of a volume. One that is moved in gives up its memory first;
+  // what is left of it still says where its voxels lie, for the two below.
   Segmentation segment(Volume volume, std::int64_t batch = 0) const;
+
+  // Bytes that these take for a volume whose values are not looked at. Throws Error where it has
+  // too many voxels with the model's spacing, or other axes than the network has.
+  SegmenterBytes bytes_for(const Volume& volume) const;
 
   // The class of every voxel of the volume that was segmented, [volume.shape]: its place from 1 on,
   // that of the highest probability where it is at least describe().threshold, else 0.
