@@ -34,7 +34,7 @@ void answer(Model& model, InferExchange& exchange, AccessEntry log, Clock::time_
     }
   }
   if (error) log.error = error->what();
-  exchange.send(std::move(log), error);
+  exchange.send(std::move(log), error, error ? nullptr : outcome.held);
 }
 
 }  // namespace
@@ -98,7 +98,7 @@ void Engine::run(InferCall call, const std::shared_ptr<InferExchange>& exchange)
     const HttpError error = error_of(std::current_exception());
     if (model) model->metrics().failed(error.status(), Clock::now() - arrived);
     log.error = error.what();
-    exchange->send(std::move(log), error);
+    exchange->send(std::move(log), error, nullptr);
   }
 }
 

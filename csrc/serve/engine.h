@@ -41,8 +41,8 @@ class InferExchange {
   // Fills `call.request`, which points into `call.body`.
   virtual void read(const ModelConfig& config, InferCall& call) = 0;
   virtual void write(const AccessEntry& log, const std::vector<OutputTensor>& outputs) = 0;
-  // Sends what was written, or why there is nothing.
-  virtual void send(AccessEntry log, const std::optional<HttpError>& error) = 0;
+  // Sends what was written, or why there is nothing. `held` lasts until that is sent.
+  virtual void send(AccessEntry log, const std::optional<HttpError>& error, Held held) = 0;
 };
 
 class Engine {

@@ -252,7 +252,8 @@ void GrpcUnaryCall::on_read(bool ok) {
   }
 }
 
-void GrpcUnaryCall::answer(const grpc::ByteBuffer& response, AccessEntry entry) {
+void GrpcUnaryCall::answer(const grpc::ByteBuffer& response, AccessEntry entry, Held held) {
+  held_ = std::move(held);
   entry.request_bytes = entry_.request_bytes;
   entry.response_bytes = response.Length();
   entry_ = std::move(entry);

@@ -133,7 +133,7 @@ class GrpcUnaryCall : public GrpcCall {
   // message.
   virtual void handle(grpc::ByteBuffer message, MemoryBudget::Charge charge) = 0;
 
-  void answer(const grpc::ByteBuffer& response, AccessEntry entry);
+  void answer(const grpc::ByteBuffer& response, AccessEntry entry, Held held = nullptr);
   void refuse(const HttpError& error, AccessEntry entry);
 
  private:
@@ -142,6 +142,7 @@ class GrpcUnaryCall : public GrpcCall {
 
   grpc::ByteBuffer message_;
   grpc::ByteBuffer response_;
+  Held held_;  // for `response_`
   AccessEntry entry_;
   std::optional<HttpError> error_;
   Clock::time_point arrived_{};

@@ -13,6 +13,9 @@
 namespace labelassemble::serve {
 namespace {
 
+// Protobuf counts the bytes of a message in an int; beside the tensors there is little.
+constexpr std::size_t kMostBytes = (std::size_t{2} << 30) - (std::size_t{16} << 20);
+
 // gRPC would inflate a message whatever its size, so the server tells it not to, and does that
 // itself; how it was compressed only a reader of protobuf may ask.
 class MessageReader final : public grpc::ProtoBufferReader {
@@ -75,6 +78,13 @@ void GrpcExchange::read(const ModelConfig&, InferCall& call) {
 }
 
 void GrpcExchange::write(const AccessEntry& log, const std::vector<OutputTensor>& outputs) {
+  std::size_t bytes = 0;
+  for (const OutputTensor& output : outputs) bytes += raw_bytes(output);
+  if (bytes > kMostBytes) {
+    throw HttpError(413, "the answer has " + std::to_string(bytes) +
+                             " bytes, and a message of gRPC less than 2 GiB: ask for fewer "
+                             "classes, or over HTTP");
+  }
   response_.set_model_name(log.model);
   response_.set_model_version(log.version);
   response_.set_id(log.id);
@@ -87,9 +97,9 @@ void GrpcExchange::write(const AccessEntry& log, const std::vector<OutputTensor>
   }
 }
 
-void GrpcExchange::send(AccessEntry log, const std::optional<HttpError>& error) {
+void GrpcExchange::send(AccessEntry log, const std::optional<HttpError>& error, Held held) {
   message_.Clear();
-  done_(std::move(response_), std::move(log), error);
+  done_(std::move(response_), std::move(log), error, std::move(held));
 }
 
 }  // namespace labelassemble::serve

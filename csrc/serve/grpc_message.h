@@ -30,14 +30,14 @@ class GrpcExchange final : public InferExchange {
  public:
   // Called once: the answer, or an error.
   using Done = std::function<void(inference::ModelInferResponse, AccessEntry,
-                                  const std::optional<HttpError>&)>;
+                                  const std::optional<HttpError>&, Held)>;
 
   GrpcExchange(const Options& options, grpc::ByteBuffer message, Done done);
 
   ModelName target(InferCall& call) override;
   void read(const ModelConfig& config, InferCall& call) override;
   void write(const AccessEntry& log, const std::vector<OutputTensor>& outputs) override;
-  void send(AccessEntry log, const std::optional<HttpError>& error) override;
+  void send(AccessEntry log, const std::optional<HttpError>& error, Held held) override;
 
  private:
   const Options& options_;

@@ -43,9 +43,9 @@ class InferUnaryCall final : public GrpcUnaryCall {
  private:
   void handle(grpc::ByteBuffer message, MemoryBudget::Charge charge) override {
     const auto done = [this](const inference::ModelInferResponse& response, AccessEntry entry,
-                             const std::optional<HttpError>& error) {
+                             const std::optional<HttpError>& error, Held held) {
       if (error) return refuse(*error, std::move(entry));
-      answer(write_message(response), std::move(entry));
+      answer(write_message(response), std::move(entry), std::move(held));
     };
     context_.engine.infer(
         infer_call(std::move(charge)),

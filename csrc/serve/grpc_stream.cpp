@@ -53,8 +53,8 @@ void GrpcStreamCall::take(const std::shared_ptr<Request>& request, grpc::ByteBuf
     MemoryBudget::Charge charge(context_.memory);
     charge.add(request->bytes);
     const auto done = [this, request](inference::ModelInferResponse response, AccessEntry entry,
-                                      const std::optional<HttpError>& error) {
-      finish(request, std::move(response), std::move(entry), error);
+                                      const std::optional<HttpError>& error, Held held) {
+      finish(request, std::move(response), std::move(entry), error, std::move(held));
     };
     context_.engine.infer(
         infer_call(std::move(charge)),
@@ -63,13 +63,13 @@ void GrpcStreamCall::take(const std::shared_ptr<Request>& request, grpc::ByteBuf
     const HttpError error = error_of(std::current_exception());
     AccessEntry entry;
     entry.error = error.what();
-    finish(request, {}, std::move(entry), error);
+    finish(request, {}, std::move(entry), error, nullptr);
   }
 }
 
 void GrpcStreamCall::finish(const std::shared_ptr<Request>& request,
                             inference::ModelInferResponse response, AccessEntry entry,
-                            const std::optional<HttpError>& error) {
+                            const std::optional<HttpError>& error, Held held) {
   inference::ModelStreamInferResponse answer;
   if (error) {
     answer.set_error_message(message_of(*error));
@@ -84,6 +84,7 @@ void GrpcStreamCall::finish(const std::shared_ptr<Request>& request,
   {
     const std::lock_guard lock(mutex_);
     request->answer = std::move(bytes);
+    request->held = std::move(held);
     request->entry = std::move(entry);
     request->error = error;
     request->ready = true;

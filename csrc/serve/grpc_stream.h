@@ -28,6 +28,7 @@ class GrpcStreamCall final : public GrpcCall {
     std::size_t bytes = 0;
     bool ready = false;  // to be sent
     grpc::ByteBuffer answer;
+    Held held;  // for `answer`
     AccessEntry entry;
     std::optional<HttpError> error;
   };
@@ -37,7 +38,7 @@ class GrpcStreamCall final : public GrpcCall {
   void expire() override;
   void take(const std::shared_ptr<Request>& request, grpc::ByteBuffer message);
   void finish(const std::shared_ptr<Request>& request, inference::ModelInferResponse response,
-              AccessEntry entry, const std::optional<HttpError>& error);
+              AccessEntry entry, const std::optional<HttpError>& error, Held held);
   void end(const HttpError& error);
 
   struct Step {

@@ -36,6 +36,7 @@ struct HttpResponse {
   std::string body;
   std::vector<std::pair<std::string, std::string>> headers;
   AccessEntry log;  // what the service knows of the request
+  Held held;        // for `body`, where it is large
 };
 
 using Reply = std::function<void(HttpResponse)>;

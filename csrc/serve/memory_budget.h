@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cstddef>
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
@@ -82,6 +83,9 @@ class MemoryBudget {
   std::atomic<std::size_t> used_{0};
   std::atomic<std::size_t> taken_{0};
 };
+
+// A part of the budget that lasts until an answer is sent.
+using Held = std::shared_ptr<const MemoryBudget::Charge>;
 
 // Takes a part of the budget for one function's work.
 class TemporaryCharge {

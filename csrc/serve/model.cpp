@@ -5,6 +5,8 @@
 #include <numeric>
 #include <utility>
 
+#include "infer_job.h"
+
 namespace labelassemble::serve {
 namespace {
 
@@ -30,9 +32,12 @@ std::vector<std::string> read_labels(const ModelConfig& config,
 
 // The configuration promises what the file then must hold, or clients would be told wrong.
 void check(const ModelConfig& config, const Description& model,
-           const std::vector<std::string>& labels) {
+           const std::vector<std::string>& labels, bool patches) {
   const auto classes = static_cast<std::int64_t>(model.classes.size());
-  const std::int64_t promised = config.output.dims.back();
+  const std::vector<std::int64_t>& dims = config.output.dims;
+  std::size_t place = dims.size() - 1;
+  if (patches) place = config.max_batch_size > 0 ? 0 : std::min<std::size_t>(1, place);
+  const std::int64_t promised = dims[place];
   if (promised != -1 && promised != classes) {
     throw Error("output '" + config.output.name + "' has dims [" + std::to_string(promised) +
                 "] in config.pbtxt, but the model has " + std::to_string(classes) + " classes");
@@ -43,54 +48,41 @@ void check(const ModelConfig& config, const Description& model,
   }
 }
 
+// What a model of volumes is served with: config.pbtxt has the patches that Triton answers.
+ModelConfig as_served(ModelConfig config, const VolumeNetwork* volumes) {
+  if (volumes == nullptr) return config;
+  config.max_batch_size = 0;
+  config.input = volumes->input();
+  const std::string labels = config.output.label_filename;
+  config.output = volumes->outputs().front();
+  config.output.label_filename = labels;
+  if (config.dynamic_batching) config.dynamic_batching->max_queue_delay = {};
+  return config;
+}
+
 }  // namespace
 
-class Model::InferJob final : public Job {
- public:
-  InferJob(Model& model, InferCall call, PreparedImages images, std::vector<std::size_t> columns,
-           Done done)
-      : call_(std::move(call)),
-        images_(std::move(images)),
-        columns_(std::move(columns)),
-        model_(model),
-        done_(std::move(done)) {
-    size = images_.count;
-    gone = call_.gone;
+Model::Networks Model::load(const ModelConfig& config, const std::filesystem::path& folder,
+                            const std::string& device) {
+  const std::filesystem::path file = model_file(config, folder);
+  try {
+    return {std::make_unique<Network>(file, device), nullptr};
+  } catch (const AnswersVoxels&) {
+    return {nullptr, std::make_unique<VolumeNetwork>(file, device)};
   }
-
-  void fail(int status, const std::string& message) override {
-    model_.metrics_.failed(status, Clock::now() - call_.arrived);
-    InferOutcome outcome;
-    outcome.error = HttpError(status, message);
-    finish(std::move(outcome));
-  }
-
-  void finish(InferOutcome outcome) {
-    model_.metrics_.pending(-1);
-    done_(std::move(outcome));
-  }
-
-  const std::vector<float>& values() const { return images_.values; }
-  const InferRequest& request() const { return call_.request; }
-  const std::vector<std::size_t>& columns() const { return columns_; }
-
-  Clock::duration input{};
-  Clock::duration queue{};
-
- private:
-  InferCall call_;
-  PreparedImages images_;
-  std::vector<std::size_t> columns_;
-  Model& model_;
-  Done done_;
-};
+}
 
 Model::Model(ModelConfig config, std::string version, const std::filesystem::path& folder,
              const Shared& shared)
-    : config_(std::move(config)),
+    : Model(load(config, folder, shared.options.device), config, std::move(version), folder,
+            shared) {}
+
+Model::Model(Networks networks, const ModelConfig& config, std::string version,
+             const std::filesystem::path& folder, const Shared& shared)
+    : networks_(std::move(networks)),
+      config_(as_served(config, volumes())),
       version_(std::move(version)),
       shared_(shared),
-      network_(model_file(config_, folder), shared.options.device),
       metrics_(shared.metrics.for_model(config_.name, version_)),
       batcher_(
           {
@@ -104,9 +96,14 @@ Model::Model(ModelConfig config, std::string version, const std::filesystem::pat
                                : shared.options.max_queue,
           },
           [this](Batcher::Batch& batch, const auto& computed) { run(batch, computed); }) {
-  check(config_, network_.describe(), read_labels(config_, folder));
-  network_.warm_up(1);
-  if (config_.max_batch_size > 1) network_.warm_up(config_.max_batch_size);
+  check(config, describe(), read_labels(config_, folder), volumes() != nullptr);
+  if (volumes() != nullptr) {
+    volumes()->warm_up();
+    return;
+  }
+  check_image_dims(config);
+  networks_.images->warm_up(1);
+  if (config_.max_batch_size > 1) networks_.images->warm_up(config_.max_batch_size);
 }
 
 Model::~Model() { batcher_.close(); }
@@ -122,14 +119,24 @@ Clock::time_point Model::deadline_of(const InferCall& call) const {
   return std::min(call.deadline, call.arrived + allowed);
 }
 
-void Model::infer(InferCall call, Done done) {
-  const Clock::time_point start = Clock::now();
-  std::vector<std::size_t> columns = columns_of(call.request);
-  const auto most = static_cast<std::int64_t>(columns.size());
-  for (const RequestedOutput& output : call.request.outputs) {
-    if (output.name != config_.output.name) {
+std::vector<TensorConfig> Model::outputs() const {
+  if (volumes() == nullptr) return {config_.output};
+  std::vector<TensorConfig> outputs = volumes()->outputs();
+  outputs.front() = config_.output;  // with the file of labels
+  return outputs;
+}
+
+void Model::check_outputs(const InferRequest& request, std::size_t columns) const {
+  const std::vector<TensorConfig> known = outputs();
+  const auto most = static_cast<std::int64_t>(columns);
+  for (const RequestedOutput& output : request.outputs) {
+    const auto is_it = [&](const TensorConfig& one) { return one.name == output.name; };
+    if (std::none_of(known.begin(), known.end(), is_it)) {
+      std::string names;
+      for (const TensorConfig& one : known) names += (names.empty() ? "'" : ", '") + one.name + "'";
       throw HttpError(400, "model '" + config_.name + "' has no output '" + output.name +
-                               "'; its output is '" + config_.output.name + "'");
+                               (known.size() == 1 ? "'; its output is " : "'; its outputs are ") +
+                               names);
     }
     if (output.class_count > most) {
       throw HttpError(400, "classification of output '" + output.name + "' must be at most " +
@@ -137,27 +144,43 @@ void Model::infer(InferCall call, Done done) {
                                std::to_string(output.class_count));
     }
   }
+  if (volumes() != nullptr) check_volume_outputs(request);
+}
+
+void Model::infer(InferCall call, Done done) {
+  const Clock::time_point start = Clock::now();
+  std::vector<std::size_t> columns = columns_of(call.request);
+  check_outputs(call.request, columns.size());
   const Clock::time_point deadline = deadline_of(call);
   const auto interrupt = [&] {
     if (call.gone && call.gone->load()) throw HttpError(499, "the client closed the connection");
     if (Clock::now() >= deadline) {
-      throw HttpError(504, "reading the images took longer than the request's time allows");
+      throw HttpError(504, std::string("reading the ") + (volumes() ? "volume" : "images") +
+                               " took longer than the request's time allows");
     }
   };
+  const std::size_t max_image = shared_.options.max_image;
   PreparedImages images;
+  PreparedVolume volume;
   try {
-    images = read_images(config_, network_.input(), call.request, shared_.options.max_image,
-                         call.charge, interrupt);
+    if (volumes() != nullptr) {
+      images.count = 1;
+      volume = volumes()->read(call.request, columns.size(), max_image, call.charge, interrupt);
+    } else {
+      images = read_images(config_, networks_.images->input(), call.request, max_image, call.charge,
+                           interrupt);
+    }
   } catch (const UnreadableImage&) {
     shared_.scores.unreadable(config_.name, version_);
     throw;
   }
   call.request.inputs.clear();
   std::vector<std::uint8_t>().swap(call.body);
-  const std::size_t kept = 2 * sizeof(float) * images.values.size();  // here and in the batch
+  const std::size_t kept =  // images here and in the batch
+      volumes() != nullptr ? volume.bytes : 2 * sizeof(float) * images.values.size();
   call.charge.subtract(call.charge.bytes() - kept);
   auto job = std::make_unique<InferJob>(*this, std::move(call), std::move(images),
-                                        std::move(columns), std::move(done));
+                                        std::move(volume), std::move(columns), std::move(done));
   job->deadline = deadline;
   job->arrived = Clock::now();
   job->input = job->arrived - start;
@@ -171,6 +194,7 @@ void Model::infer(InferCall call, Done done) {
 }
 
 void Model::run(Batcher::Batch& batch, const std::function<void()>& computed) {
+  if (volumes() != nullptr) return run_volume(static_cast<InferJob&>(*batch.front()), computed);
   shared_.compute.acquire();
   const Clock::time_point start = Clock::now();
   std::int64_t images = 0;
@@ -180,7 +204,7 @@ void Model::run(Batcher::Batch& batch, const std::function<void()>& computed) {
   }
   std::vector<float> together;
   if (batch.size() > 1) {
-    const auto [channels, size] = network_.input();
+    const auto [channels, size] = networks_.images->input();
     together.reserve(static_cast<std::size_t>(images * channels * size * size));
     for (const auto& job : batch) {
       const std::vector<float>& own = static_cast<InferJob&>(*job).values();
@@ -193,7 +217,7 @@ void Model::run(Batcher::Batch& batch, const std::function<void()>& computed) {
   std::vector<float> rows;
   std::string failure;
   try {
-    rows = network_.predict(values, images);
+    rows = networks_.images->predict(values, images);
   } catch (const std::exception& error) {
     failure = error.what();
   }
@@ -255,8 +279,8 @@ std::vector<std::size_t> Model::columns_of(const InferRequest& request) const {
 }
 
 // `rows` holds all classes: those of a batch are computed together, whoever asked for which.
-std::vector<OutputTensor> Model::outputs_of(const InferJob& job,
-                                            std::span<const float> rows) const {
+std::vector<OutputTensor> Model::outputs_of(const InferJob& job, std::span<const float> rows,
+                                            const FileOutput& file_output) const {
   const InferRequest& request = job.request();
   const std::size_t classes = describe().classes.size();
   std::vector<RequestedOutput> wanted = request.outputs;
@@ -264,7 +288,9 @@ std::vector<OutputTensor> Model::outputs_of(const InferJob& job,
   std::vector<OutputTensor> outputs;
   for (const RequestedOutput& one : wanted) {
     OutputTensor output;
-    if (one.class_count > 0) {
+    if (one.name != config_.output.name) {
+      output = file_output(one);
+    } else if (one.class_count > 0) {
       output = classification(one, job, rows);
     } else {
       output.shape = {job.size, static_cast<std::int64_t>(job.columns().size())};

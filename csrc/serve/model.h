@@ -21,6 +21,7 @@
 #include "options.h"
 #include "protocol.h"
 #include "score_log.h"
+#include "volume_network.h"
 
 namespace labelassemble::serve {
 
@@ -52,6 +53,7 @@ struct InferOutcome {
   std::int64_t batch = 0;  // images in the batch that it ran in
   Clock::duration queue{};
   Clock::duration infer{};
+  Held held;  // for `outputs` and what is sent of them, where they are large
 };
 
 class Model {
@@ -63,7 +65,11 @@ class Model {
 
   const ModelConfig& config() const { return config_; }
   const std::string& version() const { return version_; }
-  const Description& describe() const { return network_.describe(); }
+  const Description& describe() const {
+    return volumes() ? volumes()->describe() : networks_.images->describe();
+  }
+  const VolumeNetwork* volumes() const { return networks_.volumes.get(); }  // null: one of images
+  std::vector<TensorConfig> outputs() const;
   ModelMetrics& metrics() { return metrics_; }
   const ModelMetrics& metrics() const { return metrics_; }
 
@@ -78,18 +84,36 @@ class Model {
 
  private:
   class InferJob;
+  using FileOutput = std::function<OutputTensor(const RequestedOutput&)>;
+
+  struct Networks {  // one of the two
+    std::unique_ptr<const Network> images;
+    std::unique_ptr<const VolumeNetwork> volumes;
+  };
+
+  static Networks load(const ModelConfig& config, const std::filesystem::path& folder,
+                       const std::string& device);
+  Model(Networks networks, const ModelConfig& config, std::string version,
+        const std::filesystem::path& folder, const Shared& shared);
 
   Clock::time_point deadline_of(const InferCall& call) const;
+  void check_outputs(const InferRequest& request, std::size_t columns) const;
+  static void check_volume_outputs(const InferRequest& request);
   void run(Batcher::Batch& batch, const std::function<void()>& computed);
+  void run_volume(InferJob& job, const std::function<void()>& computed);
   std::vector<std::size_t> columns_of(const InferRequest& request) const;
-  std::vector<OutputTensor> outputs_of(const InferJob& job, std::span<const float> rows) const;
+  // `file_output` makes those that are no rows of numbers.
+  std::vector<OutputTensor> outputs_of(const InferJob& job, std::span<const float> rows,
+                                       const FileOutput& file_output = nullptr) const;
+  OutputTensor file_output(const RequestedOutput& wanted, const InferJob& job,
+                           const Segmentation& answer, const Interrupt& interrupt) const;
   OutputTensor classification(const RequestedOutput& wanted, const InferJob& job,
                               std::span<const float> rows) const;
 
+  const Networks networks_;
   const ModelConfig config_;
   const std::string version_;
   const Shared shared_;
-  const Network network_;
   ModelMetrics metrics_;
   Batcher batcher_;  // last: its thread uses all of the above
 };

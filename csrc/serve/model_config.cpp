@@ -149,15 +149,20 @@ void check(const ModelConfig& config, const std::string& folder) {
     throw Error("output '" + config.output.name + "' must be TYPE_FP32, got " +
                 std::string(config_name_of(config.output.type)));
   }
+  // Patches of volumes have an axis more; which of the two it is the model says.
   const std::size_t batch = config.max_batch_size > 0 ? 0 : 1;
-  if (in != DataType::kBytes && config.input.dims.size() != 3 + batch) {
-    throw Error("input '" + config.input.name + "' must have dims " +
-                (batch == 0 ? "[channels, height, width]" : "[batch, channels, height, width]") +
-                ", got " + std::to_string(config.input.dims.size()) + " of them");
-  }
+  if (config.input.dims.size() != 4 + batch) check_image_dims(config);
 }
 
 }  // namespace
+
+void check_image_dims(const ModelConfig& config) {
+  const std::size_t batch = config.max_batch_size > 0 ? 0 : 1;
+  if (config.input.type == DataType::kBytes || config.input.dims.size() == 3 + batch) return;
+  throw Error("input '" + config.input.name + "' must have dims " +
+              (batch == 0 ? "[channels, height, width]" : "[batch, channels, height, width]") +
+              ", got " + std::to_string(config.input.dims.size()) + " of them");
+}
 
 ModelConfig parse_model_config(std::string_view text, const std::string& name) {
   ModelConfig config;

@@ -49,6 +49,9 @@ struct ModelConfig {
 // a field that Triton does not know, or one that this server cannot honour.
 ModelConfig parse_model_config(std::string_view text, const std::string& name);
 
+// Throws Error where the input is none of images.
+void check_image_dims(const ModelConfig& config);
+
 // What a model is served with that has no config.pbtxt.
 ModelConfig default_model_config(const std::string& name);
 

@@ -60,21 +60,35 @@ json policy_json(const VersionPolicy& policy) {
 json metadata_json(const Model& model, const std::vector<std::string>& versions) {
   const ModelConfig& config = model.config();
   const Description& description = model.describe();
-  TensorConfig output = config.output;
-  output.dims.back() = static_cast<std::int64_t>(description.classes.size());
+  json parameters{{"classes", description.classes},
+                  {"interest", description.interest},
+                  {"thresholds", thresholds_json(description)},
+                  {"exported_by", "labelassemble " + description.library}};
+  if (model.volumes() != nullptr) {
+    const SegmenterDescription& volumes = model.volumes()->segmenter();
+    parameters["patch"] = volumes.patch;
+    parameters["overlap"] = volumes.overlap;
+    parameters["spacing"] = volumes.spacing;
+    parameters["window"] = volumes.window;
+    parameters["mask_threshold"] = volumes.threshold;
+  } else {
+    parameters["image_channels"] = channels_json(config);
+    parameters["input_channels"] = description.channels;
+    parameters["input_size"] = description.size;
+  }
+  json outputs = json::array();
+  for (TensorConfig output : model.outputs()) {
+    if (output.type == DataType::kFp32) {
+      output.dims.back() = static_cast<std::int64_t>(description.classes.size());
+    }
+    outputs.push_back(tensor_metadata(config, output));
+  }
   return {{"name", config.name},
           {"versions", versions},
           {"platform", platform_of(config)},
           {"inputs", {tensor_metadata(config, config.input)}},
-          {"outputs", {tensor_metadata(config, output)}},
-          {"parameters",
-           {{"classes", description.classes},
-            {"interest", description.interest},
-            {"thresholds", thresholds_json(description)},
-            {"image_channels", channels_json(config)},
-            {"input_channels", description.channels},
-            {"input_size", description.size},
-            {"exported_by", "labelassemble " + description.library}}}};
+          {"outputs", outputs},
+          {"parameters", parameters}};
 }
 
 json config_json(const Model& model) {
@@ -82,17 +96,20 @@ json config_json(const Model& model) {
   json input{{"name", config.input.name},
              {"data_type", config_name_of(config.input.type)},
              {"dims", config.input.dims}};
-  json output{{"name", config.output.name},
-              {"data_type", config_name_of(config.output.type)},
-              {"dims", config.output.dims},
-              {"label_filename", config.output.label_filename}};
+  json outputs = json::array();
+  for (const TensorConfig& output : model.outputs()) {
+    outputs.push_back({{"name", output.name},
+                       {"data_type", config_name_of(output.type)},
+                       {"dims", output.dims},
+                       {"label_filename", output.label_filename}});
+  }
   json out{{"name", config.name},
            {"platform", platform_of(config)},
            {"backend", "pytorch"},
            {"version_policy", policy_json(config.version_policy)},
            {"max_batch_size", config.max_batch_size},
            {"input", json::array({input})},
-           {"output", json::array({output})},
+           {"output", outputs},
            {"default_model_filename",
             config.default_model_filename.empty() ? "model.pt" : config.default_model_filename}};
   if (config.dynamic_batching) {

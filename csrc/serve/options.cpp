@@ -23,7 +23,8 @@ Answer inference requests over HTTP and gRPC: the Open Inference Protocol (KServ
 binary tensors, for models that labelassemble exported. No Python runs in this process.
 
 DIR holds a folder a model, as for Triton: NAME/config.pbtxt and NAME/VERSION/model.pt. Clients of
-Triton work unchanged, for example tritonclient[http,grpc]; or, with an image and no client at all:
+Triton work unchanged, for example tritonclient[http,grpc]; or, with an image (a NIfTI volume, for a
+model of a detection) and no client at all:
 
   curl --data-binary @chest.png -H 'Inference-Header-Content-Length: 0' \
        http://127.0.0.1:8000/v2/models/NAME/infer
@@ -54,9 +55,9 @@ Computing:
 Limits (sizes such as 65536, 64K, 64M, 1G; times in seconds):
   --max-body SIZE             largest body of a request, or message of gRPC (default 64M); beyond:
                               413
-  --max-image SIZE            pixels of one image as its format stores them, without compression
-                              (default 192M: three radiographs of 5,000 x 6,000 pixels of 16
-                              bits); beyond: 413
+  --max-image SIZE            pixels of one image, or values of one volume, as its format stores
+                              them, without compression (default 192M: three radiographs of 5,000
+                              x 6,000 pixels of 16 bits); beyond: 413
   --max-header SIZE           largest header of a request (default 16K); beyond: 431
   --max-connections N         open connections (default 512); one more closes the connection that
                               has been idle longest, or is answered 503 where all are at work;
@@ -64,18 +65,19 @@ Limits (sizes such as 65536, 64K, 64M, 1G; times in seconds):
   --max-queue N               requests that wait, a model (default 256, or less where its
                               config.pbtxt says so); beyond: 503 with Retry-After
   --max-memory SIZE           everything that all requests hold together: bodies as they arrive,
-                              what they inflate to, numbers, decoded and resized images
-                              (default 1G); beyond: 503 with Retry-After, or 413 for a request
-                              that would not fit alone. With --grpc-port, a quarter of it (at
-                              least 4M) is for messages on their way in, each of them at most
-                              three quarters of that
+                              what they inflate to, numbers, decoded and resized images, volumes
+                              and their maps (default 1G); beyond: 503 with Retry-After, or 413
+                              for a request that would not fit alone. With --grpc-port, a
+                              quarter of it (at least 4M) is for messages on their way in, each of
+                              them at most three quarters of that
   --idle-timeout S            a connection may be silent, or busy with one header (default 60)
   --read-timeout S            a body may take to arrive (default 30)
   --write-timeout S           a client may take to read its answer (default 30)
                               beyond these three the connection is closed
   --request-timeout S         from a request's arrival until a batch takes it: decoding, resizing
-                              and waiting (default 30); beyond: 504. A request's own parameter
-                              "timeout", in microseconds, may shorten it
+                              and waiting; for a volume until it is answered (default 30); beyond:
+                              504. A request's own parameter "timeout", in microseconds, may
+                              shorten it
   --drain-timeout S           after SIGTERM, to finish what was begun (default 30); half a second
                               later the process ends in any case
 

@@ -238,13 +238,20 @@ void append_raw(std::string& out, const OutputTensor& output) {
   }
 }
 
+std::size_t raw_bytes(const OutputTensor& output) {
+  if (output.type != DataType::kBytes) return output.numbers.size() * sizeof(float);
+  std::size_t bytes = 0;
+  for (const std::string& text : output.strings) bytes += sizeof(std::uint32_t) + text.size();
+  return bytes;
+}
+
 EncodedAnswer encode_answer(const std::string& model, const std::string& version,
                             const std::string& id, const std::vector<OutputTensor>& outputs) {
   using nlohmann::json;
   json answer{{"model_name", model}, {"model_version", version}};
   if (!id.empty()) answer["id"] = id;
   json& list = answer["outputs"] = json::array();
-  std::string binary;
+  std::size_t binary = 0;
   bool any_binary = false;
   for (const OutputTensor& output : outputs) {
     json tensor{{"name", output.name}, {"datatype", name_of(output.type)}, {"shape", output.shape}};
@@ -256,9 +263,8 @@ EncodedAnswer encode_answer(const std::string& model, const std::string& version
       }
     } else {
       any_binary = true;
-      const std::size_t start = binary.size();
-      append_raw(binary, output);
-      tensor["parameters"] = {{"binary_data_size", binary.size() - start}};
+      binary += raw_bytes(output);
+      tensor["parameters"] = {{"binary_data_size", raw_bytes(output)}};
     }
     list.push_back(std::move(tensor));
   }
@@ -266,7 +272,10 @@ EncodedAnswer encode_answer(const std::string& model, const std::string& version
   EncodedAnswer encoded{answer.dump(-1, ' ', false, json::error_handler_t::replace), std::nullopt};
   if (any_binary) {
     encoded.header_length = encoded.body.size();
-    encoded.body += binary;
+    encoded.body.reserve(encoded.body.size() + binary);  // one that grows takes more than it holds
+    for (const OutputTensor& output : outputs) {
+      if (output.binary) append_raw(encoded.body, output);
+    }
   }
   return encoded;
 }

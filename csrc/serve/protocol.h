@@ -53,10 +53,12 @@ struct OutputTensor {
   std::vector<float> numbers;        // FP32
   std::vector<std::string> strings;  // BYTES
   bool binary = false;
+  bool compressed = false;  // files that are so already
 };
 
 // The tensor as it travels without JSON: little-endian, a text after its length of 4 bytes.
 void append_raw(std::string& out, const OutputTensor& output);
+std::size_t raw_bytes(const OutputTensor& output);
 
 struct EncodedAnswer {
   std::string body;

@@ -1,5 +1,6 @@
 #include "service.h"
 
+#include <algorithm>
 #include <charconv>
 #include <exception>
 #include <nlohmann/json.hpp>
@@ -41,9 +42,9 @@ std::optional<std::size_t> header_length(const HttpRequest& request) {
   return value;
 }
 
-// A body without JSON is one image, as it lies in a file.
+// A body without JSON is one image or volume, as it lies in a file.
 InferRequest raw_request(const ModelConfig& config, Bytes body) {
-  if (body.empty()) throw HttpError(400, "the body must hold an image, and is empty");
+  if (body.empty()) throw HttpError(400, "the body must hold an image or a volume, and is empty");
   InferRequest request;
   InputTensor input;
   input.name = config.input.name;
@@ -108,14 +109,17 @@ class HttpExchange final : public InferExchange {
                                      std::to_string(*answer.header_length));
     }
     const std::string encoding = choose_encoding(request_.accept_encoding);
-    if (encoding.empty()) return;
+    const bool compressed = std::any_of(outputs.begin(), outputs.end(),
+                                        [](const OutputTensor& one) { return one.compressed; });
+    if (encoding.empty() || compressed) return;
     response_.body = compress(response_.body, encoding);
     response_.headers.emplace_back("Content-Encoding", encoding);
   }
 
-  void send(AccessEntry log, const std::optional<HttpError>& error) override {
+  void send(AccessEntry log, const std::optional<HttpError>& error, Held held) override {
     HttpResponse response = error ? response_of(*error) : std::move(response_);
     response.log = std::move(log);
+    response.held = std::move(held);
     reply_(std::move(response));
   }
 

@@ -298,6 +298,7 @@ void Session::write(HttpResponse response, bool keep_alive) {
   if (!response.body.empty()) response_->set(http::field::content_type, response.content_type);
   response_->keep_alive(!closing);
   response_->body() = std::move(response.body);
+  held_ = std::move(response.held);
   response_->prepare_payload();
   if (log_.method == "HEAD") response_->body().clear();
 
@@ -323,6 +324,8 @@ void Session::write(HttpResponse response, bool keep_alive) {
 
 void Session::on_written(beast::error_code error, std::size_t) {
   if (error) log_.error = "the answer could not be written: " + error.message();
+  response_.reset();  // a connection may stay open for long
+  held_.reset();
   context_.metrics.count_response(log_.status);
   log_.peer = peer_;
   log_.duration_ms = std::chrono::duration<double, std::milli>(Clock::now() - arrived_).count();

@@ -78,6 +78,7 @@ class Session : public std::enable_shared_from_this<Session> {
   boost::beast::flat_buffer buffer_;
   std::optional<Parser> parser_;
   std::optional<Response> response_;
+  Held held_;  // for the response's body
   // As it came: what follows a chunked body, Beast adds to the fields.
   boost::beast::http::header<true, boost::beast::http::fields> header_;
   AccessEntry log_;
