@@ -37,6 +37,8 @@ def check_class_list(names: Iterable[str], *, may_be_empty: bool = False) -> lis
         raise LabelAssembleError(
             f"classes must be a list of names, got the text {names!r}: write [{names!r}]"
         )
+    if not isinstance(names, Iterable):
+        raise LabelAssembleError(f"classes must be a list of names, got {names!r}")
     listed = [check_class_name(name) for name in names]
     if not listed and not may_be_empty:
         raise LabelAssembleError("classes must name at least one class, got none")

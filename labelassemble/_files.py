@@ -29,9 +29,9 @@ def atomic_path(path: Path, unfinished: Path | None = None, *, durable: bool = F
     try:
         if unfinished is None:
             handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-            os.fchmod(handle, 0o666 & ~_umask())  # mkstemp's own mode shuts out everybody else
             os.close(handle)
             unfinished = Path(name)
+            give_usual_mode(unfinished)  # mkstemp's own shuts out everybody else
         yield unfinished
         if durable:
             _sync(unfinished)
@@ -88,6 +88,11 @@ def write_text(path: Path, text: str) -> None:
     """Write `text` as the UTF-8 file `path`; see `atomic_path`."""
     with atomic_file(path) as file:
         file.write(text)
+
+
+def give_usual_mode(path: Path) -> None:
+    """Let those read and write a file who could if `open` had made it."""
+    os.chmod(path, 0o666 & ~_umask())
 
 
 def _umask() -> int:

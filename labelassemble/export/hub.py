@@ -1,17 +1,20 @@
 """A network as a repository of the Hugging Face hub: config.json, model.safetensors and a card, in one folder."""
 
+import json
 import math
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Annotated, Any, Final, Self
 
 import torch
+from pydantic import BaseModel, Field, ValidationError
 from torch import Tensor
 
-from labelassemble._files import make_folder
-from labelassemble.errors import LabelAssembleError
+from labelassemble._files import give_usual_mode, make_folder
+from labelassemble._validation import validation_sentence
+from labelassemble.errors import LabelAssembleError, did_you_mean
 from labelassemble.export.parts import ExportParts, ExportSummary
 from labelassemble.models import AssembleNet, LibraryBackbone
 from labelassemble.models.options import Queries
@@ -19,6 +22,7 @@ from labelassemble.views.preprocess import Preprocess
 
 try:
     from huggingface_hub import PyTorchModelHubMixin, constants, hf_hub_download
+    from huggingface_hub.utils import HFValidationError
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 except ModuleNotFoundError as error:
@@ -46,6 +50,23 @@ probabilities = net.probabilities(images)  # uint8 or floating in 0..1, [B, 1 or
 
 {{ card | default("", true) }}
 """
+
+
+_Finite = Annotated[float, Field(allow_inf_nan=False)]
+_Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
+
+
+class _Answering(BaseModel):
+    """What config.json says beside the network: it may come from anywhere, so each value is checked."""
+
+    image_size: Annotated[int, Field(ge=1)]
+    in_channels: Annotated[int, Field(ge=1, le=3)]
+    mean: tuple[_Finite, ...]
+    std: tuple[_Positive, ...]
+    interest: tuple[str, ...]
+    thresholds: dict[str, Annotated[float, Field(ge=0.0)] | None] | None  # JSON has no infinity but as text
+    temperatures: dict[str, _Positive] | None
+    offsets: dict[str, _Finite] | None
 
 
 class HubNet(  # type: ignore[call-arg]  # which the mixin takes
@@ -91,27 +112,48 @@ class HubNet(  # type: ignore[call-arg]  # which the mixin takes
         temperatures: Mapping[str, float] | None = None,
         offsets: Mapping[str, float] | None = None,
     ) -> None:
+        try:
+            found = _Answering(
+                image_size=image_size,
+                in_channels=in_channels,
+                mean=mean,
+                std=std,
+                interest=interest,
+                thresholds=thresholds,
+                temperatures=temperatures,
+                offsets=offsets,
+            )
+            network = backbone if isinstance(backbone, str) else LibraryBackbone.model_validate(backbone)
+        except ValidationError as error:
+            raise LabelAssembleError(validation_sentence(error, _Answering, LibraryBackbone)) from None
         super().__init__(
-            backbone if isinstance(backbone, str) else LibraryBackbone.model_validate(backbone),
+            network,
             classes=classes,
             head=head,
-            in_channels=in_channels,
+            in_channels=found.in_channels,
             sources=sources,
             queries=queries,
-            image_size=image_size,
+            image_size=found.image_size,
         )
-        for what, given in (("thresholds", thresholds), ("temperatures", temperatures), ("offsets", offsets)):
-            if given is not None and set(given) != set(classes):
+        names = set(self.classes)
+        for what, given in (
+            ("thresholds", found.thresholds),
+            ("temperatures", found.temperatures),
+            ("offsets", found.offsets),
+        ):
+            if given is not None and set(given) != names:
                 raise LabelAssembleError(f"{what} must be given for {list(classes)}, got {list(given)}")
-        self.interest = tuple(interest)
-        self.thresholds: dict[str, float | None] | None = None
-        if thresholds is not None:  # JSON has no infinity but as text
-            self.thresholds = {
-                name: None if value is None else float(value) for name, value in thresholds.items()
-            }
-        self.temperatures = dict(temperatures) if temperatures is not None else dict.fromkeys(classes, 1.0)
-        self.offsets = dict(offsets) if offsets is not None else dict.fromkeys(classes, 0.0)
-        self._preprocess = Preprocess(in_channels, image_size, mean, std)
+        unknown = [name for name in found.interest if name not in names]
+        if unknown:
+            raise LabelAssembleError(f"interest names {unknown[0]!r}{did_you_mean(unknown[0], classes)}")
+        self.interest = found.interest
+        self.thresholds = found.thresholds
+        self.temperatures = found.temperatures or dict.fromkeys(classes, 1.0)
+        self.offsets = found.offsets or dict.fromkeys(classes, 0.0)
+        try:
+            self._preprocess = Preprocess(found.in_channels, found.image_size, found.mean, found.std)
+        except ValueError as error:
+            raise LabelAssembleError(str(error)) from None
 
     def probabilities(self, images: Tensor) -> Tensor:
         """Return calibrated probabilities float64 [B, C] of images [B, 1 or 3, H, W], uint8 or floating in 0..1."""
@@ -120,6 +162,45 @@ class HubNet(  # type: ignore[call-arg]  # which the mixin takes
         prepared: Tensor = self._preprocess(images)
         logits = self(prepared).double()
         return torch.sigmoid(logits / divisors.to(logits.device) + added.to(logits.device))
+
+    def _save_pretrained(self, save_directory: Path) -> None:  # called by the mixin
+        super()._save_pretrained(save_directory)
+        give_usual_mode(
+            save_directory / constants.SAFETENSORS_SINGLE_FILE
+        )  # safetensors shuts out everybody else
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **options: Any) -> Self:
+        """Return the network of a folder or of a repository, in eval mode.
+
+        Args:
+            pretrained_model_name_or_path: a folder that `save_pretrained` or `export --format hub` wrote, or
+                "owner/name" of a repository.
+            options: as of `PyTorchModelHubMixin.from_pretrained`; arguments of `HubNet` win over those of config.json.
+
+        Raises:
+            LabelAssembleError: no such folder, or files that are missing, damaged, or of another network.
+        """
+        place = Path(pretrained_model_name_or_path)
+        config = place / constants.CONFIG_NAME
+        if place.is_file():
+            raise LabelAssembleError(f"{place}: is a file, not the folder of a network")
+        if config.is_file():
+            try:
+                settings = json.loads(config.read_text(encoding="utf-8"))
+            except (OSError, ValueError) as error:
+                raise LabelAssembleError(f"{config}: is no JSON ({error})") from None
+            if not isinstance(settings, dict):
+                raise LabelAssembleError(
+                    f"{config}: must hold keys with values, got {type(settings).__name__}"
+                )
+        try:
+            found: Self = super().from_pretrained(pretrained_model_name_or_path, **options)
+        except HFValidationError:
+            raise LabelAssembleError(
+                f"{pretrained_model_name_or_path}: no such folder, and no repository, which is OWNER/NAME"
+            ) from None
+        return found
 
     @classmethod
     def _from_pretrained(  # called by the mixin
@@ -220,8 +301,10 @@ def write_hub(
                 answers = torch.cat([again.probabilities(image) for image in parts.images])
             metadata = parts.compared(answers, folder)
             make_folder(folder)
-            files = sorted(Path(unfinished).iterdir())
+            # An end in between leaves a folder that is refused, not one network's settings with another's weights.
+            files = sorted(Path(unfinished).iterdir(), key=lambda file: file.name == constants.CONFIG_NAME)
             size = sum(file.stat().st_size for file in files)
+            (folder / constants.CONFIG_NAME).unlink(missing_ok=True)
             for file in files:
                 os.replace(file, folder / file.name)
     except OSError as error:

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -117,6 +118,38 @@ def test_a_folder_that_differs_from_the_network_is_not_left_there(
     assert {file.name: file.read_bytes() for file in old.iterdir()} == before
 
 
+@pytest.mark.parametrize("files_moved", [0, 1, 2])
+def test_an_end_while_a_folder_is_replaced_leaves_one_that_is_refused(
+    trained: Path, tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch, files_moved: int
+) -> None:
+    _net().save_pretrained(tmp_path / "net")
+    replace, moved = os.replace, list[Path]()
+
+    def ended(source: Path, target: Path) -> None:
+        if len(moved) == files_moved:
+            raise KeyboardInterrupt
+        moved.append(target)
+        replace(source, target)
+
+    with monkeypatch.context() as interrupted:
+        interrupted.setattr("labelassemble.export.hub.os.replace", ended)
+        assert cli("export", trained, "--format", "hub", "-o", tmp_path / "net")[0] != 0
+    assert len(moved) == files_moved
+    with pytest.raises(LabelAssembleError, match=r"net: has no config\.json"):
+        HubNet.from_pretrained(tmp_path / "net")
+    assert cli("export", trained, "--format", "hub", "-o", tmp_path / "net")[0] == 0
+    assert HubNet.from_pretrained(tmp_path / "net").classes != _net().classes
+
+
+def test_others_may_read_what_is_saved(tmp_path: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        _net().save_pretrained(tmp_path / "net")
+    finally:
+        os.umask(before)
+    assert {oct(file.stat().st_mode & 0o777) for file in (tmp_path / "net").iterdir()} == {"0o644"}
+
+
 def test_a_folder_on_another_disk_is_written(trained: Path, tmp_path: Path, cli: Cli) -> None:
     if os.stat("/dev/shm").st_dev == tmp_path.stat().st_dev:
         pytest.skip("no other disk")
@@ -154,6 +187,51 @@ def test_folders_that_are_incomplete_damaged_or_of_another_network_are_one_sente
     (tmp_path / "net").mkdir()
     with pytest.raises(LabelAssembleError, match=r"net: has no config\.json"):
         HubNet.from_pretrained(tmp_path / "net")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("image_size", "large", "'image_size': input should be a valid integer"),
+        ("image_size", -2, "'image_size': input should be greater than or equal to 1, got -2"),
+        ("in_channels", 2, "channels must be 1 or 3, got 2"),
+        ("mean", [0.1, 0.2], "mean and std must have 1 or 1 values, got 2 and 1"),
+        ("std", [0.0], "'std.0': input should be greater than 0, got 0.0"),
+        ("temperatures", {"Edema": 0.0, "Mass": 1.0}, "'temperatures.Edema': input should be greater than 0"),
+        ("offsets", {"Edema": "x", "Mass": 1.0}, "'offsets.Edema': input should be a valid number"),
+        ("thresholds", {"Edema": "NaN", "Mass": None}, "'thresholds.Edema': input should be greater than"),
+        ("interest", ["mass"], "interest names 'mass', did you mean 'Mass'?"),
+        ("backbone", 3, "input should be keys with values"),
+        ("classes", "Edema", "classes must be a list of names, got the text 'Edema'"),
+        ("classes", None, "classes must be a list of names, got None"),
+    ],
+)
+def test_settings_that_are_not_allowed_are_one_sentence(
+    tmp_path: Path, key: str, value: object, message: str
+) -> None:
+    _net().save_pretrained(tmp_path / "net")
+    config = json.loads((tmp_path / "net/config.json").read_text())
+    (tmp_path / "net/config.json").write_text(json.dumps(config | {key: value}))
+    with pytest.raises(LabelAssembleError, match=re.escape(message)):
+        HubNet.from_pretrained(tmp_path / "net")
+
+
+def test_what_is_no_folder_of_a_network_is_one_sentence(tmp_path: Path) -> None:
+    _net().save_pretrained(tmp_path / "net")
+    for place, message in (
+        (tmp_path / "nte", "nte: no such folder, and no repository, which is OWNER/NAME"),
+        (tmp_path / "net/config.json", "config.json: is a file, not the folder of a network"),
+    ):
+        with pytest.raises(LabelAssembleError, match=message):
+            HubNet.from_pretrained(place)
+    for text, message in (
+        ("{", "is no JSON"),
+        ("[]", "must hold keys with values, got list"),
+        ('{"a": "\udc80"}', "is no JSON"),
+    ):
+        (tmp_path / "net/config.json").write_text(text, errors="surrogatepass")
+        with pytest.raises(LabelAssembleError, match=message):
+            HubNet.from_pretrained(tmp_path / "net")
 
 
 def test_weights_whose_classes_stand_in_another_order_are_loaded_by_name(tmp_path: Path) -> None:
