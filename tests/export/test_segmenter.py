@@ -270,6 +270,10 @@ def test_the_program_prints_scores_and_writes_the_mask(tmp_path: Path) -> None:
     assert (status, out) == (2, "")
     assert "would replace the volume that is read" in error
     assert volume.read_bytes() == before
+    again = mask.parent / "." / ".." / mask.parent.name / mask.name
+    status, out, error = _predict(model.path, volume, "--mask", mask, "--probabilities", again)
+    assert (status, out) == (2, "")
+    assert "--mask and --probabilities must be two files" in error
     status, out, error = _predict(model.path, volume, volume, "--mask", mask)
     assert (status, out) == (2, "")
     assert "--mask and --probabilities go with one volume (.nii, .nii.gz), got 2 volumes" in error

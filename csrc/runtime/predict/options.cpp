@@ -50,6 +50,15 @@ void check_written(const Options& options) {
       throw Error(path + ": would replace the volume that is read: choose another name");
     }
   }
+  const auto place = [](const std::string& path) {
+    std::error_code error;
+    const std::filesystem::path found = std::filesystem::weakly_canonical(path, error);
+    return error ? std::filesystem::path(path) : found;
+  };
+  if (!options.mask.empty() && !options.probabilities.empty() &&
+      place(options.mask) == place(options.probabilities)) {
+    throw Error(options.mask + ": --mask and --probabilities must be two files");
+  }
 }
 
 }  // namespace
