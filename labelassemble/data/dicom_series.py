@@ -112,12 +112,13 @@ def _sorted(folder: str, *, pixels: bool) -> tuple[list[tuple[str, Any]], NDArra
         if lacking is not None:
             raise ImageError(folder, f"the slice {lacking} does not say where it lies (no {keyword})")
     for name, data in slices:
-        for what, ours, theirs in (
-            ("shape", _shape(data), _shape(first)),
-            ("PixelSpacing", data.PixelSpacing, first.PixelSpacing),
-            ("orientation", data.ImageOrientationPatient, first.ImageOrientationPatient),
+        for what, ours, theirs, rounding in (
+            ("shape", _shape(data), _shape(first), 0.0),
+            ("PixelSpacing", data.PixelSpacing, first.PixelSpacing, 1e-3),
+            ("orientation", data.ImageOrientationPatient, first.ImageOrientationPatient, 1e-3),
         ):
-            if not np.allclose(np.array(ours, float), np.array(theirs, float), rtol=1e-3, atol=1e-3):
+            near = np.isclose(np.array(ours, float), np.array(theirs, float), rtol=rounding, atol=rounding)
+            if not near.all():
                 shown = [f"{float(value):g}" for value in ours]
                 wanted = [f"{float(value):g}" for value in theirs]
                 raise ImageError(

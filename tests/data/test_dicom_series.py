@@ -126,6 +126,16 @@ def test_what_is_no_volume_is_one_sentence(tmp_path: Path, changed: dict[str, An
             read(path)
 
 
+def test_a_slice_with_one_row_more_has_another_shape(tmp_path: Path) -> None:
+    items = [{**item, "pixels": np.zeros((1200 + (index == 2), 3))} for index, item in enumerate(slices())]
+    path = series(tmp_path / "a", items)
+    for read in (read_volume, read_grid):
+        with pytest.raises(
+            ImageError, match=r"has another shape than .*: \['1201', '3'\] and \['1200', '3'\]"
+        ):
+            read(path)
+
+
 def test_slices_without_an_extent_or_in_colour_are_one_sentence(tmp_path: Path) -> None:
     path = series(tmp_path / "flat", [{**item, "PixelSpacing": [0, 1]} for item in slices()])
     for read in (read_volume, read_grid):
