@@ -124,6 +124,7 @@ class Sweep {
     std::array<std::vector<std::int64_t>, 3> starts;
     for (int axis = 0; axis < 3; ++axis)
       starts[axis] = window_starts(size_[axis], patch_[axis], model.overlap);
+    windows_.reserve(starts[0].size() * starts[1].size() * starts[2].size());
     for (const std::int64_t a : starts[0]) {
       for (const std::int64_t b : starts[1]) {
         for (const std::int64_t c : starts[2]) windows_.push_back({a, b, c});
@@ -354,7 +355,7 @@ SegmenterBytes Segmenter::bytes_for(const Volume& volume) const {
   for (int axis = 0; axis < 3; ++axis) {
     voxels *= static_cast<std::size_t>(size[axis]);
     window *= static_cast<std::size_t>(patch[axis]);
-    windows *= window_starts(size[axis], patch[axis], model.overlap).size();
+    windows *= static_cast<std::size_t>(window_count(size[axis], patch[axis], model.overlap));
   }
   const std::size_t classes = model.classes.size();
   const std::size_t map = voxels * sizeof(float);

@@ -4,12 +4,26 @@
 #include <cmath>
 
 namespace labelassemble {
+namespace {
+
+std::int64_t interval_of(std::int64_t patch, double overlap) {
+  return std::max<std::int64_t>(
+      1, static_cast<std::int64_t>(static_cast<double>(patch) * (1.0 - overlap)));
+}
+
+}  // namespace
+
+std::int64_t window_count(std::int64_t size, std::int64_t patch, double overlap) {
+  if (size <= patch) return 1;
+  const std::int64_t interval = interval_of(patch, overlap);
+  return (size - patch + interval - 1) / interval + 1;
+}
 
 std::vector<std::int64_t> window_starts(std::int64_t size, std::int64_t patch, double overlap) {
   if (size <= patch) return {-((patch - size) / 2)};
-  const auto interval = std::max<std::int64_t>(
-      1, static_cast<std::int64_t>(static_cast<double>(patch) * (1.0 - overlap)));
+  const std::int64_t interval = interval_of(patch, overlap);
   std::vector<std::int64_t> starts;
+  starts.reserve(static_cast<std::size_t>(window_count(size, patch, overlap)));
   for (std::int64_t start = 0;; start += interval) {
     starts.push_back(std::min(start, size - patch));  // the last one is shifted inwards
     if (start + patch >= size) return starts;

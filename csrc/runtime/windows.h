@@ -12,6 +12,9 @@ namespace labelassemble {
 // after `size`, where the axis is shorter than the patch. `overlap` is a share of the patch.
 std::vector<std::int64_t> window_starts(std::int64_t size, std::int64_t patch, double overlap);
 
+// How many they are, told without making them: a header can tell of 2^30 voxels along an axis.
+std::int64_t window_count(std::int64_t size, std::int64_t patch, double overlap);
+
 // Weights of a window's voxels, row by row: a Gaussian of a standard deviation of an eighth of each
 // edge, at least 0.001.
 std::vector<float> window_weights(const std::array<std::int64_t, 3>& patch);
