@@ -326,6 +326,7 @@ def _finished(
     """
     groups = joined_groups(table.groups, found.image, np.concatenate([found.alike, of_one_image]))
     divided = split_by_group(table.splits, groups, options)
+    published = bool((table.splits == "train").any())
     rules, voxel_rules = both_rules
     image, _ = image_codes(found.image)
     held = rules.holding(table.sources, image)
@@ -386,7 +387,7 @@ def _finished(
             *table_notes(table, hidden, unread),
             *rules.notes(table.origins, held, table.noun),
         ),
-        split_notes=split_notes(table),
+        split_notes=split_notes(table, published=published),
         noun=table.noun,
     )
     return Assembly(table, report, exclusions, voxel_exclusions, policies, _hidden_table(table, hidden))

@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from labelassemble._quiet import quiet
 from labelassemble.data.dicom import is_dicom
+from labelassemble.data.links import leads_back
 from labelassemble.data.text import TextArray, text_array
 from labelassemble.errors import LabelAssembleError
 
@@ -178,6 +179,8 @@ def _files(base: Path) -> Iterator[str]:
                         yield path
                         continue
                     if entry.is_symlink():
+                        if leads_back(entry.path):
+                            continue
                         real = os.path.realpath(entry.path)
                         if real in seen:
                             continue

@@ -53,12 +53,19 @@ def word_notes(source: str, table: Table, taxonomy: Taxonomy | None) -> tuple[st
     )
 
 
-def split_notes(table: Table) -> tuple[str, ...]:
-    """Return what is to be said of an assembled table's splits: the empty ones, classes that lack a state in train."""
+def split_notes(table: Table, *, published: bool) -> tuple[str, ...]:
+    """Return what is to be said of an assembled table's splits: the empty ones, classes that lack a state in train.
+
+    Args:
+        table: its splits decided.
+        published: whether a source itself says of rows that they are in train.
+    """
     notes = []
     empty = [name for name in SPLITS if not (table.splits == name).any()]
     if empty:
-        hint = " (`trainval` in place of `train` lets `split` take some for it)" if empty == ["val"] else ""
+        hint = ""
+        if published and empty == ["val"]:
+            hint = " (`trainval` in place of `train` lets `split` take some for it)"
         notes.append(f"no {table.noun} is in the split {' or '.join(empty)}{hint}")
     drawn = {name for values in table.mask_values.values() for name in values.values()}
     train = table.labels[table.splits == "train"]

@@ -20,7 +20,17 @@ _PATH: Final = (
 )
 _PATIENT: Final = (
     *("patient", "patientid", "patientno", "patientnumber", "subject", "subjectid", "mrn", "pid", "person"),
-    *("personid", "patientenid", "patientennummer", "case", "caseid", "lesionid", "group"),
+    *(
+        "personid",
+        "patientenid",
+        "patientennummer",
+        "patientennr",
+        "patientnr",
+        "patnr",
+        "patid",
+        "pseudonym",
+    ),
+    *("case", "caseid", "fallnummer", "fallnr", "lesionid", "group"),
 )
 _SPLIT: Final = ("split", "set", "subset", "partition", "phase", "usage", "setid", "fold")
 _LABEL: Final = (
@@ -38,8 +48,8 @@ _LABEL: Final = (
     *("diagnoses", "dx", "disease", "pathology", "category", "target", "tumor"),
 )
 _SUBGROUPS: Final = {
-    **dict.fromkeys(("sex", "gender", "patientsex", "patientgender"), "sex"),
-    **dict.fromkeys(("age", "patientage"), "age"),
+    **dict.fromkeys(("sex", "gender", "patientsex", "patientgender", "geschlecht", "sexe", "sexo"), "sex"),
+    **dict.fromkeys(("age", "patientage", "alter", "edad"), "age"),
     **dict.fromkeys(("view", "viewposition", "projection"), "view"),
 }
 _NO_CLASS: Final = frozenset(

@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 
 from labelassemble.data.errors import ImageError
 from labelassemble.data.grid import check_same_grid
+from labelassemble.data.links import leads_back
 from labelassemble.data.mask_files import mask_summary
 from labelassemble.data.readers.folders import IMAGE_ENDINGS
 from labelassemble.data.readers.volume_folder import FoundCases, find_cases
@@ -69,7 +70,11 @@ def list_volumes(data: Path, *, slices: bool = False) -> Listed:
             continue
         shown = [entry for entry in entries if not entry.name.startswith(".")]
         files = [entry.name for entry in shown if os.path.isfile(entry)]  # no link to nothing, no pipe
-        inside = [entry.name for entry in shown if os.path.isdir(entry)]
+        inside = [
+            entry.name
+            for entry in shown
+            if os.path.isdir(entry) and not (entry.is_symlink() and leads_back(entry.path))
+        ]
         if (
             not slices
             and folder

@@ -215,9 +215,11 @@ def _class_folders(data: Path, images: Sequence[str], answers: Answers, ask: Ask
         rows = [(image, name, "trainval" if split == "train" else split) for image, name, split in rows]
     names = sorted({name for _, name, _ in rows})
     if len(names) < 2 or "" in names:
-        loose = f", {sum(not name for _, name, _ in rows)} of them in no folder" if rows else ""
+        lying = f", {sum(not name for _, name, _ in rows)} of them in no folder" if rows else ""
+        if names and "" not in names:
+            lying = f" in one folder, '{names[0]}',"
         raise LabelAssembleError(
-            f"{data} holds {len(rows)} images{loose} and no table of labels: put them into a folder per class, or give "
+            f"{data} holds {len(rows)} images{lying} and no table of labels: put them into a folder per class, or give "
             "a table with a column of paths and a column per class"
         )
     target = _target(beside, None, answers)
@@ -330,6 +332,10 @@ def _table(table: Path, answers: Answers, ask: Ask, beside: Path) -> Proposal:
         "would do): mend it, or name the columns by --classes"
         for name, cell in list(uses.refused.items())[:_FEW]
     ]
+    used = {uses.path, uses.patient, uses.split, *uses.classes, *uses.subgroups.values(), *uses.refused}
+    if unused := [name for name in columns if name not in used]:
+        more = f" and {len(unused) - _FEW} more" if len(unused) > _FEW else ""
+        found.remarks.append(f"columns that are not used: {', '.join(unused[:_FEW])}{more}")
     _describe_columns(found, columns, uses, rows, converted=found.values["path"] != table)
     return found
 

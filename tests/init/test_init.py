@@ -193,6 +193,34 @@ def test_yes_and_no_in_a_column_of_labels_are_no_classes(
     assert load_config(config).sources[0].classes == ("n", "v", "s")
 
 
+def test_a_link_that_leads_back_is_not_followed(tmp_path: Path, cli: Cli) -> None:
+    images(tmp_path / "all" / "Mass", 3)
+    (tmp_path / "all" / "Mass" / "up").symlink_to("..")
+    status, _, err = cli("init", tmp_path / "all", "-o", tmp_path / "a.yaml")
+    assert status == 2
+    assert "all holds 3 images in one folder, 'Mass', and no table of labels" in err
+    images(tmp_path / "elsewhere", 2)
+    (tmp_path / "all" / "Edema").symlink_to(tmp_path / "elsewhere")
+    status, _, err = cli("init", tmp_path / "all", "-o", tmp_path / "a.yaml")
+    assert status == 0, err
+    assert len(assemble(load_config(tmp_path / "a.yaml").sources).table) == 5
+
+
+def test_columns_in_german_are_known(tmp_path: Path, cli: Cli) -> None:
+    images(tmp_path, 4)
+    rows = "".join(
+        f"{index}.png;00{index % 2};{'ja' if index % 2 else 'nein'};5{index};x\r\n" for index in range(4)
+    )
+    head = "\ufeffBilddatei;Patienten-Nr.;Melanom;Alter;Bemerkung\r\n"
+    (tmp_path / "befunde.csv").write_text(head + rows, newline="")
+    status, _, err = cli("init", tmp_path / "befunde.csv", "-o", tmp_path / "a.yaml")
+    assert status == 0, err
+    table = assemble(load_config(tmp_path / "a.yaml").sources).table
+    assert len(set(table.groups.tolist())) == 2
+    assert table.labels[:, 0].tolist() == [0, 1, 0, 1]
+    assert "columns that are not used: Bemerkung" in err
+
+
 def test_a_column_that_one_cell_keeps_from_being_a_class_is_named(tmp_path: Path, cli: Cli) -> None:
     images(tmp_path, 4)
     (tmp_path / "a.csv").write_text(
@@ -202,7 +230,7 @@ def test_a_column_that_one_cell_keeps_from_being_a_class_is_named(tmp_path: Path
     assert status == 0, err
     assert load_config(tmp_path / "a.yaml").sources[0].classes == ("Mass",)
     assert "column 'Edema' is not taken as a class, since a cell of it is '9'" in err
-    assert "place" not in err
+    assert err.endswith("columns that are not used: place\n")
 
 
 def test_a_folder_called_unknown_is_no_class(tmp_path: Path, cli: Cli) -> None:

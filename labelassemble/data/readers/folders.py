@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from labelassemble.data.csvfile import same_text, shown
+from labelassemble.data.links import leads_back
 from labelassemble.errors import LabelAssembleError, did_you_mean
 
 IMAGE_ENDINGS: Final = (".png", ".jpg", ".jpeg", ".dicom", ".dcm", ".tif", ".tiff", ".bmp", ".webp", ".pgm")
@@ -38,7 +39,7 @@ class Folder(NamedTuple):
 
 def _is_folder(entry: "os.DirEntry[str]") -> bool:
     try:
-        return entry.is_dir()
+        return entry.is_dir() and not (entry.is_symlink() and leads_back(entry.path))
     except OSError:  # a link that leads to itself
         return False
 
