@@ -3,6 +3,7 @@
 # make test-newest   builds the library against the newest torch in .venv-newest, and runs there the tests of ops, loss,
 #              head, export and one training, those of kornia's views and of Lightning, and those of the backbones of
 #              other libraries, which need its torchvision
+# make test-oldest   the same against torch 2.11.0, in .venv-oldest
 # make lint    ruff, mypy, vulture (dead code), hadolint and kubernetes-validate (examples/deployment), clang-format,
 #              clang-tidy (unused #includes)
 # make lint-includes   the last of these for files that include torch too, which takes minutes
@@ -26,7 +27,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 NATIVE := CMakeLists.txt $(shell find cmake csrc -type f ! -name '*.py' ! -name '*.sh')
 
-.PHONY: demo test test-newest lint lint-includes format docs wheel wheels check-wheel system-packages cuda-objects setup clean check-tools always
+.PHONY: demo test test-newest test-oldest lint lint-includes format docs wheel wheels check-wheel system-packages cuda-objects setup clean check-tools always
 
 demo: setup
 	$(BIN)/labelassemble demo --output runs/demo --overwrite
@@ -47,6 +48,9 @@ test-newest: $(NEWEST_VENV)/.installed
 	OMP_WAIT_POLICY=passive OPENBLAS_NUM_THREADS=1 LABELASSEMBLE_FAIL_WITHOUT_LIBRARIES=1 \
 	  LABELASSEMBLE_WITHOUT_PROGRAMS=1 \
 	  $(NEWEST_VENV)/bin/python -m pytest -n 2 --dist worksteal --durations 10 -o console_output_style=count $(NEWEST_TESTS)
+
+test-oldest:
+	@$(MAKE) --no-print-directory test-newest NEWEST=torch==2.11.0 NEWEST_VENV=.venv-oldest
 
 lint: setup
 	$(BIN)/ruff check .
@@ -139,8 +143,14 @@ $(VENV)/.installed: $(VENV)/.dependencies $(VENV)/.libraries $(NATIVE) pyproject
 	$(BIN)/python -m pip install --quiet --no-build-isolation --editable ".[$(EXTRAS)]"
 	@touch $@
 
+# Which torch was asked for; touched only when that is another one.
+$(NEWEST_VENV)/.asked: always
+	@mkdir -p $(NEWEST_VENV)
+	@echo '$(NEWEST)' >$@.now
+	@if cmp -s $@.now $@; then rm $@.now; else mv $@.now $@; fi
+
 # Ops and bindings alone. torchvision comes with torch: each of its releases is for one.
-$(NEWEST_VENV)/.installed: $(NATIVE) pyproject.toml
+$(NEWEST_VENV)/.installed: $(NEWEST_VENV)/.asked $(NATIVE) pyproject.toml
 	@$(MAKE) --no-print-directory --silent check-tools
 	@test -x $(NEWEST_VENV)/bin/python || $(PYTHON) -m venv $(NEWEST_VENV)
 	$(NEWEST_VENV)/bin/python -m pip install --quiet --upgrade pip
@@ -153,4 +163,4 @@ $(NEWEST_VENV)/.installed: $(NATIVE) pyproject.toml
 	@touch $@
 
 clean:
-	rm -rf $(NEWEST_VENV) $(VENV) build dist docs/_build docs/_generated
+	rm -rf $(NEWEST_VENV) .venv-oldest $(VENV) build dist docs/_build docs/_generated
