@@ -173,7 +173,7 @@ def _as_stored(image: Image.Image) -> NDArray[Any]:
     decoded = tiles[0].args if tiles else ""
     rawmode = decoded if isinstance(decoded, str) else str(decoded[0]) if decoded else ""
     values: NDArray[Any] = as_stored(np.asarray(image), orientation)
-    bits = re.fullmatch(r"(?:1|L);?([1248]?)(I?)", rawmode)
+    bits = re.fullmatch(r"(?:1|L);?([1248]?)(I?)R?", rawmode)  # R: its bits are stored from the lowest on
     if bits is None:
         return values
     if values.dtype == np.bool_:

@@ -1,6 +1,7 @@
 """The reader of volumes: tables, folders and archives with masks, and the mistakes one can make with them."""
 
 import gzip
+import struct
 import sys
 import tracemalloc
 from pathlib import Path
@@ -446,6 +447,25 @@ def test_a_tiff_and_its_mask_stay_as_they_are_stored(tmp_path: Path, kind: Any, 
     assert read_grid(as_stored).shape == values.shape
     if kind != np.float32:
         np.testing.assert_array_equal(read_mask(str(image)).values, values)
+
+
+@pytest.mark.parametrize("from_lowest", [False, True])
+@pytest.mark.parametrize("white_is_zero", [False, True])
+@pytest.mark.parametrize("bits", [1, 2, 4])
+def test_a_tiff_mask_of_few_bits_holds_its_numbers(
+    tmp_path: Path, bits: int, white_is_zero: bool, from_lowest: bool
+) -> None:
+    values = np.random.default_rng(bits).integers(0, 2**bits, (5, 16)).astype(np.uint8)
+    each = (values[..., None] >> np.arange(bits - 1, -1, -1)) & 1
+    order: Any = "little" if from_lowest else "big"
+    pixels = np.packbits(each.reshape(5, -1), axis=1, bitorder=order).tobytes()
+    pixels += b"\0" * (len(pixels) % 2)
+    numbers = {256: 16, 257: 5, 258: bits, 259: 1, 262: int(not white_is_zero), 266: 1 + from_lowest}
+    numbers |= {273: 8, 277: 1, 278: 5, 279: len(pixels)}
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, number) for tag, number in numbers.items())
+    start = struct.pack("<4sI", b"II*\0", 8 + len(pixels))
+    (tmp_path / "m.tif").write_bytes(start + pixels + struct.pack("<H", len(numbers)) + entries + bytes(4))
+    np.testing.assert_array_equal(read_mask(f"{tmp_path}/m.tif").values, values)
 
 
 def test_a_mask_is_counted_in_little_memory(tmp_path: Path) -> None:
