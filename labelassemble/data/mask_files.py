@@ -22,6 +22,7 @@ from labelassemble.errors import LabelAssembleError
 
 _LARGEST: Final = 65535
 _AT_ONCE: Final = 1 << 18  # voxels
+_JPEG: Final = frozenset({"jpeg", "tiff_jpeg"})  # compressions of TIFF
 _WHOLE_NUMBERS: Final = frozenset({"1", "L", "P", "I", "I;16", "I;16L", "I;16B", "I;16N"})
 
 
@@ -150,7 +151,7 @@ def _picture(data: bytes, name: str) -> NDArray[Any]:
     """Return the values of an image file, [H, W]: of a palette the indices, not the colours."""
     try:
         with Image.open(BytesIO(data)) as image:
-            if image.format in ("JPEG", "MPO"):
+            if image.format in ("JPEG", "MPO") or image.info.get("compression") in _JPEG:
                 raise ImageError(
                     name, "a mask must be stored without loss (PNG), got JPEG, which changes its values"
                 )

@@ -409,8 +409,10 @@ def test_masks_that_are_images(tmp_path: Path) -> None:
     with pytest.raises(LabelAssembleError, match="one channel of whole numbers, got RGB"):
         read_mask(f"{tmp_path}/c.png")
     Image.fromarray(values * 100).save(tmp_path / "j.jpg")
-    with pytest.raises(LabelAssembleError, match=r"without loss \(PNG\), got JPEG"):
-        read_mask(f"{tmp_path}/j.jpg")
+    Image.fromarray(values * 100).save(tmp_path / "j.tif", compression="jpeg")
+    for name in ("j.jpg", "j.tif"):
+        with pytest.raises(LabelAssembleError, match=r"without loss \(PNG\), got JPEG"):
+            read_mask(f"{tmp_path}/{name}")
 
 
 def test_sixteen_bits_of_a_slice_stay_as_they_are(tmp_path: Path) -> None:
