@@ -1,5 +1,6 @@
 // Reads damaged copies of the NIfTI files given: each must be read or throw labelassemble::Error,
-// nothing else, and take no more memory than its size allows. nifti_mutants COUNT FOLDER FILE...:
+// nothing else, take no more memory than its size allows, and read alike from a file and from
+// memory. nifti_mutants COUNT FOLDER FILE...:
 // COUNT copies of each, the same ones every time, written to FOLDER one after the other.
 #include <algorithm>
 #include <cmath>
@@ -10,6 +11,7 @@
 #include <iostream>
 #include <iterator>
 #include <random>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -62,6 +64,54 @@ Bytes damage(Bytes bytes, std::mt19937& random) {
   return bytes;
 }
 
+// What a reader says of a mutant: its values and place, or the sentence that refuses it.
+struct Reading {
+  labelassemble::Volume volume;
+  std::string refused;
+  bool operator==(const Reading& other) const {
+    const auto same = [](double a, double b) { return a == b || (std::isnan(a) && std::isnan(b)); };
+    return refused == other.refused && volume.shape == other.volume.shape &&
+           std::equal(volume.affine.begin(), volume.affine.end(), other.volume.affine.begin(),
+                      other.volume.affine.end(), same) &&
+           std::equal(volume.values.begin(), volume.values.end(), other.volume.values.begin(),
+                      other.volume.values.end(), same);
+  }
+};
+
+template <typename... Source>
+Reading reading(const Source&... source) {
+  try {
+    return {labelassemble::read_nifti(source...), ""};
+  } catch (const labelassemble::Error& error) {
+    return {{}, error.what()};
+  }
+}
+
+// Whether file and memory are read alike, and what is written of them too.
+bool reads_alike(const std::string& path, const Bytes& mutant) {
+  const Reading file = reading(std::filesystem::path(path));
+  const Reading memory = reading(std::span<const std::uint8_t>(mutant), path);
+  // A file that is compressed is read ahead, and may be refused for what follows its header.
+  const bool both_refused = !file.refused.empty() && !memory.refused.empty();
+  const bool compressed = mutant.size() >= 2 && mutant[0] == 0x1f && mutant[1] == 0x8b;
+  if (!(file == memory || (compressed && both_refused))) {
+    std::cout << "file: " << file.refused << "\nmemory: " << memory.refused << "\n";
+    return false;
+  }
+  if (both_refused) return (file.refused + memory.refused).find('\n') == std::string::npos;
+  const labelassemble::Volume& volume = file.volume;
+  if (volume.values.size() != static_cast<std::size_t>(volume.voxels())) return false;
+  for (const double value : volume.affine) {
+    if (!std::isfinite(value)) return false;
+  }
+  const Bytes mask(volume.values.size(), 1);
+  labelassemble::write_nifti(path + ".mask.nii.gz", volume, mask);
+  const std::string encoded = labelassemble::encode_nifti(volume, mask);
+  const auto* bytes = reinterpret_cast<const std::uint8_t*>(encoded.data());
+  return reading(std::filesystem::path(path + ".mask.nii.gz")) ==
+         reading(std::span<const std::uint8_t>(bytes, encoded.size()), path);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -82,19 +132,11 @@ int main(int argc, char** argv) {
       std::ofstream(path, std::ios::binary | std::ios::trunc)
           .write(reinterpret_cast<const char*>(mutant.data()),
                  static_cast<std::streamsize>(mutant.size()));
-      try {
-        const labelassemble::Volume volume = labelassemble::read_nifti(path);
-        if (volume.values.size() != static_cast<std::size_t>(volume.voxels())) return 1;
-        for (const double value : volume.affine) {
-          if (!std::isfinite(value)) return 1;
-        }
-        labelassemble::write_nifti(path + ".mask.nii", volume, Bytes(volume.values.size()));
-        labelassemble::read_nifti(path + ".mask.nii");
-        ++read;
-      } catch (const labelassemble::Error& error) {
-        if (std::string(error.what()).find('\n') != std::string::npos) return 1;
-        ++refused;
+      if (!reads_alike(path, mutant)) {
+        std::cout << name << ", damaged " << n << "\n";
+        return 1;
       }
+      ++(reading(std::filesystem::path(path)).refused.empty() ? read : refused);
     }
   }
   std::cout << read << " read, " << refused << " refused\n";
