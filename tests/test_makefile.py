@@ -1,4 +1,4 @@
-"""`make` builds again when a library of the system has come or gone, and only then."""
+"""`make` builds again when a library of the system has come or gone or another torch is asked for, and only then."""
 
 import os
 import shutil
@@ -43,6 +43,14 @@ def test_a_library_that_comes_or_goes(tmp_path: Path, setup: list[str]) -> None:
         done = subprocess.run(setup, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
         assert _builds(tmp_path) == builds
     assert "Building the native library" in done.stdout
+
+
+def test_another_torch_is_installed_where_it_is_asked_for(tmp_path: Path, setup: list[str]) -> None:
+    command = ["make", "--silent", f"{tmp_path}/venv/.installed", f"NEWEST_VENV={tmp_path}/venv"]
+    for torch, builds in (("torch>2.13", 1), ("torch>2.13", 1), ("torch==2.11.0", 2)):
+        subprocess.run([*command, f"NEWEST={torch}"], cwd=ROOT, capture_output=True, check=True)
+        assert _builds(tmp_path) == builds
+    assert "torch==2.11.0 torchvision" in (tmp_path / "installed").read_text()
 
 
 def test_what_the_compiler_finds(tmp_path: Path) -> None:
