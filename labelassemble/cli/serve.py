@@ -74,7 +74,8 @@ def export(
 ) -> None:
     """Write the best checkpoint for a server without Python, compared with Python on real images.
 
-    Of a run on volumes: the network of a patch for labelassemble-predict and C++ programs, torchscript or pt2.
+    Of a run on volumes: the network of a patch for labelassemble-serve, labelassemble-predict and C++ programs, as
+    torchscript, pt2 or triton.
     """
     from labelassemble.export.formats import check_choice
     from labelassemble.export.model_files import check_model_format
@@ -86,7 +87,6 @@ def export(
         of_images = (
             queries,
             dali,
-            name,
             model_format,
             version,
             max_batch,
@@ -95,9 +95,9 @@ def export(
         )
         if any(of_images):
             raise LabelAssembleError(
-                f"{run} is a run on volumes: of the options, --output, --format and --specificity go with it"
+                f"{run} is a run on volumes: of the options, --output, --format, --name and --specificity go with it"
             )
-        _export_volumes(run, output, format, specificity)
+        _export_volumes(run, output, format, name, specificity)
         return
     said = {
         "version": version,
@@ -121,10 +121,12 @@ def export(
     print(summary)
 
 
-def _export_volumes(run: Path, output: Path | None, format: str, specificity: float | None) -> None:
+def _export_volumes(
+    run: Path, output: Path | None, format: str, name: str | None, specificity: float | None
+) -> None:
     from labelassemble.run.export_volumes import export_volume_run
 
-    print(export_volume_run(run, output, format=format, specificity=specificity))
+    print(export_volume_run(run, output, format=format, name=name, specificity=specificity))
 
 
 @app.command(

@@ -108,10 +108,7 @@ def write_repository(
     """
     options = options or RepositoryOptions()
     version = str(options.version or 1)
-    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name):
-        raise LabelAssembleError(
-            f"a model's name must be letters, digits, underscores, hyphens and dots, got '{name}'"
-        )
+    check_model_name(name)
     if parts.metadata.queries and options.model_format != "torchscript":
         raise LabelAssembleError(
             f"queries are kept in the model format torchscript only, got {options.model_format}: leave one out"
@@ -171,6 +168,18 @@ def write_repository(
             (new / each).chmod(0o755)
             shutil.move(new / each, repository / each)
     return RepositorySummary(repository, names, metadata, difference)
+
+
+def check_model_name(name: str) -> None:
+    """Raise unless a name can be a folder's in a repository.
+
+    Raises:
+        LabelAssembleError: other characters than letters, digits, underscores, hyphens and dots.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name):
+        raise LabelAssembleError(
+            f"a model's name must be letters, digits, underscores, hyphens and dots, got '{name}'"
+        )
 
 
 def only_model(repository: Path) -> str | None:

@@ -6,8 +6,10 @@ from typing import Final
 from labelassemble._class_name import check_class_name
 from labelassemble.export.decoder import INPUT, OUTPUT
 from labelassemble.export.metadata import ModelMetadata
+from labelassemble.export.volume_metadata import VolumeMetadata
 
 MAX_BATCH: Final = 16
+VOLUME_BATCH: Final = 4  # patches
 QUEUE_DELAY_US: Final = 2000
 # What each file is called in the repository, and the lines that make Triton load it.
 BACKENDS: Final = {
@@ -57,6 +59,30 @@ def model_config(
     if file == "model.pt":
         # The profiling executor spends the first calls of every new size on compiling and gains nothing here.
         lines += [_parameter("INFERENCE_MODE", "true"), _parameter("DISABLE_OPTIMIZED_EXECUTION", "true")]
+    return "\n".join(lines) + "\n"
+
+
+def volume_model_config(metadata: VolumeMetadata) -> str:
+    """Return config.pbtxt for the model.pt of a detection, as Triton runs it: a patch at a time.
+
+    INPUT__0 holds patches as the network sees them, float32 in 0..1, and OUTPUT__0 their logits. labelassemble-serve
+    answers whole volumes by the same file, whatever its tensors are called here.
+
+    Args:
+        metadata: of the export.
+    """
+    patch = ", ".join(map(str, metadata.patch))
+    lines = [
+        *BACKENDS["model.pt"],
+        'default_model_filename: "model.pt"',
+        f"max_batch_size: {VOLUME_BATCH}",
+        f'input [ {{ name: "INPUT__0" data_type: TYPE_FP32 dims: [ 1, {patch} ] }} ]',
+        f'output [ {{ name: "OUTPUT__0" data_type: TYPE_FP32 dims: [ {len(metadata.classes)}, {patch} ] '
+        'label_filename: "labels.txt" } ]',
+        _warmup(1, "TYPE_FP32", (1, *metadata.patch)),
+        _parameter("INFERENCE_MODE", "true"),
+        _parameter("DISABLE_OPTIMIZED_EXECUTION", "true"),
+    ]
     return "\n".join(lines) + "\n"
 
 

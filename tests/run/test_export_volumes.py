@@ -65,9 +65,26 @@ def test_export_writes_the_network_of_a_patch(run: Path, cli: Callable[..., tupl
     script = torch.jit.load(run / "model.pt")  # type: ignore[no-untyped-call]
     assert script(torch.rand(3, 1, 16, 16)).shape == (3, 2, 16, 16)
     for arguments, reason in (
-        (["--format", "onnx"], "it is exported as torchscript or pt2, got 'onnx'"),
-        (["--queries"], "of the options, --output, --format and --specificity go with it"),
+        (["--format", "onnx"], "it is exported as torchscript, pt2 or triton, got 'onnx'"),
+        (["--queries"], "of the options, --output, --format, --name and --specificity go with it"),
+        (["--name", "a"], "a name is of a model repository (--format triton), got the format torchscript"),
+        (["--format", "triton", "--name", "a/b"], "a model's name must be letters, digits, underscores"),
     ):
         status, _, error = cli("export", run, *arguments)
         assert status == 2
         assert reason in " ".join(error.split())
+
+
+def test_export_writes_a_model_repository(run: Path, cli: Callable[..., tuple[int, str, str]]) -> None:
+    for arguments in (["--name", "pancreas"], []):  # again: the name is kept, the model replaced
+        status, out, error = cli("export", run, "--format", "triton", *arguments)
+        assert (status, error) == (0, "")
+        model = run / "model_repository" / "pancreas"
+        assert out.startswith(f"{model / '1' / 'model.pt'}: 2 classes, patches of 16 x 16, ")
+        assert sorted(path.name for path in model.iterdir()) == ["1", "config.pbtxt", "labels.txt"]
+        assert [path.name for path in model.parent.iterdir()] == ["pancreas"]
+    assert load_volume_metadata(model / "1" / "model.pt").patch == (16, 16)
+    assert (model / "labels.txt").read_text() == "PDAC\ncyst\n"
+    config = (model / "config.pbtxt").read_text()
+    assert 'input [ { name: "INPUT__0" data_type: TYPE_FP32 dims: [ 1, 16, 16 ] } ]' in config
+    assert 'output [ { name: "OUTPUT__0" data_type: TYPE_FP32 dims: [ 2, 16, 16 ]' in config

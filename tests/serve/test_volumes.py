@@ -238,9 +238,8 @@ def run(tmp_path: Path) -> Path:
 def test_answers_are_those_of_predict(
     run: Path, tmp_path: Path, cli: Callable[..., tuple[int, str, str]], serving: Any
 ) -> None:
-    model = tmp_path / "repository" / "pancreas" / "1"
-    model.mkdir(parents=True)
-    assert cli("export", run, "--output", model)[0] == 0
+    exported = ("--format", "triton", "--output", tmp_path / "repository", "--name", "pancreas")
+    assert cli("export", run, *exported)[0] == 0
     scan, mask = tmp_path / "scan.nii.gz", tmp_path / "mask.nii.gz"
     status, out, _ = cli("predict", run, scan, "-o", mask)
     assert status == 0
