@@ -26,6 +26,7 @@ from labelassemble.errors import LabelAssembleError
 
 PLAN_FILE: Final = "_plan.json"  # which readers of a folder of Parquet files leave out by its first letter
 _DIGITS: Final = 5
+_LONGEST_SHOWN: Final = 80  # characters of what a message says of both answers
 _STAMP: Final = b"labelassemble:files"
 _log = logging.getLogger(__name__)
 
@@ -249,7 +250,11 @@ def _check_same(path: Path, plan: dict[str, object]) -> None:
     about = plan["about"]
     assert isinstance(about, dict)
     other = [
-        f"{key}: {there.get(key)} and now {value}" for key, value in about.items() if there.get(key) != value
+        f"{key}: {there.get(key)} and now {value}"
+        if max(len(str(value)), len(str(there.get(key)))) <= _LONGEST_SHOWN
+        else f"another {key}"  # a calibration has a row for each class
+        for key, value in about.items()
+        if there.get(key) != value
     ]
     what = "; ".join(other) or "other images, or parts as another version writes them"
     raise LabelAssembleError(f"{path.parent} holds other answers ({what}): choose another --output")

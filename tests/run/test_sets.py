@@ -272,6 +272,10 @@ def test_processes_that_begin_together_write_one_plan(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "a" / "_plan.json").read_text())["parts"] == ["a"]
     with pytest.raises(LabelAssembleError, match=r"holds other answers \(model: m and now n\)"):
         plan._replace(about={"model": "n"}).begin()
+    with pytest.raises(
+        LabelAssembleError, match=r"answers \(model: m and now n; another calibration\): choose"
+    ):
+        plan._replace(about={"model": "n", "calibration": "{" * 5000}).begin()
     with pytest.raises(LabelAssembleError, match=r"part-00000\.parquet: cannot be read"):
         list(read_answers(plan))
     answered = PartAnswers(["x.png"], np.array([[np.nan]]), {0: "damaged"})
