@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from labelassemble._quiet import quiet
 from labelassemble.errors import LabelAssembleError
 from labelassemble.interoperability.source import UTF_8, SourceImage, highdicom
-from labelassemble.interoperability.statement import RESEARCH_USE, ModelStatement, equipment
+from labelassemble.interoperability.statement import RESEARCH_USE, ModelStatement, cut, equipment
 
 SERIES_NUMBER: Final = 9902
 _LONGEST_TEXT: Final = 1024  # of a Short Text
@@ -80,7 +80,7 @@ def _about_picture(hd: Any, source: SourceImage, description: str) -> dict[str, 
         "Laterality": source.laterality if source.laterality in ("R", "L") else None,
         "ConversionType": "WSD",  # workstation: nothing was digitised
         "SourceImageSequence": [reference],
-        "DerivationDescription": description[:_LONGEST_TEXT],
+        "DerivationDescription": cut(description, _LONGEST_TEXT),
     }
     if source.frame_of_reference:
         found |= {"FrameOfReferenceUID": source.frame_of_reference, "PositionReferenceIndicator": ""}

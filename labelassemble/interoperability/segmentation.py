@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from labelassemble._quiet import quiet
 from labelassemble.errors import LabelAssembleError
 from labelassemble.interoperability.source import UTF_8, dicom_codes, highdicom
-from labelassemble.interoperability.statement import LONG_STRING, ModelStatement, equipment
+from labelassemble.interoperability.statement import ModelStatement, equipment, long_string
 from labelassemble.interoperability.structured_report import concept
 
 SERIES_NUMBER: Final = 9903
@@ -49,7 +49,7 @@ def segmentation(
     hd = highdicom()
     said = dict(line.split("=", 1) for line in model.lines) | dict(rules)
     algorithm = hd.AlgorithmIdentificationSequence(
-        name=f"labelassemble: {model.name}"[:LONG_STRING],
+        name=long_string(f"labelassemble: {model.name}"),
         family=dicom_codes().DCM.ArtificialIntelligence,
         version=model.version,
         parameters=said,
@@ -57,7 +57,7 @@ def segmentation(
     segments = [
         hd.seg.SegmentDescription(
             segment_number=index,
-            segment_label=name[:LONG_STRING],
+            segment_label=long_string(name),
             segmented_property_category=concept(_CATEGORY),
             segmented_property_type=concept((name, name)),
             algorithm_type=hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC,

@@ -20,8 +20,7 @@ SCHEME_NAME: Final = "Names of labelassemble: classes of a model, and what is sa
 SCHEME_UID: Final = "2.25.118156455224758665173185698790426571227"
 """Names the scheme in DICOM, and as urn:oid:... in FHIR; made of a random UUID (DICOM PS3.5, B.2)."""
 
-LONG_STRING: Final = 64
-"""Characters of a Long String of DICOM, at most."""
+_LONG_STRING: Final = 64  # characters of a Long String of DICOM, at most
 
 THRESHOLD: Final = ("threshold", "Threshold of the probability")
 DECISION: Final = ("decision", "Probability compared with its threshold")
@@ -112,12 +111,28 @@ def class_answers(
     ]
 
 
+def long_string(text: str) -> str:
+    """Return a text as one Long String of DICOM: a backslash would part two values, tabs are none of its characters."""
+    return cut(" ".join(text.replace("\\", "/").split()), _LONG_STRING)
+
+
+def cut(text: str, longest: int) -> str:
+    """Return a text as a value of DICOM of so many characters at most, "..." where it was cut.
+
+    A value of an odd number of bytes gets a space, which is one of them.
+    """
+    short = text if len(text) <= longest else f"{text[: longest - 3]}..."
+    if len(short) == longest and len(short.encode()) % 2:
+        return f"{text[: longest - 4]}..."
+    return short
+
+
 def equipment(model: ModelStatement) -> dict[str, str]:
     """Return what each object of DICOM says of what made it, as keywords of highdicom."""
     return {
         "manufacturer": "labelassemble",
-        "manufacturer_model_name": model.name[:LONG_STRING],
+        "manufacturer_model_name": long_string(model.name),
         "software_versions": model.version,
-        "device_serial_number": model.checkpoint[:LONG_STRING],
+        "device_serial_number": long_string(model.checkpoint),
         "series_description": "labelassemble: for research use only",
     }

@@ -24,12 +24,12 @@ from labelassemble.interoperability.statement import (
     ClassAnswer,
     ModelStatement,
     equipment,
+    long_string,
 )
 
 SERIES_NUMBER = 9901
 _OBSERVERS = uuid.UUID("58e4a7c1-54c8-4b1b-8f5b-0c5c2f7c3b1d")
 _LONGEST_CODE = 16
-_LONGEST = 64  # characters of a Code Meaning
 
 # What was done to the patient, by modality (CID 100); the header's own words for it are not taken over.
 _PROCEDURES = {
@@ -89,9 +89,8 @@ def structured_report(
 def concept(code: tuple[str, str]) -> Any:
     """Return a code of our own, given as value and meaning, as a coded concept."""
     # A backslash would part two values, and tabs are no characters of a code.
-    value, meaning = (" ".join(part.replace("\\", "/").split()) for part in code)
-    short = meaning if len(meaning) <= _LONGEST else f"{meaning[: _LONGEST - 3]}..."
-    item = highdicom().sr.CodedConcept(value, SCHEME, short)
+    value = " ".join(code[0].replace("\\", "/").split())
+    item = highdicom().sr.CodedConcept(value, SCHEME, long_string(code[1]))
     if len(value.encode()) > _LONGEST_CODE and "CodeValue" in item:  # some count bytes, not characters
         del item.CodeValue
         item.LongCodeValue = value

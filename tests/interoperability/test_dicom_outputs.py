@@ -4,6 +4,7 @@ import csv
 import io
 import itertools
 import re
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from labelassemble.interoperability import (
     secondary_capture,
     structured_report,
 )
-from labelassemble.interoperability.statement import RESEARCH_USE, SCHEME, SCHEME_UID
+from labelassemble.interoperability.statement import RESEARCH_USE, SCHEME, SCHEME_UID, long_string
 from labelassemble.training.checkpoint import checkpoint_sum
 from labelassemble.version import __version__
 
@@ -75,6 +76,46 @@ def predicted(cli: Cli, run: Path, image: Path) -> dict[str, float]:
     _, out, _ = cli("predict", run, image)
     [row] = csv.DictReader(io.StringIO(out))
     return {key.removeprefix("probability:"): float(value) for key, value in row.items() if key != "path"}
+
+
+@pytest.mark.parametrize(
+    ("given", "stored"),
+    [
+        ("Edema\\left \t lung", "Edema/left lung"),
+        ("x" * 64, "x" * 64),
+        ("x" * 65, "x" * 61 + "..."),
+        (
+            "é" * 70,
+            "é" * 60 + "...",
+        ),  # 61 and the dots are 125 bytes, and the space that makes them even is one more
+        ("é" * 63 + "x", "é" * 60 + "..."),
+        ("é" * 64, "é" * 64),
+    ],
+)
+def test_texts_fit_into_one_long_string(given: str, stored: str) -> None:
+    assert long_string(given) == stored
+
+
+def test_hostile_names_are_single_values_that_fit(dicom: Dicom, tmp_path: Path) -> None:
+    names = ["Edema \\ left", "é" * 70, "x" * 200, "日本 名前", "<&>"]
+    model = ModelStatement("run\\of é" + "é" * 63, "1", "0" * 64, "paper", "specificity=0.95", "some images")
+    read = read_source(str(dicom("x.dcm")), "--dicom-sr")
+    answers = [ClassAnswer(name, 0.5, 0.5) for name in names]
+    about = "é" * 1023
+    made = {
+        "report": structured_report(answers=answers, model=model, source=read, series="1.2", number=1),
+        "capture": secondary_capture(
+            np.zeros((4, 4, 3), np.uint8), read, model, about=about, series="1.2", number=1
+        ),
+    }
+    for kind, written in made.items():
+        written.save_as(tmp_path / kind, enforce_file_format=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # pydicom warns of values that are too long
+            found = pydicom.dcmread(tmp_path / kind)
+            for element in found.iterall():
+                if element.VR in ("LO", "SH", "ST"):
+                    assert element.VM <= 1, (kind, element)
 
 
 def test_the_report_says_what_predict_answers(run: Path, dicom: Dicom, cli: Cli, tmp_path: Path) -> None:
