@@ -17,6 +17,7 @@ ORDER = (
     "_native",
     "_class_name",
     "_extension",
+    "_figures",
     "_files",
     "_quiet",
     "ops",

@@ -9,6 +9,8 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
+from labelassemble._figures import names_as_written
+
 _PARTS = (
     ("positive", "#c1432e"),
     ("negative", "#7a9cc0"),
@@ -19,6 +21,7 @@ _PARTS = (
 )
 
 
+@names_as_written()
 def coverage_figure(coverage: pd.DataFrame, *, format: Literal["svg", "png"] = "svg") -> bytes:
     """Return a picture of `Table.coverage()`: a cell per source and class, filled by the share of each label state.
 

@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from labelassemble._figures import names_as_written
+
 COLOURS: Final = "inferno"
 """A colour map whose lightness rises evenly with the value, so that it also reads in grey."""
 
@@ -74,6 +76,7 @@ def small_jpeg(pixels: NDArray[np.uint8], *, side: int) -> bytes:
     return buffer.getvalue()
 
 
+@names_as_written()
 def heat_figure(file: str, pixels: NDArray[np.uint8], shown: Sequence[Shown]) -> bytes:
     """Return a PNG: the view, then the overlay of each class with its probability, a colour bar, the file's name.
 
@@ -90,24 +93,23 @@ def heat_figure(file: str, pixels: NDArray[np.uint8], shown: Sequence[Shown]) ->
     )
     FigureCanvasAgg(figure)
     panels = np.atleast_1d(figure.subplots(rows, columns)).ravel()
-    with mpl.rc_context({"text.parse_math": False}):
-        panels[0].imshow(pixels, interpolation="nearest")
-        panels[0].set_title("evaluated view", fontsize=10)
-        for axes, item in zip(panels[1:], shown, strict=False):
-            axes.imshow(overlay(pixels, item.heat), interpolation="nearest")
-            nothing = "" if item.heat.max(initial=0) > 0 else "\nnothing speaks for it"
-            axes.set_title(f"{item.name}: {item.probability:.3f}{nothing}", fontsize=10)
-        for axes in panels:
-            axes.set_axis_off()
-        bar = figure.colorbar(
-            ScalarMappable(Normalize(0, 1), COLOURS), ax=panels.tolist(), fraction=0.03, pad=0.02
-        )
-        bar.set_label("evidence, relative to the largest in the panel", fontsize=9)
-        bar.ax.tick_params(labelsize=8)
-        figure.suptitle(file, fontsize=10, wrap=True)
-        figure.supxlabel("Grad-CAM; a heat map is no proof of reasoning", fontsize=8, color="#555555")
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", dpi=110, metadata={"Software": None})
+    panels[0].imshow(pixels, interpolation="nearest")
+    panels[0].set_title("evaluated view", fontsize=10)
+    for axes, item in zip(panels[1:], shown, strict=False):
+        axes.imshow(overlay(pixels, item.heat), interpolation="nearest")
+        nothing = "" if item.heat.max(initial=0) > 0 else "\nnothing speaks for it"
+        axes.set_title(f"{item.name}: {item.probability:.3f}{nothing}", fontsize=10)
+    for axes in panels:
+        axes.set_axis_off()
+    bar = figure.colorbar(
+        ScalarMappable(Normalize(0, 1), COLOURS), ax=panels.tolist(), fraction=0.03, pad=0.02
+    )
+    bar.set_label("evidence, relative to the largest in the panel", fontsize=9)
+    bar.ax.tick_params(labelsize=8)
+    figure.suptitle(file, fontsize=10, wrap=True)
+    figure.supxlabel("Grad-CAM; a heat map is no proof of reasoning", fontsize=8, color="#555555")
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110, metadata={"Software": None})
     return buffer.getvalue()
 
 

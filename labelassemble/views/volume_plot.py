@@ -8,6 +8,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from labelassemble._figures import names_as_written
 from labelassemble._files import writing
 from labelassemble.data import Table
 from labelassemble.data.exclusion import Exclusions
@@ -39,6 +40,7 @@ def find_case(table: Table, image: str | None) -> int:
     return int(rows[0])
 
 
+@names_as_written()
 def plot_crops(
     table: Table,
     row: int,

@@ -1,5 +1,6 @@
 """Looking at the files: every bad one is named; and the picture of the coverage."""
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -151,3 +152,12 @@ def test_the_picture_of_the_coverage(tmp_path: Path) -> None:
     assert b">Mass<" in picture
     assert picture == coverage_figure(coverage)
     assert coverage_figure(coverage, format="png").startswith(b"\x89PNG")
+
+
+def test_the_picture_of_names_with_dollar_signs_and_rare_letters(tmp_path: Path) -> None:
+    coverage = table(tmp_path).coverage().assign(source="s $\\frac{$ 名")
+    coverage["class"] = coverage["class"] + " $x_{3$"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert b"$x_{3$<" in coverage_figure(coverage)
+        assert coverage_figure(coverage, format="png").startswith(b"\x89PNG")

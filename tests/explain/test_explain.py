@@ -2,6 +2,7 @@
 
 import io
 import re
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -156,6 +157,13 @@ def test_pictures_are_small_and_whole():
     )
     picture = Image.open(io.BytesIO(data))
     assert picture.width > picture.height > 200
+
+
+def test_names_stand_in_pictures_as_they_are_written():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # a letter that the font lacks is no warning of ours
+        shown = [Shown("a $\\frac{1$ 名", 0.5, np.ones((2, 2)))]
+        assert heat_figure("$x_{3$.png", np.zeros((8, 8, 3), np.uint8), shown).startswith(b"\x89PNG")
 
 
 def test_explain_from_the_command_line(small_sources, cli):
