@@ -1,7 +1,5 @@
 #include "http2_guard.h"
 
-#include <sys/socket.h>
-
 #include <algorithm>
 #include <boost/asio/buffer.hpp>
 #include <boost/asio/error.hpp>
