@@ -13,8 +13,6 @@
 namespace labelassemble::serve {
 namespace {
 
-constexpr const char* kRoot = "/sys/fs/cgroup";
-
 int by_affinity() {
   cpu_set_t allowed;
   CPU_ZERO(&allowed);
@@ -32,9 +30,9 @@ std::optional<double> number_in(const std::string& path) {
 // Version 2: "200000 100000", or "max 100000".
 std::optional<double> quota_of(const std::string& folder) {
   std::ifstream file(folder + "/cpu.max");
-  std::string quota;
+  double quota = 0;
   double period = 0;
-  if (file >> quota >> period && quota != "max" && period > 0) return std::stod(quota) / period;
+  if (file >> quota >> period && quota > 0 && period > 0) return quota / period;
   return std::nullopt;
 }
 
@@ -46,35 +44,44 @@ std::optional<double> old_quota_of(const std::string& folder) {
   return std::nullopt;
 }
 
-// The group of this process: a line "ID:CONTROLLERS:PATH" of /proc/self/cgroup; version 2 names no
-// controllers. In a container the path may be that of the host, and the group is mounted at the
-// root: so every folder from the path up to the root is looked at.
-double by_quota() {
+// The least of a group's and of those that it lies in. In a container the path may be that of the
+// host, and the group is mounted at the root: so every folder from the path up to the root counts.
+double least_quota(const std::string& root, std::string path,
+                   std::optional<double> (*quota_of)(const std::string& folder)) {
   double least = HUGE_VAL;
-  std::ifstream file("/proc/self/cgroup");
+  for (;;) {
+    if (const auto quota = quota_of(root + path)) least = std::min(least, *quota);
+    if (path.empty()) return least;
+    path.resize(std::min(path.rfind('/'), path.size() - 1));
+  }
+}
+
+}  // namespace
+
+// Lines "ID:CONTROLLERS:PATH"; version 2 names no controllers.
+double cpu_quota(const std::string& groups, const std::string& root) {
+  double least = HUGE_VAL;
+  std::ifstream file(groups);
   for (std::string line; std::getline(file, line);) {
     std::istringstream parts(line);
     std::string id, controllers, path;
     if (!std::getline(parts, id, ':') || !std::getline(parts, controllers, ':')) continue;
     std::getline(parts, path);
-    const bool second = controllers.empty();
-    if (!second && ("," + controllers + ",").find(",cpu,") == std::string::npos) continue;
-    const std::string root = second ? kRoot : std::string(kRoot) + "/" + controllers;
-    for (;;) {
-      const auto quota = second ? quota_of(root + path) : old_quota_of(root + path);
-      if (quota) least = std::min(least, *quota);
-      if (path.empty()) break;
-      path.resize(std::min(path.rfind('/'), path.size()));
-      if (path == "/") path.clear();
+    if (controllers.empty()) {
+      least = std::min(least, least_quota(root, path, quota_of));
+    } else if (("," + controllers + ",").find(",cpu,") != std::string::npos) {
+      // The folder may have the controllers in another order; then there is a link of one's name.
+      for (const std::string& name : {controllers, std::string("cpu")}) {
+        least = std::min(least, least_quota(root + "/" + name, path, old_quota_of));
+      }
     }
   }
   return least;
 }
 
-}  // namespace
-
 int available_cores() {
-  const double least = std::min<double>(by_affinity(), std::ceil(by_quota()));
+  const double quota = cpu_quota("/proc/self/cgroup", "/sys/fs/cgroup");
+  const double least = std::min<double>(by_affinity(), std::ceil(quota));
   return std::max(1, static_cast<int>(least));
 }
 
