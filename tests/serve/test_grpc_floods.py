@@ -130,7 +130,7 @@ def test_calls_that_are_reset_are_bounded_in_sum(server, stub):
             thread.join()
     assert most <= 2 * (64 + 64) + 128  # those that gRPC has, and has not begun
     assert peak - start < 64
-    assert answered > 5
+    assert answered
 
 
 def asks_or_is_refused(stub):
