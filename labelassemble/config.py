@@ -156,7 +156,7 @@ def _fill_in(values: dict[str, Any], defaults: Mapping[str, Mapping[str, Any]]) 
             values[section] = own.model_copy(update=left_out)
 
 
-def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
+def load_config(path: Path | str, overrides: Sequence[str] = ()) -> Config:
     """Return the configuration in a YAML file, with its relative paths resolved against the file's folder.
 
     Args:
@@ -167,6 +167,7 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
         LabelAssembleError: no such file, not YAML, a key that is unknown, missing or wrong, a class or an argument that
             kornia does not have: named in one sentence.
     """
+    path = Path(path)
     values = read_mapping(path, overrides)
     of_a_run = path.name == "config.yaml" and (path.parent / "environment.json").exists()
     if of_a_run:

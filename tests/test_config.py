@@ -38,6 +38,12 @@ def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
     assert config.model.pretrained == tmp_path / "weights.pth"
 
 
+def test_a_file_may_be_named_by_a_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "run.yaml").write_text(MINIMAL)
+    monkeypatch.chdir(tmp_path)
+    assert load_config("run.yaml", ["seed=1"]) == load_config(Path("run.yaml"), ["seed=1"])
+
+
 def test_what_is_written_reads_back_the_same(tmp_path: Path) -> None:
     (tmp_path / "run.yaml").write_text(
         MINIMAL + "interest: [Ödem]\nviews: {strong: {erase_area: [0.1, 0.2]}}\n"

@@ -71,6 +71,7 @@ def load_segmenter(run: Path) -> TrainedSegmenter:
     Raises:
         LabelAssembleError: no such run, no epoch of it is finished, or it learns from images.
     """
+    run = Path(run)
     checkpoint = _best(run)
     description = checkpoint["description"]
     if "volumes" not in description:
@@ -106,7 +107,7 @@ def _best(run: Path) -> dict[str, Any]:
     return load_checkpoint(path)
 
 
-def load_trained(run: Path) -> TrainedModel:
+def load_trained(run: Path | str) -> TrainedModel:
     """Return the network of a run's best checkpoint.
 
     Raises:

@@ -330,7 +330,7 @@ def check_what_is_answered_is_compared(run, images, cli):
     ]
     lines += [{"model": "m", "version": "1", "unreadable": True}] * 20
     served.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    now, _ = read_log(served, load_trained(run).views)
+    now, _ = read_log(served, load_trained(str(run)).views)
     assert (now.images, now.unreadable, len(now.scores["stripe"])) == (80, 20, 80)
     assert now.inputs["brightness"][79] == pytest.approx(0.279)
     status, out, _ = cli("monitor", run, "--predictions", served)
