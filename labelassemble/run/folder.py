@@ -65,7 +65,7 @@ class TrainedSegmenter:
     epoch: int
 
 
-def load_segmenter(run: Path) -> TrainedSegmenter:
+def load_segmenter(run: Path | str) -> TrainedSegmenter:
     """Return the network of the best checkpoint of a run that learns from masks.
 
     Raises:
@@ -113,6 +113,7 @@ def load_trained(run: Path | str) -> TrainedModel:
     Raises:
         LabelAssembleError: no such run, no epoch of it is finished, or it learns from masks.
     """
+    run = Path(run)
     checkpoint = _best(run)
     description = checkpoint["description"]
     if "volumes" in description:
