@@ -429,6 +429,11 @@ def test_a_hostile_file_is_refused_in_one_sentence(server: Any, http: Any, grpc:
         assert "\n" not in said, name
     far = np.diag([2.0**30, 2.0**30, 2.0**30, 1.0])
     assert "must have 1 to 1073741824 voxels, got" in _refused(client, "spaced", _bytes((8, 8, 8), far))
+    # Two voxels a thousand kilometres apart: whatever is to lie between them takes no memory.
+    before = _status(server, "VmHWM")
+    distant = _refused(client, "spaced", _bytes((2, 1, 1), np.diag([1e9, 0.9, 2.5, 1.0])))
+    assert "the request needs more memory than the" in distant
+    assert _status(server, "VmHWM") - before < SLACK
     assert "the model answers slices, and the volume has 6 of them" in _refused(
         client, "slices", _bytes((4, 5, 6))
     )
@@ -567,7 +572,9 @@ def test_memory_is_taken_before_it_is_used(serving: Any, tmp_path: Path) -> None
             thread.start()
         for thread in threads:
             thread.join()
-        assert set(answers) == {"200", "503: no memory is free for this request"}
+        # Either is refused for what the other has, perhaps both.
+        assert "503: no memory is free for this request" in answers
+        assert set(answers) <= {"200", "503: no memory is free for this request"}
         assert _status(server, "VmHWM") - before < most + SLACK
         server.wait_until(
             lambda: b"request_memory_bytes 0" in server.request("/metrics").body, "memory is free"
