@@ -158,16 +158,22 @@ class CsvFile:
     ) -> None:
         self._file.close()
 
+    def _refuse_parquet(self, begins: bytes) -> None:
+        if begins.startswith(b"PAR1") and self._line <= 1:
+            raise LabelAssembleError(f"{self.path} is a Parquet file, not a CSV: its reader is parquet")
+
     def _checked_lines(self) -> Iterator[str]:
         try:
             for line in self._file:
                 self._line += 1
                 if "\0" in line:
+                    self._refuse_parquet(line.encode())
                     raise LabelAssembleError(
                         f"{self.path}, line {self._line}: a CSV must not contain NUL characters"
                     )
                 yield line
         except UnicodeDecodeError as error:
+            self._refuse_parquet(error.object)
             byte = error.object[error.start]
             other = "UTF-16" if error.object[:2] in (b"\xff\xfe", b"\xfe\xff") else "Latin-1 or Windows-1252"
             raise LabelAssembleError(

@@ -338,3 +338,12 @@ def test_an_error_about_a_column_names_the_key(tmp_path: Path, text: str, key: s
     if "classes`" in key and "list" in key:  # nothing of the kind where the columns were chosen
         with pytest.raises(LabelAssembleError, match=r"got 'old'$"):
             CsvSource(name="a", path=tmp_path / "a.csv", classes=("age",)).read()
+
+
+@pytest.mark.parametrize("content", [b"PAR1\x15\x04\xac\n", b"PAR1\x15\x04\x00\n"])
+def test_a_parquet_file_is_told_by_its_first_bytes(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "labels.csv").write_bytes(content)
+    with pytest.raises(
+        LabelAssembleError, match=r"labels\.csv is a Parquet file, not a CSV: its reader is parquet"
+    ):
+        CsvSource(name="a", path=tmp_path / "labels.csv").read()
