@@ -37,3 +37,11 @@ export TSAN_OPTIONS=suppressions="$PWD/tests/serve/thread.supp":ignore_noninstru
   --deselect tests/serve/test_grpc_limits.py::test_messages_that_do_not_end_take_little_memory \
   --deselect "tests/serve/test_grpc_floods.py::test_frames_for_nothing_are_held_back[PING]" \
   --deselect tests/serve/test_grpc_floods.py::test_calls_that_are_reset_are_bounded_in_sum "$@"
+
+# With next to nothing kept, those of memory hold under AddressSanitizer too.
+if [[ $sanitizers == *address* && $# == 0 ]]; then
+  ASAN_OPTIONS="$ASAN_OPTIONS:quarantine_size_mb=1:thread_local_quarantine_size_kb=64" "$python" -m pytest -q -p no:cacheprovider \
+    tests/serve/test_limits.py::test_closed_connections_leave_no_memory \
+    tests/serve/test_alive.py::test_images_are_weighed_before_they_are_decoded \
+    tests/serve/test_grpc_limits.py::test_messages_that_do_not_end_take_little_memory
+fi
