@@ -1,6 +1,8 @@
 // labelassemble-serve: exported models over HTTP and gRPC. No Python.
 #include <malloc.h>
+#include <sys/resource.h>
 
+#include <algorithm>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/signal_set.hpp>
@@ -80,6 +82,20 @@ class Trimmer {
   std::jthread thread_;
 };
 
+// A connection over HTTP takes one file, one over gRPC three; most systems give a process 1,024
+// until it asks for more.
+void allow_files(const serve::Options& options) {
+  constexpr rlim_t kOthers = 192;  // models, logs, pollers, connections that are refused
+  const rlim_t needed = kOthers + (options.grpc_port ? 4 : 1) * options.max_connections;
+  rlimit files{};
+  if (getrlimit(RLIMIT_NOFILE, &files) != 0 || files.rlim_cur >= needed) return;
+  files.rlim_cur = std::min(needed, files.rlim_max);
+  if (setrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur == needed) return;
+  say("--max-connections " + std::to_string(options.max_connections) + " may need " +
+      std::to_string(needed) + " open files, and the system allows " +
+      std::to_string(files.rlim_max) + " (ulimit -n)");
+}
+
 // What arrives over gRPC is held by gRPC itself until it is whole.
 std::size_t share_of_grpc(const serve::Options& options) {
 #ifdef LABELASSEMBLE_WITH_GRPC
@@ -90,6 +106,7 @@ std::size_t share_of_grpc(const serve::Options& options) {
 
 int run(const serve::Options& options) {
   serve::set_threads(options.threads);
+  allow_files(options);
   serve::Metrics metrics;
   serve::MemoryBudget memory(options.max_memory - share_of_grpc(options));
   const Trimmer trimmer(memory);

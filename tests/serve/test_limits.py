@@ -2,6 +2,7 @@
 
 import json
 import re
+import resource
 import shutil
 import socket
 import subprocess
@@ -359,3 +360,19 @@ def test_labelassemble_serve_is_the_same_program(program):
 def test_metadata_before_any_model_is_json(repository, serving):
     with serving(repository, "--model-control-mode", "explicit") as server:
         assert json.loads(server.request("/v2/repository/index", method="POST").body)
+
+
+@pytest.mark.parametrize("hard", [4096, 600])
+def test_as_many_files_may_be_open_as_connections_need(repository, serving, hard):
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wrapped = f"prlimit --nofile=256:{hard}"  # the server begins with 256
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LABELASSEMBLE_SERVE_WRAPPER", wrapped)
+        with serving(repository, "--grpc-port", "0", "--max-connections", "512") as server:
+            limits = Path(f"/proc/{server.process.pid}/limits").read_text()
+            told = [line for line in server.said if "open files" in line]
+    needed = 192 + 4 * 512
+    assert int(re.search(r"Max open files +(\d+)", limits)[1]) == min(hard, needed)
+    assert told == ([] if hard > needed else [f"labelassemble-serve: --max-connections 512 may need {needed} open "
+                                              "files, and the system allows 600 (ulimit -n)"])  # fmt: skip
+    assert resource.getrlimit(resource.RLIMIT_NOFILE) == before
