@@ -12,9 +12,10 @@ from labelassemble.data.volumes import is_nifti_name
 from labelassemble.errors import LabelAssembleError, did_you_mean
 from labelassemble.init.columns import Uses, guess_uses, is_split
 from labelassemble.init.datasets import recognise
+from labelassemble.init.describe_columns import describe_columns
 from labelassemble.init.image_paths import TRIED, found_below, found_images
 from labelassemble.init.mask_patterns import is_dicom_file
-from labelassemble.init.profile import Column, read_columns
+from labelassemble.init.profile import read_columns
 from labelassemble.init.proposal import Proposal
 from labelassemble.init.volumes import propose_case_table, propose_volumes
 from labelassemble.init.write_table import OneHot, write_class_folders, write_one_hot
@@ -332,11 +333,7 @@ def _table(table: Path, answers: Answers, ask: Ask, beside: Path) -> Proposal:
         "would do): mend it, or name the columns by --classes"
         for name, cell in list(uses.refused.items())[:_FEW]
     ]
-    used = {uses.path, uses.patient, uses.split, *uses.classes, *uses.subgroups.values(), *uses.refused}
-    if unused := [name for name in columns if name not in used]:
-        more = f" and {len(unused) - _FEW} more" if len(unused) > _FEW else ""
-        found.remarks.append(f"columns that are not used: {', '.join(unused[:_FEW])}{more}")
-    _describe_columns(found, columns, uses, rows, converted=found.values["path"] != table)
+    describe_columns(found, columns, uses, rows, converted=found.values["path"] != table)
     return found
 
 
@@ -386,42 +383,6 @@ def _tell_unlabelled(found: Proposal, made: OneHot, what: str, target: Path) -> 
 
 def _paths(cells: list[str], root: Path, ending: str) -> list[str]:
     return [f"{cell}{ending}" for cell in cells]
-
-
-def _describe_columns(
-    found: Proposal, columns: Mapping[str, Column], uses: Uses, rows: int, *, converted: bool
-) -> None:
-    """Say of the optional columns what is taken, and of cells what they mean."""
-    found.why["reader"] = f"{rows} rows" + (f", {found.why['reader']}" if "reader" in found.why else "")
-    if uses.split is not None:
-        counts = ", ".join(f"{cell or 'blank'} {count}" for cell, count in columns[uses.split].values.items())
-        found.why["split_column"] = counts
-    if not converted:
-        source = columns.get("source")
-        if source is not None and not (source.whole and all(source.values)):
-            found.add("source_column", "", "the column 'source' would divide the table into as many sources")
-        elif source is not None and len(source.values) > 1:
-            found.add(
-                "source_column", "source", f'tells {len(source.values)} sources apart; "" takes all as one'
-            )
-        cells = {cell for name in uses.classes for cell in columns[name].values}
-        if cells & {"-1", "-1.0"}:
-            found.add(
-                "minus_one",
-                "uncertain" if "" in cells else "unknown",
-                "what -1 means: unknown, or uncertain (CheXpert's coding)",
-            )
-        if "" in cells:
-            found.add("blank", "unknown", "a blank cell: nobody looked; or negative")
-    if uses.subgroups:
-        found.hints.append(f"subgroups: [{', '.join(uses.subgroups)}]    breaks the evaluation down")
-        other = [f"{name}: {column}" for name, column in uses.subgroups.items() if name != column]
-        if other and not converted:
-            found.hints.append(f"the source needs subgroup_columns: {{{', '.join(other)}}} for it")
-    if uses.split is None:
-        found.hints.append(
-            "split: {val: 0.1, test: 0.2}    divides the images, by patient where patients are known"
-        )
 
 
 def _target(beside: Path, table: Path | None, answers: Answers) -> Path:

@@ -2,6 +2,7 @@
 
 import gzip
 import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,6 +13,9 @@ import pytest
 from labelassemble.data.errors import ImageError
 from labelassemble.data.mask_files import read_mask
 from labelassemble.data.volumes import read_grid, read_volume
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from nifti_bytes import changed
 
 nib = pytest.importorskip("nibabel")
 
@@ -122,18 +126,6 @@ def test_a_file_of_several_gzip_members_is_read(
     np.testing.assert_array_equal(copy.floats(values.shape), values)
 
 
-def _changed(data: bytes, **fields: Any) -> bytes:
-    """Return the file with fields of its header set, or with one element of a field (`dim_1`)."""
-    header = np.frombuffer(data[:348], nib.nifti1.header_dtype).copy()
-    for name, value in fields.items():
-        field, _, index = name.rpartition("__")
-        if field:
-            header[field][0, int(index)] = value
-        else:
-            header[name] = value
-    return header.tobytes() + data[348:]
-
-
 def test_a_damaged_or_lying_file_is_refused_in_one_sentence(
     tmp_path: Path, copies: Callable[[Sequence[Path]], list[Copy]]
 ) -> None:
@@ -147,40 +139,40 @@ def test_a_damaged_or_lying_file_is_refused_in_one_sentence(
         ("checksum.nii.gz", wrong, "damaged NIfTI file: gzip says 'incorrect data check'"),
         ("empty.nii", b"", "not a NIfTI-1 file: its header has 348 bytes, got 0"),
         ("text.nii", b"hello " * 100, "not a NIfTI-1 file"),
-        ("analyze.nii", _changed(good, magic=b""), "not a NIfTI-1 file (an Analyze 7.5 header"),
-        ("pair.nii", _changed(good, magic=b"ni1"), "whose values are in another file (.hdr and .img)"),
-        ("two.nii", _changed(good, sizeof_hdr=540), "a NIfTI-2 file, and NIfTI-1 is read"),
-        ("colour.nii", _changed(good, datatype=128), "got data type 128"),
-        ("negative.nii", _changed(good, dim__2=-5), "its size is 4 x -5"),
-        ("axes.nii", _changed(good, dim__0=0, dim__1=1), "a volume must have 2 or 3 axes, got 0"),
-        ("line.nii", _changed(good, dim__0=1), "a volume must have 2 or 3 axes, got 1"),
-        ("metres.nii", _changed(good, xyzt_units=1), "lengths are in metres, and mm are read"),
-        ("several.nii", _changed(good, dim__0=4, dim__4=3), "it must hold one volume, got 4 x 5 x 6 x 3"),
+        ("analyze.nii", changed(good, magic=b""), "not a NIfTI-1 file (an Analyze 7.5 header"),
+        ("pair.nii", changed(good, magic=b"ni1"), "whose values are in another file (.hdr and .img)"),
+        ("two.nii", changed(good, sizeof_hdr=540), "a NIfTI-2 file, and NIfTI-1 is read"),
+        ("colour.nii", changed(good, datatype=128), "got data type 128"),
+        ("negative.nii", changed(good, dim__2=-5), "its size is 4 x -5"),
+        ("axes.nii", changed(good, dim__0=0, dim__1=1), "a volume must have 2 or 3 axes, got 0"),
+        ("line.nii", changed(good, dim__0=1), "a volume must have 2 or 3 axes, got 1"),
+        ("metres.nii", changed(good, xyzt_units=1), "lengths are in metres, and mm are read"),
+        ("several.nii", changed(good, dim__0=4, dim__4=3), "it must hold one volume, got 4 x 5 x 6 x 3"),
         (
             "large.nii",
-            _changed(good, dim__1=32767, dim__2=32767, dim__3=32767),
+            changed(good, dim__1=32767, dim__2=32767, dim__3=32767),
             "must have at most 1073741824 voxels, got 32767 x 32767 x 32767",
         ),
         (
             "bomb.nii.gz",
-            gzip.compress(_changed(good, dim__1=1000, dim__2=1000, dim__3=1000)),
+            gzip.compress(changed(good, dim__1=1000, dim__2=1000, dim__3=1000)),
             "damaged NIfTI file: its header tells of 2000000000 bytes of values, and no file of",
         ),
-        ("flat.nii", _changed(good, srow_y=[1, 0, 0, 0], sform_code=1), "its axes have no three directions"),
-        ("nan.nii", _changed(good, srow_y=[np.nan, 1, 0, 0], sform_code=1), "no three directions"),
-        ("offset.nii", _changed(good, vox_offset=10), "its values begin at byte 10"),
-        ("header.nii", _changed(good, vox_offset=0), "its values begin at byte 0"),
-        ("code.nii", _changed(good, sform_code=6), "its sform_code is 6, and NIfTI knows 0 to 5"),
-        ("turned.nii", _changed(good, qform_code=-1), "its qform_code is -1, and NIfTI knows 0 to 5"),
-        ("small.nii", _changed(good, sform_code=1, srow_z=[0, 0, 1e-13, 0]), "no three directions"),
-        ("inter.nii", _changed(good, scl_slope=2, scl_inter=np.inf), "its scl_inter is not finite"),
-        ("turn.nii", _changed(good, sform_code=0, qform_code=1, quatern_b=2), "quaternion is longer than 1"),
+        ("flat.nii", changed(good, srow_y=[1, 0, 0, 0], sform_code=1), "its axes have no three directions"),
+        ("nan.nii", changed(good, srow_y=[np.nan, 1, 0, 0], sform_code=1), "no three directions"),
+        ("offset.nii", changed(good, vox_offset=10), "its values begin at byte 10"),
+        ("header.nii", changed(good, vox_offset=0), "its values begin at byte 0"),
+        ("code.nii", changed(good, sform_code=6), "its sform_code is 6, and NIfTI knows 0 to 5"),
+        ("turned.nii", changed(good, qform_code=-1), "its qform_code is -1, and NIfTI knows 0 to 5"),
+        ("small.nii", changed(good, sform_code=1, srow_z=[0, 0, 1e-13, 0]), "no three directions"),
+        ("inter.nii", changed(good, scl_slope=2, scl_inter=np.inf), "its scl_inter is not finite"),
+        ("turn.nii", changed(good, sform_code=0, qform_code=1, quatern_b=2), "quaternion is longer than 1"),
         (
             "size.nii",
-            _changed(good, sform_code=0, qform_code=1, pixdim__2=0),
+            changed(good, sform_code=0, qform_code=1, pixdim__2=0),
             "its voxels have no size along axis 2 (pixdim), and it has no sform",
         ),
-        ("nowhere.nii", _changed(good, sform_code=0, pixdim__1=np.nan), "no size along axis 1 (pixdim)"),
+        ("nowhere.nii", changed(good, sform_code=0, pixdim__1=np.nan), "no size along axis 1 (pixdim)"),
     ]
     files = []
     for name, data, _ in cases:

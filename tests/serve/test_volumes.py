@@ -6,6 +6,7 @@ import math
 import re
 import shutil
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -28,6 +29,9 @@ from labelassemble.export.volumes import export_volumes
 from labelassemble.models import ModelOptions
 from labelassemble.training.checkpoint import save_checkpoint
 from labelassemble.views.volume_options import VolumeOptions
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from nifti_bytes import changed
 
 nib = pytest.importorskip("nibabel")
 pytest.importorskip("monai")
@@ -71,18 +75,6 @@ def _bytes(shape: Any, affine: Any = None, dtype: Any = np.int16, seed: int = 0)
     values = np.random.default_rng(seed).normal(0, 120, shape).astype(dtype)
     data: bytes = nib.Nifti1Image(values, np.eye(4) if affine is None else affine).to_bytes()
     return data
-
-
-def _changed(data: bytes, **fields: Any) -> bytes:
-    """The file with fields of its header set, or with one element of a field (`dim__1`)."""
-    header = np.frombuffer(data[:348], nib.nifti1.header_dtype).copy()
-    for name, value in fields.items():
-        field, _, index = name.rpartition("__")
-        if field:
-            header[field][0, int(index)] = value
-        else:
-            header[name] = value
-    return header.tobytes() + data[348:]
 
 
 def _read(file: bytes) -> Any:
@@ -400,19 +392,19 @@ def _hostile() -> list[tuple[str, bytes, str]]:
         ("damaged gz", packed[:40] + bytes(60) + packed[100:], "damaged NIfTI file: gzip says"),
         ("check sum", packed[:-8] + bytes([packed[-8] ^ 1]) + packed[-7:], "gzip says 'incorrect data check'"),
         ("fewer", gzip.compress(good[:-2]), "tells of 240 bytes of values, and fewer follow"),
-        ("bomb", gzip.compress(_changed(good, **large)), "tells of 2000000000 bytes of values, and no file of"),
-        ("no axes", _changed(good, dim__0=0), "a volume must have 2 or 3 axes, got 0"),
-        ("a size of 0", _changed(good, dim__2=0), "its size is 4 x 0"),
-        ("a size below 0", _changed(good, dim__2=-5), "its size is 4 x -5"),
-        ("huge", _changed(good, dim__1=32767, dim__2=32767, dim__3=32767), "at most 1073741824 voxels"),
-        ("datatype", _changed(good, datatype=7), "got data type 7"),
-        ("colour", _changed(good, datatype=128), "got data type 128"),
+        ("bomb", gzip.compress(changed(good, **large)), "tells of 2000000000 bytes of values, and no file of"),
+        ("no axes", changed(good, dim__0=0), "a volume must have 2 or 3 axes, got 0"),
+        ("a size of 0", changed(good, dim__2=0), "its size is 4 x 0"),
+        ("a size below 0", changed(good, dim__2=-5), "its size is 4 x -5"),
+        ("huge", changed(good, dim__1=32767, dim__2=32767, dim__3=32767), "at most 1073741824 voxels"),
+        ("datatype", changed(good, datatype=7), "got data type 7"),
+        ("colour", changed(good, datatype=128), "got data type 128"),
         ("channels", _bytes((4, 5, 6, 3)), "it must hold one volume, got 4 x 5 x 6 x 3"),
         ("slice", _bytes((4, 5)), "the model answers volumes, and the file has two axes (4 x 5)"),
-        ("sform_code", _changed(good, sform_code=9), "its sform_code is 9, and NIfTI knows 0 to 5"),
-        ("qform_code", _changed(good, qform_code=-1), "its qform_code is -1, and NIfTI knows 0 to 5"),
-        ("offset", _changed(good, vox_offset=6e7), "damaged NIfTI file"),
-        ("place", _changed(good, srow_y=[np.nan, 1, 0, 0], sform_code=1), "no three directions"),
+        ("sform_code", changed(good, sform_code=9), "its sform_code is 9, and NIfTI knows 0 to 5"),
+        ("qform_code", changed(good, qform_code=-1), "its qform_code is -1, and NIfTI knows 0 to 5"),
+        ("offset", changed(good, vox_offset=6e7), "damaged NIfTI file"),
+        ("place", changed(good, srow_y=[np.nan, 1, 0, 0], sform_code=1), "no three directions"),
         ("nan", nib.Nifti1Image(odd, np.eye(4)).to_bytes(), "2 of the volume's 120 voxels are NaN or infinite"),
     ]  # fmt: skip
 
