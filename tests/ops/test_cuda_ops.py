@@ -3,6 +3,7 @@
 Marked cuda and run by benchmarks/gpu.sh where a GPU is; tests/cuda_on_cpu runs them without one.
 """
 
+import functools
 import sys
 from pathlib import Path
 from typing import Any
@@ -83,7 +84,8 @@ def test_same_bits_from_run_to_run_and_in_a_graph() -> None:
 
     def step() -> tuple[Tensor, ...]:
         loss = partial_label_loss(weak, strong, targets)
-        return loss, *torch.autograd.grad(loss, (weak, strong))
+        gradients = torch.autograd.grad(loss, (weak, strong))
+        return loss.detach(), *gradients  # no graph is kept that belongs to the stream of another step
 
     first = step()
     for _ in range(5):
@@ -139,6 +141,44 @@ def test_both_views_of_known_labels_and_absent_ones_sanitizer(
         rounding = {torch.float64: 1e-9, torch.float32: 1e-5}.get(dtype, 2e-2)
         for one, other in zip(gradients, torch.autograd.grad(want.sum(), exact), strict=True):
             torch.testing.assert_close(one.double(), other, rtol=rounding, atol=rounding)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "reduction", "strong_known"),
+    [
+        (torch.float32, "sum", False),
+        (torch.float32, "sum", True),
+        (torch.float32, "none", True),
+        (torch.bfloat16, "sum", True),
+        (torch.float16, "sum", False),
+        (torch.float64, "sum", True),
+    ],
+)
+@pytest.mark.parametrize("value", [float("inf"), -float("inf"), NAN, 87.0, -87.0, 300.0, -300.0, 20.0, 0.0])
+def test_extremes(dtype: torch.dtype, reduction: Any, strong_known: bool, value: float) -> None:
+    """Each extreme logit, of each view, beside each kind of target, one at a time: NaN must not hide the others."""
+    for view in range(2):
+        for target in (0.0, 1.0, 0.25, NAN):
+            logits = [torch.full((3, 7), 0.3, device=DEVICE, dtype=dtype) for _ in range(2)]
+            logits[view][1, 2] = value
+            targets = torch.full((3, 7), NAN, device=DEVICE, dtype=dtype)
+            targets[0], targets[1, 2] = 1.0, target
+            weak, strong = (tensor.requires_grad_() for tensor in logits)
+            options = OpOptions(0.5, 4.0, 0.5, 2.0, None, None, True)
+            found = partial_label_loss_terms(
+                weak, strong, targets, options, reduction=reduction, strong_known=strong_known
+            )
+            exact = [tensor.detach().double().requires_grad_() for tensor in (weak, strong)]
+            want, terms = reference(
+                *exact, targets.double(), *options[:7], reduction, True, strong_known, None
+            )
+            close = functools.partial(torch.testing.assert_close, rtol=1e-5, atol=1e-6, equal_nan=True)
+            close(found.total.double(), want)
+            close(torch.stack(found[1:]).double(), terms.double())
+            gradients = torch.autograd.grad(found.total.sum(), (weak, strong))
+            rounding = {torch.bfloat16: 4e-3, torch.float16: 1e-3}.get(dtype, 1e-5)
+            for one, other in zip(gradients, torch.autograd.grad(want.sum(), exact), strict=True):
+                close(one.double(), other, rtol=rounding)
 
 
 def test_terms_count_on_the_device() -> None:

@@ -75,7 +75,8 @@ struct LossForward {
   Operand losses;              // reduction none
   void* loss = nullptr;        // else: one float or double
   double* terms = nullptr;     // [5], NaN where a value is not allowed
-  double* partials = nullptr;  // [loss_partials()]
+  int blocks = 1;              // loss_blocks()
+  double* partials = nullptr;  // [loss_partials(blocks)]
 };
 
 struct LossBackward {
@@ -87,8 +88,10 @@ struct LossBackward {
   Operand grad_strong;
 };
 
-// How many doubles the blocks of the forward leave to the last of them; 0 where there is one block.
-std::int64_t loss_partials(std::int64_t total);
+// How many blocks of the forward the current device takes, and how many doubles they leave to the
+// last of them; 0 where there is one block.
+int loss_blocks(std::int64_t total);
+std::int64_t loss_partials(int blocks);
 cudaError_t launch_loss_forward(const LossForward& forward, cudaStream_t stream);
 cudaError_t launch_loss_backward(const LossBackward& backward, cudaStream_t stream);
 

@@ -134,7 +134,8 @@ LossPair forward(const LossInputs& inputs, bool validate) {
   launch.loss = inputs.per_entry() ? nullptr : loss.mutable_data_ptr();
   launch.terms = terms.mutable_data_ptr<double>();
   Tensor partials;
-  if (const std::int64_t size = loss_partials(launch.arguments.entries.total); size > 0) {
+  launch.blocks = loss_blocks(launch.arguments.entries.total);
+  if (const std::int64_t size = loss_partials(launch.blocks); size > 0) {
     partials = at::empty({size}, in_double);
     launch.partials = partials.mutable_data_ptr<double>();
   }

@@ -186,6 +186,7 @@ __device__ __forceinline__ Entry<T> entry_at(const LossArguments& arguments, std
 // A pack of flat operands.
 template <typename T, typename L, typename Y, int kCount>
 struct Packs {
+  static constexpr int kEntries = kCount;
   T z[kCount];
   T zs[kCount] = {};
   T target[kCount];

@@ -14,6 +14,7 @@
 // H100 (3.0 TB/s) and 20 us on an H200 (4.3), the backward (142 MB) 47 and 33 us; nothing is
 // predicted for what goes entry by entry.
 #include "ops/cuda/partial_label_loss_entry.cuh"
+#include "ops/cuda/partial_label_loss_flat.cuh"
 #include "ops/cuda/run_kernel.cuh"
 
 namespace labelassemble::cuda {
@@ -24,7 +25,10 @@ constexpr int kThreads = 256;
 constexpr int kThreadsOfOneBlock = 1024;
 constexpr std::int64_t kEntriesOfOneBlock = 4 * kThreadsOfOneBlock;
 constexpr int kEntriesOfThread = 4;  // at least: a pack of float
-constexpr int kMaxBlocks = 2048;
+// All blocks of the forward run at once: each adds up an equal share, and a last wave of a few
+// would leave most of the GPU idle.
+constexpr int kBlocksOfProcessor = 4;
+constexpr std::int64_t kMaxBlocksOfBackward = 16384;
 constexpr int kEntriesInFloat = 32;
 
 // Adds the threads' sums in a fixed tree; the result is thread 0's.
@@ -45,16 +49,52 @@ __device__ Sums sum_of_block(Sums sums) {
   return sums;
 }
 
-// Adds what body adds for index first, first + stride, ... below end, kIndices of them in T at a
-// time.
-template <typename T, int kIndices, typename Body>
+// Adds what body adds for index first, first + stride, ... below end, kIndices of them in `Some` at
+// a time, which close() makes sums of.
+template <typename Some, int kIndices, typename Body, typename Close>
 __device__ __forceinline__ void add_up(Sums& sums, std::int64_t first, std::int64_t end,
-                                       std::int64_t stride, const Body& body) {
+                                       std::int64_t stride, const Body& body, const Close& close) {
   for (std::int64_t index = first; index < end;) {
-    SumsOf<T> some{};
+    Some some{};
     for (int i = 0; i < kIndices && index < end; ++i, index += stride) body(index, some);
-    sums.add(some);
+    sums.add(close(some));
   }
+}
+
+// Flat operands, computed in float, one loss; see partial_label_loss_flat.cuh.
+template <typename L, typename Y, bool kBothViews>
+__device__ Sums forward_flat(const LossForward& forward) {
+  const LossArguments& arguments = forward.arguments;
+  const EntryOptions<float>& options = arguments.options_in_float;
+  RefusedValues<float>* const refused = refused_in<float>(forward.refused);
+  const std::int64_t total = arguments.entries.total;
+  const std::int64_t stride = static_cast<std::int64_t>(gridDim.x) * blockDim.x;
+  const std::int64_t thread = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
+  const auto add = [&](const auto& inputs, FlatSums& to) {
+    constexpr int kCount = std::decay_t<decltype(inputs)>::kEntries;
+    if (refused != nullptr && !are_allowed(inputs.target)) {
+      for (int i = 0; i < kCount; ++i) is_allowed(inputs[i], *refused);
+      to.known = NAN;  // and so is their total, which makes NaN of all terms
+    }
+#pragma unroll
+    for (int i = 0; i < kCount; ++i)
+      add_flat<kBothViews>(options, inputs.z[i], inputs.zs[i], inputs.target[i], to);
+  };
+  const auto close = [](const FlatSums& some) { return some.close<kBothViews>(); };
+  constexpr int kCount = 16 / sizeof(L);
+  const std::int64_t packs = total / kCount;
+  Sums sums{};
+  add_up<FlatSums, kEntriesInFloat / kCount>(
+      sums, thread, packs, stride,
+      [&](std::int64_t pack, FlatSums& to) {
+        add(Packs<float, L, Y, kCount>(arguments, pack * kCount), to);
+      },
+      close);
+  add_up<FlatSums, kEntriesInFloat>(
+      sums, packs * kCount + thread, total, stride,
+      [&](std::int64_t index, FlatSums& to) { add(Packs<float, L, Y, 1>(arguments, index), to); },
+      close);
+  return sums;
 }
 
 // T: computed in; L: the logits' dtype where flat, Y: the targets'.
@@ -66,6 +106,7 @@ __device__ Sums forward_entries(const LossForward& forward) {
   const std::int64_t total = arguments.entries.total;
   const std::int64_t stride = static_cast<std::int64_t>(gridDim.x) * blockDim.x;
   const std::int64_t thread = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
+  const auto as_it_is = [](const SumsOf<T>& some) { return some; };
   Sums sums{};
   std::int64_t rest = 0;
   if constexpr (kFlat) {
@@ -79,7 +120,7 @@ __device__ Sums forward_entries(const LossForward& forward) {
       if (forward.losses.data != nullptr)
         store_pack<T, kCount>(forward.losses.data, pack * kCount, loss);
     };
-    add_up<T, kEntriesInFloat / kCount>(sums, thread, packs, stride, add_pack);
+    add_up<SumsOf<T>, kEntriesInFloat / kCount>(sums, thread, packs, stride, add_pack, as_it_is);
     rest = packs * kCount;
   }
   const auto add_entry = [&](std::int64_t index, SumsOf<T>& to) {
@@ -91,7 +132,7 @@ __device__ Sums forward_entries(const LossForward& forward) {
     if (forward.losses.data != nullptr)
       store(forward.losses.data + offset, forward.losses.element, loss);
   };
-  add_up<T, kEntriesInFloat>(sums, rest + thread, total, stride, add_entry);
+  add_up<SumsOf<T>, kEntriesInFloat>(sums, rest + thread, total, stride, add_entry, as_it_is);
   return sums;
 }
 
@@ -100,8 +141,10 @@ __device__ void write_result(const LossForward& forward, Sums sums) {
   const LossArguments& arguments = forward.arguments;
   if (sums.known != sums.known) sums = {NAN, NAN, NAN, NAN};  // a value is not allowed
   const double unknown = static_cast<double>(arguments.entries.total) - sums.known;
-  if (arguments.options.pseudo_weight == 0)
-    sums.pseudo = 0;  // skipped, as where no strong view is read
+  // Skipped terms: packs add to all of them.
+  const EntryOptions<T>& options = options_in<T>(arguments);
+  if (arguments.options.pseudo_weight == 0) sums.pseudo = 0;
+  if (!options.strong) sums.consistency = 0;
   if (arguments.options.reduction == Reduction::kMean) {
     sums.bce /= sums.known > 0 ? sums.known : 1;
     sums.pseudo /= unknown > 0 ? unknown : 1;
@@ -119,10 +162,10 @@ __device__ void write_result(const LossForward& forward, Sums sums) {
   }
 }
 
-template <typename T, typename L, typename Y, bool kFlat, int kSize>
-__global__ void __launch_bounds__(kSize)
-    forward_kernel(const __grid_constant__ LossForward forward) {
-  const Sums sums = sum_of_block(forward_entries<T, L, Y, kFlat>(forward));
+// From the sums of a block's threads to the result, which the block that ends last writes.
+template <typename T, int kSize>
+__device__ __forceinline__ void finish(const LossForward& forward, const Sums& of_thread) {
+  const Sums sums = sum_of_block(of_thread);
   if constexpr (kSize == kThreadsOfOneBlock) {
     if (threadIdx.x == 0) write_result<T>(forward, sums);
   } else {
@@ -146,13 +189,26 @@ __global__ void __launch_bounds__(kSize)
   }
 }
 
-template <typename T, typename L, typename Y, bool kFlat>
-__global__ void __launch_bounds__(kThreads)
-    backward_kernel(const __grid_constant__ LossBackward backward) {
+// Blocks of kSize threads of which a multiprocessor is to hold as many as run at once.
+template <int kSize>
+constexpr int kResident = kSize == kThreads ? kBlocksOfProcessor : 1;
+
+template <typename T, typename L, typename Y, bool kFlat, int kSize>
+__global__ void __launch_bounds__(kSize, kResident<kSize>)
+    forward_kernel(const __grid_constant__ LossForward forward) {
+  finish<T, kSize>(forward, forward_entries<T, L, Y, kFlat>(forward));
+}
+
+template <typename L, typename Y, bool kBothViews, int kSize>
+__global__ void __launch_bounds__(kSize, kResident<kSize>)
+    forward_flat_kernel(const __grid_constant__ LossForward forward) {
+  finish<float, kSize>(forward, forward_flat<L, Y, kBothViews>(forward));
+}
+
+// What a gradient is to be multiplied by.
+template <typename T>
+__device__ __forceinline__ Scales<T> scales_of(const LossBackward& backward, bool per_entry) {
   const LossArguments& arguments = backward.arguments;
-  const EntryOptions<T>& options = options_in<T>(arguments);
-  const std::int64_t total = arguments.entries.total;
-  const bool per_entry = arguments.options.reduction == Reduction::kNone;
   const bool mean = arguments.options.reduction == Reduction::kMean;
   double incoming = per_entry ? 1 : *reinterpret_cast<const T*>(backward.grad.data);
   if (backward.terms[3] != backward.terms[3]) incoming = 0;  // a value was not allowed
@@ -160,9 +216,54 @@ __global__ void __launch_bounds__(kThreads)
       mean ? (backward.terms[3] > 0 ? incoming / backward.terms[3] : 0) : incoming;
   const double of_unknown =
       mean ? (backward.terms[4] > 0 ? incoming / backward.terms[4] : 0) : incoming;
-  const Scales<T> scales{static_cast<T>(options.both_views ? of_known / 2 : of_known),
-                         static_cast<T>(arguments.options.pseudo_weight * of_unknown),
-                         static_cast<T>(arguments.options.consistency_weight * of_unknown)};
+  return {static_cast<T>(options_in<T>(arguments).both_views ? of_known / 2 : of_known),
+          static_cast<T>(arguments.options.pseudo_weight * of_unknown),
+          static_cast<T>(arguments.options.consistency_weight * of_unknown)};
+}
+
+// Flat operands, computed in float, pseudo-labels that are constants, one gradient that comes in;
+// see partial_label_loss_flat.cuh.
+template <typename L, typename Y, bool kBothViews>
+__global__ void __launch_bounds__(kThreads)
+    backward_flat_kernel(const __grid_constant__ LossBackward backward) {
+  const LossArguments& arguments = backward.arguments;
+  const EntryOptions<float>& options = arguments.options_in_float;
+  const Scales<float> scales = scales_of<float>(backward, false);
+  const std::int64_t total = arguments.entries.total;
+  const std::int64_t stride = static_cast<std::int64_t>(gridDim.x) * kThreads;
+  const std::int64_t thread = static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x;
+  const auto write = [&](const auto& inputs, std::int64_t first) {
+    constexpr int kCount = std::decay_t<decltype(inputs)>::kEntries;
+    float weak[kCount];
+    float strong[kCount];
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) {
+      const Gradients<float> slopes =
+          flat_slopes<kBothViews>(options, scales, inputs.z[i], inputs.zs[i], inputs.target[i]);
+      weak[i] = slopes.weak;
+      strong[i] = slopes.strong;
+    }
+    if (backward.grad_weak.data != nullptr)
+      store_pack<L, kCount>(backward.grad_weak.data, first, weak);
+    if (backward.grad_strong.data != nullptr)
+      store_pack<L, kCount>(backward.grad_strong.data, first, strong);
+  };
+  constexpr int kCount = 16 / sizeof(L);
+  const std::int64_t packs = total / kCount;
+  for (std::int64_t pack = thread; pack < packs; pack += stride)
+    write(Packs<float, L, Y, kCount>(arguments, pack * kCount), pack * kCount);
+  for (std::int64_t index = packs * kCount + thread; index < total; index += stride)
+    write(Packs<float, L, Y, 1>(arguments, index), index);
+}
+
+template <typename T, typename L, typename Y, bool kFlat>
+__global__ void __launch_bounds__(kThreads)
+    backward_kernel(const __grid_constant__ LossBackward backward) {
+  const LossArguments& arguments = backward.arguments;
+  const EntryOptions<T>& options = options_in<T>(arguments);
+  const std::int64_t total = arguments.entries.total;
+  const bool per_entry = arguments.options.reduction == Reduction::kNone;
+  const Scales<T> scales = scales_of<T>(backward, per_entry);
   const std::int64_t stride = static_cast<std::int64_t>(gridDim.x) * kThreads;
   const std::int64_t thread = static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x;
   std::int64_t rest = 0;
@@ -209,68 +310,100 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-// Calls run(T, L, Y, flat) with the types as values of this kind.
+// Types as values.
 template <typename Type>
 struct Of {
   using type = Type;
 };
 
+// Calls run(L, Y) with the dtypes of logits and targets that lie flat.
 template <typename Run>
-cudaError_t with_types(const LossArguments& arguments, const Run& run) {
-  // Entry by entry the dtypes are the operands' own.
-  if (!arguments.entries.flat) {
-    return arguments.in_double ? run(Of<double>{}, Of<double>{}, Of<double>{}, std::false_type{})
-                               : run(Of<float>{}, Of<float>{}, Of<float>{}, std::false_type{});
-  }
+cudaError_t with_packs(const LossArguments& arguments, const Run& run) {
   const auto with_targets = [&](auto logits) {
-    using L = typename decltype(logits)::type;
-    using T = std::conditional_t<std::is_same_v<L, double>, double, float>;
-    if (arguments.targets.element == arguments.weak.element)
-      return run(Of<T>{}, logits, logits, std::true_type{});
-    return run(Of<T>{}, logits, Of<float>{}, std::true_type{});
+    if (arguments.targets.element == arguments.weak.element) return run(logits, logits);
+    return run(logits, Of<float>{});
   };
   switch (arguments.weak.element) {
-    case Element::kDouble:
-      return run(Of<double>{}, Of<double>{}, Of<double>{}, std::true_type{});
     case Element::kHalf:
       return with_targets(Of<__half>{});
     case Element::kBFloat16:
       return with_targets(Of<__nv_bfloat16>{});
     default:
-      return run(Of<float>{}, Of<float>{}, Of<float>{}, std::true_type{});
+      return run(Of<float>{}, Of<float>{});
   }
 }
 
-int loss_blocks(std::int64_t total) {
-  constexpr int kEntries = kThreads * kEntriesOfThread;
-  const std::int64_t blocks = (total + kEntries - 1) / kEntries;
-  return static_cast<int>(blocks < kMaxBlocks ? blocks : kMaxBlocks);
+// Calls run(L, Y, whether known entries learn from both views).
+template <typename Run>
+cudaError_t with_flat_types(const LossArguments& arguments, const Run& run) {
+  return with_packs(arguments, [&](auto l, auto y) {
+    return arguments.options_in_float.both_views ? run(l, y, std::true_type{})
+                                                 : run(l, y, std::false_type{});
+  });
+}
+
+// Calls run(T, L, Y, flat).
+template <typename Run>
+cudaError_t with_types(const LossArguments& arguments, const Run& run) {
+  const bool flat = arguments.entries.flat;
+  if (arguments.in_double) {
+    return flat ? run(Of<double>{}, Of<double>{}, Of<double>{}, std::true_type{})
+                : run(Of<double>{}, Of<double>{}, Of<double>{}, std::false_type{});
+  }
+  // Entry by entry the dtypes are the operands' own.
+  if (!flat) return run(Of<float>{}, Of<float>{}, Of<float>{}, std::false_type{});
+  return with_packs(arguments,
+                    [&](auto l, auto y) { return run(Of<float>{}, l, y, std::true_type{}); });
 }
 
 }  // namespace
 
-std::int64_t loss_partials(std::int64_t total) {
-  return total <= kEntriesOfOneBlock ? 0 : 4 * loss_blocks(total) + 1;  // 1 for `finished`
+int loss_blocks(std::int64_t total) {
+  if (total <= kEntriesOfOneBlock) return 1;
+  int device = 0;
+  int processors = 0;
+  if (cudaGetDevice(&device) != cudaSuccess ||
+      cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device) != cudaSuccess)
+    processors = 1;
+  constexpr int kEntries = kThreads * kEntriesOfThread;
+  const std::int64_t most = static_cast<std::int64_t>(processors) * kBlocksOfProcessor;
+  const std::int64_t blocks = (total + kEntries - 1) / kEntries;
+  return static_cast<int>(blocks < most ? blocks : most);
+}
+
+std::int64_t loss_partials(int blocks) {
+  return blocks == 1 ? 0 : 4 * static_cast<std::int64_t>(blocks) + 1;  // 1 for `finished`
 }
 
 cudaError_t launch_loss_forward(const LossForward& forward, cudaStream_t stream) {
-  const std::int64_t total = forward.arguments.entries.total;
-  const bool one_block = total <= kEntriesOfOneBlock;
-  const int blocks = one_block ? 1 : loss_blocks(total);
+  const int blocks = forward.blocks;
+  const bool one_block = forward.partials == nullptr;
   if (!one_block) {
-    const cudaError_t error =
-        cudaMemsetAsync(forward.partials + 4 * blocks, 0, sizeof(double), stream);
+    const cudaError_t error = cudaMemsetAsync(
+        forward.partials + 4 * static_cast<std::int64_t>(blocks), 0, sizeof(double), stream);
     if (error != cudaSuccess) return error;
+  }
+  const auto launch = [&](auto* of_one_block, auto* of_many) {
+    return one_block ? run_kernel(of_one_block, 1, kThreadsOfOneBlock, stream, forward)
+                     : run_kernel(of_many, blocks, kThreads, stream, forward);
+  };
+  if (forward.arguments.entries.flat && !forward.arguments.in_double &&
+      forward.losses.data == nullptr) {
+    return with_flat_types(forward.arguments, [&](auto l, auto y, auto both) {
+      using L = typename decltype(l)::type;
+      using Y = typename decltype(y)::type;
+      constexpr bool kBoth = decltype(both)::value;
+      return launch(forward_flat_kernel<L, Y, kBoth, kThreadsOfOneBlock>,
+                    forward_flat_kernel<L, Y, kBoth, kThreads>);
+    });
   }
   return with_types(forward.arguments, [&](auto t, auto l, auto y, auto flat) {
     using T = typename decltype(t)::type;
     using L = typename decltype(l)::type;
     using Y = typename decltype(y)::type;
     constexpr bool kFlat = decltype(flat)::value;
-    return one_block ? run_kernel(forward_kernel<T, L, Y, kFlat, kThreadsOfOneBlock>, 1,
-                                  kThreadsOfOneBlock, stream, forward)
-                     : run_kernel(forward_kernel<T, L, Y, kFlat, kThreads>, blocks, kThreads,
-                                  stream, forward);
+    return launch(forward_kernel<T, L, Y, kFlat, kThreadsOfOneBlock>,
+                  forward_kernel<T, L, Y, kFlat, kThreads>);
   });
 }
 
@@ -278,9 +411,20 @@ cudaError_t launch_loss_backward(const LossBackward& backward, cudaStream_t stre
   const std::int64_t total = backward.arguments.entries.total;
   constexpr int kEntries = kThreads * kEntriesOfThread;
   const std::int64_t blocks = (total + kEntries - 1) / kEntries;
-  const auto grid = static_cast<unsigned int>(blocks < 8 * kMaxBlocks ? blocks : 8 * kMaxBlocks);
+  const auto grid =
+      static_cast<unsigned int>(blocks < kMaxBlocksOfBackward ? blocks : kMaxBlocksOfBackward);
   if (grid == 0) return cudaSuccess;
-  return with_types(backward.arguments, [&](auto t, auto l, auto y, auto flat) {
+  const LossArguments& arguments = backward.arguments;
+  if (arguments.entries.flat && !arguments.in_double && arguments.options_in_float.unknown &&
+      arguments.options_in_float.target_slope == 0 &&
+      arguments.options.reduction != Reduction::kNone) {
+    return with_flat_types(arguments, [&](auto l, auto y, auto both) {
+      return run_kernel(backward_flat_kernel<typename decltype(l)::type, typename decltype(y)::type,
+                                             decltype(both)::value>,
+                        grid, kThreads, stream, backward);
+    });
+  }
+  return with_types(arguments, [&](auto t, auto l, auto y, auto flat) {
     return run_kernel(backward_kernel<typename decltype(t)::type, typename decltype(l)::type,
                                       typename decltype(y)::type, decltype(flat)::value>,
                       grid, kThreads, stream, backward);
