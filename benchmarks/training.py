@@ -15,7 +15,7 @@ import statistics
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 import torch
@@ -42,6 +42,7 @@ class Variant:
     compile: bool = False
     frozen: bool = False
     fused_adam: bool = False
+    graph: bool = False  # the whole step as one CUDA graph
 
 
 @dataclass(frozen=True)
@@ -88,8 +89,8 @@ def _reference_loss(weak: Tensor, strong: Tensor, targets: Tensor) -> Tensor:
     return reference(weak, strong, targets, validate=False)[0]
 
 
-def variants(compiled: bool) -> list[Variant]:
-    """What is timed, in order."""
+def variants(compiled: bool, *, graph: bool = False) -> list[Variant]:
+    """What is timed, in order; with `graph` c is a CUDA graph, with `compiled` alone it is compiled."""
     rows = [
         Variant("a: float32, loss as a loop", "loop"),
         Variant("b: float32, loss in plain torch", "torch"),
@@ -99,13 +100,15 @@ def variants(compiled: bool) -> list[Variant]:
         Variant("fused loss and Adam, bf16", "fused", "bfloat16", fused_adam=True),
     ]
     name = "fused loss and Adam, bf16, channels_last"
+    plain = Variant(name, "fused", "bfloat16", channels_last=True, fused_adam=True)
+    ways = [plain]
     if compiled:
-        rows.append(Variant(name, "fused", "bfloat16", True, fused_adam=True))
-        name += ", compile"
-    rows.append(Variant(f"c: {name}", "fused", "bfloat16", True, compiled, fused_adam=True))
-    head_alone = f"{name}, backbone frozen"
-    frozen = Variant(head_alone, "fused", "bfloat16", True, compiled, frozen=True, fused_adam=True)
-    return [*rows, frozen]
+        ways.append(replace(plain, name=f"{name}, compile", compile=True))
+    if graph:
+        ways.append(replace(plain, name=f"{name}, CUDA graph", graph=True))
+    ours = ways[-1]
+    frozen = replace(ours, name=f"{ours.name}, backbone frozen", frozen=True)
+    return [*rows, *ways[:-1], replace(ours, name=f"c: {ours.name}"), frozen]
 
 
 def make_step(variant: Variant, device: str, pixels: int, batch: int) -> Callable[[], None]:
@@ -124,21 +127,49 @@ def make_step(variant: Variant, device: str, pixels: int, batch: int) -> Callabl
     if variant.frozen:
         net.freeze_backbone()
     trained = [parameter for parameter in net.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.Adam(trained, lr=2e-4, fused=variant.fused_adam or None)
+    optimizer = torch.optim.Adam(trained, lr=2e-4, fused=variant.fused_adam or None, capturable=variant.graph)
     net.train()
 
-    def step() -> None:
+    def learn() -> Tensor:
         images = torch.cat([weak, strong]).contiguous(memory_format=layout)
         half = variant.precision != "float32"
-        with torch.autocast(device, torch.bfloat16) if half else nullcontext():
+        with (
+            torch.autocast(device, torch.bfloat16, cache_enabled=not variant.graph) if half else nullcontext()
+        ):
             logits = network(images)
         value = loss(logits[:batch].float(), logits[batch:].float(), targets)
         optimizer.zero_grad(set_to_none=True)
         value.backward()
         optimizer.step()
-        value.item()  # as a display does, and it waits for the device
+        return value
+
+    if variant.graph:
+        value, replay = captured(learn)
+
+        def step() -> None:
+            replay()
+            value.item()
+
+    else:
+
+        def step() -> None:
+            learn().item()  # as a display does, and it waits for the device
 
     return step
+
+
+def captured(learn: Callable[[], Tensor]) -> tuple[Tensor, Callable[[], None]]:
+    """Return what a step leaves and what repeats it: three steps on another stream, then one into a CUDA graph."""
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(3):
+            learn()
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        value = learn()
+    return value, graph.replay
 
 
 def table(device: str, pixels: int, batch: int, rounds: int, compiled: bool) -> list[Row]:
@@ -147,7 +178,10 @@ def table(device: str, pixels: int, batch: int, rounds: int, compiled: bool) -> 
     The first of them is not counted: it finds the kernels and buffers of the variant before it in the caches, where a
     training finds its own.
     """
-    steps = {variant.name: make_step(variant, device, pixels, batch) for variant in variants(compiled)}
+    steps = {
+        variant.name: make_step(variant, device, pixels, batch)
+        for variant in variants(compiled, graph=device == "cuda")
+    }
     times: dict[str, list[float]] = {name: [] for name in steps}
     for turn in range(1 + rounds):
         for name, step in steps.items():
@@ -178,7 +212,7 @@ def table(device: str, pixels: int, batch: int, rounds: int, compiled: bool) -> 
         )
         rows.append(row)
         print(
-            f"{pixels} pixels, batch {batch:<3} {name:<52} p20 {p20:8.1f}  p50 {p50:8.1f}  p80 {p80:8.1f} ms  "
+            f"{pixels} pixels, batch {batch:<3} {name:<70} p20 {p20:8.1f}  p50 {p50:8.1f}  p80 {p80:8.1f} ms  "
             f"{row.images_s:8.1f} images/s  {row.over_a:5.2f}x a  {row.over_b:5.2f}x b",
             flush=True,
         )
