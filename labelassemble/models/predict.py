@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from labelassemble.errors import LabelAssembleError
+from labelassemble.models.evaluating import evaluating
 from labelassemble.views.bad_files import BadFiles
 from labelassemble.views.options import ViewOptions
 from labelassemble.views.torch_backend import evaluation_batches
@@ -36,22 +37,17 @@ def predict(
         LabelAssembleError: too many files that cannot be read, or none that can; an answer that is not finite.
     """
     parameter = next(net.parameters())
-    was_training = net.training
-    net.eval()
-    try:
-        probabilities: np.ndarray | None = None
-        with torch.inference_mode():
-            for batch in evaluation_batches(paths, views, batch_size=batch_size, bad_files=bad_files):
-                logits = net(batch.images.to(parameter.device))
-                check_finite(logits, net, [str(paths[row]) for row in batch.rows.tolist()])
-                part = torch.sigmoid(logits.double()).cpu().numpy()
-                if probabilities is None:
-                    probabilities = np.full((len(paths), part.shape[1]), np.nan)
-                probabilities[batch.rows.numpy()] = part
-                if advance is not None:
-                    advance(len(part))
-    finally:
-        net.train(was_training)
+    probabilities: np.ndarray | None = None
+    with evaluating(net):
+        for batch in evaluation_batches(paths, views, batch_size=batch_size, bad_files=bad_files):
+            logits = net(batch.images.to(parameter.device))
+            check_finite(logits, net, [str(paths[row]) for row in batch.rows.tolist()])
+            part = torch.sigmoid(logits.double()).cpu().numpy()
+            if probabilities is None:
+                probabilities = np.full((len(paths), part.shape[1]), np.nan)
+            probabilities[batch.rows.numpy()] = part
+            if advance is not None:
+                advance(len(part))
     if probabilities is None:
         raise LabelAssembleError(f"there must be at least one image to predict, got {len(paths)} files")
     return probabilities

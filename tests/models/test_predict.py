@@ -1,13 +1,18 @@
 """Probabilities of a network for files: what cannot be read is told apart from what is no number."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 from torch import nn
+from torch.backends import cudnn
 
 from labelassemble.errors import LabelAssembleError
 from labelassemble.explain.images import explained
+from labelassemble.models import AssembleNet
+from labelassemble.models.evaluating import evaluating
 from labelassemble.models.features import predict_with_features
 from labelassemble.models.predict import predict
 from labelassemble.training.distributed import SINGLE_PROCESS
@@ -97,3 +102,37 @@ def test_heat_maps_of_an_answer_that_is_not_finite_are_an_error(files):
     white = [path for path in files if "white" in path]
     with pytest.raises(LabelAssembleError, match=r"white-2\.png: .* 'COVID-19' must be finite, got nan"):
         explained(Net(float("nan")).eval(), white, VIEWS, Net.classes, [0])
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_answers_are_in_float32_and_what_was_set_comes_back(training: bool) -> None:
+    class Watched(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.seen: list[bool] = []
+
+        def forward(self) -> None:
+            self.seen += [cudnn.allow_tf32, cudnn.benchmark, self.training, torch.is_inference_mode_enabled()]
+            raise ZeroDivisionError
+
+    net = Watched().train(training)
+    with cudnn.flags(enabled=True, benchmark=True, allow_tf32=True):
+        with pytest.raises(ZeroDivisionError), evaluating(net):
+            net()
+        assert net.seen == [False, True, False, True]
+        assert (cudnn.allow_tf32, cudnn.benchmark, net.training) == (True, True, training)
+
+
+@pytest.mark.cuda
+def test_a_gpu_answers_as_the_processor_does_whatever_the_batch(tmp_path: Path) -> None:
+    paths = []
+    for index in range(9):
+        pixels = np.random.default_rng(index).integers(0, 256, (64, 64), dtype=np.uint8)
+        paths.append(str(tmp_path / f"{index}.png"))
+        Image.fromarray(pixels).save(paths[-1])
+    net = AssembleNet("densenet_small", classes=["a", "b"])
+    views = ViewOptions(size=64)
+    here = predict(net, paths, views)
+    for batch_size in (1, 4, 64):
+        there = predict(net.cuda(), paths, views, batch_size=batch_size)
+        np.testing.assert_allclose(there, here, rtol=2e-6)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from labelassemble.errors import LabelAssembleError
+from labelassemble.models.evaluating import evaluating
 from labelassemble.views.volume_options import VolumeOptions
 
 
@@ -59,15 +60,10 @@ def predict_volume(
         sw_device=device,
         device=torch.device("cpu"),
     )
-    was_training = net.training
-    net.eval()
-    try:
-        with torch.inference_mode():
-            logits: Tensor = inferer(image.float()[None], answer)[0]
-            _check_finite(logits, net, name)
-            return logits.sigmoid_()
-    finally:
-        net.train(was_training)
+    with evaluating(net):
+        logits: Tensor = inferer(image.float()[None], answer)[0]
+        _check_finite(logits, net, name)
+        return logits.sigmoid_()
 
 
 def windows_at_once(patch: Sequence[int], device: torch.device) -> tuple[int, int]:
