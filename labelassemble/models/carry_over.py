@@ -1,7 +1,6 @@
 """What one network has learnt, carried over to another by the names of classes and sources."""
 
 from copy import deepcopy
-from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -95,12 +94,19 @@ def train_only_added(net: AssembleNet | SegmentNet, added: tuple[str, ...]) -> N
     if isinstance(head, VoxelQueryHead):
         masks.append((head.offset, rows[:, 0]))
     for parameter, mask in masks:
-        parameter.register_hook(partial(_masked, mask))  # type: ignore[no-untyped-call]
+        parameter.register_hook(_Masked(mask))  # type: ignore[no-untyped-call]
 
 
-def _masked(mask: Tensor, gradient: Tensor) -> Tensor:
-    # where, since 0 times an overflow would be NaN
-    return torch.where(mask.to(gradient.device), gradient, torch.zeros_like(gradient))
+class _Masked:
+    """A hook that leaves of a gradient what a mask has; the mask goes to the gradient's device once."""
+
+    def __init__(self, mask: Tensor) -> None:
+        self._mask = mask
+
+    def __call__(self, gradient: Tensor) -> Tensor:
+        self._mask = self._mask.to(gradient.device)
+        # where, since 0 times an overflow would be NaN
+        return torch.where(self._mask, gradient, torch.zeros_like(gradient))
 
 
 def _kind(net: AssembleNet | SegmentNet) -> str:

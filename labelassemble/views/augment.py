@@ -7,6 +7,7 @@ from torch.nn import functional as F
 from labelassemble.views.noise import NoiseBank, windows
 from labelassemble.views.options import StrongOptions, WeakOptions
 from labelassemble.views.params import StrongParams, WeakParams
+from labelassemble.views.transfer import to_device
 
 
 def weak_view(
@@ -55,13 +56,13 @@ def flip_and_rotate(
     Both are one resampling (bilinear), so that nothing is blurred twice; without `turns` a flip is exact.
     """
     if not turns:
-        return torch.where(mirrored.to(images.device).view(-1, 1, 1, 1), images.flip(3), images)
+        return torch.where(to_device(mirrored, images.device).view(-1, 1, 1, 1), images.flip(3), images)
     count, _, height, width = images.shape
     # Where a pixel of the output comes from, in grid_sample's coordinates (-1..1 over each side).
     ratio = height / width
     cos, sin = radians.cos(), radians.sin()
     sign = 1.0 - 2.0 * mirrored.to(torch.float32)
-    weights = torch.stack((sign * cos, -sign * sin * ratio, sin / ratio, cos)).to(images.device)
+    weights = to_device(torch.stack((sign * cos, -sign * sin * ratio, sin / ratio, cos)), images.device)
     x_by_x, x_by_y, y_by_x, y_by_y = weights[:, :, None, None]
     x = ((torch.arange(width, device=images.device) * 2 + 1) / width - 1).view(1, 1, -1)
     y = ((torch.arange(height, device=images.device) * 2 + 1) / height - 1).view(1, -1, 1)
@@ -82,12 +83,12 @@ def jitter(
     Grey images have no saturation to change.
     """
     device = images.device
-    scale = (brightness * contrast).to(device).view(-1, 1, 1, 1)
-    mean = images.mean(dim=(1, 2, 3), keepdim=True)
-    x = images * scale + mean * (brightness * (1.0 - contrast)).to(device).view(-1, 1, 1, 1)
+    scale = to_device(brightness * contrast, device).view(-1, 1, 1, 1)
+    shift = to_device(brightness * (1.0 - contrast), device).view(-1, 1, 1, 1)
+    x = images * scale + images.mean(dim=(1, 2, 3), keepdim=True) * shift
     if images.shape[1] == 3:
         grey = 0.299 * x[:, 0:1] + 0.587 * x[:, 1:2] + 0.114 * x[:, 2:3]
-        x = grey + (x - grey) * saturation.to(device).view(-1, 1, 1, 1)
+        x = grey + (x - grey) * to_device(saturation, device).view(-1, 1, 1, 1)
     return x
 
 

@@ -19,10 +19,10 @@ class Batch(NamedTuple):
 
     Attributes:
         step: the step of the epoch.
-        rows: rows of the table, int64 [B].
+        rows: rows of the table, int64 [B], on the CPU.
         weak: weak view, float32 [B, channels, size, size].
         strong: strong view of the same images, or None where it was not asked for.
-        targets: float32 [B, C], NaN = unknown.
+        targets: float32 [B, C, *spatial], NaN = unknown, on the CPU: their labels are counted there.
     """
 
     step: int

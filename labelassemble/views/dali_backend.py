@@ -21,6 +21,7 @@ from labelassemble.views.options import ViewOptions
 from labelassemble.views.params import draw_params
 from labelassemble.views.sampler import BatchRows, Sampler
 from labelassemble.views.threads import image_threads, made_ahead
+from labelassemble.views.transfer import pinned_for
 
 
 class _Prepared(NamedTuple):
@@ -113,7 +114,8 @@ class DaliViews:
                 return self._empty(prepared.step, strong)
             views = self._views(prepared, strong)
         index = torch.from_numpy(prepared.batch.rows)
-        return Batch(prepared.step, index, views[0], views[1] if strong else None, self._targets[index])
+        targets = pinned_for(self._targets[index], self._device)
+        return Batch(prepared.step, index, views[0], views[1] if strong else None, targets)
 
     def _empty(self, step: int, strong: bool) -> Batch:
         return empty_batch(step, self._options, self._targets, strong=strong, device=self._device)

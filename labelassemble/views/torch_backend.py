@@ -14,6 +14,7 @@ from labelassemble.views.options import ViewOptions
 from labelassemble.views.preprocess import resize, to_unit_range
 from labelassemble.views.sampler import BatchRows, Sampler
 from labelassemble.views.threads import image_threads, made_ahead
+from labelassemble.views.transfer import pinned_for, to_device
 from labelassemble.views.view_pair import ViewMaker
 
 
@@ -133,12 +134,12 @@ class TorchViews:
         if not good:
             return empty_batch(step, self._options, self._targets, strong=strong, device=self._device)
         rows = batch.rows[good]
-        x = torch.stack(images).to(self._device)
+        x = to_device(torch.stack(images), self._device)
         pair = self._maker.pair(x, passes=batch.passes[good].tolist(), rows=rows.tolist(), strong=strong)
         weak = self._preprocess.normalize(pair.weak)
         other = None if pair.strong is None else self._preprocess.normalize(pair.strong)
         index = torch.from_numpy(rows)
-        return Batch(step, index, weak, other, self._targets[index])
+        return Batch(step, index, weak, other, pinned_for(self._targets[index], self._device))
 
 
 def evaluation_batches(

@@ -21,6 +21,7 @@ from labelassemble.views.batch import Batch
 from labelassemble.views.crops import Case, Crop, draw_crop
 from labelassemble.views.sampler import BatchRows, Sampler
 from labelassemble.views.threads import image_threads, made_ahead
+from labelassemble.views.transfer import pinned_for, to_device
 from labelassemble.views.volume_lists import ViewsOfCrops
 from labelassemble.views.volume_options import VolumeOptions
 
@@ -322,9 +323,9 @@ class VolumeViews:
         return Batch(
             step,
             rows,
-            weak.to(self._device),
-            None if other is None else other.to(self._device),
-            targets.to(self._device),
+            to_device(weak, self._device),
+            None if other is None else to_device(other, self._device),
+            pinned_for(targets, self._device),
         )
 
     def _crops(self, row: int, one_pass: int, *, strong: bool) -> list["_Views"]:
