@@ -1,22 +1,25 @@
 """The training loop."""
 
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from labelassemble.training.accumulate import split
+from labelassemble.training.accumulate import Counts, split
 from labelassemble.training.checkpoint import Checkpoints
+from labelassemble.training.cuda_graph import quickest_convolutions
 from labelassemble.training.distributed import lost_process_is_an_error
 from labelassemble.training.history import EpochRow
 from labelassemble.training.interrupt import StopRequest, TrainingInterrupted
 from labelassemble.training.logging import TrainingLog
+from labelassemble.training.losses import refused_is_an_error
 from labelassemble.training.running_means import step_record
 from labelassemble.training.state import TrainState
 from labelassemble.training.steps import Step, seed_step, synchronised_steps
 from labelassemble.training.validation import Scored, Scores
-from labelassemble.views.batch import Views
+from labelassemble.views.batch import Batch, Views
 
 _READ_EVERY = 20  # steps between readings of the losses on a GPU: each reading waits for it
 
@@ -75,6 +78,7 @@ def fit(
         StopRequest(patient=processes.count > 1) as stop,
         torch.random.fork_rng([state.device] if state.device.type == "cuda" else []),
         log,
+        state.graphs or nullcontext(),
     ):
         while state.epoch < min(options.epochs, until or options.epochs) and not state.ends_early:
             state.begin_epoch()
@@ -118,21 +122,17 @@ def train_step(state: TrainState, step: Step) -> None:
     """Make one step of the optimizer from a batch; its losses are read later."""
     options, processes = state.options, state.processes
     seed_step(options.seed, state.epoch, step.batch.step, processes.rank, state.device)
-    state.optimizer.zero_grad(set_to_none=True)
-    record = state.means.empty_record(state.device)
-    parts = list(split(step.batch, options.accumulate, keep_empty=processes.count > 1))
-    for part in parts:
-        targets = part.targets.to(state.device)
-        with state.gradients_kept(apart=part is not parts[-1]):
-            weak, strong = state.forward(part)
-            alone = processes.count == 1 and len(parts) == 1
-            held = step.counts if alone else state.loss.count(part.targets)
-            terms = state.loss.terms(weak, strong, targets, rows=part.rows, part=held, whole=step.counts)
-            # The processes' gradients are averaged; the parts of the loss are to be added up.
-            loss = state.scaler.scale(terms.total * processes.count)
-            with lost_process_is_an_error(several=processes.count > 1):
-                loss.backward()  # type: ignore[no-untyped-call]
-        record += step_record(terms.loss, weak, targets, state.loss.options.threshold, terms.dice, terms.sums)
+    with quickest_convolutions(state.device), refused_is_an_error():
+        if state.graphs is None:
+            record = _gradients(state, step)
+        else:
+            record = state.graphs.run(
+                step.batch,
+                lambda batch: forward_and_backward(state, batch, part=step.counts, whole=step.counts),
+                state.on_device,
+                constants=state.constants,
+                kept=state.loss.criterion,
+            )
     if options.clip_norm is not None:
         state.scaler.unscale_(state.optimizer)
         nn.utils.clip_grad_norm_(state.trained, options.clip_norm)
@@ -141,6 +141,41 @@ def train_step(state: TrainState, step: Step) -> None:
     if state.ema is not None:
         state.ema.update_parameters(state.net)
     state.means.add(step.batch.step, step.batch.rows, record, step.counts)
+
+
+def _gradients(state: TrainState, step: Step) -> Tensor:
+    """Give the parameters the gradients of a step, and no others, and return what the parts' records add up to."""
+    processes = state.processes
+    state.optimizer.zero_grad(set_to_none=True)
+    record = state.means.empty_record(state.device)
+    parts = list(split(step.batch, state.options.accumulate, keep_empty=processes.count > 1))
+    for part in parts:
+        alone = processes.count == 1 and len(parts) == 1
+        held = step.counts if alone else state.loss.count(part.targets)
+        with state.gradients_kept(apart=part is not parts[-1]):
+            record += forward_and_backward(state, state.on_device(part), part=held, whole=step.counts)
+    return record
+
+
+def forward_and_backward(state: TrainState, batch: Batch, *, part: Counts, whole: Counts) -> Tensor:
+    """Add the gradients of a batch or a part of one, and return its `step_record`.
+
+    On a GPU nothing here waits for it: not the loss, whose values are read later, and no copy from the host.
+
+    Args:
+        state: the training.
+        batch: on the device, its rows too.
+        part: what it holds.
+        whole: what the step's whole batch holds.
+    """
+    weak, strong = state.forward(batch)
+    terms = state.loss.terms(weak, strong, batch.targets, rows=batch.rows, part=part, whole=whole)
+    several = state.processes.count
+    # The processes' gradients are averaged; the parts of the loss are to be added up.
+    loss = state.scaler.scale(terms.total * several)
+    with lost_process_is_an_error(several=several > 1):
+        loss.backward()  # type: ignore[no-untyped-call]
+    return step_record(terms.loss, weak, batch.targets, state.loss.options.threshold, terms.dice, terms.sums)
 
 
 def _epoch_row(state: TrainState, scores: Scores, *, steps: int, images_per_second: float) -> EpochRow:

@@ -1,13 +1,16 @@
 """The loss of a training step: what the options, the labels of the training images and their rules make of it."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from labelassemble.errors import LabelAssembleError
+from labelassemble.functional import partial_label_loss
 from labelassemble.loss import LossOptions, LossTerms, PartialLabelLoss
 from labelassemble.ops.class_sums import class_sums
 from labelassemble.ops.composed_loss import silenced
@@ -17,6 +20,8 @@ from labelassemble.training.data import TrainingData
 from labelassemble.training.dice import soft_dice_loss
 from labelassemble.training.distributed import SINGLE_PROCESS, Processes
 from labelassemble.training.schedule import TermWeights, needs_strong, term_weights
+
+_EARLIER = "in an earlier call on CUDA"  # in what the op raises of one
 
 _log = logging.getLogger(__name__)
 
@@ -72,7 +77,10 @@ class StepLoss:
         self._classes = data.classes
         self._device = device
         self._kind = criterion
-        self._pos_weight, self._class_weight = class_weights(options, data.classes, data.targets, data.voxels)
+        weights = class_weights(options, data.classes, data.targets, data.voxels)
+        self._pos_weight, self._class_weight = (
+            None if weight is None else weight.to(device) for weight in weights
+        )
         self.positives = labelled_positives(data.targets)
         withheld = withheld_classes(self.positives, options.min_positives)
         self.withheld = None if withheld is None else withheld.to(device)
@@ -81,7 +89,7 @@ class StepLoss:
         exclusions = data.exclusions
         if options.exclusive and exclusions is not None and exclusions:
             self._matrices = torch.from_numpy(exclusions.matrices).to(device)
-            self._rows = torch.from_numpy(exclusions.rows)
+            self._rows = torch.from_numpy(exclusions.rows).to(device)
         self.begin(0)
 
     def begin(self, epoch: int) -> None:
@@ -117,7 +125,7 @@ class StepLoss:
             logits_weak: of the part's weak views.
             logits_strong: of its strong views, or None.
             targets: of its images, on the device.
-            rows: its images among the training images.
+            rows: its images among the training images; those on the device need no copy.
             part: what the part holds.
             whole: what the whole batch holds.
         """
@@ -159,7 +167,7 @@ class StepLoss:
             return None
         if len(self._matrices) == 1:
             return self._matrices[0]
-        return self._matrices[self._rows[rows].to(self._device)]
+        return self._matrices[self._rows[rows]]
 
     def without_withheld(self, shares: tuple[float | None, ...]) -> tuple[float | None, ...]:
         """Return shares by class, None for a class whose pseudo-labels are withheld."""
@@ -180,6 +188,35 @@ class StepLoss:
             self.options.min_positives,
             named,
         )
+
+
+def raise_refused(device: torch.device) -> None:
+    """Raise what the loss has refused on a GPU and no later call has told.
+
+    A kernel cannot raise, so the next call of the op does, whatever its values are; a CUDA graph is replayed without
+    calls. Elsewhere the op raises at once, and this does nothing.
+
+    Raises:
+        LabelAssembleError: a target outside 0 to 1, or a weight that is not allowed.
+    """
+    nothing = torch.zeros((1, 1), device=device)
+    with refused_is_an_error():
+        partial_label_loss(nothing, None, nothing)
+
+
+@contextmanager
+def refused_is_an_error() -> Iterator[None]:
+    """Within this context what an earlier call of the loss refused on a GPU is one sentence for the user.
+
+    Raises:
+        LabelAssembleError: instead of the op's RuntimeError.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if _EARLIER not in str(error):
+            raise
+        raise LabelAssembleError(str(error).splitlines()[0]) from error
 
 
 def labelled_positives(targets: np.ndarray) -> list[int]:

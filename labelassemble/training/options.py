@@ -70,6 +70,10 @@ class TrainOptions(BaseModel):
         channels_last: keep images and convolutions in channels-last order; "auto" where that is quicker.
         compile: let torch.compile translate the network for training; "auto" does not: on a CPU it takes minutes and
             saves a tenth of a step (benchmarks/results/training_precision_avx2.md).
+        cuda_graph: run forward, loss and backward of a step as one CUDA graph, where a batch has a shape that has come
+            before: the host launches one graph instead of thousands of kernels, for which a large GPU would wait.
+            "auto" does so on a GPU where one process trains without accumulate, compile and float16; true warns where
+            that is not so. A network that takes decisions in Python anew at each step needs false.
         checkpoint_every: steps after which last.pt is written within an epoch too; None for the end of epochs alone.
         trackers: trackers of experiments that get the curves too: "tensorboard" (event files in the run's folder),
             "mlflow" (mlflow.db there, or MLFLOW_TRACKING_URI) and "wandb" (offline there, unless WANDB_MODE says
@@ -98,6 +102,7 @@ class TrainOptions(BaseModel):
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     channels_last: bool | Literal["auto"] = "auto"
     compile: bool | Literal["auto"] = "auto"
+    cuda_graph: bool | Literal["auto"] = "auto"
     checkpoint_every: Annotated[int, Field(ge=1)] | None = None
     trackers: tuple[Literal["tensorboard", "mlflow", "wandb"], ...] = ()
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0

@@ -13,6 +13,7 @@ from labelassemble.loss import LossTerms
 from labelassemble.ops.class_sums import class_sums
 from labelassemble.training.accumulate import Counts, by_class_of
 from labelassemble.training.distributed import OtherProcessFailed, Processes
+from labelassemble.training.losses import raise_refused
 
 _TERMS = ("bce", "pseudo", "consistency", "dice")
 _NAMED = 64  # files named in an error
@@ -162,9 +163,14 @@ class RunningMeans:
             for name, count in zip(self._classes, record[-len(self._classes) - 1 : -1], strict=True)
             if count > 0
         ]
+        cause = "lower train.lr or set train.clip_norm"
+        try:
+            raise_refused(self._pending[0][2].device)
+        except LabelAssembleError as error:
+            cause = str(error)
         more = f" and {len(files) - _NAMED} more" if len(files) > _NAMED else ""
         raise LabelAssembleError(
-            f"the loss is {record[0]} in epoch {epoch + 1}, step {step + 1}: lower train.lr or set train.clip_norm; "
+            f"the loss is {record[0]} in epoch {epoch + 1}, step {step + 1}: {cause}; "
             f"not finite: {', '.join(terms) or 'the sum of the terms'}"
             + (f", logits of {', '.join(bad)}" if bad else "")
             + f"; images of the batch: {', '.join(files[:_NAMED])}{more}; "

@@ -1,4 +1,4 @@
-"""What train.precision, train.channels_last and train.compile mean where they are "auto": what is quicker there.
+"""What train.precision, channels_last, compile and cuda_graph mean where they are "auto": what is quicker there.
 
 Measured on processors: benchmarks/results/training_cpu.md (AVX-512 with bfloat16) and training_precision_avx2.md; on
 GPUs nothing was measured here, and tensor cores are known to be quicker. Without torch, so that `doctor` can say it.
@@ -29,6 +29,7 @@ class Speed(NamedTuple):
         compile: by torch.compile.
         reason: of the precision, for the user.
         warning: about what was asked for; "" for none.
+        cuda_graph: forward, loss and backward of a step are one CUDA graph.
     """
 
     precision: Precision
@@ -36,11 +37,13 @@ class Speed(NamedTuple):
     compile: bool
     reason: str
     warning: str = ""
+    cuda_graph: bool = False
 
     def to_text(self) -> str:
         """Return the line that training begins with."""
         order = "channels last" if self.channels_last else "channels first"
-        return f"Trains in {self.precision}, {order}{', compiled' if self.compile else ''}: {self.reason}"
+        how = f"{', compiled' if self.compile else ''}{', a CUDA graph a step' if self.cuda_graph else ''}"
+        return f"Trains in {self.precision}, {order}{how}: {self.reason}"
 
 
 def choose_speed(
@@ -49,6 +52,7 @@ def choose_speed(
     gpu: tuple[int, int] | None = None,
     dense: bool = True,
     flags: frozenset[str] | None = None,
+    processes: int = 1,
 ) -> Speed:
     """Return what the options ask for, or with "auto" what is quicker.
 
@@ -57,6 +61,7 @@ def choose_speed(
         gpu: compute capability of the GPU that trains; None for the processor.
         dense: whether the backbone is a DenseNet of the published size, the only kind that was measured.
         flags: of the processor; default: of this one.
+        processes: that train together.
     """
     flags = processor_flags() if flags is None else flags
     quick, reason = bfloat16_is_quicker(gpu, dense, flags)
@@ -68,7 +73,14 @@ def choose_speed(
     if channels_last == "auto":
         channels_last = dense and (gpu is None or quick)
     compiled = options.compile is True  # "auto" is never: compiling takes what 10,000 steps save
-    return Speed(precision, channels_last, compiled, reason, _warning(asked, gpu, flags))
+    obstacle = "" if options.cuda_graph is False else _no_graph(options, precision, gpu, processes)
+    warnings = [_warning(asked, gpu, flags)]
+    if obstacle and options.cuda_graph is True:
+        warnings.append(f"train.cuda_graph=true makes no graph: {obstacle}")
+    warning = "; ".join(text for text in warnings if text)
+    return Speed(
+        precision, channels_last, compiled, reason, warning, options.cuda_graph is not False and not obstacle
+    )
 
 
 def bfloat16_is_quicker(
@@ -88,6 +100,23 @@ def bfloat16_is_quicker(
     if not dense:
         return False, "bfloat16 was measured for DenseNet121 alone"
     return True, "the processor has bfloat16, with which a step of DenseNet121 takes 0.56 of the time"
+
+
+def _no_graph(
+    options: "TrainOptions", precision: Precision, gpu: tuple[int, int] | None, processes: int
+) -> str:
+    """Return why a step cannot be a CUDA graph; "" where it can."""
+    if gpu is None:
+        return "the network trains on the processor"
+    if processes > 1:
+        return f"{processes} processes exchange gradients while they compute them"
+    if options.accumulate > 1:
+        return f"train.accumulate={options.accumulate} divides a step"
+    if options.compile is True:
+        return "train.compile=true makes its own kernels"
+    if precision == "float16":
+        return "the scale of float16 changes between steps"
+    return ""
 
 
 def _warning(asked: str, gpu: tuple[int, int] | None, flags: frozenset[str]) -> str:

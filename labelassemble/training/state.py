@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from typing import Any, cast
@@ -19,6 +19,7 @@ from labelassemble.loss import LossOptions, PartialLabelLoss
 from labelassemble.models.densenet import DenseNet
 from labelassemble.models.memory_format import to_channels_last
 from labelassemble.training.collapse import CollapseWatch
+from labelassemble.training.cuda_graph import CudaRecorder, StepGraphs
 from labelassemble.training.data import TrainingData
 from labelassemble.training.distributed import (
     SINGLE_PROCESS,
@@ -33,6 +34,7 @@ from labelassemble.training.schedule import Best
 from labelassemble.training.speed import choose_speed
 from labelassemble.training.validation import Scores
 from labelassemble.views.batch import Batch
+from labelassemble.views.transfer import to_device
 
 _log = logging.getLogger(__name__)
 
@@ -55,6 +57,7 @@ class TrainState:
         optimizer: Adam.
         plateau: lowers the learning rate.
         scaler: of the loss, for float16.
+        graphs: what runs a step as a CUDA graph; None where that is not to be.
         ema: averaged weights; None where they are not asked for.
         loss: of a step.
         means: what the steps of the epoch add up to.
@@ -83,6 +86,7 @@ class TrainState:
             gpu=torch.cuda.get_device_capability(self.device) if self.device.type == "cuda" else None,
             dense=isinstance(backbone := getattr(net, "backbone", None), DenseNet)
             and backbone.out_features >= 1024,
+            processes=processes.count,
         )
         if self.speed.channels_last:
             to_channels_last(net, getattr(net, "dims", 2))
@@ -96,6 +100,9 @@ class TrainState:
         )
         self.precision: torch.dtype = getattr(torch, self.speed.precision)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == torch.float16)
+        self.graphs: StepGraphs | None = None
+        if self.speed.cuda_graph:
+            self.graphs = StepGraphs(self.optimizer, CudaRecorder(self.device), self.device)
         self.ema = None if options.ema is None else averaged_model(self.net, options.ema)
         self.loss = StepLoss(loss, data, self.device, criterion, processes)
         self.means = RunningMeans(data.classes, data.paths, processes)
@@ -105,8 +112,9 @@ class TrainState:
         self.best = Best()
         self.epoch = 0
         self.step = 0
+        self._constants: Hashable = None
         self._started = time.monotonic()
-        self._sources = None if data.sources is None else torch.from_numpy(data.sources)
+        self._sources = None if data.sources is None else torch.from_numpy(data.sources).to(self.device)
         if processes.first:
             self.loss.log_withheld()
 
@@ -130,6 +138,19 @@ class TrainState:
         """Set the weights of the loss, and the network to training."""
         self.loss.begin(self.epoch)
         self.net.train()
+        self._constants = None
+
+    @property
+    def constants(self) -> Hashable:
+        """What a step depends on beside its batch, as long as an epoch lasts: a graph of it is for these alone."""
+        if self._constants is None:
+            tensors = [*self.net.parameters(), *self.net.buffers()]
+            self._constants = (
+                self.loss.weights,
+                tuple((tensor.data_ptr(), tensor.requires_grad) for tensor in tensors),
+                tuple(module.training for module in self.net.modules()),
+            )
+        return self._constants
 
     def end_epoch(self, scores: Scores) -> bool:
         """Adapt the learning rate, count the epoch, and return whether it is the best so far."""
@@ -144,17 +165,28 @@ class TrainState:
         self.means.begin()
         return self.best.epoch == self.epoch - 1
 
+    def on_device(self, batch: Batch) -> Batch:
+        """Return a batch whose tensors are all where the network is, rows and targets too, without waiting for it."""
+        strong = None if batch.strong is None else to_device(batch.strong, self.device)
+        rows, weak, targets = (
+            to_device(part, self.device) for part in (batch.rows, batch.weak, batch.targets)
+        )
+        return Batch(batch.step, rows, weak, strong, targets)
+
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
         """Return the logits of the weak and of the strong view, float32 [B, C, *spatial].
 
         Both views go through the network together, so that BatchNorm has the same statistics for both.
+
+        Args:
+            batch: on the device, its rows too (`on_device`).
         """
         views = [batch.weak] if batch.strong is None else [batch.weak, batch.strong]
         sources = []
         if self._sources is not None:
-            sources = [torch.cat([self._sources[batch.rows]] * len(views)).to(self.device)]
+            sources = [torch.cat([self._sources[batch.rows]] * len(views))]
         with torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32):
-            images = torch.cat(views).to(self.device)
+            images = torch.cat(views)
             logits = self._compiled(images, sources) if self.speed.compile else self.network(images, *sources)
         size = len(batch.weak)
         return logits[:size].float(), None if batch.strong is None else logits[size:].float()

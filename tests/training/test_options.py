@@ -41,6 +41,7 @@ def _net() -> nn.Sequential:
         ("train.ema=1", r"'train\.ema': input should be less than 1, got 1"),
         ("train.sampling=even", r"'train\.sampling': must be auto, shuffle, balanced, or shares by source"),
         ("train.compile=perhaps", r"'train\.compile': input should be a valid boolean"),
+        ("train.cuda_graph=perhaps", r"'train\.cuda_graph': input should be a valid boolean"),
         ("train.checkpoint_every=0", r"'train\.checkpoint_every': input should be greater than or equal to 1, got 0"),
         ("train.chanels_last=true", r"unknown key 'train\.chanels_last', did you mean 'channels_last'\?"),
     ],

@@ -27,8 +27,9 @@ def test_auto_takes_what_is_quicker(
         False,
         "",
     )
+    graph = ", a CUDA graph a step" if gpu else ""
     assert speed.to_text().startswith(
-        f"Trains in {precision}, channels {'last' if channels_last else 'first'}: the "
+        f"Trains in {precision}, channels {'last' if channels_last else 'first'}{graph}: the "
     ) or (not dense)
     assert bfloat16_is_quicker(gpu, dense, flags)[0] == (precision == "bfloat16")
 
