@@ -145,6 +145,7 @@ if wants dali; then
   export PYTHONPATH="$PYTHONPATH:$wheels/dali-site"
   if "$python" -c 'import nvidia.dali' 2>/dev/null; then
     "$python" -P -m pytest -q -p no:cacheprovider -m "cuda and dali" tests/views
+    "$python" -P -m pytest -q -p no:cacheprovider -m cuda tests/training tests/views/test_transfer.py
     "$python" benchmarks/views.py --training  # a step fed by each backend, against tensors that are there
   else
     echo "gpu.sh: NVIDIA DALI is not installed (benchmarks/gpu_wheels.sh dali): its views are not measured"

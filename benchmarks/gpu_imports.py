@@ -33,7 +33,7 @@ STEPS = {
     "measure": "import sys; sys.path.insert(0, 'benchmarks'); import loss, head, overhead",
     "train": "import sys; sys.path.insert(0, 'benchmarks'); import training; training.make_step("
     "training.variants(False)[-1], 'cpu', 32, 2)",
-    "dali": "import sys; sys.path.insert(0, 'benchmarks'); import views, views_training",
+    "dali": "import sys; sys.path += ['benchmarks', 'tests/training']; import views, views_training, pytest, conftest",
 }
 HIDE = """\
 import re, sys
