@@ -25,6 +25,8 @@ from torch import Tensor, nn
 
 from labelassemble import AssembleNet, PartialLabelLoss
 from labelassemble.ops.partial_label_loss import reference
+from labelassemble.training.cuda_graph import CudaRecorder, StepGraphs
+from labelassemble.views.batch import Batch
 
 CLASSES = 15
 STEPS = 4  # of a variant in a round, the first of them not counted
@@ -42,7 +44,7 @@ class Variant:
     compile: bool = False
     frozen: bool = False
     fused_adam: bool = False
-    graph: bool = False  # the whole step as one CUDA graph
+    graph: bool = False  # forward, loss and backward as one CUDA graph (train.cuda_graph)
 
 
 @dataclass(frozen=True)
@@ -127,49 +129,33 @@ def make_step(variant: Variant, device: str, pixels: int, batch: int) -> Callabl
     if variant.frozen:
         net.freeze_backbone()
     trained = [parameter for parameter in net.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.Adam(trained, lr=2e-4, fused=variant.fused_adam or None, capturable=variant.graph)
+    optimizer = torch.optim.Adam(trained, lr=2e-4, fused=variant.fused_adam or None)
     net.train()
 
-    def learn() -> Tensor:
-        images = torch.cat([weak, strong]).contiguous(memory_format=layout)
+    def learn(images: Batch) -> Tensor:
+        assert images.strong is not None
+        both = torch.cat([images.weak, images.strong]).contiguous(memory_format=layout)
         half = variant.precision != "float32"
-        with (
-            torch.autocast(device, torch.bfloat16, cache_enabled=not variant.graph) if half else nullcontext()
-        ):
-            logits = network(images)
-        value = loss(logits[:batch].float(), logits[batch:].float(), targets)
-        optimizer.zero_grad(set_to_none=True)
+        with torch.autocast(device, torch.bfloat16) if half else nullcontext():
+            logits = network(both)
+        value = loss(logits[:batch].float(), logits[batch:].float(), images.targets)
         value.backward()
+        return value.detach()
+
+    images = Batch(0, torch.arange(batch), weak, strong, targets)
+    place = torch.device(device)
+    graphs = StepGraphs(optimizer, CudaRecorder(place), place) if variant.graph else None
+
+    def step() -> None:
+        if graphs is None:
+            optimizer.zero_grad(set_to_none=True)
+            value = learn(images)
+        else:
+            value = graphs.run(images, learn, lambda given: given, constants=None, kept=(net, loss))
         optimizer.step()
-        return value
-
-    if variant.graph:
-        value, replay = captured(learn)
-
-        def step() -> None:
-            replay()
-            value.item()
-
-    else:
-
-        def step() -> None:
-            learn().item()  # as a display does, and it waits for the device
+        value.item()  # as a display does, and it waits for the device
 
     return step
-
-
-def captured(learn: Callable[[], Tensor]) -> tuple[Tensor, Callable[[], None]]:
-    """Return what a step leaves and what repeats it: three steps on another stream, then one into a CUDA graph."""
-    stream = torch.cuda.Stream()
-    stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):
-        for _ in range(3):
-            learn()
-    torch.cuda.current_stream().wait_stream(stream)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        value = learn()
-    return value, graph.replay
 
 
 def table(device: str, pixels: int, batch: int, rounds: int, compiled: bool) -> list[Row]:
@@ -241,7 +227,7 @@ def main() -> None:
     parser.add_argument("--pixels", type=int, nargs="+", help="default: 64 and 96 on a CPU, 224 on a GPU")
     parser.add_argument("--batch", type=int, nargs="+", help="default: 16 on a CPU, 16 and 64 on a GPU")
     parser.add_argument("--rounds", type=int, default=4, help="rounds, of 3 measured steps of each line")
-    parser.add_argument("--compile", action="store_true", help="compile in c on a CPU too (minutes)")
+    parser.add_argument("--compile", action="store_true", help="with torch.compile too (minutes)")
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results")
     arguments = parser.parse_args()
     cuda = arguments.device == "cuda"
@@ -254,7 +240,7 @@ def main() -> None:
     rows: list[Row] = []
     for pixels in arguments.pixels or ([224] if cuda else [64, 96]):
         for batch in arguments.batch or ([16, 64] if cuda else [16]):
-            rows += table(arguments.device, pixels, batch, arguments.rounds, arguments.compile or cuda)
+            rows += table(arguments.device, pixels, batch, arguments.rounds, arguments.compile)
             write(rows, arguments.output / f"training_{device_name(arguments.device)}", [first_line, what])
 
 
