@@ -137,7 +137,9 @@ class CudaRecorder:
         with suppress(RuntimeError):
             graph.capture_end()
         graph.reset()
-        with suppress(RuntimeError):  # raises where the end above has closed the memory already
+        with suppress(
+            RuntimeError, AttributeError
+        ):  # raises where the end above has closed the memory already
             torch._C._cuda_endAllocateToPool(self._device.index, self._pool)
             torch._C._cuda_releasePool(self._device.index, self._pool)
         with suppress(RuntimeError):
