@@ -1,7 +1,7 @@
 """What train.precision, channels_last, compile and cuda_graph mean where they are "auto": what is quicker there.
 
-Measured on processors: benchmarks/results/training_cpu.md (AVX-512 with bfloat16) and training_precision_avx2.md; on
-GPUs nothing was measured here, and tensor cores are known to be quicker. Without torch, so that `doctor` can say it.
+Measured: benchmarks/results/training_cpu.md (AVX-512 with bfloat16), training_precision_avx2.md, and on a GPU
+training_nvidia-h200.md. Without torch, so that `doctor` can say it.
 """
 
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
