@@ -103,9 +103,18 @@ keep() {
 }
 trap keep EXIT
 
+# Whole trainings and predictions, where the packages of `pip install labelassemble` are, or those of the step dali.
+trainings() {
+  "$python" -P -m pytest -q -p no:cacheprovider -m "cuda and not dali" tests/training tests/models tests/views
+}
+trained=""
 if wants test; then
   say "test"
   "$python" -P -m pytest -q -p no:cacheprovider -m cuda tests/ops
+  if "$python" -c 'import jinja2, kornia, matplotlib, pandas, pyarrow, rich, scipy, typer' 2>/dev/null; then
+    trainings
+    trained=1
+  fi
 fi
 
 if wants measure; then
@@ -145,7 +154,7 @@ if wants dali; then
   export PYTHONPATH="$PYTHONPATH:$wheels/dali-site"
   if "$python" -c 'import nvidia.dali' 2>/dev/null; then
     "$python" -P -m pytest -q -p no:cacheprovider -m "cuda and dali" tests/views
-    "$python" -P -m pytest -q -p no:cacheprovider -m cuda tests/training tests/views/test_transfer.py
+    [[ $trained ]] || trainings
     "$python" benchmarks/views.py --training  # a step fed by each backend, against tensors that are there
   else
     echo "gpu.sh: NVIDIA DALI is not installed (benchmarks/gpu_wheels.sh dali): its views are not measured"

@@ -11,11 +11,13 @@ and c take one setting at a time; after c come Adam in one kernel, and training 
 
 import argparse
 import csv
+import importlib.util
 import statistics
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -25,8 +27,6 @@ from torch import Tensor, nn
 
 from labelassemble import AssembleNet, PartialLabelLoss
 from labelassemble.ops.partial_label_loss import reference
-from labelassemble.training.cuda_graph import CudaRecorder, StepGraphs
-from labelassemble.views.batch import Batch
 
 CLASSES = 15
 STEPS = 4  # of a variant in a round, the first of them not counted
@@ -132,30 +132,56 @@ def make_step(variant: Variant, device: str, pixels: int, batch: int) -> Callabl
     optimizer = torch.optim.Adam(trained, lr=2e-4, fused=variant.fused_adam or None)
     net.train()
 
-    def learn(images: Batch) -> Tensor:
-        assert images.strong is not None
-        both = torch.cat([images.weak, images.strong]).contiguous(memory_format=layout)
+    def learn(weak: Tensor, strong: Tensor, targets: Tensor) -> Tensor:
+        images = torch.cat([weak, strong]).contiguous(memory_format=layout)
         half = variant.precision != "float32"
         with torch.autocast(device, torch.bfloat16) if half else nullcontext():
-            logits = network(both)
-        value = loss(logits[:batch].float(), logits[batch:].float(), images.targets)
+            logits = network(images)
+        value = loss(logits[:batch].float(), logits[batch:].float(), targets)
         value.backward()
         return value.detach()
 
-    images = Batch(0, torch.arange(batch), weak, strong, targets)
-    place = torch.device(device)
-    graphs = StepGraphs(optimizer, CudaRecorder(place), place) if variant.graph else None
+    def run() -> Tensor:
+        optimizer.zero_grad(set_to_none=True)
+        return learn(weak, strong, targets)
+
+    if variant.graph:
+        run = in_a_graph(learn, (weak, strong, targets), optimizer, kept=(net, loss))
 
     def step() -> None:
-        if graphs is None:
-            optimizer.zero_grad(set_to_none=True)
-            value = learn(images)
-        else:
-            value = graphs.run(images, learn, lambda given: given, constants=None, kept=(net, loss))
+        value = run()
         optimizer.step()
         value.item()  # as a display does, and it waits for the device
 
     return step
+
+
+def in_a_graph(
+    learn: Callable[[Tensor, Tensor, Tensor], Tensor],
+    images: tuple[Tensor, Tensor, Tensor],
+    optimizer: torch.optim.Adam,
+    kept: object,
+) -> Callable[[], Tensor]:
+    """Return what makes a step as `train` does, from the fourth on as a CUDA graph."""
+    from labelassemble.training.cuda_graph import CudaRecorder, StepGraphs
+    from labelassemble.views.batch import Batch
+
+    def learn_batch(batch: Batch) -> Tensor:
+        assert batch.strong is not None
+        return learn(batch.weak, batch.strong, batch.targets)
+
+    weak, strong, targets = images
+    graphs = StepGraphs(optimizer, CudaRecorder(weak.device), weak.device)
+    batch = Batch(0, torch.arange(len(weak)), weak, strong, targets)
+    return partial(graphs.run, batch, learn_batch, lambda given: given, constants=None, kept=kept)
+
+
+def trains() -> bool:
+    """Whether the packages are there that `labelassemble train` needs, and with it a step in a CUDA graph."""
+    missing = [name for name in ("pandas", "pyarrow") if importlib.util.find_spec(name) is None]
+    if missing:
+        print(f"training.py: without {' and '.join(missing)} no step in a CUDA graph is measured")
+    return not missing
 
 
 def table(device: str, pixels: int, batch: int, rounds: int, compiled: bool) -> list[Row]:
@@ -166,7 +192,7 @@ def table(device: str, pixels: int, batch: int, rounds: int, compiled: bool) -> 
     """
     steps = {
         variant.name: make_step(variant, device, pixels, batch)
-        for variant in variants(compiled, graph=device == "cuda")
+        for variant in variants(compiled, graph=device == "cuda" and trains())
     }
     times: dict[str, list[float]] = {name: [] for name in steps}
     for turn in range(1 + rounds):
