@@ -149,7 +149,7 @@ if wants dali; then
   say "dali"
   # The wheel may have come in pieces, each small enough to be carried.
   if compgen -G "$wheels/dali/*.piece.*" >/dev/null && [[ ! -d $wheels/dali-site ]]; then
-    cat "$wheels"/dali/*.piece.* | tar -xz -C "$wheels"
+    cat "$wheels"/dali/*.piece.* | tar -xJ -C "$wheels"
   fi
   export PYTHONPATH="$PYTHONPATH:$wheels/dali-site"
   if "$python" -c 'import nvidia.dali' 2>/dev/null; then

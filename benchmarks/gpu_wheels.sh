@@ -34,9 +34,12 @@ case "${1:-}" in
     ;;
   dali)
     fetch "$wheels/dali-site" --no-deps -r benchmarks/gpu_packages_dali.txt
+    # What no step reads: modules of other Pythons, headers, tests.
+    find "$wheels/dali-site" -name '*.cpython-3*.so' ! -name '*.cpython-312-*' -delete
+    find "$wheels/dali-site" -type d \( -name include -o -name tests \) -prune -exec rm -rf {} +
     rm -rf "$wheels/dali"
     mkdir -p "$wheels/dali"
-    tar -C "$wheels" -cz dali-site | split -b 50M - "$wheels/dali/site.tar.gz.piece."
+    tar -C "$wheels" -c dali-site | xz -T0 -3 | split -b 50M - "$wheels/dali/site.tar.xz.piece."
     rm -rf "$wheels/dali-site"
     du -sh "$wheels"/dali/*
     ;;
