@@ -94,16 +94,23 @@ def test_same_bits_from_run_to_run_and_in_a_graph() -> None:
     assert all(torch.equal(a, b) for a, b in zip(first, captured, strict=True))
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_what_is_not_allowed_is_nan_and_raises_at_the_next_call(dtype: torch.dtype) -> None:
-    weak, strong, targets = batch((64, 15), dtype)
-    wrong = targets.clone()
-    wrong[3, 4] = -1.5
-    assert partial_label_loss(weak, strong, wrong).isnan()  # read, so the kernel has ended
-    with pytest.raises(
-        RuntimeError, match=r"must lie in \[0, 1\] or be unknown, got -1.5 in an earlier call"
-    ):
-        partial_label_loss(weak, strong, targets)
+@pytest.mark.parametrize("value", [-1.5, 2.0, float("inf"), -float("inf")])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", [(64, 15), (4111, 1)])
+def test_what_is_not_allowed_is_nan_and_raises_at_the_next_call(
+    shape: tuple[int, ...], dtype: torch.dtype, value: float
+) -> None:
+    """As the first entry of a pack, within one, and as the last entry of all."""
+    weak, strong, targets = batch(shape, dtype)
+    for place in (0, 45, targets.numel() - 1):
+        wrong = targets.clone()
+        wrong.view(-1)[place] = value
+        loss = partial_label_loss(weak, strong, wrong)
+        assert loss.isnan()  # read, so the kernel has ended
+        with pytest.raises(
+            RuntimeError, match=rf"must lie in \[0, 1\] or be unknown, got {value:g} in an earlier call"
+        ):
+            partial_label_loss(weak, strong, targets)
     agree(weak, strong, targets)
 
 

@@ -86,7 +86,7 @@ __device__ __forceinline__ bool are_allowed(const float (&targets)[kCount]) {
   bool allowed = true;
 #pragma unroll
   for (int i = 0; i < kCount; ++i)
-    allowed &= !(targets[i] - targets[i] * targets[i] < static_cast<float>(-kTargetRounding));
+    allowed &= !(target_margin(targets[i]) < static_cast<float>(-kTargetRounding));
   return allowed;
 }
 
