@@ -1,11 +1,17 @@
 """How a network is run where its answers are counted."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from threading import Lock
+from typing import Any
 
 import torch
 from torch import nn
 from torch.backends import cudnn
+
+_lock = Lock()
+_users = 0  # contexts in which convolutions compute in all of float32's bits, of all threads
+_put_back = ExitStack()  # what the last of them does
 
 
 @contextmanager
@@ -18,16 +24,46 @@ def evaluating(net: nn.Module) -> Iterator[None]:
     was_training = net.training
     net.eval()
     try:
-        with (
-            torch.inference_mode(),
-            cudnn.flags(
-                enabled=cudnn.enabled,
-                benchmark=cudnn.benchmark,
-                benchmark_limit=cudnn.benchmark_limit,
-                deterministic=cudnn.deterministic,
-                allow_tf32=False,
-            ),
-        ):
+        with torch.inference_mode(), _all_bits():
             yield
     finally:
         net.train(was_training)
+
+
+@contextmanager
+def _all_bits() -> Iterator[None]:
+    """Within this context convolutions on a GPU compute in all of float32's bits, in every thread."""
+    global _users
+    with _lock:
+        if _users == 0:
+            _put_back.enter_context(_without_tf32())
+        _users += 1
+    try:
+        yield
+    finally:
+        with _lock:
+            _users -= 1
+            if _users == 0:
+                _put_back.close()
+
+
+@contextmanager
+def _without_tf32() -> Iterator[None]:
+    try:
+        before = cudnn.allow_tf32
+    except RuntimeError:  # `fp32_precision` was set of one kind of layer, and torch refuses to read this name
+        names: Any = cudnn
+        kinds = [kind for kind in (names.conv, names.rnn) if kind.fp32_precision == "tf32"]
+        for kind in kinds:
+            kind.fp32_precision = "ieee"
+        try:
+            yield
+        finally:
+            for kind in kinds:
+                kind.fp32_precision = "tf32"
+        return
+    cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        cudnn.allow_tf32 = before

@@ -1,5 +1,7 @@
 """Probabilities of a network for files: what cannot be read is told apart from what is no number."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -121,6 +123,39 @@ def test_answers_are_in_float32_and_what_was_set_comes_back(training: bool) -> N
             net()
         assert net.seen == [False, True, False, True]
         assert (cudnn.allow_tf32, cudnn.benchmark, net.training) == (True, True, training)
+
+
+def test_answers_are_in_float32_until_the_last_thread_has_its_own() -> None:
+    net = nn.Linear(2, 2)
+    with cudnn.flags(enabled=True, allow_tf32=True):
+        first, second = evaluating(net), evaluating(nn.Linear(2, 2))
+        first.__enter__()
+        second.__enter__()
+        first.__exit__(None, None, None)
+        assert not cudnn.allow_tf32
+        second.__exit__(None, None, None)
+        assert cudnn.allow_tf32
+
+
+def test_answers_are_in_float32_whichever_of_torchs_names_was_used() -> None:
+    """Where a newer one was used torch refuses to read the older one: in a process of its own."""
+    code = """
+import torch
+from labelassemble.models.evaluating import evaluating
+cudnn = torch.backends.cudnn
+def said():
+    return cudnn.conv.fp32_precision, cudnn.rnn.fp32_precision
+for where in (cudnn.conv, cudnn.rnn, torch.backends):
+    cudnn.conv.fp32_precision = cudnn.rnn.fp32_precision = "tf32"
+    where.fp32_precision = "ieee"
+    before = said()
+    with evaluating(torch.nn.Linear(2, 2)):
+        print(*said())
+    assert said() == before
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["ieee"] * 6
 
 
 @pytest.mark.cuda
