@@ -188,6 +188,19 @@ def test_extremes(dtype: torch.dtype, reduction: Any, strong_known: bool, value:
                 close(one.double(), other, rtol=rounding)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_view_that_no_term_reads_of_an_entry_has_no_part_in_its_gradient(dtype: torch.dtype) -> None:
+    """Of an unknown entry the strong view, where known ones learn from both and there is no consistency term."""
+    weak, strong, targets = batch((33, 5), dtype)
+    strong = torch.where(targets.isnan(), NAN, strong.detach()).requires_grad_()
+    options = OpOptions(consistency_weight=0.0)
+    terms = partial_label_loss_terms(weak, strong, targets, options, strong_known=True)
+    assert terms.total.isfinite()
+    for gradient in torch.autograd.grad(terms.total, (weak, strong)):
+        assert gradient.isfinite().all()
+    assert (gradient[targets.isnan()] == 0).all()
+
+
 def test_terms_count_on_the_device() -> None:
     weak, strong, targets = batch((1024, 15), torch.float32)
     terms = partial_label_loss_terms(weak, strong, targets)

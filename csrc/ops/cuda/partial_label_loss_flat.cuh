@@ -110,9 +110,11 @@ __device__ __forceinline__ Gradients<float> flat_slopes(const EntryOptions<float
                               : 2 * scales.pseudo * move * (a * complement);
   const float of_known_strong =
       kBothViews ? scales.known * (negative * a_strong - target * complement_strong) : 0.0f;
-  const float of_strong =
-      known ? of_known_strong : 2 * scales.consistency * gap * (a_strong * complement_strong);
-  return {of_weak, of_strong};
+  // Without the consistency term the scale is 0, which would leave a NaN what it is.
+  const float of_unknown_strong =
+      !kBothViews || options.strong ? 2 * scales.consistency * gap * (a_strong * complement_strong)
+                                    : 0.0f;
+  return {of_weak, known ? of_known_strong : of_unknown_strong};
 }
 
 }  // namespace labelassemble::cuda
