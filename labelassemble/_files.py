@@ -1,11 +1,12 @@
-"""The only atomic write: a file is the old one or the new one, never a part of it; and the folders of files."""
+"""The only atomic write: a file is the old one or the new one, never a part of it; and folders and their locks."""
 
+import fcntl
 import gzip
 import io
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO, TextIO, cast
 
@@ -82,6 +83,61 @@ def make_folder(path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise LabelAssembleError(f"{path}: cannot be made ({error.strerror or error})") from None
+
+
+@contextmanager
+def alone_in(folder: Path, does: str) -> Iterator[None]:
+    """Within this context no other one of the folder is entered, in this process or in another; it is made if need be.
+
+    The system ends it with the process, however that ends. Where files cannot be locked, nothing is.
+
+    Args:
+        folder: the folder.
+        does: what is done there, for the message: "trains".
+
+    Raises:
+        LabelAssembleError: another process is in such a context of the folder, or it cannot be made.
+    """
+    made = [each for each in (folder, *folder.parents) if not each.exists()]
+    make_folder(folder)
+    path = folder / ".lock"
+    handle = _locked(path, does)
+    try:
+        yield
+    finally:
+        if handle is not None:
+            with suppress(OSError):
+                path.unlink()  # before it is let go: whoever takes it then sees that it is no longer the folder's
+            os.close(handle)
+        with suppress(OSError):  # one of them holds something
+            for each in made:
+                each.rmdir()
+
+
+def _locked(path: Path, does: str) -> int | None:
+    """Return the locked file, or None where files cannot be locked."""
+    while True:
+        try:
+            handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        except OSError:
+            return None
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            is_there = os.path.samestat(os.fstat(handle), path.stat())
+        except BlockingIOError:
+            os.close(handle)
+            raise LabelAssembleError(
+                f"another process {does} in {path.parent}: wait until it has ended, or choose another folder with "
+                "--output"
+            ) from None
+        except FileNotFoundError:
+            is_there = False
+        except OSError:
+            os.close(handle)
+            return None
+        if is_there:
+            return handle
+        os.close(handle)  # whoever had it has ended meanwhile, and removed it
 
 
 def write_text(path: Path, text: str) -> None:

@@ -12,7 +12,7 @@ import pandas as pd
 import yaml
 from rich.console import Console
 
-from labelassemble._files import write_text
+from labelassemble._files import alone_in, write_text
 from labelassemble.config import make_config
 from labelassemble.errors import LabelAssembleError, did_you_mean
 from labelassemble.experiments.case_jobs import DETAIL, CaseTask
@@ -118,7 +118,8 @@ def run_experiment(
         workers: jobs that are trained side by side, each in a process with its share of the cores; 1 trains here.
 
     Raises:
-        LabelAssembleError: no dataset is at hand, a setting that the data cannot serve, a loss that is not finite.
+        LabelAssembleError: no dataset is at hand, a setting that the data cannot serve, a loss that is not finite,
+            another process that runs an experiment in the folder.
         TrainingInterrupted, KeyboardInterrupt: on Ctrl-C; what is finished stays, and jobs in progress go on from their
             checkpoints.
     """
@@ -127,61 +128,66 @@ def run_experiment(
         if name not in names:
             raise LabelAssembleError(f"no setting is called '{name}'{did_you_mean(name, names)}")
     settings = [s for s in experiment.settings if not only or s.name in only]
-    datasets, absent = _open(experiment, settings, data, output, console)
-    count = range(experiment.seeds if seeds is None else seeds)
-    jobs = [
-        job
-        for setting in settings
-        if setting.name in datasets
-        for job in jobs_of(experiment, setting, datasets[setting.name], count)
-    ]
-    jobs.sort(key=lambda job: job.seed)  # seed by seed over all settings
-    results = Results(output / "jobs")
-    found = {job.name: row for job in jobs if (row := results.load(job)) is not None}
-    aside = results.left_aside(jobs)
-    said = f"; {aside} results of other runs or settings in {output / 'jobs'} are left aside" if aside else ""
-    _say(console, f"{len(jobs)} runs, {len(found)} done before{said}")
-    clock = Clock(None if budget is None else budget * 60, workers)
-    waiting = [job for job in jobs if job.name not in found]
-
-    def task(job: Job) -> Callable[[], _Finished]:
-        kind = Task if experiment.volumes is None else CaseTask
-        made = kind.of(experiment, job, datasets[job.setting.name], output / "work" / job.name)
-        return partial(_train, made, output / "jobs")
-
-    tasks = (task(job) for job in waiting if clock.fits(job))
-    killed: list[Job] = []
-    for finished in _finish(tasks, workers):
-        if isinstance(finished, Killed):
-            made = finished.task.args[0]  # type: ignore[attr-defined]
-            killed.append(made.job)
-            _say(console, f"{_shown(made.job)}: its process was killed, for its memory perhaps")
-            continue
-        job, row = finished.job, finished.row
-        found[job.name] = row
-        clock.add(job, finished.seconds)
-        left = clock.left([job for job in waiting if job.name not in found and job not in killed])
-        time_left = "" if left is None else f"  {_minutes(left)} left"
-        _say(console, f"{len(found)}/{len(jobs)}  {_shown(job)}  {_result(row)}{time_left}")
-    done = [found[job.name] for job in jobs if job.name in found]
-    if experiment.volumes is None:
-        runs = runs_frame(done)
-    else:
-        runs = pd.DataFrame([{key: value for key, value in row.items() if key != DETAIL} for row in done])
-    missing = [job for job in jobs if job.name not in found]
-    files = []
-    if len(runs):
-        write_frame(runs, output / "runs.csv")
-        said = yaml.safe_dump(
-            experiment.model_dump(mode="json", exclude_defaults=True), sort_keys=False, allow_unicode=True
+    with alone_in(output, "runs an experiment"):
+        datasets, absent = _open(experiment, settings, data, output, console)
+        count = range(experiment.seeds if seeds is None else seeds)
+        jobs = [
+            job
+            for setting in settings
+            if setting.name in datasets
+            for job in jobs_of(experiment, setting, datasets[setting.name], count)
+        ]
+        jobs.sort(key=lambda job: job.seed)  # seed by seed over all settings
+        results = Results(output / "jobs")
+        found = {job.name: row for job in jobs if (row := results.load(job)) is not None}
+        aside = results.left_aside(jobs)
+        said = (
+            f"; {aside} results of other runs or settings in {output / 'jobs'} are left aside"
+            if aside
+            else ""
         )
-        write_text(output / "experiment.yaml", said)
+        _say(console, f"{len(jobs)} runs, {len(found)} done before{said}")
+        clock = Clock(None if budget is None else budget * 60, workers)
+        waiting = [job for job in jobs if job.name not in found]
+
+        def task(job: Job) -> Callable[[], _Finished]:
+            kind = Task if experiment.volumes is None else CaseTask
+            made = kind.of(experiment, job, datasets[job.setting.name], output / "work" / job.name)
+            return partial(_train, made, output / "jobs")
+
+        tasks = (task(job) for job in waiting if clock.fits(job))
+        killed: list[Job] = []
+        for finished in _finish(tasks, workers):
+            if isinstance(finished, Killed):
+                made = finished.task.args[0]  # type: ignore[attr-defined]
+                killed.append(made.job)
+                _say(console, f"{_shown(made.job)}: its process was killed, for its memory perhaps")
+                continue
+            job, row = finished.job, finished.row
+            found[job.name] = row
+            clock.add(job, finished.seconds)
+            left = clock.left([job for job in waiting if job.name not in found and job not in killed])
+            time_left = "" if left is None else f"  {_minutes(left)} left"
+            _say(console, f"{len(found)}/{len(jobs)}  {_shown(job)}  {_result(row)}{time_left}")
+        done = [found[job.name] for job in jobs if job.name in found]
         if experiment.volumes is None:
-            written = write_summary(experiment, runs, output, absent=absent)
+            runs = runs_frame(done)
         else:
-            written = write_detection(experiment, *detail_frames(done), output, absent=absent)
-        files = [output / "runs.csv", *written]
-    return Report(runs, missing, killed, absent, files)
+            runs = pd.DataFrame([{key: value for key, value in row.items() if key != DETAIL} for row in done])
+        missing = [job for job in jobs if job.name not in found]
+        files = []
+        if len(runs):
+            write_frame(runs, output / "runs.csv")
+            said = yaml.safe_dump(
+                experiment.model_dump(mode="json", exclude_defaults=True), sort_keys=False, allow_unicode=True
+            )
+            write_text(output / "experiment.yaml", said)
+            if experiment.volumes is None:
+                written = write_summary(experiment, runs, output, absent=absent)
+            else:
+                written = write_detection(experiment, *detail_frames(done), output, absent=absent)
+            files = [output / "runs.csv", *written]
+        return Report(runs, missing, killed, absent, files)
 
 
 def _finish(

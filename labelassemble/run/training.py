@@ -1,5 +1,6 @@
 """From a configuration to a folder that holds everything a later command needs."""
 
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Final, TypeVar
 import torch
 from rich.console import Console
 
+from labelassemble._files import alone_in
 from labelassemble.config import Config
 from labelassemble.errors import LabelAssembleError
 from labelassemble.evaluation import Evaluation, auroc_per_class
@@ -85,7 +87,8 @@ def train_run(
         criterion: the class of the loss, a variant of the paper's.
 
     Raises:
-        LabelAssembleError: the folder holds another run, no training image, a class that no source labels, ...
+        LabelAssembleError: the folder holds another run, another process trains in it, no training image, a class that
+            no source labels, ...
         TrainingInterrupted: on Ctrl-C; the last checkpoint is in the folder.
         OtherProcessFailed: another process raised one of these.
     """
@@ -96,46 +99,55 @@ def train_run(
             "model.head multi_network trains in one process: a network whose source a process has no image of would "
             "wait for the others' norms for ever"
         )
-    device = processes.together(lambda: _device(config.train.device, processes))
-    start = processes.from_first(
-        lambda: prepare(config, run, resume=resume, console=console, start_from=start_from, branch=branch)
-    )
-    processes.together(lambda: freeze(start.net, config.train, start.origin))
-    if start.origin is not None:
-        console.print(start.origin.to_text(), highlight=False, markup=False, soft_wrap=True)
-    processes.together(lambda: start.write(config, run) if processes.first else None)
-    state = TrainState(
-        start.net.to(device), start.data, config.loss, config.train, processes=processes, criterion=criterion
-    )
-    _say_speed(state.speed, console)
-    if start.checkpoint is not None:
-        state.load_state_dict(start.checkpoint)
-    sampler = _sampler(config, start, processes, console)
-    validation: Scored
-    views: Views
-    if config.volumes is None:
-        view_options = _shared_threads(config.views, config.views.decoders(), processes)
-        backend = choose_backend(config.views, state.device)
-        text = f"Views are made by {backend.name}: {backend.reason}"
-        console.print(text, highlight=False, soft_wrap=True, markup=False)
-        views = open_views(backend, start.data.paths, start.data.targets, view_options, sampler, state.device)
-        validation = images_to_validate(config, start, view_options)
-    else:
-        volumes = _shared_threads(config.volumes, config.volumes.readers(), processes)
-        views = volume_views(start.data, start.table, volumes, sampler, state.device, console)
-        validation = volume_validation(start.table, volumes, start.interest)
-    shown = without_data(config.model_dump(mode="json"))
-    log = TrainingLog(run, console, state, steps=views.steps, settings=shown)
-    checkpoints = Checkpoints(run / "checkpoints", start.description(config), processes)
-    outcome = fit(state, views, validation, log, checkpoints, until=until)
-    finished = outcome.early or outcome.epochs == config.train.epochs
-    if not processes.first or not finished:
-        return Result(run, outcome, None)
-    if config.volumes is not None:
-        detection = evaluate_detection_run(run, table=start.table).detection
-        return Result(run, outcome, None if detection is None else detection.evaluation, detection)
-    found = evaluate_run(run, table=start.table)
-    return Result(run, outcome, None if found is None else found.evaluation)
+    with ExitStack() as held:
+        processes.together(lambda: held.enter_context(alone_in(run, "trains")) if processes.first else None)
+        device = processes.together(lambda: _device(config.train.device, processes))
+        start = processes.from_first(
+            lambda: prepare(config, run, resume=resume, console=console, start_from=start_from, branch=branch)
+        )
+        processes.together(lambda: freeze(start.net, config.train, start.origin))
+        if start.origin is not None:
+            console.print(start.origin.to_text(), highlight=False, markup=False, soft_wrap=True)
+        processes.together(lambda: start.write(config, run) if processes.first else None)
+        state = TrainState(
+            start.net.to(device),
+            start.data,
+            config.loss,
+            config.train,
+            processes=processes,
+            criterion=criterion,
+        )
+        _say_speed(state.speed, console)
+        if start.checkpoint is not None:
+            state.load_state_dict(start.checkpoint)
+        sampler = _sampler(config, start, processes, console)
+        validation: Scored
+        views: Views
+        if config.volumes is None:
+            view_options = _shared_threads(config.views, config.views.decoders(), processes)
+            backend = choose_backend(config.views, state.device)
+            text = f"Views are made by {backend.name}: {backend.reason}"
+            console.print(text, highlight=False, soft_wrap=True, markup=False)
+            views = open_views(
+                backend, start.data.paths, start.data.targets, view_options, sampler, state.device
+            )
+            validation = images_to_validate(config, start, view_options)
+        else:
+            volumes = _shared_threads(config.volumes, config.volumes.readers(), processes)
+            views = volume_views(start.data, start.table, volumes, sampler, state.device, console)
+            validation = volume_validation(start.table, volumes, start.interest)
+        shown = without_data(config.model_dump(mode="json"))
+        log = TrainingLog(run, console, state, steps=views.steps, settings=shown)
+        checkpoints = Checkpoints(run / "checkpoints", start.description(config), processes)
+        outcome = fit(state, views, validation, log, checkpoints, until=until)
+        finished = outcome.early or outcome.epochs == config.train.epochs
+        if not processes.first or not finished:
+            return Result(run, outcome, None)
+        if config.volumes is not None:
+            detection = evaluate_detection_run(run, table=start.table).detection
+            return Result(run, outcome, None if detection is None else detection.evaluation, detection)
+        found = evaluate_run(run, table=start.table)
+        return Result(run, outcome, None if found is None else found.evaluation)
 
 
 def _say_speed(speed: Speed, console: Console) -> None:
