@@ -89,7 +89,7 @@ class Plain(nn.Module):
         return answer
 
 
-@pytest.mark.parametrize("windows", [1, 2, 4])
+@pytest.mark.parametrize("windows", [1, 2, 4, 5])
 def test_features_of_a_volume_are_the_mean_over_its_windows(windows: int) -> None:
     torch.manual_seed(0)
     net, options = Plain(), VolumeOptions(patch=(8, 8, 8), overlap=0.0)

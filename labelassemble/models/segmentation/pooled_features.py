@@ -24,8 +24,11 @@ class PooledFeatures:
     ) -> None:
         self._hook.remove()
 
-    def _add(self, _backbone: nn.Module, _images: object, features: Tensor) -> None:
-        self._means.append(features.flatten(2).mean(-1, dtype=torch.float32).cpu())
+    def _add(self, _backbone: nn.Module, images: tuple[Tensor], features: Tensor) -> None:
+        means = features.flatten(2).mean(-1, dtype=torch.float32).cpu()
+        if len(means) == 2 and torch.equal(*images[0]):  # `predict_volume` gives a lone window twice
+            means = means[:1]
+        self._means.append(means)
 
     def take(self) -> NDArray[np.float32]:
         """Return the mean over the windows since the last call, float32 [D]."""
