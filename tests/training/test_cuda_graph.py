@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_flatten
 
 from labelassemble.errors import LabelAssembleError
 from labelassemble.training import losses
@@ -26,8 +28,38 @@ from .shaped_training import NAN, STEPS, ShapedViews, assert_alike, fit_into, sm
 CPU = torch.device("cpu")
 
 
+class _Operations(TorchDispatchMode):
+    """Notes the operations of torch that run within it, those of the backward pass too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._noted: list[tuple[Any, Any, Any, list[Tensor]]] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        given = {each.untyped_storage().data_ptr() for each in _tensors_of((args, kwargs))}
+        made = _tensors_of(result)
+        if func._schema.is_mutable or not {each.untyped_storage().data_ptr() for each in made} <= given:
+            self._noted.append((func, args, kwargs or {}, made))  # all but views, which show the same memory
+        return result
+
+    def again(self) -> None:
+        """Do all of it again with what its inputs hold now, into the same memory."""
+        with torch.no_grad():
+            for func, args, kwargs, made in self._noted:
+                for kept, new in zip(made, _tensors_of(func(*args, **kwargs)), strict=True):
+                    if kept.data_ptr() != new.data_ptr():
+                        kept.detach().copy_(new)
+
+
+def _tensors_of(tree: Any) -> list[Tensor]:
+    return [leaf for leaf in tree_flatten(tree)[0] if isinstance(leaf, Tensor)]
+
+
 class HostRecorder:
     """Does on the CPU what a GPU does with a graph: recording executes nothing, and replays write the same memory.
+
+    A replay runs operations and no Python: a number that the function took from Python stays what it was.
 
     Args:
         net: whose gradients and buffers a step changes.
@@ -56,7 +88,9 @@ class HostRecorder:
         assert all(parameter.grad is None for parameter in parameters)
         buffers = [buffer.clone() for buffer in self._net.buffers()]
         state = torch.get_rng_state()
-        result = function()
+        operations = _Operations()
+        with operations:
+            result = function()
         torch.set_rng_state(state)
         for buffer, before in zip(self._net.buffers(), buffers, strict=True):
             buffer.copy_(before)
@@ -72,9 +106,7 @@ class HostRecorder:
             self.replayed += 1
             for parameter, gradient in zip(parameters, gradients, strict=True):
                 assert parameter.grad is gradient, "the optimizer would not find what the graph writes"
-                if gradient is not None:
-                    gradient.zero_()
-            result.copy_(function())
+            operations.again()
 
         return Recording(result, replay)
 
