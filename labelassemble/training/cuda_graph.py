@@ -214,9 +214,12 @@ class StepGraphs:
 
     def __exit__(self, *_: object) -> None:
         """Give the graphs back, and the gradients that lie in their memory."""
-        if self._graphs:
+        graphs = bool(self._graphs)
+        if graphs:
             self._optimizer.zero_grad(set_to_none=True)
         self._forget()
+        if graphs:  # what is forgotten is torch's still, and kept from other processes
+            self._recorder.settle(first=False)
 
     def run(
         self,

@@ -1,6 +1,8 @@
 """Steps that replay a recorded graph learn what steps without one learn, and what cannot be recorded runs without."""
 
+import gc
 import logging
+import weakref
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -208,6 +210,29 @@ def test_a_shape_is_recorded_after_three_steps_and_four_are_kept() -> None:
     assert state.means.read(0) == plain.means.read(0) == 6 * 8 + 4 * (2 + 3 + 4 + 5) + 8 + 4
     assert state.means.sums == plain.means.sums
     assert_alike(state.net, plain.net)
+
+
+def test_memory_is_given_back_once_no_graph_holds_it(tmp_path: Path) -> None:
+    """What torch keeps for a graph that is gone it keeps from other processes, until it is asked to give it back."""
+    held: list[bool] = []
+
+    class Weak(HostRecorder):
+        results: tuple[weakref.ref[Tensor], ...] = ()
+
+        def settle(self, *, first: bool) -> None:
+            gc.collect()
+            held.append(any(result() is not None for result in self.results))
+
+        def record(self, function: Callable[[], Tensor]) -> Recording:
+            recording = super().record(function)
+            self.results += (weakref.ref(recording.result),)
+            return recording
+
+    state = small_state(small_net())
+    state.graphs = StepGraphs(state.optimizer, Weak(state.net), CPU)
+    fit_into(state, tmp_path / "run")
+    assert held[-2:] == [True, False]
+    assert all(parameter.grad is None for parameter in state.trained)
 
 
 def test_graphs_of_other_weights_are_forgotten() -> None:
