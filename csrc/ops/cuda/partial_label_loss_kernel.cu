@@ -9,11 +9,12 @@
 // other layouts and dtypes, and those with weights by class or with `absent`, entry by entry, in
 // place.
 //
-// Measured on an H200 (a copy moves 4.25 TB/s), 4x16x128^3, half of the entries unknown at random:
-// the forward 375 us in float (4.29 TB/s) and 230 in bfloat16 (3.50), the backward 649 (4.13) and
-// 324 (4.14). Before partial_label_loss_flat.cuh the loop had 121 instructions an entry, of which
-// it now has 36 to 43, and was bound by them: 557 and 523 us the forward, 725 and 505 the backward
-// (beside other work on the card).
+// Measured on an H200 (a copy moves 4.25 TB/s), 4x16x128^3, half of the entries unknown at random,
+// kernels alone (whole calls: benchmarks/results/loss_nvidia-h200.csv): the forward 375 us in float
+// (4.29 TB/s) and 230 in bfloat16 (3.50), the backward 649 (4.13) and 324 (4.14). Before
+// partial_label_loss_flat.cuh the loop had 121 instructions an entry, of which it now has 36 to 43
+// (up to 51 where known labels learn from both views), and was bound by them: 557 and 523 us the
+// forward, 725 and 505 the backward (beside other work on the card).
 // With 3, 5, 6, 8 and 16 blocks a multiprocessor instead of 4 the forward in float takes 388, 450,
 // 400, 376 and 377 us: 5 and 6 leave a last wave of few blocks. 2x4x96^3 takes 35 us, 2.4 TB/s.
 // Not measured: an H100, and what goes entry by entry.
