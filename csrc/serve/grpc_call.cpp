@@ -87,6 +87,12 @@ std::size_t GrpcCalls::size() const {
   return calls_.size();
 }
 
+std::size_t GrpcCalls::of_peer(const std::string& peer) const {
+  const std::lock_guard lock(mutex_);
+  const auto found = of_peers_.find(peer);
+  return found == of_peers_.end() ? 0 : found->second;
+}
+
 std::vector<std::shared_ptr<GrpcCall>> GrpcCalls::all() const {
   const std::lock_guard lock(mutex_);
   std::vector<std::shared_ptr<GrpcCall>> all;

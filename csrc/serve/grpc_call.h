@@ -29,6 +29,7 @@ class GrpcCalls {
   std::size_t add(std::shared_ptr<GrpcCall> call);
   void remove(GrpcCall* call);
   std::size_t size() const;
+  std::size_t of_peer(const std::string& peer) const;
   std::vector<std::shared_ptr<GrpcCall>> all() const;
 
  private:

@@ -219,7 +219,9 @@ class GrpcServer::Parts final : public grpc::CallbackGenericService {
 
   void take(tcp::socket socket) {
     count_connections();
-    if (open_.size() >= context_.options.max_connections) return;  // closes it
+    const std::size_t most = context_.options.max_connections;
+    // Where all are at work, there are as many calls: a new one is told so, and health is answered.
+    if (open_.size() >= most && !close_oldest_idle() && open_.size() >= most + kMostRefused) return;
     boost::system::error_code error;
     const std::string peer = peer_name(socket.remote_endpoint(error));
     socket.set_option(tcp::no_delay(true), error);
@@ -240,6 +242,21 @@ class GrpcServer::Parts final : public grpc::CallbackGenericService {
   void count_connections() {
     std::erase_if(open_, [](const Connection& one) { return !one.guard->is_open(); });
     show_connections();
+  }
+
+  // Connections without a call must not keep out one that has a call.
+  bool close_oldest_idle() {
+    auto oldest = open_.end();
+    for (auto one = open_.begin(); one != open_.end(); ++one) {
+      if (calls_.of_peer(one->peer) > 0) continue;
+      if (oldest == open_.end() || one->guard->idle_since() < oldest->guard->idle_since()) {
+        oldest = one;
+      }
+    }
+    if (oldest == open_.end()) return false;
+    asio::post(guards_.io(), [guard = oldest->guard] { guard->close(); });
+    open_.erase(oldest);
+    return true;
   }
 
   void show_connections() {

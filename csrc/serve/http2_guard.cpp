@@ -59,8 +59,9 @@ Http2Guard::Http2Guard(Http2Guards& all, Client client, Grpc grpc)
       grpc_(std::move(grpc)),
       from_client_{.frames = Frames(kPreface), .bytes = {}},
       from_grpc_{.frames = Frames(0), .bytes = {}},
+      idle_since_(std::chrono::steady_clock::now()),
       credit_(kCredit),
-      credited_(std::chrono::steady_clock::now()),
+      credited_(idle_since_),
       pause_(all.io()),
       stalled_(all.io()) {}
 
@@ -146,6 +147,9 @@ void Http2Guard::wait(Socket& socket, Grpc::wait_type what, bool from_client) {
 }
 
 bool Http2Guard::take(bool from_client, const FrameHeader& header) {
+  if (header.type == Frames::kHeaders || header.type == Frames::kData) {
+    idle_since_ = std::chrono::steady_clock::now();
+  }
   if (from_client) return take_from_client(header);
   take_from_grpc(header);
   return true;

@@ -100,6 +100,8 @@ class Http2Guard : public std::enable_shared_from_this<Http2Guard> {
   // Without a word more: a client that still writes would else wait for a closed socket.
   void reset();
   bool is_open() const { return open_; }  // from any thread
+  // When it last carried something of a call, or was made; from any thread.
+  std::chrono::steady_clock::time_point idle_since() const { return idle_since_; }
 
  private:
   struct Way {
@@ -125,6 +127,7 @@ class Http2Guard : public std::enable_shared_from_this<Http2Guard> {
   Way from_client_;
   Way from_grpc_;
   std::atomic<bool> open_{true};
+  std::atomic<std::chrono::steady_clock::time_point> idle_since_;
   enum class Hold { kNone, kCredit, kGate };
   Hold hold_ = Hold::kNone;  // for what the next frame of the client must wait
   std::size_t headers_ = 0;  // bytes of those that are being read

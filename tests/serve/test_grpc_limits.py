@@ -118,17 +118,40 @@ def test_a_silent_stream_is_ended(small, stub_of):
     assert (code, details) == ("DEADLINE_EXCEEDED", "the stream was silent for longer than --idle-timeout")
 
 
-def test_connections_and_calls(small, stub_of, http2):
-    small.wait_until(lambda: connections(small) == 0, "idle connections are closed")
-    held = [http2(small) for _ in range(4)]
-    small.wait_until(lambda: connections(small) == 4, "four connections")
-    fifth = http2(small)
-    assert fifth.closed_within(20)
-    for one in held:
-        one.socket.close()
-    small.wait_until(lambda: connections(small) <= 1, "they are gone")
+def test_idle_connections_make_room_for_new_ones(repository, serving, stub_of, http2):
+    with serving(repository, "--grpc-port", "0", "--max-connections", "3", "--drain-timeout", "1") as server:
+        oldest = http2(server)
+        oldest.call(1)  # whose message does not come
+        oldest.data(1, b"\x00")
+        server.wait_until(lambda: gauge(server, "labelassemble_grpc_calls") == 1, "its call")
+        silent, youngest = (http2(server) for _ in range(2))
+        server.wait_until(lambda: connections(server) == 3, "three connections")
+        stub = stub_of(server)
+        assert metadata(stub) == "OK"
+        assert silent.closed_within(20)
+        assert not oldest.closed_within(0.2)
+        assert not youngest.closed_within(0.2)
+        assert connections(server) == 3
+        oldest.socket.close()  # or its call would be cut off at the end
+
+
+def test_where_all_connections_are_at_work_health_is_answered(repository, serving, stub_of, http2):
+    with serving(repository, "--grpc-port", "0", "--max-connections", "3", "--drain-timeout", "1") as server:
+        busy = [http2(server) for _ in range(3)]
+        for client in busy:
+            client.call(1)
+            client.data(1, b"\x00")
+        server.wait_until(lambda: gauge(server, "labelassemble_grpc_calls") == 3, "three calls")
+        stub = stub_of(server)
+        assert stub.ServerLive(service_pb2.ServerLiveRequest(), timeout=20).live
+        assert metadata(stub) == ("UNAVAILABLE", "too many calls are under way (--max-connections)")
+        assert connections(server) == 4
+        for client in busy:
+            client.socket.close()
+
+
+def test_calls_that_send_nothing(small, stub_of, http2):
     stub = stub_of(small)
-    assert stub.ServerLive(service_pb2.ServerLiveRequest(), timeout=20).live
 
     def refused_while_calls_send_nothing():
         client = http2(small)
