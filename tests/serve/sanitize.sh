@@ -13,18 +13,18 @@ sanitizers=$1
 shift
 python=${PYTHON:-python}
 build=build/serve-${sanitizers//,/-}
+# The program finds its own libraries, so that labelassemble-predict, which tests run beside it, has the ordinary ones.
+torch=$("$python" -c "import importlib.util, pathlib; print(pathlib.Path(importlib.util.find_spec('torch').origin).parent)")
 flags="-fsanitize=$sanitizers -fno-sanitize-recover=all -fno-omit-frame-pointer -g1 -O1"
 
 "$(dirname "$(command -v "$python")")/cmake" -S . -B "$build" -DSKBUILD_PROJECT_VERSION=0.0.0 -DLABELASSEMBLE_CUDA=OFF \
   -DLABELASSEMBLE_SERVE=ON -DLABELASSEMBLE_GRPC=ON -DPython_EXECUTABLE="$(command -v "$python")" \
-  -Dpybind11_DIR="$("$python" -m pybind11 --cmakedir)" -DCMAKE_CXX_FLAGS="$flags" > "$build.log" 2>&1 ||
+  -Dpybind11_DIR="$("$python" -m pybind11 --cmakedir)" -DCMAKE_CXX_FLAGS="$flags" \
+  -DCMAKE_EXE_LINKER_FLAGS="-Wl,--disable-new-dtags,-rpath,$PWD/$build/csrc/runtime:$torch/lib" > "$build.log" 2>&1 ||
   { cat "$build.log"; exit 1; }
 "$(dirname "$(command -v "$python")")/cmake" --build "$build" --target labelassemble-serve --parallel 2
 
 export LABELASSEMBLE_SERVE_PROGRAM="$PWD/$build/csrc/serve/labelassemble-serve"
-# Programs are linked as installed, and find their libraries there.
-torch=$("$python" -c "import importlib.util, pathlib; print(pathlib.Path(importlib.util.find_spec('torch').origin).parent)")
-export LD_LIBRARY_PATH="$PWD/$build/csrc/runtime:$torch/lib"
 export ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=0
 export UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1
 export TSAN_OPTIONS=suppressions="$PWD/tests/serve/thread.supp":ignore_noninstrumented_modules=1
