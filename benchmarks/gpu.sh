@@ -48,11 +48,19 @@ link_package() {
   export LD_LIBRARY_PATH="$build/package/labelassemble:${LD_LIBRARY_PATH:-}"
 }
 
+# Whole trainings and predictions, where the packages of `pip install labelassemble` are, or those of the step dali.
+whole=(tests/training tests/models tests/views)
+is_packaged() { "$python" -c 'import jinja2, kornia, matplotlib, pandas, pyarrow, rich, scipy, typer' 2>/dev/null; }
+trainings() { "$python" -P -m pytest -q -p no:cacheprovider -m "cuda and not dali" "${whole[@]}"; }
+
 if [[ $dry_run ]]; then
   say "what the steps import"
   "$python" benchmarks/gpu_imports.py
   say "the CUDA tests"
-  LABELASSEMBLE_FAIL_WITHOUT_CUDA=1 "$python" -m pytest -q -p no:cacheprovider -m cuda --collect-only tests/ops | tail -1
+  folders=(tests/ops)
+  if is_packaged; then folders+=("${whole[@]}"); fi
+  LABELASSEMBLE_FAIL_WITHOUT_CUDA=1 "$python" -m pytest -q -p no:cacheprovider -m cuda --collect-only "${folders[@]}" |
+    tail -1
   say "build"
   if [[ -z $("$python" -c 'import torch; print(torch.version.cuda or "")') ]]; then
     echo "the installed torch is a CPU build: nothing is configured (make cuda-objects compiles the sources)"
@@ -103,15 +111,11 @@ keep() {
 }
 trap keep EXIT
 
-# Whole trainings and predictions, where the packages of `pip install labelassemble` are, or those of the step dali.
-trainings() {
-  "$python" -P -m pytest -q -p no:cacheprovider -m "cuda and not dali" tests/training tests/models tests/views
-}
 trained=""
 if wants test; then
   say "test"
   "$python" -P -m pytest -q -p no:cacheprovider -m cuda tests/ops
-  if "$python" -c 'import jinja2, kornia, matplotlib, pandas, pyarrow, rich, scipy, typer' 2>/dev/null; then
+  if is_packaged; then
     trainings
     trained=1
   fi
