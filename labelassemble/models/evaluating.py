@@ -21,13 +21,14 @@ def evaluating(net: nn.Module) -> Iterator[None]:
     Without it convolutions on a GPU keep 10 of a float32's 23 bits (TF32): its probabilities then differ by 1e-4 from
     those of an exported model, and from themselves with other numbers of images a batch.
     """
-    was_training = net.training
+    modes = [(module, module.training) for module in net.modules()]
     net.eval()
     try:
         with torch.inference_mode(), _all_bits():
             yield
     finally:
-        net.train(was_training)
+        for module, training in modes:
+            module.training = training
 
 
 @contextmanager

@@ -125,6 +125,15 @@ def test_answers_are_in_float32_and_what_was_set_comes_back(training: bool) -> N
         assert (cudnn.allow_tf32, cudnn.benchmark, net.training) == (True, True, training)
 
 
+def test_a_part_that_was_in_eval_mode_stays_in_it() -> None:
+    """Norms of a frozen part keep their statistics so."""
+    net = nn.Sequential(nn.Conv2d(1, 2, 1), nn.BatchNorm2d(2), nn.Dropout())
+    net[1].eval()
+    with evaluating(net):
+        assert [module.training for module in net.modules()] == [False] * 4
+    assert [module.training for module in net.modules()] == [True, True, False, True]
+
+
 def test_answers_are_in_float32_until_the_last_thread_has_its_own() -> None:
     net = nn.Linear(2, 2)
     with cudnn.flags(enabled=True, allow_tf32=True):
