@@ -119,7 +119,7 @@ def test_a_silent_stream_is_ended(small, stub_of):
 
 
 def test_idle_connections_make_room_for_new_ones(repository, serving, stub_of, http2):
-    with serving(repository, "--grpc-port", "0", "--max-connections", "3", "--drain-timeout", "1") as server:
+    with serving(repository, "--grpc-port", "0", "--max-connections", "3") as server:
         oldest = http2(server)
         oldest.call(1)  # whose message does not come
         oldest.data(1, b"\x00")
@@ -133,10 +133,11 @@ def test_idle_connections_make_room_for_new_ones(repository, serving, stub_of, h
         assert not youngest.closed_within(0.2)
         assert connections(server) == 3
         oldest.socket.close()  # or its call would be cut off at the end
+        server.wait_until(lambda: gauge(server, "labelassemble_grpc_calls") == 0, "its end")
 
 
 def test_where_all_connections_are_at_work_health_is_answered(repository, serving, stub_of, http2):
-    with serving(repository, "--grpc-port", "0", "--max-connections", "3", "--drain-timeout", "1") as server:
+    with serving(repository, "--grpc-port", "0", "--max-connections", "3") as server:
         busy = [http2(server) for _ in range(3)]
         for client in busy:
             client.call(1)
@@ -148,6 +149,7 @@ def test_where_all_connections_are_at_work_health_is_answered(repository, servin
         assert connections(server) == 4
         for client in busy:
             client.socket.close()
+        server.wait_until(lambda: gauge(server, "labelassemble_grpc_calls") == 0, "their end")
 
 
 def test_calls_that_send_nothing(small, stub_of, http2):
