@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -135,14 +136,21 @@ def test_a_part_that_was_in_eval_mode_stays_in_it() -> None:
 
 
 def test_answers_are_in_float32_until_the_last_thread_has_its_own() -> None:
-    net = nn.Linear(2, 2)
+    begun, end = threading.Event(), threading.Event()
+
+    def answer() -> None:
+        with evaluating(nn.Linear(2, 2)):
+            begun.set()
+            end.wait(60)
+
+    other = threading.Thread(target=answer)
     with cudnn.flags(enabled=True, allow_tf32=True):
-        first, second = evaluating(net), evaluating(nn.Linear(2, 2))
-        first.__enter__()
-        second.__enter__()
-        first.__exit__(None, None, None)
+        with evaluating(nn.Linear(2, 2)):
+            other.start()
+            assert begun.wait(60)
         assert not cudnn.allow_tf32
-        second.__exit__(None, None, None)
+        end.set()
+        other.join()
         assert cudnn.allow_tf32
 
 
