@@ -158,15 +158,17 @@ float value_at(const float* values, const Sampler::Place& place) {
 template <typename F>
 void for_each_voxel(const Shape& shape, F f) {
   constexpr std::int64_t kAtOnce = 1 << 22;
-  const std::int64_t rows = shape[0] * shape[1];
-  const std::int64_t some = std::max<std::int64_t>(64, kAtOnce / shape[2]);
-  for (std::int64_t first = 0; first < rows; first += some) {
+  const std::int64_t voxels = shape[0] * shape[1] * shape[2];
+  for (std::int64_t first = 0; first < voxels; first += kAtOnce) {
     check_interrupt();
-    const std::int64_t last = std::min(rows, first + some);
-    at::parallel_for(first, last, 64, [&](std::int64_t begin, std::int64_t end) {
-      for (std::int64_t row = begin; row < end; ++row) {
-        for (std::int64_t k = 0; k < shape[2]; ++k)
-          f(row * shape[2] + k, row / shape[1], row % shape[1], k);
+    const std::int64_t last = std::min(voxels, first + kAtOnce);
+    at::parallel_for(first, last, 1 << 14, [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t index = begin; index < end;) {
+        const std::int64_t row = index / shape[2];
+        const std::int64_t i = row / shape[1], j = row % shape[1];
+        const std::int64_t row_end = std::min(end, (row + 1) * shape[2]);
+        for (std::int64_t k = index - row * shape[2]; index < row_end; ++index, ++k)
+          f(index, i, j, k);
       }
     });
   }
