@@ -55,12 +55,16 @@ def export(
         ),
     ] = None,
     max_batch: Annotated[
-        int | None, typer.Option(help="With triton: images of a batch; default: 16.", show_default=False)
+        int | None,
+        typer.Option(
+            help="With triton: images of a batch; default: 16, with --version what the model has.",
+            show_default=False,
+        ),
     ] = None,
     queue_delay_us: Annotated[
         int | None,
         typer.Option(
-            help="With triton: microseconds that a request may wait for others; default: 2000.",
+            help="With triton: microseconds that a request may wait for others; default: 2000, or likewise.",
             show_default=False,
         ),
     ] = None,

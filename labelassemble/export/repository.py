@@ -35,15 +35,16 @@ class RepositoryOptions:
         version: the folder of the version, from 1 on. None replaces the model and all its versions by version 1; a
             number replaces that version alone, and the others stay beside it and are served too (a request that
             names no version is answered by the newest).
-        max_batch: images of a batch, from 1 on.
-        queue_delay_us: the longest that a request waits for others to make a batch with, in microseconds.
+        max_batch: images of a batch, from 1 on; None for 16, or with `version` for what the model has.
+        queue_delay_us: the longest that a request waits for others to make a batch with, in microseconds; None for
+            2000, or likewise.
         dali: decode image files in front of the network.
         model_format: of the model's file; labelassemble-serve loads "torchscript" and "pt2", Triton all three.
     """
 
     version: int | None = None
-    max_batch: int = MAX_BATCH
-    queue_delay_us: int = QUEUE_DELAY_US
+    max_batch: int | None = None
+    queue_delay_us: int | None = None
     dali: bool = False
     model_format: ModelFormat = "torchscript"
 
@@ -123,6 +124,8 @@ def write_repository(
     others: list[Path] = []
     if options.version is not None:
         others = _other_versions(repository / name, version, file_name, parts.metadata.input.channels, labels)
+    config = repository / name / "config.pbtxt"
+    max_batch, queue_delay_us = _batching(options, config if options.version is not None else None)
     difference = None
     with (
         writing(repository),
@@ -142,24 +145,24 @@ def write_repository(
             model_config(
                 file_name,
                 metadata,
-                max_batch=options.max_batch,
-                queue_delay_us=options.queue_delay_us,
+                max_batch=max_batch,
+                queue_delay_us=queue_delay_us,
                 all_versions=options.version is not None,
             ),
         )
         if options.dali:
             decoder = new / decoder_name / version / "model.dali"
-            write_decoder(decoder, metadata.input, max_batch=options.max_batch)
+            write_decoder(decoder, metadata.input, max_batch=max_batch)
             _config(
                 new / decoder_name,
-                decoder_config(metadata, max_batch=options.max_batch, queue_delay_us=options.queue_delay_us),
+                decoder_config(metadata, max_batch=max_batch, queue_delay_us=queue_delay_us),
             )
             (new / ensemble_name / "labels.txt").write_text(labels, encoding="utf-8")
             _config(
                 new / ensemble_name,
-                ensemble_config(decoder_name, name, metadata, max_batch=options.max_batch),
+                ensemble_config(decoder_name, name, metadata, max_batch=max_batch),
             )
-            difference = _decoded_difference(parts, decoder, file, options.max_batch)
+            difference = _decoded_difference(parts, decoder, file, max_batch)
         for other in others:
             shutil.copytree(other, new / name / other.name, copy_function=_link_or_copy)
         for each in names:
@@ -218,6 +221,20 @@ def _other_versions(folder: Path, version: str, file: str, channels: int, labels
                 f"not, {advice}"
             )
     return others
+
+
+def _batching(options: RepositoryOptions, config: Path | None) -> tuple[int, int]:
+    """Return max_batch and queue_delay_us: as asked for, else as a config.pbtxt has it that stands there."""
+    text = config.read_text(encoding="utf-8") if config is not None and config.exists() else ""
+
+    def settle(asked: int | None, pattern: str, default: int) -> int:
+        found = re.search(pattern, text)
+        return asked if asked is not None else int(found.group(1)) if found else default
+
+    return (
+        settle(options.max_batch, r"(?m)^max_batch_size: ([1-9]\d*)$", MAX_BATCH),
+        settle(options.queue_delay_us, r"max_queue_delay_microseconds: (\d+)", QUEUE_DELAY_US),
+    )
 
 
 def _link_or_copy(source: str, target: str) -> None:

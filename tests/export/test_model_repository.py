@@ -81,6 +81,9 @@ def test_versions_stand_beside_each_other(tmp_path: Path, parts: ExportParts) ->
     config = _parsed((folder / "config.pbtxt").read_text())
     assert (config.max_batch_size, config.dynamic_batching.max_queue_delay_microseconds) == (4, 500)
     assert config.version_policy.HasField("all")  # or the newest alone would be served
+    write_repository(parts, tmp_path, "chest", RepositoryOptions(version=3, max_batch=2))
+    config = _parsed((folder / "config.pbtxt").read_text())  # what is not said stays as the others have it
+    assert (config.max_batch_size, config.dynamic_batching.max_queue_delay_microseconds) == (2, 500)
     (folder / "labels.txt").write_text("other\n")
     with pytest.raises(
         LabelAssembleError, match=r"version 2 has other classes than version [13], and versions share"
@@ -88,6 +91,8 @@ def test_versions_stand_beside_each_other(tmp_path: Path, parts: ExportParts) ->
         write_repository(parts, tmp_path, "chest", RepositoryOptions(version=2))
     write_repository(parts, tmp_path, "chest")  # without a version the model is replaced
     assert sorted(path.name for path in folder.iterdir()) == ["1", "config.pbtxt", "labels.txt"]
+    config = _parsed((folder / "config.pbtxt").read_text())
+    assert (config.max_batch_size, config.dynamic_batching.max_queue_delay_microseconds) == (16, 2000)
 
 
 def test_versions_that_one_configuration_cannot_serve(
