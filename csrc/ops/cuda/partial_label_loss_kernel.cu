@@ -20,51 +20,18 @@
 // Not measured: an H100, and what goes entry by entry.
 #include "ops/cuda/partial_label_loss_entry.cuh"
 #include "ops/cuda/partial_label_loss_flat.cuh"
+#include "ops/cuda/partial_label_loss_sums.cuh"
 #include "ops/cuda/run_kernel.cuh"
 
 namespace labelassemble::cuda {
 namespace {
 
-constexpr int kThreads = 256;
-// A small batch is one block of more threads: one launch, and no second stage of the sums.
-constexpr int kThreadsOfOneBlock = 1024;
 constexpr std::int64_t kEntriesOfOneBlock = 4 * kThreadsOfOneBlock;
 constexpr int kEntriesOfThread = 4;  // at least: a pack of float
 // All blocks of the forward run at once: each adds up an equal share, and a last wave of a few
 // would leave most of the GPU idle.
 constexpr int kBlocksOfProcessor = 4;
 constexpr std::int64_t kMaxBlocksOfBackward = 16384;
-constexpr int kEntriesInFloat = 32;
-
-// Adds the threads' sums in a fixed tree; the result is thread 0's.
-__device__ Sums sum_of_block(Sums sums) {
-  __shared__ Sums shared[32];
-  for (int step = 16; step > 0; step /= 2) {
-    const Sums other{__shfl_down_sync(0xffffffffu, sums.bce, step),
-                     __shfl_down_sync(0xffffffffu, sums.pseudo, step),
-                     __shfl_down_sync(0xffffffffu, sums.consistency, step),
-                     __shfl_down_sync(0xffffffffu, sums.known, step)};
-    sums.add(other);
-  }
-  if (threadIdx.x % 32 == 0) shared[threadIdx.x / 32] = sums;
-  __syncthreads();
-  if (threadIdx.x == 0) {
-    for (unsigned int warp = 1; warp < blockDim.x / 32; ++warp) sums.add(shared[warp]);
-  }
-  return sums;
-}
-
-// Adds what body adds for index first, first + stride, ... below end, kIndices of them in `Some` at
-// a time, which close() makes sums of.
-template <typename Some, int kIndices, typename Body, typename Close>
-__device__ __forceinline__ void add_up(Sums& sums, std::int64_t first, std::int64_t end,
-                                       std::int64_t stride, const Body& body, const Close& close) {
-  for (std::int64_t index = first; index < end;) {
-    Some some{};
-    for (int i = 0; i < kIndices && index < end; ++i, index += stride) body(index, some);
-    sums.add(close(some));
-  }
-}
 
 // Flat operands, computed in float, one loss; see partial_label_loss_flat.cuh.
 template <typename L, typename Y, bool kBothViews>
@@ -139,59 +106,6 @@ __device__ Sums forward_entries(const LossForward& forward) {
   };
   add_up<SumsOf<T>, kEntriesInFloat>(sums, rest + thread, total, stride, add_entry, as_it_is);
   return sums;
-}
-
-template <typename T>
-__device__ void write_result(const LossForward& forward, Sums sums) {
-  const LossArguments& arguments = forward.arguments;
-  if (sums.known != sums.known) sums = {NAN, NAN, NAN, NAN};  // a value is not allowed
-  const double unknown = static_cast<double>(arguments.entries.total) - sums.known;
-  // Skipped terms: packs add to all of them.
-  const EntryOptions<T>& options = options_in<T>(arguments);
-  if (arguments.options.pseudo_weight == 0) sums.pseudo = 0;
-  if (!options.strong) sums.consistency = 0;
-  if (arguments.options.reduction == Reduction::kMean) {
-    sums.bce /= sums.known > 0 ? sums.known : 1;
-    sums.pseudo /= unknown > 0 ? unknown : 1;
-    sums.consistency /= unknown > 0 ? unknown : 1;
-  }
-  forward.terms[0] = sums.bce;
-  forward.terms[1] = sums.pseudo;
-  forward.terms[2] = sums.consistency;
-  forward.terms[3] = sums.known;
-  forward.terms[4] = unknown;
-  if (forward.loss != nullptr) {
-    const double total = sums.bce + arguments.options.pseudo_weight * sums.pseudo +
-                         arguments.options.consistency_weight * sums.consistency;
-    *static_cast<T*>(forward.loss) = static_cast<T>(total);
-  }
-}
-
-// From the sums of a block's threads to the result, which the block that ends last writes.
-template <typename T, int kSize>
-__device__ __forceinline__ void finish(const LossForward& forward, const Sums& of_thread) {
-  const Sums sums = sum_of_block(of_thread);
-  if constexpr (kSize == kThreadsOfOneBlock) {
-    if (threadIdx.x == 0) write_result<T>(forward, sums);
-  } else {
-    __shared__ bool last;
-    auto* partials = reinterpret_cast<Sums*>(forward.partials);
-    // After the sums the number of blocks that are done, set to 0 before the launch.
-    auto* finished = reinterpret_cast<unsigned int*>(partials + gridDim.x);
-    if (threadIdx.x == 0) {
-      partials[blockIdx.x] = sums;
-      __threadfence();
-      last = atomicAdd(finished, 1u) == gridDim.x - 1;
-    }
-    __syncthreads();
-    if (!last) return;
-    __threadfence();
-    Sums all{};
-    for (unsigned int block = threadIdx.x; block < gridDim.x; block += kSize)
-      all.add(partials[block]);
-    all = sum_of_block(all);
-    if (threadIdx.x == 0) write_result<T>(forward, all);
-  }
 }
 
 // Blocks of kSize threads of which a multiprocessor is to hold as many as run at once.
