@@ -42,7 +42,8 @@ def unpack(target: str) -> list[Path]:
     (folder / "corpus").mkdir(exist_ok=True)
     if archive.exists():
         with tarfile.open(archive) as file:
-            file.extractall(folder, filter="data")
+            file.extraction_filter = getattr(tarfile, "data_filter", None)  # from Python 3.11.4 on
+            file.extractall(folder)
     return [folder / "new", folder / "corpus"]
 
 

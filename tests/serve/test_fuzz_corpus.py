@@ -20,7 +20,8 @@ def test_corpus_passes_under_the_sanitizers(
     cpp_program: Callable[[str], Path], tmp_path: Path, target: str, least: int
 ) -> None:
     with tarfile.open(HERE / "fuzz" / f"{target}_corpus.tar.xz") as file:
-        file.extractall(tmp_path, filter="data")
+        file.extraction_filter = getattr(tarfile, "data_filter", None)  # from Python 3.11.4 on
+        file.extractall(tmp_path)
     corpus = sorted((tmp_path / "corpus").iterdir())
     assert len(corpus) > least
     replay(cpp_program(f"{target}_replay"), corpus)
